@@ -1,0 +1,1 @@
+"""Timing and checking one cell: devices, clocks, rounds, reference answers, environment."""

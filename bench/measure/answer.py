@@ -1,0 +1,211 @@
+"""Is the answer right? The same computation on the CPU in float64, and how far off this one is."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.measure import dtypes
+
+CPU = torch.device("cpu")
+
+
+class WrongAnswer(Exception):
+    """A proof of a benchmark failed; the message says in one line what was seen."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How far an answer was from the reference.
+
+    `rel_error` and `tolerance` are None where the operation promises no values (`empty`);
+    `fault` is what is wrong in one line, or empty.
+    """
+
+    rel_error: float | None = None
+    tolerance: float | None = None
+    fault: str = ""
+
+
+def walk(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return `value` with `change` applied to every leaf of its lists, tuples and dicts."""
+    if isinstance(value, Mapping):
+        return {key: walk(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(walk(item, change) for item in value)
+    return change(value)
+
+
+def fresh(arguments: Any) -> Any:
+    """Copy arguments so that a call may change them; what they share stays shared.
+
+    Strides are kept. A module and an optimizer over its parameters stay tied, since both are
+    copied in one step.
+    """
+    return copy.deepcopy(arguments)
+
+
+def _upcast(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        moved = leaf.detach().to(CPU)
+        wide = torch.float64 if moved.is_floating_point() else moved.dtype
+        return moved.to(wide, copy=True).requires_grad_(leaf.requires_grad)
+    if isinstance(leaf, torch.nn.Module):
+        return leaf.to(CPU, torch.float64)
+    if isinstance(leaf, torch.dtype):
+        return torch.float64 if leaf.is_floating_point else leaf
+    if isinstance(leaf, torch.device):
+        return CPU
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
+        return leaf.astype(np.float64)
+    return leaf
+
+
+def on_reference(arguments: Any) -> Any:
+    """Copy arguments to the reference: the CPU, floating point in float64, the rest as it is."""
+    objects = (torch.nn.Module, torch.optim.Optimizer)
+    tied = any(isinstance(leaf, objects) for leaf in _leaves(arguments))
+    return walk(fresh(arguments) if tied else arguments, _upcast)
+
+
+def _leaves(value: Any) -> list[Any]:
+    """Return the leaves of `value` in order; a list of plain numbers is one leaf, an array."""
+    if isinstance(value, Mapping):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    if isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, (bool, int, float)) for item in value):
+            return [np.asarray(value, dtype=np.float64)]
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value]
+
+
+def _as_float64(leaf: Any) -> torch.Tensor | None:
+    """Return the leaf's values on the CPU in float64 (integers beyond 2**53 are not used here)."""
+    if isinstance(leaf, torch.Tensor):
+        return leaf.detach().to(CPU).to(torch.float64)
+    if isinstance(leaf, (np.ndarray, np.generic, bool, int, float)):
+        return torch.tensor(np.asarray(leaf, dtype=np.float64))
+    return None
+
+
+def _leaf_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest deviation relative to the largest element of the reference (the max norm).
+
+    Relative to the norm, not element by element: an element that cancels to nearly nothing
+    carries the rounding of its summands (Higham, "Accuracy and Stability of Numerical
+    Algorithms", 2nd ed., section 1.2).
+    """
+    if actual.numel() == 0:
+        return 0.0
+    difference = torch.dist(actual, expected, p=math.inf).item()
+    scale = torch.linalg.vector_norm(expected, ord=math.inf).item()
+    if math.isnan(difference):
+        same = torch.equal(torch.nan_to_num(actual), torch.nan_to_num(expected))
+        return 0.0 if same and torch.equal(actual.isnan(), expected.isnan()) else math.inf
+    return difference / scale if scale > 0 else (0.0 if difference == 0 else math.inf)
+
+
+def compare(actual: Any, expected: Any, dtype: torch.dtype, terms: int = 1) -> Answer:
+    """Compare a result with its reference, leaf by leaf.
+
+    Numbers and arrays anywhere in lists, tuples and dicts are compared; `terms` is how many
+    summands each element accumulates. A dtype coarser than `dtype` in the result (a conversion)
+    widens the tolerance to its own.
+    """
+    left, right = _leaves(actual), _leaves(expected)
+    if len(left) != len(right):
+        return Answer(fault=f"{len(left)} results where the reference has {len(right)}")
+    error, allowed, compared = 0.0, dtypes.tolerance(dtype, terms), False
+    for one, other in zip(left, right, strict=True):
+        got, want = _as_float64(one), _as_float64(other)
+        if got is None or want is None:
+            continue
+        if got.shape != want.shape:
+            return Answer(
+                fault=f"shape {tuple(got.shape)} where the reference has {tuple(want.shape)}"
+            )
+        if isinstance(one, torch.Tensor):
+            allowed = max(allowed, dtypes.tolerance(one.dtype, terms))
+        compared = True
+        error = max(error, _leaf_error(got, want))
+    if not compared:
+        return Answer()
+    fault = ""
+    if not error <= allowed:
+        fault = f"off by {error:.2g} of the largest element, tolerance {allowed:.2g}"
+    return Answer(error, allowed, fault)
+
+
+def repeatable(first: Any, second: Any) -> bool:
+    """Whether two results hold the same bits, NaN included."""
+    for one, other in zip(_leaves(first), _leaves(second), strict=True):
+        a, b = _as_float64(one), _as_float64(other)
+        if a is not None and b is not None and not a.equal(b):
+            same_nan = torch.equal(a.isnan(), b.isnan())
+            if not (same_nan and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))):
+                return False
+    return True
+
+
+def shape_only(result: torch.Tensor, *sizes: object, **_: object) -> Answer:
+    """A check of `empty` and `empty_like`, which promise a shape and no values."""
+    like = sizes[0] if sizes else None
+    wanted = like.shape if isinstance(like, torch.Tensor) else torch.Size(sizes)  # type: ignore[arg-type]
+    return Answer(fault="" if result.shape == wanted else f"shape {tuple(result.shape)}")
+
+
+def same_values(source: torch.Tensor) -> Callable[..., Answer]:
+    """A check that every value arrived as it left, rounded to the result's dtype."""
+
+    def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
+        expected = source.detach().to(CPU).to(result.dtype)
+        differ = (result.detach().to(CPU) != expected).to(torch.float64).mean().item()
+        fault = f"{differ:.2%} of the values did not arrive as they left" if differ else ""
+        return Answer(differ, 0.0, fault)
+
+    return check
+
+
+def _changes_show(one: Any, other: Any) -> bool:
+    """Whether a change of the first element of `one` shows in `other`."""
+    one[0] = not bool(other[0])
+    return bool(one[0] == other[0])
+
+
+def shared(result: Any, source: Any, *_: object, **__: object) -> None:
+    """A proof that result and source are one memory: a change of either shows in the other."""
+    if not (_changes_show(result, source) and _changes_show(source, result)):
+        raise WrongAnswer("memory is not shared: a change of one side does not show in the other")
+
+
+def copied(result: Any, source: Any, *_: object, **__: object) -> None:
+    """A proof that result and source are two memories: a change of either stays there."""
+    if _changes_show(result, source) or _changes_show(source, result):
+        raise WrongAnswer("memory is shared where a copy is promised")
+
+
+def moments(mean: float, std: float) -> Callable[..., Answer]:
+    """A check of random numbers: their mean and spread against the distribution's.
+
+    The error is the larger deviation relative to `std`; the tolerance is six standard errors of
+    the mean, 6/sqrt(n) (a false alarm in 5e8), plus the rounding of the dtype. The standard error
+    of the standard deviation is no larger than that for both the uniform and the normal.
+    """
+
+    def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
+        values = result.detach().to(CPU).to(torch.float64)
+        count = values.numel()
+        off = abs(values.mean().item() - mean) / std
+        off = max(off, abs(values.std(correction=0).item() - std) / std)
+        allowed = 6 / math.sqrt(count) + dtypes.tolerance(result.dtype)
+        # Too few numbers say nothing of the spread: 16 uniforms may be alike by chance.
+        if count < 1000:
+            allowed += 1.0
+        fault = "" if off <= allowed else f"moments off by {off:.2g} of the spread"
+        return Answer(off, allowed, fault)
+
+    return check

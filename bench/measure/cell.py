@@ -1,0 +1,162 @@
+"""One cell: what a benchmark body uses to make data, declare work and time one call."""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from bench.measure import answer, rounds
+from bench.measure.answer import Answer, WrongAnswer
+from bench.measure.devices import Device
+
+#: Length of the random block that large inputs repeat: a prime, so that no power-of-two offset
+#: into a tensor finds the same values again.
+BLOCK = 65_521
+
+
+#: Takes the rounds of a cell (None where it was not timed) and the call that was timed.
+HandOver = Callable[[rounds.Timing | None, Callable[[], object]], object]
+
+
+@dataclass
+class Result:
+    """What has been learnt of a cell so far; None where it was not measured."""
+
+    answer: Answer = field(default_factory=Answer)
+    first_call_s: float | None = None
+    timing: rounds.Timing | None = None
+    items: int | None = None
+    item_unit: str | None = None
+    bytes: int | None = None
+    flop: int | None = None
+
+
+@functools.cache
+def _block(floating: bool) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2147)
+    if not floating:
+        return torch.randint(1, 100, (BLOCK,), generator=generator)
+    sign = torch.randint(0, 2, (BLOCK,), generator=generator) * 2 - 1
+    return (torch.rand(BLOCK, generator=generator) + 0.5) * sign
+
+
+class Cell:
+    """One benchmark on one device, in one dtype, with one set of params.
+
+    A body makes its data with `tensor`, declares the work of one iteration with `work`, and
+    calls the cell once with the operation and its arguments: the answer is checked, then the
+    call is timed.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        dtype: torch.dtype,
+        plan: rounds.Plan | None,
+        clock_cost_s: float = 0.0,
+        hand_over: HandOver | None = None,
+    ) -> None:
+        """Time on `device` as `plan` says; no plan means check the answer and time nothing."""
+        self._device = device
+        self._plan = plan
+        self._clock_cost_s = clock_cost_s
+        self._hand_over = hand_over
+        self.device = device.torch_device
+        self.dtype = dtype
+        self.result = Result()
+
+    def tensor(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return a tensor of `shape` on the cell's device, in its dtype, of ordinary numbers.
+
+        Floating point has a magnitude in [0.5, 1.5) and a random sign: neither zeros nor
+        denormals, on which hardware runs at another speed. Integers lie in [1, 100), bools are
+        random. The values are the same in every run; `dtype` replaces the cell's own.
+        """
+        dtype = dtype or self.dtype
+        block = _block(dtype.is_floating_point)
+        # Converted before it is repeated and moved: a device may lack the wider dtype.
+        block = block % 2 == 0 if dtype == torch.bool else block.to(dtype)
+        count = torch.Size(shape).numel()
+        flat = block.repeat(-(-count // BLOCK))[:count].clone()
+        return flat.reshape(shape).to(self.device)
+
+    def nbytes(self, count: int) -> int:
+        """Bytes of `count` elements of the cell's dtype."""
+        return count * self.dtype.itemsize
+
+    def work(
+        self,
+        *,
+        items: int | None = None,
+        unit: str = "element",
+        bytes: int | None = None,
+        flop: int | None = None,
+    ) -> None:
+        """Declare the work of one iteration from first principles.
+
+        `items` in `unit`; `bytes` an ideal implementation must read and write; `flop` it must do.
+        """
+        self.result.items, self.result.item_unit = items, unit if items is not None else None
+        self.result.bytes, self.result.flop = bytes, flop
+
+    def __call__(
+        self,
+        operation: Callable[..., Any],
+        *args: Any,
+        terms: int = 1,
+        check: Callable[..., Answer] | None = None,
+        proof: Callable[..., None] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Check ``operation(*args, **kwargs)``, then time it.
+
+        `terms`: how many summands each element of the answer accumulates (widens the tolerance).
+        `check`: replaces the comparison with the reference, as ``check(result, *args, **kwargs)``.
+        `proof`: a further demand on the result; it raises WrongAnswer where it is not met.
+
+        Raises WrongAnswer after timing where the answer is wrong; whatever the operation raises
+        passes through.
+        """
+        fault = self._check(operation, args, kwargs, terms, check, proof)
+        if self._plan is not None:
+            loop = rounds.compile_loop(operation, args, kwargs, self._device.clock)
+            if self._plan.min_rounds == 1 and self._plan.max_time_s == 0:
+                self.result.timing = rounds.once(loop)
+            else:
+                self.result.timing = rounds.measure(loop, self._plan, self._clock_cost_s)
+        if self._hand_over:
+            self._hand_over(self.result.timing, functools.partial(operation, *args, **kwargs))
+        if fault:
+            raise WrongAnswer(fault)
+
+    def _check(
+        self,
+        operation: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        terms: int,
+        check: Callable[..., Answer] | None,
+        proof: Callable[..., None] | None,
+    ) -> str:
+        """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string."""
+        used_args, used_kwargs = answer.fresh((args, kwargs))
+        self._device.synchronize()
+        start = time.perf_counter()
+        result = operation(*used_args, **used_kwargs)
+        self._device.synchronize()
+        self.result.first_call_s = time.perf_counter() - start
+        if check is not None:
+            self.result.answer = check(result, *used_args, **used_kwargs)
+        else:
+            expected_args, expected_kwargs = answer.on_reference((args, kwargs))
+            expected = operation(*expected_args, **expected_kwargs)
+            self.result.answer = answer.compare(result, expected, self.dtype, terms)
+        if proof is not None and not self.result.answer.fault:
+            try:
+                proof(result, *used_args, **used_kwargs)
+            except WrongAnswer as failed:
+                return str(failed)
+        return self.result.answer.fault

@@ -1,0 +1,112 @@
+"""The devices of this machine and the clock of each."""
+
+import functools
+import itertools
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+class UnknownDevice(ValueError):
+    """A device was asked for by a name that means nothing, or that this machine lacks."""
+
+
+def _nothing_to_wait_for() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device to time on, and how to wait for it.
+
+    `name` is what the user types and what the CSV says (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
+    `torch_device` is where tensors go; `synchronize` returns when all work queued on the device
+    has ended; `now` is the host's clock in seconds.
+    """
+
+    name: str
+    torch_device: torch.device
+    synchronize: Callable[[], None] = _nothing_to_wait_for
+    now: Callable[[], float] = time.perf_counter
+    model: str = ""
+    driver: str = ""
+
+    @property
+    def is_host(self) -> bool:
+        """Whether the device works in step with the host, so that there is nothing to wait for."""
+        return self.synchronize is _nothing_to_wait_for
+
+    def clock(self) -> float:
+        """Seconds on the host's clock after all queued work has ended.
+
+        The wait follows the device of the cell, never what else the machine happens to have.
+        """
+        self.synchronize()
+        return self.now()
+
+    def clock_cost(self, readings: int = 101) -> float:
+        """Seconds one reading of the idle device's clock takes: the median of `readings`."""
+        times = [self.clock() for _ in range(readings + 1)]
+        return statistics.median(b - a for a, b in itertools.pairwise(times))
+
+
+def _cpu() -> Device:
+    return Device("cpu", torch.device("cpu"))
+
+
+def _cuda(name: str) -> Device:
+    device = torch.device(name)
+    properties = torch.cuda.get_device_properties(device)
+    # ROCm answers under the name cuda, with a HIP version and no CUDA one.
+    runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}"
+    synchronize = functools.partial(torch.cuda.synchronize, device)
+    return Device(name, device, synchronize, model=properties.name, driver=runtime)
+
+
+def _mps(name: str) -> Device:
+    return Device(
+        name,
+        torch.device(name),
+        torch.mps.synchronize,
+        model=f"{platform.machine()} GPU",
+        driver=f"macOS {platform.mac_ver()[0]}",
+    )
+
+
+def _accelerator(name: str) -> Device:
+    device = torch.device(name)
+    if device.type == "cuda":
+        return _cuda(name)
+    if device.type == "mps":
+        return _mps(name)
+    synchronize = functools.partial(torch.accelerator.synchronize, device)
+    return Device(name, device, synchronize, model=device.type)
+
+
+def names() -> list[str]:
+    """Names of the devices this machine has, ``cpu`` first."""
+    found = ["cpu"]
+    if torch.accelerator.is_available():
+        accelerator = torch.accelerator.current_accelerator()
+        if accelerator is not None:
+            found.append(accelerator.type)
+    return found
+
+
+@functools.cache
+def find(name: str) -> Device:
+    """Return the device called `name` (``cpu``, ``cuda``, ``cuda:1``, ``mps``).
+
+    Raises UnknownDevice, with a line a user can act on, where the machine has none such.
+    """
+    kind, _, index = name.partition(":")
+    has = names()
+    if kind not in has or (index and not index.isdecimal()):
+        raise UnknownDevice(f"{name!r} is no device of this machine; it has: {', '.join(has)}")
+    if index and int(index) >= (1 if kind in ("cpu", "mps") else torch.accelerator.device_count()):
+        raise UnknownDevice(f"{name!r}: this machine has fewer devices of kind {kind!r}")
+    return _cpu() if kind == "cpu" else _accelerator(name)

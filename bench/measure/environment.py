@@ -1,0 +1,97 @@
+"""What this machine is: nothing here names its host or its user."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import torch
+import torchvision
+
+from bench.measure import devices
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The environment columns of a row that are the same for every cell of a run."""
+
+    os: str
+    python: str
+    torch: str
+    torchvision: str
+    cpu: str
+    cpu_count: int
+    memory_bytes: int
+    threads: int
+
+    def columns(self) -> dict[str, str | int]:
+        """The same as a mapping from column to value."""
+        return asdict(self)
+
+
+def cpu_model() -> str:
+    """Return the CPU's own name, or its architecture where the platform does not tell."""
+    if sys.platform == "linux":
+        found = re.search(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.M
+        )
+        if found:
+            return found[1].strip()
+    elif sys.platform == "darwin":
+        asked = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if asked.stdout.strip():
+            return asked.stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_count() -> int:
+    """CPUs this process may run on, which in a container is fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def current() -> Environment:
+    """Read the environment of this process."""
+    return Environment(
+        os=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+        torchvision=torchvision.__version__,
+        cpu=cpu_model(),
+        cpu_count=cpu_count(),
+        memory_bytes=psutil.virtual_memory().total,
+        threads=torch.get_num_threads(),
+    )
+
+
+def set_threads(count: int) -> None:
+    """Use `count` compute threads for the operations of the CPU."""
+    torch.set_num_threads(count)
+
+
+def is_label(text: str) -> bool:
+    """Whether `text` can name a machine and the folder of its results, and no other folder."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text) is not None
+
+
+def slug(text: str) -> str:
+    """Return `text` as words of lower-case letters and digits joined by hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", text.lower())).strip("-")
+
+
+def machine_label(environment: Environment, accelerators: list[devices.Device]) -> str:
+    """Return a label made of the hardware alone: CPU, cores, memory in GiB, accelerators."""
+    memory = f"{round(environment.memory_bytes / 2**30)}gib"
+    parts = [environment.cpu, f"{environment.cpu_count}c", memory]
+    parts += [device.model for device in accelerators]
+    return "-".join(filter(None, map(slug, parts)))

@@ -1,0 +1,51 @@
+"""Estimates from the rounds of one cell: quartiles and the interval of the median."""
+
+import functools
+import math
+import statistics
+from collections.abc import Sequence
+
+
+def quartiles(sample: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median and third quartile, interpolated linearly (Hyndman-Fan type 7)."""
+    if len(sample) == 1:
+        return sample[0], sample[0], sample[0]
+    first, median, third = statistics.quantiles(sample, n=4, method="inclusive")
+    return first, median, third
+
+
+@functools.cache
+def _rank(count: int, confidence: float) -> int:
+    """Largest rank j for which the j-th smallest and j-th largest of `count` enclose the median."""
+    tail = 0.0
+    for rank in range(count // 2 + 1):
+        tail += math.comb(count, rank) / 2**count
+        if 2 * tail > 1 - confidence:
+            return rank
+    return count // 2
+
+
+def median_interval(
+    sample: Sequence[float], confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Confidence interval of the median from order statistics, or None from too few rounds.
+
+    Distribution-free: the number of observations below the median is binomial with p = 1/2
+    (Conover, "Practical Nonparametric Statistics", 3rd ed., section 3.2). Six rounds are the
+    fewest that can give 95 %. Rounds of one process are correlated, so the interval speaks of
+    this process alone; between processes compare runs.
+    """
+    rank = _rank(len(sample), confidence)
+    if rank == 0:
+        return None
+    ordered = sorted(sample)
+    return ordered[rank - 1], ordered[-rank]
+
+
+def half_width(sample: Sequence[float]) -> float:
+    """Half the 95 % interval of the median, relative to the median; infinite where unknown."""
+    interval = median_interval(sample)
+    if interval is None:
+        return math.inf
+    median = statistics.median(sample)
+    return (interval[1] - interval[0]) / 2 / median if median > 0 else math.inf

@@ -1,0 +1,132 @@
+"""Warm-up, calibration and the timed rounds of one cell.
+
+The loop is the one a user would write, with the call inlined; `timeit` compiles it, as it does
+for ``torch.utils.benchmark.Timer``, so that both time the same bytecode.
+"""
+
+import math
+import statistics
+import timeit
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.measure import estimate
+
+#: A round lasts at least this many readings of the clock, so that clock and wait stay under 1 %.
+CLOCK_SHARE = 100
+#: Calibration aims a little over the shortest round: a later, faster call must not fall below it.
+HEADROOM = 1.1
+#: Rounds between two looks at the precision; a look costs a sort, outside the timed region.
+LOOK_EVERY = 4
+
+#: Runs `n` calls in a row and returns the seconds they took, the device's work included.
+Loop = Callable[[int], float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When the rounds of a cell end.
+
+    After `min_rounds` rounds, as soon as the 95 % interval of the median is within +-`precision`
+    of it, or `max_time_s` is spent. A round takes at least `min_time_s`; the warm-up takes at
+    least `warmup_s` and `warmup_iterations`, whatever comes first.
+    """
+
+    min_rounds: int
+    max_time_s: float
+    min_time_s: float
+    precision: float = 0.01
+    warmup_s: float = 0.01
+    warmup_iterations: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one iteration in each round, and how many iterations a round had."""
+
+    rounds_s: tuple[float, ...]
+    iterations: int
+
+
+def compile_loop(
+    call: Callable[..., object],
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    clock: Callable[[], float],
+) -> Loop:
+    """Return a loop over ``call(*args, **kwargs)`` with every argument a local variable.
+
+    Unpacking arguments at each call would add some 50 ns, 5 % of a small operation. The garbage
+    collector is off while the loop runs, as `timeit` has it.
+    """
+    names: dict[str, Any] = {"_call": call}
+    names |= {f"_arg{i}": value for i, value in enumerate(args)}
+    names |= {f"_key_{name}": value for name, value in kwargs.items()}
+    inner = [f"arg{i}" for i in range(len(args))] + [f"{name}=key_{name}" for name in kwargs]
+    return timeit.Timer(
+        stmt=f"call({', '.join(inner)})",
+        setup="; ".join(f"{name[1:]} = {name}" for name in names),
+        timer=clock,
+        globals=names,
+    ).timeit
+
+
+def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> int:
+    """Warm up, and return how many iterations make a round of at least `min_time_s`."""
+    iterations, spent, done, best = 1, 0.0, 0, math.inf
+    while True:
+        seconds = loop(iterations)
+        spent += seconds
+        done += iterations
+        best = min(best, seconds / iterations)
+        wanted = math.ceil(min_time_s * HEADROOM / best) if best > 0 else 10 * iterations
+        warm = spent >= plan.warmup_s or done >= plan.warmup_iterations
+        if wanted <= iterations and warm:
+            return max(1, wanted)
+        # Grow at most tenfold a step: the first, cold calls say little about the warm ones.
+        iterations = max(1, min(wanted, 10 * iterations))
+
+
+def measure(loop: Loop, plan: Plan, clock_cost_s: float = 0.0) -> Timing:
+    """Warm up, choose the iterations, and time rounds until `plan` says stop."""
+    min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
+    iterations = _calibrate(loop, plan, min_time_s)
+    rounds: list[float] = []
+    spent = 0.0
+    while True:
+        seconds = loop(iterations)
+        rounds.append(seconds / iterations)
+        spent += seconds
+        if len(rounds) < plan.min_rounds:
+            continue
+        if spent >= plan.max_time_s:
+            break
+        if len(rounds) % LOOK_EVERY == 0 and estimate.half_width(rounds) <= plan.precision:
+            break
+    return Timing(tuple(rounds), iterations)
+
+
+def once(loop: Loop) -> Timing:
+    """Time one round of one iteration, without warm-up."""
+    return Timing((loop(1),), 1)
+
+
+def summary(timing: Timing) -> dict[str, float | int | None]:
+    """The columns of the CSV that follow from the rounds; seconds of one iteration."""
+    rounds = timing.rounds_s
+    first, median, third = estimate.quartiles(rounds)
+    interval = estimate.median_interval(rounds)
+    return {
+        "rounds": len(rounds),
+        "iterations": timing.iterations,
+        "min_s": min(rounds),
+        "q1_s": first,
+        "median_s": median,
+        "q3_s": third,
+        "max_s": max(rounds),
+        "mean_s": statistics.fmean(rounds),
+        "stddev_s": statistics.stdev(rounds) if len(rounds) > 1 else None,
+        "ci_low_s": interval[0] if interval else None,
+        "ci_high_s": interval[1] if interval else None,
+    }

@@ -1,0 +1,1 @@
+"""The suite measured against other timing tools, for anyone to repeat."""

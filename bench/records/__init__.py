@@ -1,0 +1,1 @@
+"""The result row and its CSV; nothing here imports torch."""

@@ -1,0 +1,143 @@
+"""Read result CSVs, and refuse with file, line, column and remedy what is not one."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from bench.records import schema
+
+#: A field longer than this is no result of this suite; csv's own limit guards the memory.
+MAX_FIELD = 10_000
+
+
+class BadFile(ValueError):
+    """A file is not a result CSV; the message is one line: where, what, and how to mend it."""
+
+
+def _bad(path: Path, line: int, column: str | None, what: str, remedy: str) -> BadFile:
+    where = f"{path}, line {line}" + (f", column {column}" if column else "")
+    return BadFile(f"{where}: {what}; {remedy}")
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise BadFile(f"{path}: {reason}; give the path of a result CSV") from problem
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        raise _bad(path, line, None, "not UTF-8", "save the file as UTF-8") from problem
+
+
+def _check_header(path: Path, header: list[str], first: list[str]) -> None:
+    if tuple(header) == schema.COLUMNS:
+        return
+    version = first[0] if header[:1] == ["schema_version"] and first else ""
+    if version.isdecimal() and int(version) > schema.SCHEMA_VERSION:
+        raise _newer(path, 2, version)
+    missing = [name for name in schema.COLUMNS if name not in header]
+    extra = [name[:60] for name in header if name not in schema.COLUMNS]
+    if missing:
+        what, column = f"column {missing[0]!r} is missing", missing[0]
+    elif extra:
+        what, column = f"unknown column {extra[0]!r}", extra[0]
+    else:
+        what, column = "columns are repeated or out of order", header[0]
+    remedy = f"a result CSV has the {len(schema.COLUMNS)} columns of schema {schema.SCHEMA_VERSION}"
+    raise _bad(path, 1, column, what, remedy)
+
+
+def _newer(path: Path, line: int, version: str) -> BadFile:
+    return _bad(
+        path,
+        line,
+        "schema_version",
+        f"schema {version[:20]} is newer than {schema.SCHEMA_VERSION}, the newest known here",
+        "upgrade with pip install --upgrade torch-device-bench",
+    )
+
+
+def _number(path: Path, line: int, column: str, text: str) -> float | int | None:
+    if text == "":
+        return None
+    remedy = "restore the row or delete it"
+    try:
+        value = int(text) if column in schema.INTEGERS else float(text)
+    except ValueError:
+        raise _bad(path, line, column, f"{text[:40]!r} is not a number", remedy) from None
+    if math.isnan(value) or (math.isinf(value) and column not in schema.UNBOUNDED):
+        raise _bad(path, line, column, f"{text[:40]!r} is not a finite number", remedy)
+    if value < 0 and column not in schema.SIGNED:
+        raise _bad(path, line, column, f"{text[:40]!r} is negative", remedy)
+    if abs(value) >= 2**63 and column in schema.INTEGERS:
+        raise _bad(path, line, column, f"{text[:40]!r} is too large", remedy)
+    return value
+
+
+def _row(path: Path, line: int, fields: list[str]) -> dict[str, object]:
+    remedy = "restore the row or delete it"
+    if len(fields) != len(schema.COLUMNS):
+        what = f"{len(fields)} fields where the header has {len(schema.COLUMNS)}"
+        raise _bad(path, line, None, what, remedy)
+    row: dict[str, object] = {}
+    for column, text in zip(schema.COLUMNS, fields, strict=True):
+        if text == "" and column in schema.REQUIRED:
+            raise _bad(path, line, column, "blank", remedy)
+        row[column] = text if column in schema.TEXTS else _number(path, line, column, text)
+    version = row["schema_version"]
+    if isinstance(version, int) and version > schema.SCHEMA_VERSION:
+        raise _newer(path, line, str(version))
+    if version != schema.SCHEMA_VERSION:
+        raise _bad(path, line, "schema_version", f"no schema {version} exists", remedy)
+    if row["status"] not in schema.STATUSES:
+        known = f"it is one of {', '.join(schema.STATUSES)}"
+        raise _bad(path, line, "status", f"unknown status {str(row['status'])[:40]!r}", known)
+    if row["status"] == "ok" and row["median_s"] is None:
+        raise _bad(path, line, "median_s", "blank in a row with status 'ok'", remedy)
+    return row
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Return the rows of one result CSV, one column each of `schema.COLUMNS`.
+
+    Integers are nullable (``Int64``), floats have NaN and texts "" where the file is blank.
+    Raises BadFile, one line with file, line, column and remedy, where the file is not valid.
+    """
+    csv.field_size_limit(MAX_FIELD)
+    lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    rows: list[dict[str, object]] = []
+    seen: dict[tuple[object, ...], int] = {}
+    try:
+        header = next(lines, None)
+        if header is None:
+            raise _bad(path, 1, None, "the file is empty", "give a result CSV")
+        for fields in lines:
+            if not rows:
+                _check_header(path, header, fields)
+            line = lines.line_num
+            row = _row(path, line, fields)
+            key = tuple(row[name] for name in ("run_id", *schema.CELL))
+            if key in seen:
+                cell = f"cell {row['benchmark']} {row['device']} {row['dtype']} {row['params']}"
+                what = f"{cell.strip()[:120]} stands already in line {seen[key]} of the same run"
+                raise _bad(path, line, "benchmark", what, "delete one of the two")
+            seen[key] = line
+            rows.append(row)
+        if not rows:
+            _check_header(path, header, [])
+    except csv.Error as problem:
+        what = str(problem)
+        raise _bad(path, lines.line_num, None, what, "restore the row or delete it") from problem
+    return _frame(rows)
+
+
+def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(schema.COLUMNS), dtype=object)
+    kinds = dict.fromkeys(schema.INTEGERS, "Int64") | dict.fromkeys(schema.FLOATS, "float64")
+    return frame.astype(kinds | dict.fromkeys(schema.TEXTS, "str"))

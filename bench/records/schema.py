@@ -1,0 +1,90 @@
+"""The columns of a result row, schema 1, and the statuses a cell can end in."""
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "unstable", "wrong", "fallback", "unsupported", "oom", "error"]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+#: What makes a row unique within a run.
+CELL = ("family", "benchmark", "device", "dtype", "params")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One cell of one run. Times are seconds of one iteration; None means 'not measured'.
+
+    The fields are the columns of the CSV, in order; ``docs/csv.md`` says what each means.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    suite_version: str
+    run_id: str
+    run_started: str
+    machine: str
+    os: str
+    python: str
+    torch: str
+    torchvision: str
+    cpu: str
+    cpu_count: int
+    memory_bytes: int
+    threads: int
+    device_name: str
+    driver: str
+    family: str
+    benchmark: str
+    device: str
+    dtype: str
+    params: str
+    status: str
+    reason: str = ""
+    rounds: int | None = None
+    iterations: int | None = None
+    min_s: float | None = None
+    q1_s: float | None = None
+    median_s: float | None = None
+    q3_s: float | None = None
+    max_s: float | None = None
+    mean_s: float | None = None
+    stddev_s: float | None = None
+    ci_low_s: float | None = None
+    ci_high_s: float | None = None
+    first_call_s: float | None = None
+    device_s: float | None = None
+    dispatch_s: float | None = None
+    items: int | None = None
+    item_unit: str | None = None
+    bytes: int | None = None
+    flop: int | None = None
+    rel_error: float | None = None
+    tolerance: float | None = None
+    peak_bytes: int | None = None
+    involuntary_switches: float | None = None
+    drift: float | None = None
+
+
+COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
+INTEGERS: tuple[str, ...] = tuple(f.name for f in fields(Row) if f.type in (int, int | None))
+FLOATS: tuple[str, ...] = tuple(f.name for f in fields(Row) if f.type == float | None)
+TEXTS: tuple[str, ...] = tuple(c for c in COLUMNS if c not in INTEGERS + FLOATS)
+#: Columns that may not be blank: the fields of a row without a default, and the version.
+REQUIRED: tuple[str, ...] = (
+    *("schema_version", "suite_version", "run_id", "run_started", "machine"),
+    *("family", "benchmark", "device", "dtype", "status"),
+)
+#: The only numbers that may be negative, and those that may be infinite (an overflow, say).
+SIGNED = ("drift",)
+UNBOUNDED = ("rel_error",)
+
+
+def join_params(params: dict[str, object]) -> str:
+    """Return ``name=value`` pairs, sorted by name and joined by ``;``."""
+    return ";".join(f"{name}={params[name]}" for name in sorted(params))
+
+
+def split_params(text: str) -> dict[str, str]:
+    """Return the pairs of `join_params` as a mapping."""
+    return dict(pair.split("=", 1) for pair in text.split(";")) if text else {}

@@ -1,0 +1,92 @@
+"""Append rows to one CSV, each on disk as soon as its cell ends."""
+
+import csv
+import io
+import os
+from dataclasses import astuple
+from datetime import datetime
+from pathlib import Path
+
+from bench.records.schema import COLUMNS, Row
+
+#: A cell that begins with one of these would be run as a formula by a spreadsheet.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class CannotWrite(OSError):
+    """The results file cannot be made or appended to; the message is one line for the user."""
+
+
+def _line(values: tuple[object, ...]) -> bytes:
+    text = io.StringIO()
+    cells = ("" if value is None else _safe(value) for value in values)
+    csv.writer(text).writerow(cells)
+    return text.getvalue().encode()
+
+
+def _safe(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    # One row is one line, whatever a backend's message holds.
+    folded = " ".join(value.split()) if not value.isprintable() else value
+    return f"'{folded}" if folded.startswith(_FORMULA) else folded
+
+
+def why(problem: OSError) -> str:
+    """Return the operating system's own words for `problem`, without its path."""
+    return problem.strerror or str(problem)
+
+
+class Writer:
+    """An open results file. Every row is flushed to the operating system when appended."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file `path` with its header; CannotWrite where that is not possible."""
+        self.path = path
+        self.rows = 0
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # 'x': two runs that start at once must not write into one file.
+            self._file = path.open("xb", buffering=0)
+        except OSError as problem:
+            raise CannotWrite(
+                f"cannot write {path}: {why(problem)}; choose another folder with --results"
+            ) from problem
+        self._size = 0
+        self._append(_line(COLUMNS))
+
+    def append(self, row: Row) -> None:
+        """Append one row; where that fails the file keeps its whole rows and nothing else."""
+        self._append(_line(astuple(row)))
+        self.rows += 1
+
+    def _append(self, line: bytes) -> None:
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:]) or 0
+        except OSError as problem:
+            # Half a line would make the whole file unreadable, and shrinking needs no space.
+            os.ftruncate(self._file.fileno(), self._size)
+            raise CannotWrite(
+                f"cannot append to {self.path}: {why(problem)}; "
+                f"its {self.rows} finished rows are kept"
+            ) from problem
+        self._size += len(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def create(folder: Path, started: datetime) -> Writer:
+    """Make ``<folder>/<UTC time>.csv``, with a number added where that name is taken."""
+    name = started.strftime("%Y%m%dT%H%M%SZ")
+    for attempt in range(1, 1000):
+        path = folder / (f"{name}.csv" if attempt == 1 else f"{name}-{attempt}.csv")
+        try:
+            return Writer(path)
+        except CannotWrite as problem:
+            if not isinstance(problem.__cause__, FileExistsError) or not path.is_file():
+                raise
+    raise CannotWrite(f"cannot write {folder}: it holds 999 files of this second")

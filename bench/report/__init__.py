@@ -1,0 +1,1 @@
+"""Tables made of result rows; nothing here imports torch."""

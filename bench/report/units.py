@@ -1,0 +1,20 @@
+"""Seconds for people: one unit, three significant figures."""
+
+import math
+
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return `value` with `digits` significant figures and no exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{max(0, places)}f}"
+
+
+def seconds(value: float) -> str:
+    """Return a time such as ``1.23 us``, ``45.6 ms`` or ``1.20 s``."""
+    # 0.9995 of a unit already prints as 1.00 of it.
+    scale, unit = next((u for u in _UNITS if value >= 0.9995 * u[0]), _UNITS[-1])
+    return f"{significant(value / scale)} {unit}"

@@ -1,0 +1,1 @@
+"""The family ``tensors``: creation, cat, in-place, numpy bridge, transfer, arithmetic."""
