@@ -1,9 +1,15 @@
 """What a benchmark module declares beside its body: sizes, dtypes and devices it has a meaning for.
 
 A mark is data for ``bench/conftest.py``; nothing here runs a benchmark.
+
+Sizes keep what a call allocates clear of 32 to 64 MiB (2**23 and 2**24 float32): between its
+largest mmap threshold (32 MiB) and its largest trim threshold (64 MiB), glibc's malloc maps new
+pages or reuses old ones depending on what ran before, and the time differs tenfold (mallopt(3),
+M_MMAP_THRESHOLD). Below, memory is reused; above, every call pays for fresh pages, as it does in
+a user's program.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -27,5 +33,7 @@ def dtypes(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.dtypes(*names)
 
 
-#: The operation has a meaning only where the device is not the host (transfers, say).
-accelerator_only = pytest.mark.accelerator_only
+def accelerator_only(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an operation that has a meaning only where the device is not the host (transfers)."""
+    marked: Callable[..., Any] = pytest.mark.accelerator_only(function)
+    return marked

@@ -31,7 +31,7 @@ def _options(
 
 def _pytest(*words: str) -> int:
     """Run pytest on the suite, wherever it is installed and whatever pytest files lie around."""
-    settings = ("-c", str(PACKAGE / "pytest.ini"), "--rootdir", str(PACKAGE.parent))
+    settings = ("-c", str(PACKAGE / "suite.ini"), "--rootdir", str(PACKAGE.parent))
     command = [sys.executable, "-m", "pytest", *settings, str(PACKAGE), *words]
     return subprocess.run(command, check=False).returncode
 

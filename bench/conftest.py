@@ -309,7 +309,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             run.writer.append(_row(item, run, status, reason))
         except CannotWrite as problem:
             run.broken = str(problem)
-            pytest.exit(run.broken, returncode=1)
+            item.session.shouldstop = run.broken
     if CELL in item.stash:
         del item.stash[CELL]
     return report

@@ -87,9 +87,25 @@ def _accelerator(name: str) -> Device:
     return Device(name, device, synchronize, model=device.type)
 
 
+#: Devices torch does not list: a backend of one's own, or a stand-in whose times are known.
+_registered: dict[str, Device] = {}
+
+
+def register(device: Device) -> None:
+    """Make `device` known to `names` and `find` beside those of torch."""
+    _registered[device.name] = device
+    find.cache_clear()
+
+
+def unregister(name: str) -> None:
+    """Forget a registered device."""
+    del _registered[name]
+    find.cache_clear()
+
+
 def names() -> list[str]:
     """Names of the devices this machine has, ``cpu`` first."""
-    found = ["cpu"]
+    found = ["cpu", *_registered]
     if torch.accelerator.is_available():
         accelerator = torch.accelerator.current_accelerator()
         if accelerator is not None:
@@ -103,9 +119,11 @@ def find(name: str) -> Device:
 
     Raises UnknownDevice, with a line a user can act on, where the machine has none such.
     """
+    if name in _registered:
+        return _registered[name]
     kind, _, index = name.partition(":")
     has = names()
-    if kind not in has or (index and not index.isdecimal()):
+    if kind not in has or kind in _registered or (index and not index.isdecimal()):
         raise UnknownDevice(f"{name!r} is no device of this machine; it has: {', '.join(has)}")
     if index and int(index) >= (1 if kind in ("cpu", "mps") else torch.accelerator.device_count()):
         raise UnknownDevice(f"{name!r}: this machine has fewer devices of kind {kind!r}")

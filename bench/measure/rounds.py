@@ -74,6 +74,7 @@ def compile_loop(
 
 def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> int:
     """Warm up, and return how many iterations make a round of at least `min_time_s`."""
+    loop(1)  # perhaps cold, and then no measure of those that follow
     iterations, spent, done, best = 1, 0.0, 0, math.inf
     while True:
         seconds = loop(iterations)

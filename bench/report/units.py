@@ -9,6 +9,7 @@ def significant(value: float, digits: int = 3) -> str:
     """Return `value` with `digits` significant figures and no exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}"
+    value = float(f"{value:.{digits - 1}e}")  # 99.96 prints as 100, not as 100.0
     places = digits - 1 - math.floor(math.log10(abs(value)))
     return f"{value:.{max(0, places)}f}"
 

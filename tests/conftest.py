@@ -1,0 +1,67 @@
+"""Fixtures of the tests: a suite of one file, and a device whose true times are known."""
+
+import textwrap
+
+import pytest
+import simulated as simulated_device
+from simulated import SimulatedDevice
+
+from bench.measure import devices, environment
+from bench.records import reader
+
+pytest_plugins = ["pytester"]
+
+INI = """
+[pytest]
+python_files = bench_*.py
+python_functions = bench_*
+addopts = -p bench.conftest -p no:cacheprovider --strict-markers
+"""
+
+
+@pytest.fixture
+def simulated():
+    """A simulated device, known to the suite under its name for the length of a test."""
+    simulated_device.DEVICE = SimulatedDevice()
+    devices.register(simulated_device.DEVICE.device())
+    yield simulated_device.DEVICE
+    devices.unregister(simulated_device.DEVICE.name)
+
+
+class Suite:
+    """A suite of one benchmark file in a folder of its own."""
+
+    def __init__(self, pytester):
+        self.pytester = pytester
+        pytester.makeini(INI)
+
+    def write(self, body):
+        """Write the benchmark file: imports, then `body`."""
+        head = "import pytest\nimport torch\nfrom bench.axes import *\n"
+        (self.pytester.path / "bench_it.py").write_text(head + textwrap.dedent(body))
+
+    def run(self, *words, only=True):
+        """Run it in this process with `words` as options."""
+        base = ("--benchmark-only",) if only else ()
+        return self.pytester.runpytest_inprocess(*base, "--machine", "here", *words)
+
+    def files(self):
+        """The result files, oldest name first."""
+        return sorted((self.pytester.path / "results").glob("*/*.csv"))
+
+    def rows(self):
+        """The rows of the only result file."""
+        (path,) = self.files()
+        return reader.read(path)
+
+
+@pytest.fixture
+def suite(pytester):
+    """A suite of one file."""
+    return Suite(pytester)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loaded():
+    """Load what the suite imports once: pytester would forget, and reload, psutil's modules."""
+    environment.current()

@@ -1,0 +1,32 @@
+"""Write the tables of the documents anew from the CSVs they name: python tests/refresh_tables.py.
+
+A table stands in a fenced block below ``<!-- table of FILE -->``, or ``<!-- table of FILE rows
+A,B -->`` for the benchmarks A and B alone.
+"""
+
+import re
+from pathlib import Path
+
+from bench.records import reader
+from bench.report import table
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+BLOCK = re.compile(r"(<!-- table of (\S+?)(?: rows (\S+))? -->\n```text\n)(.*?)(\n```)", re.S)
+
+
+def _table(found: re.Match[str]) -> str:
+    frame = reader.read(ROOT / found[2])
+    if found[3]:
+        frame = frame[frame.benchmark.isin(found[3].split(","))]
+    return found[1] + table.by_dtype(frame) + found[5]
+
+
+def refreshed(text: str) -> str:
+    """Return a page with every table made anew."""
+    return BLOCK.sub(_table, text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(refreshed(page.read_text()))

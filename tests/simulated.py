@@ -1,0 +1,46 @@
+"""A stand-in for an accelerator whose true times the test knows."""
+
+import dataclasses
+
+import torch
+
+from bench.measure import devices
+
+
+@dataclasses.dataclass
+class SimulatedDevice:
+    """An asynchronous device on virtual time: launching returns at once, waiting takes the rest.
+
+    No real clock is involved, so a test of it cannot fail because the machine is busy.
+    """
+
+    name: str = "sim"
+    launch_s: float = 2e-6
+    wait_s: float = 1e-6
+    host: float = 0.0
+    busy_until: float = 0.0
+    waits: int = 0
+
+    def launch(self, seconds: float) -> None:
+        """Queue work of known duration; the host is free again after the launch."""
+        self.host += self.launch_s
+        self.busy_until = max(self.busy_until, self.host) + seconds
+
+    def synchronize(self) -> None:
+        """Wait until the queue is empty."""
+        self.waits += 1
+        self.host = max(self.host, self.busy_until) + self.wait_s
+
+    def now(self) -> float:
+        """Read the virtual clock."""
+        return self.host
+
+    def device(self) -> devices.Device:
+        """The device as the suite sees it; its tensors live on the CPU."""
+        return devices.Device(
+            self.name, torch.device("cpu"), self.synchronize, self.now, model="simulated GPU"
+        )
+
+
+#: The one that the fixture `simulated` makes known to the suite, for benchmark files to launch on.
+DEVICE = SimulatedDevice()

@@ -1,0 +1,181 @@
+"""The row, the file, and what the reader refuses."""
+
+import csv
+import dataclasses
+from datetime import UTC, datetime
+
+import pytest
+
+from bench.records import reader, schema, writer
+
+ROW = schema.Row(
+    suite_version="0.1.0",
+    run_id="r1",
+    run_started="2026-01-01T00:00:00Z",
+    machine="here",
+    os="Linux 6",
+    python="3.12.0",
+    torch="2.11.0",
+    torchvision="0.26.0",
+    cpu="A CPU",
+    cpu_count=2,
+    memory_bytes=2**34,
+    threads=2,
+    device_name="A CPU",
+    driver="",
+    family="tensors",
+    benchmark="cat",
+    device="cpu",
+    dtype="float32",
+    params="dim=0;n=16",
+    status="ok",
+    rounds=3,
+    iterations=10,
+    median_s=1.25e-6,
+    items=0,
+    rel_error=float("inf"),
+)
+
+
+CONTRACT = """
+schema_version suite_version run_id run_started machine
+os python torch torchvision cpu cpu_count memory_bytes threads device_name driver
+family benchmark device dtype params status reason
+rounds iterations min_s q1_s median_s q3_s max_s mean_s stddev_s ci_low_s ci_high_s
+first_call_s device_s dispatch_s items item_unit bytes flop
+rel_error tolerance peak_bytes involuntary_switches drift
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    made = writer.Writer(tmp_path / "here" / "a.csv")
+    made.append(ROW)
+    made.append(dataclasses.replace(ROW, params="dim=1;n=16", median_s=2e-3, drift=-0.1))
+    made.close()
+    return made.path
+
+
+def test_schema_1_is_the_contract():
+    assert list(schema.COLUMNS) == CONTRACT.split()
+    assert (
+        *("ok", "unstable", "wrong", "fallback", "unsupported", "oom", "error"),
+    ) == schema.STATUSES
+
+
+def test_a_row_comes_back_as_it_was_written(path):
+    frame = reader.read(path)
+    assert list(frame.columns) == list(schema.COLUMNS)
+    back = frame.iloc[0]
+    for name, value in dataclasses.asdict(ROW).items():
+        if value is None:
+            assert back[name] == "" if name in schema.TEXTS else frame[name].isna()[0]
+        else:
+            assert back[name] == value
+    assert frame.drift[1] == -0.1
+    assert frame["items"][0] == 0  # zero is a value, blank is not
+
+
+def test_the_file_is_rfc_4180(path):
+    raw = path.read_bytes()
+    assert raw.count(b"\r\n") == raw.count(b"\n") == 3
+    raw.decode("utf-8")
+
+
+def test_params_are_sorted_pairs():
+    text = schema.join_params({"n": 16, "dim": 0, "layout": "wide"})
+    assert text == "dim=0;layout=wide;n=16"
+    assert schema.split_params(text) == {"dim": "0", "layout": "wide", "n": "16"}
+    assert schema.split_params("") == {}
+
+
+@pytest.mark.parametrize("reason", ['a "quoted", one', "two\nlines\r\n", "=1+1", "@x", "ü\x1b[31m"])
+def test_reasons_stay_one_harmless_line(tmp_path, reason):
+    made = writer.Writer(tmp_path / "a.csv")
+    made.append(dataclasses.replace(ROW, status="error", reason=reason))
+    made.close()
+    stored = reader.read(made.path).reason[0]
+    assert "\n" not in stored
+    assert not stored.startswith(("=", "@"))
+    assert stored.lstrip("'").split()[0] in reason
+
+
+def test_two_runs_of_one_second_get_two_files(tmp_path):
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    names = [writer.create(tmp_path, now).path.name for _ in range(3)]
+    expected = ["20260102T030405Z.csv", "20260102T030405Z-2.csv", "20260102T030405Z-3.csv"]
+    assert names == expected
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(writer.CannotWrite, match=r"^cannot write .*; .*--results$"):
+        writer.create(tmp_path / "file" / "x", datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def edited(path, line, column, value):
+    with path.open(newline="") as file:
+        lines = list(csv.reader(file))
+    lines[line - 1][schema.COLUMNS.index(column)] = value
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "value", "message"),
+    [
+        (2, "median_s", "fast", "line 2, column median_s: 'fast' is not a number; restore"),
+        (3, "rounds", "3.5", "line 3, column rounds: '3.5' is not a number; restore"),
+        (2, "median_s", "nan", "line 2, column median_s: 'nan' is not a finite number; restore"),
+        (2, "bytes", "-1", "line 2, column bytes: '-1' is negative; restore"),
+        (2, "flop", "9" * 30, "line 2, column flop: '999.*' is too large; restore"),
+        (3, "status", "fine", "line 3, column status: unknown status 'fine'; it is one of ok, "),
+        (2, "machine", "", "line 2, column machine: blank; restore"),
+        (2, "median_s", "", "line 2, column median_s: blank in a row with status 'ok'; restore"),
+        (2, "schema_version", "2", "line 2, column schema_version: schema 2 is newer .*; upgrade"),
+        (2, "schema_version", "0", "line 2, column schema_version: no schema 0 exists; restore"),
+        (
+            1,
+            "median_s",
+            "median",
+            "line 1, column median_s: column 'median_s' is missing; ",
+        ),
+        (3, "params", "dim=0;n=16", "line 3, .*stands already in line 2 of the same run; delete"),
+    ],
+)
+def test_what_is_wrong_is_said_with_file_line_column_and_remedy(path, line, column, value, message):
+    edited(path, line, column, value)
+    with pytest.raises(reader.BadFile, match=rf"^\S+a\.csv, {message}") as caught:
+        reader.read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"a,b\r\n1,2\r\n", "column 'schema_version' is missing"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"PK\x03\x04\x00\x00", "is missing"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, raw, message):
+    (tmp_path / "x.csv").write_bytes(raw)
+    with pytest.raises(reader.BadFile, match=message):
+        reader.read(tmp_path / "x.csv")
+
+
+def test_a_newer_schema_is_refused_by_name(path):
+    lines = path.read_text().splitlines()
+    new = [lines[0] + ",colour", "2" + lines[1][1:] + ",blue"]
+    path.write_text("\n".join(new) + "\n")
+    with pytest.raises(reader.BadFile, match=r"schema 2 is newer than 1.*upgrade"):
+        reader.read(path)
+
+
+def test_a_torn_row_and_a_missing_file_are_refused(path, tmp_path):
+    with pytest.raises(reader.BadFile, match="No such file"):
+        reader.read(tmp_path / "none.csv")
+    path.write_bytes(path.read_bytes()[:-90])
+    with pytest.raises(reader.BadFile, match=r"line 3: \d+ fields where the header has"):
+        reader.read(path)

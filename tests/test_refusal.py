@@ -1,0 +1,52 @@
+"""Statuses of what operations raise; the messages are PyTorch's own."""
+
+import pytest
+import torch
+
+from bench.measure.answer import WrongAnswer
+from bench.measure.refusal import classify, one_line
+
+
+@pytest.mark.parametrize(
+    ("exception", "status"),
+    [
+        (RuntimeError("\"baddbmm\" not implemented for 'Bool'"), "unsupported"),
+        (NotImplementedError("The operator 'aten::x' is not currently implemented"), "unsupported"),
+        (NotImplementedError(), "unsupported"),
+        (TypeError("Got unsupported ScalarType BFloat16"), "unsupported"),
+        (TypeError("the MPS framework doesn't support float64. Please use float32"), "unsupported"),
+        (
+            RuntimeError("Could not run 'aten::x' with arguments from the 'MPS' backend"),
+            "unsupported",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"), "oom"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "oom"),
+        (MemoryError(), "oom"),
+        (WrongAnswer("off by 2"), "wrong"),
+        (RuntimeError("The size of tensor a (3) must match"), "error"),
+        (ValueError("unsupported"), "error"),
+    ],
+)
+def test_status(exception, status):
+    found, reason = classify(exception)
+    assert found == status
+    assert reason
+    assert "\n" not in reason
+
+
+def test_real_refusals():
+    with pytest.raises(TypeError) as caught:
+        torch.ones(2, dtype=torch.bfloat16).numpy()
+    assert classify(caught.value)[0] == "unsupported"
+    with pytest.raises(RuntimeError) as caught:
+        torch.rand(2, dtype=torch.int32)
+    assert classify(caught.value)[0] == "unsupported"
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert classify(caught.value)[0] == "oom"
+
+
+def test_one_line_folds_and_cuts():
+    assert one_line("\n\n  a\t b \nsecond") == "a b"
+    assert len(one_line("x" * 999)) == 300

@@ -1,0 +1,213 @@
+"""A run of pytest: every cell asked for ends in one row, whatever happens to it."""
+
+import os
+import subprocess
+import sys
+from fnmatch import fnmatch
+
+import pytest
+
+from bench.records import reader
+
+STATUSES = """
+def broken(x):
+    return x + (x.dtype == torch.float32)
+
+@dtypes("float32", "float16")
+def bench_wrong(cell):
+    cell(broken, cell.tensor(100))
+
+@dtypes("float32")
+def bench_refused(cell):
+    cell(torch.Tensor.numpy, cell.tensor(4).to_sparse())
+
+@dtypes("float32")
+def bench_unsupported(cell):
+    cell(torch.rand, 4, dtype=torch.int32)
+
+@dtypes("float32")
+def bench_memory(cell):
+    cell(torch.empty, 2**60)
+
+@dtypes("float32")
+def bench_error(cell):
+    cell(torch.cat, [cell.tensor(2, 2), cell.tensor(3, 3)])
+
+@dtypes("float32")
+def bench_setup_error(cell):
+    cell.tensor(2, 2) @ cell.tensor(3, 3)
+
+@dtypes("float32")
+def bench_good(cell):
+    cell.work(items=4, bytes=16, flop=0)
+    cell(torch.neg, cell.tensor(4))
+"""
+
+
+def test_every_status_is_a_row_and_the_rest_goes_on(suite):
+    suite.write(STATUSES)
+    result = suite.run("--profile", "smoke")
+    rows = suite.rows()
+    found = {(r.benchmark, r.dtype): r.status for r in rows.itertuples()}
+    assert found.pop(("refused", "float32")) in ("unsupported", "error")
+    assert found == {
+        ("wrong", "float32"): "wrong",
+        ("wrong", "float16"): "ok",
+        ("unsupported", "float32"): "unsupported",
+        ("memory", "float32"): "oom",
+        ("error", "float32"): "error",
+        ("setup_error", "float32"): "error",
+        ("good", "float32"): "ok",
+    }
+    assert result.ret == 1
+    wrong = rows[rows.status == "wrong"].iloc[0]
+    assert wrong.median_s > 0  # fast and wrong: timed all the same
+    assert wrong.rel_error > wrong.tolerance
+    assert "off by" in wrong.reason
+    assert "not implemented for 'Int'" in rows[rows.benchmark == "unsupported"].iloc[0].reason
+    result.stdout.fnmatch_lines(["*good*", "*8 rows in results*here*.csv"])
+    result.stdout.no_fnmatch_line("*was not used at all*")
+
+
+def test_a_patched_operation_is_wrong(suite, monkeypatch):
+    """A backend whose result is off in one dtype is caught by the float64 reference."""
+    import torch
+
+    right = torch.neg
+    monkeypatch.setattr(torch, "neg", lambda x: right(x) * (1.01 if x.dtype.itemsize < 8 else 1))
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(9))\n")
+    suite.run("--profile", "smoke", "--dtype", "float32,float64")
+    assert dict(zip(suite.rows().dtype, suite.rows().status, strict=True)) == {
+        "float32": "wrong",
+        "float64": "ok",
+    }
+
+
+def test_ids_params_and_identity(suite):
+    suite.write("""
+    @pytest.mark.parametrize("layout", ["wide"])
+    @pytest.mark.parametrize("n", values((4, 2), full=(8,)))
+    def bench_neg(cell, n, layout):
+        cell(torch.neg, cell.tensor(n))
+    """)
+    listed = suite.run("--collect-only", "-q")
+    ids = [line.split("::")[1] for line in listed.outlines if "::" in line]
+    assert ids[:4] == [
+        "bench_neg[cpu-float32-n4-wide]",
+        "bench_neg[cpu-float16-n4-wide]",
+        "bench_neg[cpu-bfloat16-n4-wide]",
+        "bench_neg[cpu-float32-n2-wide]",
+    ]
+    assert not suite.files()
+    suite.run("--profile", "smoke", "--dtype", "int8", "--dtype", "float64")
+    rows = suite.rows()
+    assert list(rows.params) == ["layout=wide;n=4", "layout=wide;n=2"]
+    assert set(rows.dtype) == {"float64"}  # the benchmark has no meaning in int8
+    assert set(rows.machine) == {"here"}
+    assert rows.run_id.nunique() == 1
+
+
+def test_full_adds_sizes_and_dtypes(suite):
+    suite.write("""
+    @pytest.mark.parametrize("n", values((2,), full=(4,)))
+    def bench_neg(cell, n):
+        cell(torch.neg, cell.tensor(n))
+    """)
+    listed = suite.run("--collect-only", "-q", "--profile", "full")
+    assert sum("::" in line for line in listed.outlines) == 8
+
+
+def test_a_simulated_device_runs_the_suite(suite, simulated):
+    suite.write("""
+    import simulated
+
+    def kernel(x):
+        simulated.DEVICE.launch(250e-6)
+        return x + 1
+
+    @accelerator_only
+    @dtypes("float32")
+    def bench_kernel(cell):
+        cell(kernel, cell.tensor(4))
+    """)
+    result = suite.run("--device", "cpu,sim")
+    assert result.ret == 0
+    rows = suite.rows()
+    assert list(rows.device) == ["sim"]
+    assert rows.median_s[0] == pytest.approx(250e-6, rel=0.05)
+    assert rows.first_call_s[0] == pytest.approx(250e-6, rel=0.05)
+    assert rows.device_name[0] == "simulated GPU"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--device", "tpu"], "ERROR: --device: 'tpu' is no device of this machine; it has: cpu*"),
+        (["--device", "cpu:7"], "ERROR: --device: 'cpu:7': *"),
+        (["--dtype", "float31"], "ERROR: --dtype: unknown dtype 'float31'; known: float32, *"),
+        (["--profile", "fast"], "ERROR: --profile: unknown profile 'fast'; known: smoke, *"),
+        (["--threads", "0"], "ERROR: --threads: 0 is not a number of threads; *"),
+        (["--machine", "../up"], "ERROR: --machine: '../up' is no label; *"),
+        (["--results", "bench_it.py"], "ERROR: cannot write bench_it.py/here*: *--results"),
+    ],
+)
+def test_bad_options_are_one_line_before_anything_runs(suite, words, line):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    result = suite.run(*words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = result.outlines + result.errlines
+    assert sum(text.startswith("ERROR:") for text in lines) == 1
+    assert "Traceback" not in "\n".join(lines)
+    assert any(fnmatch(text, line) for text in lines)
+    assert not suite.files()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
+def test_disk_full_is_one_line_and_keeps_what_was_measured(suite):
+    import resource
+
+    suite.write("""
+    @dtypes("float32")
+    @pytest.mark.parametrize("n", range(1, 41))
+    def bench_neg(cell, n):
+        cell(torch.neg, cell.tensor(n))
+    """)
+    limit = 4096
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--benchmark-only", "--profile", "smoke", "-s"],
+        cwd=suite.pytester.path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == pytest.ExitCode.INTERRUPTED
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [text for text in done.stdout.splitlines() if "cannot append to" in text]
+    assert "File too large" in line
+    (path,) = suite.files()
+    rows = reader.read(path)
+    assert 3 <= len(rows) < 40
+    assert f"its {len(rows)} finished rows are kept" in line
+    assert f"{len(rows)} rows in" in done.stdout
+
+
+def test_quiet_silences_the_table(suite):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    for words in (["-q"], ["--benchmark-quiet"]):
+        result = suite.run("--profile", "smoke", *words)
+        result.stdout.no_fnmatch_line("*rows in*")
+
+
+def test_no_host_or_user_name_is_written(suite):
+    import getpass
+    import platform
+
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    suite.pytester.runpytest_inprocess("--benchmark-only", "--profile", "smoke")
+    (path,) = suite.files()
+    text = path.read_text()
+    assert f",{platform.node()}," not in text
+    assert f",{getpass.getuser()}," not in text
+    assert platform.node() not in path.parent.name

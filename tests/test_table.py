@@ -1,0 +1,66 @@
+"""The table of a run and its units."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+from test_records import ROW
+
+from bench.report import table, units
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.234e-9, "1.23 ns"),
+        (5e-10, "0.500 ns"),
+        (1.0e-6, "1.00 us"),
+        (9.999e-7, "1.00 us"),
+        (123.4e-6, "123 us"),
+        (0.0999999, "100 ms"),
+        (0.9999, "1.00 s"),
+        (75.0, "75.0 s"),
+        (0.0, "0 ns"),
+    ],
+)
+def test_seconds(value, text):
+    assert units.seconds(value) == text
+
+
+def frame(*rows):
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+
+
+def row(**changes):
+    return dataclasses.replace(ROW, **{"params": "n=16", "median_s": 1e-6} | changes)
+
+
+def test_rows_are_benchmarks_columns_are_dtypes():
+    text = table.by_dtype(
+        frame(
+            row(dtype="float16", median_s=18e-6),
+            row(dtype="float32"),
+            row(dtype="bfloat16", status="unsupported", median_s=None),
+            row(dtype="float32", params="n=4096", median_s=5e-6, status="wrong"),
+            row(dtype="float16", params="n=4096", median_s=9e-6),
+        )
+    )
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[2] == ["benchmark", "params", "float32", "float16", "bfloat16"]
+    assert lines[4] == ["cat", "n=16", "1.00", "us", "18.0", "us", "(18x)", "unsupported"]
+    # a wrong time is no base of a ratio
+    assert lines[5] == ["cat", "n=4096", "5.00", "us", "wrong", "9.00", "us"]
+
+
+def test_an_accelerator_is_set_beside_the_cpu_too():
+    text = table.by_dtype(
+        frame(
+            row(median_s=8e-6),
+            row(device="mps", median_s=2e-6),
+            row(device="mps", dtype="float16", median_s=1e-6),
+        )
+    )
+    assert "mps: median of one iteration (times as long as float32, as cpu float32)" in text
+    assert text.splitlines()[-1].split()[2:] == [
+        *("2.00", "us", "(0.25x)", "1.00", "us", "(0.50x,", "0.12x)"),
+    ]

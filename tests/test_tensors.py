@@ -1,0 +1,66 @@
+"""The family `tensors`: its rows on this machine, and in-place operations that must not drift."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.measure.cell import Cell
+from bench.measure.devices import find
+from bench.records import reader
+
+ROOT = Path(__file__).parent.parent
+
+
+class Recorder(Cell):
+    """A cell that keeps the call instead of timing it."""
+
+    def __call__(self, operation, *args, **kwargs):
+        self.call = (operation, args)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["add", "mul", "relu", "sigmoid"])
+def test_a_million_calls_in_place_neither_overflow_nor_reach_denormals(name, dtype):
+    module = importlib.import_module("bench.tensors.bench_inplace")
+    cell = Recorder(find("cpu"), dtype, plan=None)
+    getattr(module, f"bench_{name}")(cell, 16, "in_place")
+    operation, args = cell.call
+    tiny = torch.finfo(dtype).smallest_normal
+    for _ in range(10):
+        before = args[0].clone()
+        for _ in range(100_000):
+            operation(*args)
+        after = args[0]
+        assert after.isfinite().all()
+        assert ((after == 0) | (after.abs() >= tiny)).all()
+        if torch.equal(before, after):
+            break  # a fixed point, or a cycle that returns here: it stays for ever
+
+
+def test_the_suite_runs_and_writes_one_row_a_cell(tmp_path):
+    def run(*words):
+        command = [sys.executable, "-m", "pytest", "bench", "--profile=smoke", "-k", "not n1024"]
+        command += ["--benchmark-only", "--device=cpu", "--machine=here", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    few = "(n16 or item) and not n16384"
+    done = run(f"--results={tmp_path}", "-k", few)
+    assert done.returncode == 0, done.stdout
+    (path,) = tmp_path.glob("here/*.csv")
+    rows = reader.read(path)
+    listed = run("--collect-only", "-q", "-k", few).stdout
+    assert len(rows) == sum("::" in line for line in listed.splitlines()) > 100
+    refused = rows[rows.status == "unsupported"]
+    assert set(refused.benchmark) == {
+        *("to_numpy", "from_numpy", "tensor_from_array", "as_tensor"),
+    }
+    assert set(refused.dtype) == {"bfloat16"}
+    assert (rows[rows.status != "unsupported"].status == "ok").all()
+    assert rows.family.eq("tensors").all()
+    declared = rows[rows.status == "ok"]
+    assert declared["items"].notna().all()
+    assert declared["bytes"].notna().all()
