@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import refresh_tables
 
@@ -28,6 +29,29 @@ def test_the_tables_come_from_a_stored_csv(path):
     text = path.read_text()
     assert "<!-- table of results/" in text
     assert refresh_tables.refreshed(text) == text, "run: python tests/refresh_tables.py"
+
+
+def test_the_figures_of_the_readme_stand_in_its_table():
+    text = (ROOT / "README.md").read_text()
+    shown, prose = re.search(r"```text\n(.*?)```(.*?)\n## In CI", text, re.S).groups()
+    figures = re.findall(r"\b\d[\d.]*(?:x\b| (?:ns|us|ms|s)\b)", prose)
+    assert len(figures) >= 4
+    for figure in figures:
+        assert re.search(rf"(?<![\d.]){re.escape(figure)}", shown), figure
+
+
+def test_the_noise_the_readme_states_is_that_of_the_stored_runs():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    middle, tenth = re.search(
+        r"is ([\d.]+) times its fastest in the middle, and ([\d.]+)", text
+    ).groups()
+    folder = ROOT / re.search(r"<!-- table of (results/[^/]+)/", text)[1]
+    cells = ["benchmark", "device", "dtype", "params"]
+    runs = [reader.read(path).set_index(cells).median_s for path in sorted(folder.glob("*.csv"))]
+    medians = pd.concat(runs[:3], axis=1).dropna()
+    ratio = medians.max(axis=1) / medians.min(axis=1)
+    assert f"{ratio.median():.2f}" == middle
+    assert f"{ratio.quantile(0.9):.2f}" == tenth
 
 
 def test_every_column_and_status_is_documented():
