@@ -2,6 +2,8 @@
 
 import dataclasses
 import gc
+import pkgutil
+import time
 import traceback
 import uuid
 from datetime import UTC, datetime
@@ -79,9 +81,13 @@ def pytest_configure(config: pytest.Config) -> None:
         if name not in dtypes.NAMES:
             known = ", ".join(dtypes.NAMES)
             raise _usage("dtype", f"unknown dtype {name!r}; known: {known}")
+    # Given as a word, or left as it is: the host's clock of every device.
+    now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
     try:
         chosen = {
-            name: devices.find(name)
+            name: dataclasses.replace(devices.find(name), now=now)
+            if now is not time.perf_counter
+            else devices.find(name)
             for name in _names(config.getoption("device")) or devices.names()
         }
     except devices.UnknownDevice as problem:
@@ -172,6 +178,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             left_out.append(item)
     # Side by side in time, a drift of the machine does not become a difference between dtypes.
     kept += [item for group in groups.values() for item in group]
+    files: dict[tuple[str, str], Path] = {}
+    for item in kept:
+        if isinstance(item, pytest.Function) and "cell" in item.fixturenames:
+            name = (item.path.parent.name, _benchmark(item))
+            if files.setdefault(name, item.path) != item.path:
+                raise pytest.UsageError(
+                    f"{item.path}: {'/'.join(name)} is a benchmark of {files[name].name} too; "
+                    "rename one of the two"
+                )
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     items[:] = kept

@@ -80,3 +80,10 @@ def test_keyword_and_cprofile(neg):
     assert not neg.files()
     result = neg.run("-k", "neg and float32", "--profile=smoke", "--benchmark-cprofile=tottime")
     result.stdout.fnmatch_lines(["*cProfile*"])
+
+
+def test_another_timer_is_used(neg):
+    neg.run("--benchmark-timer=time.process_time", "--benchmark-json", "out.json")
+    entry = json.loads((neg.pytester.path / "out.json").read_text())["benchmarks"][0]
+    assert entry["options"]["timer"] == "clock"
+    assert neg.rows().status[0] == "ok"

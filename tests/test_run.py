@@ -211,3 +211,29 @@ def test_no_host_or_user_name_is_written(suite):
     assert f",{platform.node()}," not in text
     assert f",{getpass.getuser()}," not in text
     assert platform.node() not in path.parent.name
+
+
+def test_two_benchmarks_of_one_name_are_a_usage_error(suite):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    text = (suite.pytester.path / "bench_it.py").read_text()
+    (suite.pytester.path / "bench_that.py").write_text(text)
+    result = suite.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *neg is a benchmark of bench_it.py too; rename one*"])
+
+
+def test_a_reference_that_cannot_be_is_no_refusal_of_the_device(suite):
+    suite.write("""
+    def picky(x):
+        if x.dtype == torch.float64:
+            raise NotImplementedError("no float64 here")
+        return x
+
+    @dtypes("float32")
+    def bench_picky(cell):
+        cell(picky, cell.tensor(4))
+    """)
+    suite.run("--profile", "smoke")
+    row = suite.rows().iloc[0]
+    assert row.status == "error"
+    assert "no reference: no float64 here; give the cell a check of its own" in row.reason

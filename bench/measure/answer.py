@@ -18,6 +18,10 @@ class WrongAnswer(Exception):
     """A proof of a benchmark failed; the message says in one line what was seen."""
 
 
+class NoReference(Exception):
+    """The float64 computation on the CPU failed, so the answer cannot be judged."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """How far an answer was from the reference.
@@ -70,6 +74,18 @@ def on_reference(arguments: Any) -> Any:
     objects = (torch.nn.Module, torch.optim.Optimizer)
     tied = any(isinstance(leaf, objects) for leaf in _leaves(arguments))
     return walk(fresh(arguments) if tied else arguments, _upcast)
+
+
+def reference(operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what `operation` gives on the CPU in float64.
+
+    Raises NoReference where the CPU cannot do that: it is no refusal of the device's.
+    """
+    expected_args, expected_kwargs = on_reference((args, kwargs))
+    try:
+        return operation(*expected_args, **expected_kwargs)
+    except (NotImplementedError, TypeError) as problem:
+        raise NoReference(f"no reference: {problem}; give the cell a check of its own") from problem
 
 
 def _leaves(value: Any) -> list[Any]:

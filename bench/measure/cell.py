@@ -148,8 +148,7 @@ class Cell:
         if check is not None:
             self.result.answer = check(result, *used_args, **used_kwargs)
         else:
-            expected_args, expected_kwargs = answer.on_reference((args, kwargs))
-            expected = operation(*expected_args, **expected_kwargs)
+            expected = answer.reference(operation, args, kwargs)
             self.result.answer = answer.compare(result, expected, self.dtype, terms)
         if proof is not None and not self.result.answer.fault:
             try:

@@ -29,12 +29,20 @@ def bench_to_numpy(cell, n):
     )
 
 
+def from_numpy_to(array, device):
+    return torch.from_numpy(array).to(device)
+
+
 @dtypes(*ALL)
 @pytest.mark.parametrize("n", SIZES)
 def bench_from_numpy(cell, n):
     array = cell.tensor(n).cpu().numpy()
-    cell.work(items=n, bytes=0)
-    cell(torch.from_numpy, array, proof=shared)
+    if cell.device.type == "cpu":
+        cell.work(items=n, bytes=0)
+        cell(torch.from_numpy, array, proof=shared)
+    else:
+        cell.work(items=n, bytes=cell.nbytes(2 * n))
+        cell(from_numpy_to, array, cell.device, proof=copied)
 
 
 @dtypes(*ALL)
