@@ -13,15 +13,27 @@ from typing import Any
 import pytest
 
 from bench import __version__, axes
-from bench.measure import devices, dtypes, environment, profiles, refusal, rounds
-from bench.measure.cell import Cell
-from bench.records import reader
+from bench.measure import (
+    devices,
+    dtypes,
+    environment,
+    profiles,
+    refusal,
+    rounds,
+    stability,
+    threads,
+)
+from bench.measure.cell import Cell, Disturbed, Result
+from bench.records import reader, schema
 from bench.records.schema import Row, join_params
-from bench.records.writer import CannotWrite, Writer, create
+from bench.records.writer import CannotWrite, Writer, create, reopen
 from bench.report import table
 
 RUN = pytest.StashKey["Run"]()
 CELL = pytest.StashKey[Cell]()
+EARLIER = pytest.StashKey[list[Result]]()
+#: How often a cell is measured at most before it counts as unstable.
+ATTEMPTS = 3
 AUTO = "auto"
 
 
@@ -38,6 +50,10 @@ class Run:
     profile: profiles.Profile
     folder: Path
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
+    best_yardstick_s: float = 0.0
+    placement: threads.Placement = dataclasses.field(default_factory=threads.Placement)
+    finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+    resumed: Path | None = None
     writer: Writer | None = None
     broken: str = ""
 
@@ -50,6 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--dtype", action="append", metavar="NAME", help=f"dtype to time; {names}")
     group.addoption("--profile", default="default", help=f"one of {', '.join(profiles.PROFILES)}")
     group.addoption("--results", default="results", metavar="DIR", help="folder of result CSVs")
+    group.addoption("--resume", metavar="FILE", help="go on with the run that FILE holds")
     group.addoption("--machine", metavar="LABEL", help="label of this machine in the results")
     group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
 
@@ -107,6 +124,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "machine", f"{machine!r} is no label; use letters, digits, '.', '_' and '-', 80 at most"
         )
     profiles.apply(profile, config)
+    resumed = config.getoption("resume")
     config.stash[RUN] = Run(
         id=uuid.uuid4().hex[:12],
         started=datetime.now(UTC),
@@ -117,6 +135,29 @@ def pytest_configure(config: pytest.Config) -> None:
         profile=profile,
         folder=Path(config.getoption("results")) / machine,
     )
+    if resumed:
+        _resume(config.stash[RUN], Path(resumed))
+
+
+def _resume(run: Run, path: Path) -> None:
+    """Take over the identity and the finished cells of the last run in `path`."""
+    try:
+        rows = reader.read(path)
+    except reader.BadFile as problem:
+        raise _usage("resume", str(problem)) from None
+    if rows.empty:
+        raise _usage("resume", f"{path} holds no row; start a new run")
+    last = rows[rows.run_id == rows.run_id.iloc[-1]]
+    here = {"suite_version": __version__, **run.environment.columns()}
+    for column, value in here.items():
+        then = last[column].iloc[0]
+        if then != value:
+            raise _usage(
+                "resume", f"{path} has {column} {then!r}, this is {value!r}; start a new run"
+            )
+    run.id, run.machine, run.resumed = last.run_id.iloc[0], last.machine.iloc[0], path
+    run.started = datetime.fromisoformat(last.run_started.iloc[0])
+    run.finished = set(last[list(schema.CELL)].itertuples(index=False, name=None))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -138,6 +179,8 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 def _wanted(item: pytest.Function, run: Run) -> bool:
     """Whether the profile and the options ask for this cell."""
     device, dtype = _given(item)["device"], _given(item)["dtype"]
+    if (item.path.parent.name, _benchmark(item), device, dtype, _params(item)) in run.finished:
+        return False
     if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
         return False
     if item.get_closest_marker("full") and not run.profile.every_size:
@@ -202,18 +245,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     run = config.stash[RUN]
     try:
-        run.writer = create(run.folder, run.started)
+        run.writer = reopen(run.resumed) if run.resumed else create(run.folder, run.started)
     except CannotWrite as problem:
         raise pytest.UsageError(str(problem)) from None
+    for name, device in run.devices.items():
+        if not device.is_host and not device.wait_waits(device.long_work):
+            raise pytest.UsageError(
+                f"--device {name}: waiting for the device does not wait for its work, so its times "
+                "would be those of the launch alone; update torch or the driver"
+            )
+    run.placement = threads.place()
     run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
+    run.best_yardstick_s = min(stability.yardstick() for _ in range(1000))
     # What torch and pytest have made stays; the collections between cells need not look at it.
     gc.collect()
     gc.freeze()
 
 
-def pytest_sessionfinish() -> None:
-    """Let the interpreter clean up as usual."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let the interpreter clean up and the threads run as usual."""
     gc.unfreeze()
+    session.config.stash[RUN].placement.undo()
 
 
 @pytest.fixture
@@ -238,12 +290,19 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
             benchmark.stats.update(seconds * timing.iterations)
 
     mark = request.node.get_closest_marker("benchmark")
-    plan = profiles.plan(request.config, mark.kwargs) if benchmark.enabled else None
-    cost = run.clock_cost_s.get(device, 0.0)
-    made = Cell(on, dtypes.find(dtype), plan, cost, hand_over)
+    made = Cell(
+        on,
+        dtypes.find(dtype),
+        profiles.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
+        run.clock_cost_s.get(device, 0.0),
+        hand_over,
+        run.best_yardstick_s,
+        request.node.stash.setdefault(EARLIER, []),
+        ATTEMPTS,
+    )
     request.node.stash[CELL] = made
     yield made
-    if made.result.timing is None:
+    if benchmark.stats is None:
         benchmark.skipped = True  # it ended before it was timed, and its row says why
     benchmark.extra_info |= {
         name: value
@@ -271,12 +330,15 @@ def _row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
             known |= rounds.summary(result.timing)
         known |= {
             "first_call_s": result.first_call_s,
+            "dispatch_s": result.dispatch_s,
             "items": result.items,
             "item_unit": result.item_unit,
             "bytes": result.bytes,
             "flop": result.flop,
             "rel_error": result.answer.rel_error,
             "tolerance": result.answer.tolerance,
+            "involuntary_switches": result.signs.involuntary_switches,
+            "drift": result.signs.drift,
         }
     return Row(
         suite_version=__version__,
@@ -307,7 +369,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if raised is None and call.when != "call":
         return report
     if raised is None:
-        status, reason = "ok", ""
+        faults = item.stash[CELL].result.signs.faults
+        status, reason = ("unstable", "; ".join(faults)) if faults else ("ok", "")
+    elif isinstance(raised.value, Disturbed):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {raised.value}")
+        report.again = True
+        # The loop over the items goes on while it finds some: the cell comes again at the end.
+        item.session.items.append(item)
+        item.session.testscollected += 1
+        return report
     else:
         if call.when == "teardown" or isinstance(raised.value, pytest.skip.Exception):
             return report
@@ -328,6 +399,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if CELL in item.stash:
         del item.stash[CELL]
     return report
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Show a cell that is to be measured again as ``~``."""
+    if getattr(report, "again", False):
+        return "measured again", "~", "AGAIN"
+    return None
 
 
 @pytest.hookimpl(trylast=True)

@@ -38,8 +38,22 @@ class SimulatedDevice:
     def device(self) -> devices.Device:
         """The device as the suite sees it; its tensors live on the CPU."""
         return devices.Device(
-            self.name, torch.device("cpu"), self.synchronize, self.now, model="simulated GPU"
+            self.name,
+            torch.device("cpu"),
+            self.synchronize,
+            self.now,
+            model="simulated GPU",
+            launcher=self.long_work,
         )
+
+    def long_work(self, _: torch.device):
+        """Launch 50 ms; reading the result takes until they are over, whatever was waited for."""
+        self.launch(50e-3)
+
+        def read():
+            self.host = max(self.host, self.busy_until)
+
+        return read
 
 
 #: The one that the fixture `simulated` makes known to the suite, for benchmark files to launch on.

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -173,9 +174,38 @@ def test_a_newer_schema_is_refused_by_name(path):
         reader.read(path)
 
 
-def test_a_torn_row_and_a_missing_file_are_refused(path, tmp_path):
+def test_half_a_last_line_is_left_out_with_a_notice(path):
+    whole = path.read_bytes()
+    assert reader.read(path).attrs["notice"] == ""
+    start = whole.rstrip().rfind(b"\n") + 1
+    for cut in range(start + 1, len(whole)):
+        path.write_bytes(whole[:cut])
+        frame = reader.read(path)
+        assert len(frame) == 1
+        assert "line 3: half a row, left out" in frame.attrs["notice"]
+
+
+def test_a_resumed_file_loses_its_half_line_and_nothing_else(path):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    made = writer.reopen(path)
+    made.append(dataclasses.replace(ROW, params="dim=2;n=16"))
+    made.close()
+    assert list(reader.read(path).params) == ["dim=0;n=16", "dim=2;n=16"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_two_runs_never_write_into_one_file(path):
+    first = writer.reopen(path)
+    with pytest.raises(writer.CannotWrite, match="temporarily unavailable"):
+        writer.reopen(path)
+    first.close()
+    writer.reopen(path).close()
+
+
+def test_a_short_row_and_a_missing_file_are_refused(path, tmp_path):
     with pytest.raises(reader.BadFile, match="No such file"):
         reader.read(tmp_path / "none.csv")
-    path.write_bytes(path.read_bytes()[:-90])
+    path.write_bytes(path.read_bytes()[:-90] + b"\r\n")
     with pytest.raises(reader.BadFile, match=r"line 3: \d+ fields where the header has"):
         reader.read(path)

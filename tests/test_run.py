@@ -137,6 +137,7 @@ def test_a_simulated_device_runs_the_suite(suite, simulated):
     assert rows.median_s[0] == pytest.approx(250e-6, rel=0.05)
     assert rows.first_call_s[0] == pytest.approx(250e-6, rel=0.05)
     assert rows.device_name[0] == "simulated GPU"
+    assert rows.dispatch_s[0] == pytest.approx(simulated.launch_s, rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -237,3 +238,53 @@ def test_a_reference_that_cannot_be_is_no_refusal_of_the_device(suite):
     row = suite.rows().iloc[0]
     assert row.status == "error"
     assert "no reference: no float64 here; give the cell a check of its own" in row.reason
+
+
+SLOW = """
+import time
+
+@dtypes("float32")
+@pytest.mark.parametrize("n", range(1, 31))
+def bench_neg(cell, n):
+    time.sleep(0.01)
+    cell(torch.neg, cell.tensor(n))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+@pytest.mark.parametrize("after", [1, 7, 20])
+def test_a_killed_run_keeps_its_rows_and_is_resumed(suite, after):
+    suite.write(SLOW)
+    words = ["--benchmark-only", "--profile", "smoke", "--machine", "here"]
+    command = [sys.executable, "-m", "pytest", *words]
+    cwd = suite.pytester.path
+    running = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
+    while running.poll() is None:
+        if suite.files() and suite.files()[0].read_bytes().count(b"\n") > after:
+            running.kill()
+    running.wait()
+    (path,) = suite.files()
+    rows = reader.read(path)
+    assert len(rows) >= after
+    path.write_bytes(path.read_bytes() + b"1,0.1")  # and half a row more
+    result = suite.run("--profile", "smoke", "--resume", str(path))
+    assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    whole = reader.read(path)
+    assert len(whole) == 30
+    assert not whole.duplicated("params").any()
+    assert whole.run_id.nunique() == 1
+    assert len(suite.files()) == 1
+
+
+def test_resuming_in_another_environment_is_refused(suite):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    suite.run("--profile", "smoke")
+    (path,) = suite.files()
+    text = path.read_text()
+    version = suite.rows().torch[0]
+    path.write_text(text.replace(version, "2.0.0"))
+    result = suite.run("--resume", str(path))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --resume: *torch '2.0.0', this is *; start a new run"])
+    result = suite.run("--resume", "nothing.csv")
+    result.stderr.fnmatch_lines(["ERROR: --resume: nothing.csv: No such file*"])

@@ -156,6 +156,17 @@ def compare(actual: Any, expected: Any, dtype: torch.dtype, terms: int = 1) -> A
     return Answer(error, allowed, fault)
 
 
+def repeatable(first: Any, second: Any) -> bool:
+    """Whether two results hold the same values, NaN included."""
+    pairs = zip(_leaves(first), _leaves(second), strict=True)
+    both = ((_as_float64(one), _as_float64(other)) for one, other in pairs)
+    return all(
+        np.array_equal(one.numpy(), other.numpy(), equal_nan=True)
+        for one, other in both
+        if one is not None and other is not None
+    )
+
+
 def shape_only(result: torch.Tensor, *sizes: object, **_: object) -> Answer:
     """A check of `empty` and `empty_like`, which promise a shape and no values."""
     like = sizes[0] if sizes else None

@@ -1,13 +1,15 @@
 """One cell: what a benchmark body uses to make data, declare work and time one call."""
 
 import functools
+import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from bench.measure import answer, rounds
+from bench.measure import answer, rounds, stability
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
@@ -20,6 +22,10 @@ BLOCK = 65_521
 HandOver = Callable[[rounds.Timing | None, Callable[[], object]], object]
 
 
+class Disturbed(Exception):
+    """The rounds were disturbed, and the cell is to be measured again later in the run."""
+
+
 @dataclass
 class Result:
     """What has been learnt of a cell so far; None where it was not measured."""
@@ -27,10 +33,18 @@ class Result:
     answer: Answer = field(default_factory=Answer)
     first_call_s: float | None = None
     timing: rounds.Timing | None = None
+    signs: stability.Signs = field(default_factory=lambda: stability.Signs(None, None))
+    dispatch_s: float | None = None
     items: int | None = None
     item_unit: str | None = None
     bytes: int | None = None
     flop: int | None = None
+
+
+def _disturbance(result: Result) -> tuple[int, float]:
+    """Sort key of disturbed attempts: fewer faults first, then the shorter time."""
+    assert result.timing
+    return len(result.signs.faults), statistics.median(result.timing.rounds_s)
 
 
 @functools.cache
@@ -57,12 +71,22 @@ class Cell:
         plan: rounds.Plan | None,
         clock_cost_s: float = 0.0,
         hand_over: HandOver | None = None,
+        best_yardstick_s: float = math.inf,
+        earlier: list[Result] | None = None,
+        attempts: int = 1,
     ) -> None:
-        """Time on `device` as `plan` says; no plan means check the answer and time nothing."""
+        """Time on `device` as `plan` says; no plan means check the answer and time nothing.
+
+        `earlier` holds the results of disturbed attempts at the same cell, and takes this one's
+        if it is disturbed too; after `attempts` of them the best stands.
+        """
         self._device = device
         self._plan = plan
         self._clock_cost_s = clock_cost_s
         self._hand_over = hand_over
+        self._best_yardstick_s = best_yardstick_s
+        self._earlier = [] if earlier is None else earlier
+        self._attempts = attempts
         self.device = device.torch_device
         self.dtype = dtype
         self.result = Result()
@@ -121,15 +145,37 @@ class Cell:
         """
         fault = self._check(operation, args, kwargs, terms, check, proof)
         if self._plan is not None:
-            loop = rounds.compile_loop(operation, args, kwargs, self._device.clock)
-            if self._plan.min_rounds == 1 and self._plan.max_time_s == 0:
-                self.result.timing = rounds.once(loop)
-            else:
-                self.result.timing = rounds.measure(loop, self._plan, self._clock_cost_s)
+            self._time(self._plan, operation, args, kwargs)
         if self._hand_over:
             self._hand_over(self.result.timing, functools.partial(operation, *args, **kwargs))
         if fault:
             raise WrongAnswer(fault)
+
+    def _time(
+        self,
+        plan: rounds.Plan,
+        operation: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Fill in the timing and its signs; raise Disturbed where another attempt is due."""
+        loop = rounds.compile_loop(operation, args, kwargs, self._device.clock)
+        if plan.once:
+            self.result.timing = rounds.once(loop)
+            return
+        watch = stability.Watch(self._best_yardstick_s)
+        timing = rounds.measure(loop, plan, self._clock_cost_s, between=watch.look)
+        self.result.timing = timing
+        self.result.signs = watch.signs(timing.rounds_s, timing.iterations)
+        if not self._device.is_host:
+            free = rounds.compile_loop(operation, args, kwargs, self._device.now)
+            self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize)
+        if not self.result.signs.faults:
+            return
+        self._earlier.append(self.result)
+        if len(self._earlier) < self._attempts:
+            raise Disturbed("; ".join(self.result.signs.faults))
+        self.result = min(self._earlier, key=_disturbance)
 
     def _check(
         self,
@@ -141,10 +187,17 @@ class Cell:
         proof: Callable[..., None] | None,
     ) -> str:
         """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string."""
+        unrepeatable = ""
         used_args, used_kwargs = answer.fresh((args, kwargs))
         start = self._device.clock()
         result = operation(*used_args, **used_kwargs)
         self.result.first_call_s = self._device.clock() - start
+        if check is None:
+            again_args, again_kwargs = answer.fresh((args, kwargs))
+            again = operation(*again_args, **again_kwargs)
+            self._device.synchronize()
+            if not answer.repeatable(result, again):
+                unrepeatable = "not repeatable: two calls on the same input give different bits"
         if check is not None:
             self.result.answer = check(result, *used_args, **used_kwargs)
         else:
@@ -155,4 +208,4 @@ class Cell:
                 proof(result, *used_args, **used_kwargs)
             except WrongAnswer as failed:
                 return str(failed)
-        return self.result.answer.fault
+        return self.result.answer.fault or unrepeatable

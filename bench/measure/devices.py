@@ -25,7 +25,7 @@ class Device:
 
     `name` is what the user types and what the CSV says (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
     `torch_device` is where tensors go; `synchronize` returns when all work queued on the device
-    has ended; `now` is the host's clock in seconds.
+    has ended; `now` is the host's clock in seconds. `launcher` replaces `long_matmul`.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Device:
     now: Callable[[], float] = time.perf_counter
     model: str = ""
     driver: str = ""
+    launcher: Callable[[torch.device], Callable[[], object]] | None = None
 
     @property
     def is_host(self) -> bool:
@@ -48,10 +49,38 @@ class Device:
         self.synchronize()
         return self.now()
 
+    def long_work(self) -> Callable[[], object]:
+        """Launch work that takes the device some milliseconds; return a function that reads it."""
+        return (self.launcher or long_matmul)(self.torch_device)
+
+    def wait_waits(self, launch: Callable[[], Callable[[], object]]) -> bool:
+        """Whether `synchronize` returns only when the device has done its work.
+
+        `launch` starts work that takes the device at least some milliseconds, and returns a
+        function that reads its result, which no device can do before it has ended. If reading
+        takes long after the wait, the wait did not wait.
+        """
+        read = launch()
+        start = self.now()
+        self.synchronize()
+        waited = self.now()
+        read()
+        return self.now() - waited <= 0.5 * (self.now() - start)
+
     def clock_cost(self, readings: int = 101) -> float:
         """Seconds one reading of the idle device's clock takes: the median of `readings`."""
         times = [self.clock() for _ in range(readings + 1)]
         return statistics.median(b - a for a, b in itertools.pairwise(times))
+
+
+def long_matmul(device: torch.device, side: int = 4096, count: int = 20) -> Callable[[], object]:
+    """Launch `count` matrix products of `side`, tens of milliseconds on a fast device."""
+    matrix = torch.rand(side, side, device=device) / side
+    product = matrix
+    for _ in range(count):
+        product = product @ matrix
+    corner = product[0, :1]
+    return corner.cpu
 
 
 def _cpu() -> Device:

@@ -1,5 +1,6 @@
 """The profiles, and how they and pytest-benchmark's options make the plan of a cell."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +28,13 @@ class Profile:
     min_rounds: int
     max_time_s: float
     min_time_s: float
+    limit_s: float
 
 
 PROFILES = {
-    "smoke": Profile(False, False, min_rounds=1, max_time_s=0, min_time_s=0),
-    "default": Profile(False, False, min_rounds=8, max_time_s=0.1, min_time_s=0.001),
-    "full": Profile(True, True, min_rounds=20, max_time_s=0.5, min_time_s=0.001),
+    "smoke": Profile(False, False, min_rounds=1, max_time_s=0, min_time_s=0, limit_s=0),
+    "default": Profile(False, False, min_rounds=8, max_time_s=0.1, min_time_s=0.001, limit_s=2),
+    "full": Profile(True, True, min_rounds=20, max_time_s=0.5, min_time_s=0.001, limit_s=20),
 }
 
 
@@ -62,15 +64,20 @@ def apply(profile: Profile, config: pytest.Config) -> None:
     config.option.benchmark_disable_gc = True
 
 
-def plan(config: pytest.Config, marked: Mapping[str, Any]) -> Plan:
-    """Return the plan of a cell; a `benchmark` mark on it wins over the options."""
+def plan(profile: Profile, config: pytest.Config, marked: Mapping[str, Any]) -> Plan:
+    """Return the plan of a cell; a `benchmark` mark on it wins over the options.
+
+    The profile's limit holds only for its own number of rounds, not for one that was asked for.
+    """
 
     def value(name: str) -> Any:
         return marked.get(name, config.getoption(f"benchmark_{name}", None))
 
+    min_rounds = int(value("min_rounds"))
     return Plan(
-        min_rounds=int(value("min_rounds")),
+        min_rounds=min_rounds,
         max_time_s=float(value("max_time")),
         min_time_s=float(value("min_time")),
         precision=float(value("precision") or PRECISION),
+        limit_s=profile.limit_s if min_rounds == profile.min_rounds else math.inf,
     )

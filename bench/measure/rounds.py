@@ -17,6 +17,8 @@ from bench.measure import estimate
 CLOCK_SHARE = 100
 #: Calibration aims a little over the shortest round: a later, faster call must not fall below it.
 HEADROOM = 1.1
+#: No start of a library or a kernel takes this long: a call that does is slow, not cold.
+COLD_S = 1.0
 #: Rounds between two looks at the precision; a look costs a sort, outside the timed region.
 LOOK_EVERY = 4
 
@@ -30,7 +32,8 @@ class Plan:
 
     After `min_rounds` rounds, as soon as the 95 % interval of the median is within +-`precision`
     of it, or `max_time_s` is spent. A round takes at least `min_time_s`; the warm-up takes at
-    least `warmup_s` and `warmup_iterations`, whatever comes first.
+    least `warmup_s` and `warmup_iterations`, whatever comes first. `limit_s` ends the rounds of a
+    very slow operation, however few they are.
     """
 
     min_rounds: int
@@ -39,6 +42,12 @@ class Plan:
     precision: float = 0.01
     warmup_s: float = 0.01
     warmup_iterations: int = 1_000_000
+    limit_s: float = math.inf
+
+    @property
+    def once(self) -> bool:
+        """Whether a single call is all that is asked for."""
+        return self.min_rounds == 1 and self.max_time_s == 0
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,10 @@ def compile_loop(
 
 def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> int:
     """Warm up, and return how many iterations make a round of at least `min_time_s`."""
-    loop(1)  # perhaps cold, and then no measure of those that follow
+    first = loop(1)
+    if first >= max(plan.limit_s / 10, COLD_S):
+        return 1
+    # Perhaps it was cold, and then it is no measure of those that follow.
     iterations, spent, done, best = 1, 0.0, 0, math.inf
     while True:
         seconds = loop(iterations)
@@ -89,16 +101,28 @@ def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> int:
         iterations = max(1, min(wanted, 10 * iterations))
 
 
-def measure(loop: Loop, plan: Plan, clock_cost_s: float = 0.0) -> Timing:
-    """Warm up, choose the iterations, and time rounds until `plan` says stop."""
+def measure(
+    loop: Loop,
+    plan: Plan,
+    clock_cost_s: float = 0.0,
+    between: Callable[[], None] | None = None,
+) -> Timing:
+    """Warm up, choose the iterations, and time rounds until `plan` says stop.
+
+    `between` is called before each round, outside the timed region.
+    """
     min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
     iterations = _calibrate(loop, plan, min_time_s)
     rounds: list[float] = []
     spent = 0.0
     while True:
+        if between:
+            between()
         seconds = loop(iterations)
         rounds.append(seconds / iterations)
         spent += seconds
+        if spent >= plan.limit_s:
+            break
         if len(rounds) < plan.min_rounds:
             continue
         if spent >= plan.max_time_s:
@@ -106,6 +130,20 @@ def measure(loop: Loop, plan: Plan, clock_cost_s: float = 0.0) -> Timing:
         if len(rounds) % LOOK_EVERY == 0 and estimate.half_width(rounds) <= plan.precision:
             break
     return Timing(tuple(rounds), iterations)
+
+
+def dispatch(loop: Loop, synchronize: Callable[[], None], calls: int = 10) -> float:
+    """Seconds the host needs to hand one call to an asynchronous device: the median of five.
+
+    `loop` has a clock that does not wait. Few calls, so that the device's queue does not fill up
+    and make the host wait after all.
+    """
+    times = []
+    for _ in range(5):
+        synchronize()
+        times.append(loop(calls) / calls)
+    synchronize()
+    return statistics.median(times)
 
 
 def once(loop: Loop) -> Timing:

@@ -103,14 +103,25 @@ def _row(path: Path, line: int, fields: list[str]) -> dict[str, object]:
     return row
 
 
+def _whole_lines(path: Path, text: str) -> tuple[str, str]:
+    """Cut off half a last line, which a killed process leaves; return a notice of it too."""
+    whole, newline, rest = text.rpartition("\n")
+    if not rest or not newline:
+        return text, ""
+    line = whole.count("\n") + 2
+    return whole + newline, f"{path}, line {line}: half a row, left out: the run was cut off there"
+
+
 def read(path: Path) -> pd.DataFrame:
     """Return the rows of one result CSV, one column each of `schema.COLUMNS`.
 
+    A last line without its end is left out, and ``frame.attrs["notice"]`` says so.
     Integers are nullable (``Int64``), floats have NaN and texts "" where the file is blank.
     Raises BadFile, one line with file, line, column and remedy, where the file is not valid.
     """
     csv.field_size_limit(MAX_FIELD)
-    lines = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    text, notice = _whole_lines(path, _text(path))
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[dict[str, object]] = []
     seen: dict[tuple[object, ...], int] = {}
     try:
@@ -134,7 +145,9 @@ def read(path: Path) -> pd.DataFrame:
     except csv.Error as problem:
         what = str(problem)
         raise _bad(path, lines.line_num, None, what, "restore the row or delete it") from problem
-    return _frame(rows)
+    frame = _frame(rows)
+    frame.attrs["notice"] = notice
+    return frame
 
 
 def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:

@@ -6,8 +6,14 @@ import os
 from dataclasses import astuple
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 from bench.records.schema import COLUMNS, Row
+
+try:
+    import fcntl
+except ImportError:  # Windows: a second writer of a resumed file is not noticed there
+    fcntl = None  # type: ignore[assignment]
 
 #: A cell that begins with one of these would be run as a formula by a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -32,6 +38,12 @@ def _safe(value: object) -> object:
     return f"'{folded}" if folded.startswith(_FORMULA) else folded
 
 
+def _lock(file: io.FileIO) -> None:
+    """Take the file for this process, until it ends, where the platform has such locks."""
+    if fcntl:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def why(problem: OSError) -> str:
     """Return the operating system's own words for `problem`, without its path."""
     return problem.strerror or str(problem)
@@ -40,20 +52,30 @@ def why(problem: OSError) -> str:
 class Writer:
     """An open results file. Every row is flushed to the operating system when appended."""
 
-    def __init__(self, path: Path) -> None:
-        """Create the file `path` with its header; CannotWrite where that is not possible."""
+    def __init__(self, path: Path, mode: Literal["xb", "r+b"] = "xb") -> None:
+        """Create the file `path` with its header, or open the one that is there (``r+b``).
+
+        Raises CannotWrite where that is not possible.
+        """
         self.path = path
         self.rows = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # 'x': two runs that start at once must not write into one file.
-            self._file = path.open("xb", buffering=0)
+            self._file = path.open(mode, buffering=0)
+            _lock(self._file)
         except OSError as problem:
             raise CannotWrite(
                 f"cannot write {path}: {why(problem)}; choose another folder with --results"
             ) from problem
-        self._size = 0
-        self._append(_line(COLUMNS))
+        if mode == "xb":
+            self._size = 0
+            self._append(_line(COLUMNS))
+        else:
+            # A process that was killed may have left half a line; the cell is measured again.
+            self._size = path.read_bytes().rfind(b"\n") + 1
+            self._file.truncate(self._size)
+            self._file.seek(self._size)
 
     def append(self, row: Row) -> None:
         """Append one row; where that fails the file keeps its whole rows and nothing else."""
@@ -90,3 +112,8 @@ def create(folder: Path, started: datetime) -> Writer:
             if not isinstance(problem.__cause__, FileExistsError) or not path.is_file():
                 raise
     raise CannotWrite(f"cannot write {folder}: it holds 999 files of this second")
+
+
+def reopen(path: Path) -> Writer:
+    """Open a results file to go on with it; half a line at its end is cut off."""
+    return Writer(path, "r+b")

@@ -1,0 +1,59 @@
+"""Where the compute threads of the CPU run.
+
+With two threads and any other busy process, Linux may leave both threads on one core, where each
+spins at the barrier until its time slice ends: a call of 6 us then takes 16 ms, steadily, for a
+whole process. A core of its own for each thread makes that impossible.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+_TASKS = Path("/proc/self/task")
+#: Whoever sets one of these has placed the threads already.
+_PLACED_BY_USER = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+
+
+@dataclass
+class Placement:
+    """Threads pinned to a CPU each, by thread id; empty where the platform has no way to do it."""
+
+    cpus: dict[int, int] = field(default_factory=dict)
+    allowed: frozenset[int] = frozenset()
+
+    def undo(self) -> None:
+        """Let every thread run on all CPUs again, as processes started from here should."""
+        for thread in self.cpus:
+            os.sched_setaffinity(thread, self.allowed)
+        self.cpus = {}
+
+
+def _tasks() -> set[int]:
+    return {int(entry.name) for entry in _TASKS.iterdir()}
+
+
+def place() -> Placement:
+    """Give each compute thread of torch a CPU of its own, on Linux.
+
+    macOS decides for itself where threads run and Windows seldom moves them together, so there is
+    nothing to do; nor where the user has bound the threads, asked for more of them than there are
+    CPUs, or for one. The threads are those that the first parallel operation starts; where that
+    is not plain, none is pinned.
+    """
+    if not hasattr(os, "sched_setaffinity") or not _TASKS.is_dir():
+        return Placement()
+    allowed = frozenset(os.sched_getaffinity(0))
+    count = torch.get_num_threads()
+    if any(map(os.environ.get, _PLACED_BY_USER)) or not 1 < count <= len(allowed):
+        return Placement()
+    before = _tasks()
+    torch.rand(2**20).sigmoid()
+    team = [os.getpid(), *sorted(_tasks() - before)]
+    if len(team) != count:
+        return Placement()
+    made = Placement(dict(zip(team, sorted(allowed), strict=False)), allowed)
+    for thread, cpu in made.cpus.items():
+        os.sched_setaffinity(thread, {cpu})
+    return made

@@ -1,0 +1,195 @@
+"""Disturbance: what is seen in rounds and counters, and the attempts that follow."""
+
+import itertools
+import os
+import random
+import re
+
+import pytest
+
+from bench.measure import devices, rounds, stability, threads
+from bench.measure.cell import Cell, Disturbed
+
+
+def noise(count, level=1e-3, spread=0.01, seed=3):
+    source = random.Random(seed)
+    return [level * source.lognormvariate(0, spread) for _ in range(count)]
+
+
+@pytest.mark.parametrize("spread", [0.001, 0.01, 0.05])
+@pytest.mark.parametrize("count", [8, 20, 100])
+def test_quiet_rounds_have_no_fault(count, spread):
+    hits = sum(
+        bool(stability.judge(noise(count, spread=spread, seed=s), 10, 3, 0.1).faults)
+        for s in range(100)
+    )
+    assert hits <= (2 if spread < 0.05 else 10)
+
+
+def test_two_levels_are_named():
+    mixed = noise(20, 6e-6) + noise(10, 16e-3)
+    random.Random(1).shuffle(mixed)
+    (fault,) = [f for f in stability.judge(mixed, 1, 0, 0.1).faults if "fall on" in f]
+    assert re.fullmatch(r"rounds fall on [56][.\d]* us and 1[56][.\d]* ms", fault)
+
+
+def test_a_few_outliers_are_no_level():
+    assert stability.levels(noise(30) + noise(2, 20e-3)) is None
+
+
+def test_drift_is_seen():
+    warming = [1e-3 * (1 + i / 40) for i in range(30)]
+    signs = stability.judge(warming, 1, 0, 0.1)
+    assert signs.drift == pytest.approx(24.5 / 40 / 1.1125 - 4.5 / 40 / 1.1125, abs=0.02)
+    assert any("last rounds" in fault for fault in signs.faults)
+    assert stability.drift([1.0] * 5) is None
+
+
+def test_switches_and_a_slow_cpu_are_seen():
+    signs = stability.judge(noise(20, 16e-3), 1, 100, 0.32)
+    assert signs.involuntary_switches == 5
+    assert "(5 per call): another process shares a core" in signs.faults[0]
+    assert stability.judge(noise(20), 1, None, 0.1).involuntary_switches is None
+    assert "1.8 times slower" in stability.judge(noise(20), 1, 0, 0.1, slow=1.8).faults[0]
+
+
+def disturbed_suite(suite, calm_after):
+    """A benchmark whose rounds are judged disturbed until the given attempt."""
+    suite.write(f"""
+    from bench.measure import stability
+    judge, seen = stability.judge, []
+
+    @dtypes("float32")
+    def bench_neg(cell):
+        seen.append(1)
+        if len(seen) < {calm_after}:
+            fault = stability.Signs(2.0, 0.1, ("a neighbour",))
+        else:
+            fault = stability.Signs(0.0, 0.0)
+        stability.judge = lambda *_: fault
+        try:
+            cell(torch.neg, cell.tensor(4))
+        finally:
+            stability.judge = judge
+
+    @dtypes("float32")
+    def bench_other(cell):
+        stability.judge = lambda *_: stability.Signs(0.0, 0.0)
+        try:
+            cell(torch.neg, cell.tensor(4))
+        finally:
+            stability.judge = judge
+    """)
+    return suite.run("--benchmark-max-time=0.001", "--benchmark-json=out.json")
+
+
+def test_a_disturbed_cell_is_measured_again_later(suite):
+    result = disturbed_suite(suite, calm_after=2)
+    assert result.ret == 0
+    rows = suite.rows()
+    assert list(rows.benchmark) == ["other", "neg"]
+    assert list(rows.status) == ["ok", "ok"]
+    result.stdout.fnmatch_lines(["*2 passed, 1 measured again*"])
+
+
+def test_a_cell_that_never_settles_is_unstable_and_says_why(suite):
+    result = disturbed_suite(suite, calm_after=99)
+    assert result.ret == 0
+    row = suite.rows().set_index("benchmark").loc["neg"]
+    assert (row.status, row.reason) == ("unstable", "a neighbour")
+    assert row.involuntary_switches == 2
+    assert row.median_s > 0
+    result.stdout.fnmatch_lines(["*neg*unstable*", "*2 passed, 2 measured again*"])
+
+
+def test_of_disturbed_attempts_the_least_disturbed_stands(monkeypatch):
+    times = iter([3e-3, 1e-3, 2e-3])
+    monkeypatch.setattr(rounds, "measure", lambda *_, **__: rounds.Timing((next(times),) * 8, 1))
+    monkeypatch.setattr(stability, "judge", lambda *_: stability.Signs(1.0, None, ("x",)))
+    earlier = []
+    for last in (False, False, True):
+        plan = rounds.Plan(8, 0.1, 0.001)
+        device = devices.find("cpu")
+        import torch
+
+        cell = Cell(device, torch.float32, plan, earlier=earlier, attempts=3)
+        if last:
+            cell(torch.neg, cell.tensor(4))
+        else:
+            with pytest.raises(Disturbed):
+                cell(torch.neg, cell.tensor(4))
+    assert cell.result.timing.rounds_s[0] == 1e-3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no thread affinity here")
+def test_each_compute_thread_gets_a_cpu_of_its_own():
+    """In a process of its own: this one has its threads already."""
+    import subprocess
+    import sys
+
+    code = (
+        "import os, torch; from bench.measure import threads\n"
+        "before = os.sched_getaffinity(0)\n"
+        "placed = threads.place(); cpus = list(placed.cpus.values())\n"
+        "wanted = torch.get_num_threads()\n"
+        "assert len(cpus) in (0, wanted) and len(set(cpus)) == len(cpus), cpus\n"
+        "assert not cpus or all(os.sched_getaffinity(t) == {c} for t, c in placed.cpus.items())\n"
+        "placed.undo(); assert os.sched_getaffinity(0) == before; print(len(cpus))"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
+    if len(os.sched_getaffinity(0)) > 1:
+        assert int(done.stdout) > 1
+    bound = environment | {"OMP_PROC_BIND": "true"}
+    done = subprocess.run(run, env=bound, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+
+
+def test_a_wait_that_does_not_wait_is_caught(suite, simulated):
+    assert simulated.device().wait_waits(simulated.device().long_work)
+    device = devices.Device(
+        "sim",
+        simulated.device().torch_device,
+        lambda: None,
+        simulated.now,
+        launcher=simulated.long_work,
+    )
+    assert not device.wait_waits(device.long_work)
+    devices.register(device)
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    result = suite.run("--device", "sim")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --device sim: waiting for the device does not wait*"])
+
+
+def test_an_unrepeatable_answer_is_wrong(suite):
+    suite.write("""
+    import itertools
+    count = itertools.count()
+
+    @dtypes("float32")
+    def bench_flaky(cell):
+        cell(lambda x: x * (1 + 1e-7 * (next(count) % 2)), cell.tensor(1000))
+    """)
+    suite.run("--profile", "smoke")
+    row = suite.rows().iloc[0]
+    assert row.status == "wrong"
+    assert row.reason == "not repeatable: two calls on the same input give different bits"
+
+
+def test_a_very_slow_operation_ends_at_the_limit():
+    plan = rounds.Plan(20, 0.5, 0.001, limit_s=20)
+    calls = itertools.count()
+
+    def loop(count):
+        next(calls)
+        return 27.0 * count
+
+    assert len(rounds.measure(loop, plan).rounds_s) == 1
+    assert next(calls) == 2
+
+
+def test_placing_is_left_alone_where_threads_outnumber_cpus(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4096)
+    assert threads.place().cpus == {}
