@@ -32,8 +32,10 @@ from bench.report import table
 RUN = pytest.StashKey["Run"]()
 CELL = pytest.StashKey[Cell]()
 EARLIER = pytest.StashKey[list[Result]]()
-#: How often a cell is measured at most before it counts as unstable.
+#: How often a cell is measured at most before it counts as unstable, ...
 ATTEMPTS = 3
+#: ... and how many repeats a run has for all its cells, as a share of them: it must end.
+REPEATS = 0.3
 AUTO = "auto"
 
 
@@ -50,7 +52,8 @@ class Run:
     profile: profiles.Profile
     folder: Path
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
-    best_yardstick_s: float = 0.0
+    yardstick: stability.Yardstick | None = None
+    repeats_left: int = 0
     placement: threads.Placement = dataclasses.field(default_factory=threads.Placement)
     finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     resumed: Path | None = None
@@ -256,7 +259,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             )
     run.placement = threads.place()
     run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
-    run.best_yardstick_s = min(stability.yardstick() for _ in range(1000))
+    run.yardstick = stability.Yardstick()
+    run.repeats_left = int(REPEATS * len(cells))
     # What torch and pytest have made stays; the collections between cells need not look at it.
     gc.collect()
     gc.freeze()
@@ -290,15 +294,16 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
             benchmark.stats.update(seconds * timing.iterations)
 
     mark = request.node.get_closest_marker("benchmark")
+    earlier = request.node.stash.setdefault(EARLIER, [])
     made = Cell(
         on,
         dtypes.find(dtype),
         profiles.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
         run.clock_cost_s.get(device, 0.0),
         hand_over,
-        run.best_yardstick_s,
-        request.node.stash.setdefault(EARLIER, []),
-        ATTEMPTS,
+        run.yardstick,
+        earlier,
+        run.repeats_left > 0 and len(earlier) + 1 < ATTEMPTS,
     )
     request.node.stash[CELL] = made
     yield made
@@ -377,6 +382,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.again = True
         # The loop over the items goes on while it finds some: the cell comes again at the end.
         item.session.items.append(item)
+        run.repeats_left -= 1
         item.session.testscollected += 1
         return report
     else:

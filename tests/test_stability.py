@@ -112,7 +112,7 @@ def test_of_disturbed_attempts_the_least_disturbed_stands(monkeypatch):
         device = devices.find("cpu")
         import torch
 
-        cell = Cell(device, torch.float32, plan, earlier=earlier, attempts=3)
+        cell = Cell(device, torch.float32, plan, earlier=earlier, may_repeat=not last)
         if last:
             cell(torch.neg, cell.tensor(4))
         else:
@@ -188,6 +188,39 @@ def test_a_very_slow_operation_ends_at_the_limit():
 
     assert len(rounds.measure(loop, plan).rounds_s) == 1
     assert next(calls) == 2
+
+
+def test_only_rounds_between_calm_moments_count():
+    """The machine is busy in every third look; rounds beside it take twice as long."""
+    looks = itertools.cycle([True, True, True, True, False])
+    state = {"now": True}
+
+    def is_calm():
+        state["now"] = next(looks)
+        return state["now"]
+
+    plan = rounds.Plan(8, 0.05, 0.001, precision=0)
+    timing = rounds.measure(
+        lambda count: count * (1e-3 if state["now"] else 2e-3), plan, 0, is_calm
+    )
+    assert timing.calm
+    assert set(timing.rounds_s) == {1e-3}
+    busy = rounds.measure(lambda count: count * 2e-3, plan, 0, lambda: False)
+    assert not busy.calm
+    assert len(busy.rounds_s) >= 16
+
+
+def test_the_yardstick_is_relative_to_its_best(monkeypatch):
+    now = itertools.accumulate(itertools.chain([0.0], itertools.cycle([20e-6, 1e-6])))
+    monkeypatch.setattr(stability.time, "perf_counter", lambda: next(now))
+    yardstick = stability.Yardstick()
+    assert yardstick.best_s == pytest.approx(20e-6)
+    assert yardstick.read() == pytest.approx(1.0)
+    watch = stability.Watch(yardstick, started=0.0)
+    yardstick.best_s = 10e-6
+    assert not watch.calm()
+    assert "2 times slower" in watch.signs([1e-3] * 8, 1, calm=False).faults[0]
+    assert not watch.signs([1e-3] * 8, 1, calm=True).faults
 
 
 def test_placing_is_left_alone_where_threads_outnumber_cpus(monkeypatch):

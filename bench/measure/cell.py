@@ -1,7 +1,6 @@
 """One cell: what a benchmark body uses to make data, declare work and time one call."""
 
 import functools
-import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,22 +70,22 @@ class Cell:
         plan: rounds.Plan | None,
         clock_cost_s: float = 0.0,
         hand_over: HandOver | None = None,
-        best_yardstick_s: float = math.inf,
+        yardstick: stability.Yardstick | None = None,
         earlier: list[Result] | None = None,
-        attempts: int = 1,
+        may_repeat: bool = False,
     ) -> None:
         """Time on `device` as `plan` says; no plan means check the answer and time nothing.
 
         `earlier` holds the results of disturbed attempts at the same cell, and takes this one's
-        if it is disturbed too; after `attempts` of them the best stands.
+        if it is disturbed too; where it may not be repeated, the best of them stands.
         """
         self._device = device
         self._plan = plan
         self._clock_cost_s = clock_cost_s
         self._hand_over = hand_over
-        self._best_yardstick_s = best_yardstick_s
+        self._yardstick = yardstick
         self._earlier = [] if earlier is None else earlier
-        self._attempts = attempts
+        self._may_repeat = may_repeat
         self.device = device.torch_device
         self.dtype = dtype
         self.result = Result()
@@ -163,17 +162,17 @@ class Cell:
         if plan.once:
             self.result.timing = rounds.once(loop)
             return
-        watch = stability.Watch(self._best_yardstick_s)
-        timing = rounds.measure(loop, plan, self._clock_cost_s, between=watch.look)
+        watch = stability.Watch(self._yardstick or stability.Yardstick())
+        timing = rounds.measure(loop, plan, self._clock_cost_s, watch.calm)
         self.result.timing = timing
-        self.result.signs = watch.signs(timing.rounds_s, timing.iterations)
+        self.result.signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
         if not self._device.is_host:
             free = rounds.compile_loop(operation, args, kwargs, self._device.now)
             self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize)
         if not self.result.signs.faults:
             return
         self._earlier.append(self.result)
-        if len(self._earlier) < self._attempts:
+        if self._may_repeat:
             raise Disturbed("; ".join(self.result.signs.faults))
         self.result = min(self._earlier, key=_disturbance)
 

@@ -52,10 +52,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one iteration in each round, and how many iterations a round had."""
+    """Seconds of one iteration in each round, and how many iterations a round had.
+
+    `calm` is False where too few rounds fell into calm moments of the machine: then all are here.
+    """
 
     rounds_s: tuple[float, ...]
     iterations: int
+    calm: bool = True
 
 
 def compile_loop(
@@ -105,31 +109,41 @@ def measure(
     loop: Loop,
     plan: Plan,
     clock_cost_s: float = 0.0,
-    between: Callable[[], None] | None = None,
+    is_calm: Callable[[], bool] = lambda: True,
 ) -> Timing:
     """Warm up, choose the iterations, and time rounds until `plan` says stop.
 
-    `between` is called before each round, outside the timed region.
+    `is_calm` is asked before the first round and after each, outside the timed region. Only rounds
+    between two calm moments count, as long as `plan.min_rounds` of them can be had in twice the
+    time; which rounds count never depends on how long they took.
     """
     min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
     iterations = _calibrate(loop, plan, min_time_s)
-    rounds: list[float] = []
+    every: list[float] = []
+    calm: list[float] = []
     spent = 0.0
+    before = is_calm()
     while True:
-        if between:
-            between()
         seconds = loop(iterations)
-        rounds.append(seconds / iterations)
+        after = is_calm()
+        every.append(seconds / iterations)
+        if before and after:
+            calm.append(seconds / iterations)
+        before = after
         spent += seconds
         if spent >= plan.limit_s:
             break
-        if len(rounds) < plan.min_rounds:
+        if len(calm) < plan.min_rounds:
+            if len(every) >= 2 * plan.min_rounds and spent >= 2 * plan.max_time_s:
+                break
             continue
         if spent >= plan.max_time_s:
             break
-        if len(rounds) % LOOK_EVERY == 0 and estimate.half_width(rounds) <= plan.precision:
+        if len(every) % LOOK_EVERY == 0 and estimate.half_width(calm) <= plan.precision:
             break
-    return Timing(tuple(rounds), iterations)
+    if len(calm) >= min(plan.min_rounds, len(every)):
+        return Timing(tuple(calm), iterations)
+    return Timing(tuple(every), iterations, calm=False)
 
 
 def dispatch(loop: Loop, synchronize: Callable[[], None], calls: int = 10) -> float:

@@ -26,13 +26,28 @@ LEVELS_LEAVE = 0.1
 SLOW_CPU = 1.3
 
 
-def yardstick() -> float:
-    """Seconds of a fixed piece of interpreter work, some 20 us: it varies with the CPU alone."""
-    start = time.perf_counter()
-    total = 0
-    for number in range(400):
-        total += number
-    return time.perf_counter() - start
+class Yardstick:
+    """A fixed piece of interpreter work, some 20 us, whose time varies with the CPU alone.
+
+    It tells, beside any round, whether the core just then runs at its best: another tenant on the
+    same physical core, or a lower clock, makes it up to twice as long, and nothing else shows that.
+    """
+
+    def __init__(self) -> None:
+        """Find the best time of many tries."""
+        self.best_s = math.inf
+        for _ in range(2000):
+            self.read()
+
+    def read(self) -> float:
+        """Take it once; return how many times its best it took."""
+        start = time.perf_counter()
+        total = 0
+        for number in range(400):
+            total += number
+        seconds = time.perf_counter() - start
+        self.best_s = min(self.best_s, seconds)
+        return seconds / self.best_s
 
 
 def switches() -> int | None:
@@ -44,21 +59,22 @@ def switches() -> int | None:
 class Watch:
     """Looks at the machine before the rounds, between them and after; never inside one."""
 
-    best_s: float
+    yardstick: Yardstick
     started: float = field(default_factory=time.perf_counter)
     switched: int | None = field(default_factory=switches)
-    yardsticks: list[float] = field(default_factory=list)
+    slowness: list[float] = field(default_factory=list)
 
-    def look(self) -> None:
-        """Take the yardstick once, between two rounds."""
-        self.yardsticks.append(yardstick())
+    def calm(self) -> bool:
+        """Whether the core runs at its best just now, between two rounds."""
+        self.slowness.append(self.yardstick.read())
+        return self.slowness[-1] < SLOW_CPU
 
-    def signs(self, rounds_s: Sequence[float], iterations: int) -> "Signs":
-        """What was seen, judged."""
+    def signs(self, rounds_s: Sequence[float], iterations: int, calm: bool) -> "Signs":
+        """What was seen, judged; `calm` where the rounds are those of calm moments alone."""
         now = switches()
         count = None if now is None or self.switched is None else now - self.switched
         seconds = time.perf_counter() - self.started
-        slow = statistics.median(self.yardsticks) / self.best_s if self.yardsticks else 1.0
+        slow = 1.0 if calm or not self.slowness else max(statistics.fmean(self.slowness), SLOW_CPU)
         return judge(rounds_s, iterations, count, seconds, slow)
 
 
