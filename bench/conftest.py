@@ -34,8 +34,8 @@ CELL = pytest.StashKey[Cell]()
 EARLIER = pytest.StashKey[list[Result]]()
 #: How often a cell is measured at most before it counts as unstable, ...
 ATTEMPTS = 3
-#: ... and how many repeats a run has for all its cells, as a share of them: it must end.
-REPEATS = 0.3
+#: ... and how many repeats a run has for all its cells, as a share of them (ten at the least).
+REPEATS = 0.1
 AUTO = "auto"
 
 
@@ -260,7 +260,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run.placement = threads.place()
     run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
     run.yardstick = stability.Yardstick()
-    run.repeats_left = int(REPEATS * len(cells))
+    run.repeats_left = max(10, int(REPEATS * len(cells)))
     # What torch and pytest have made stays; the collections between cells need not look at it.
     gc.collect()
     gc.freeze()

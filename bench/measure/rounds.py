@@ -114,8 +114,8 @@ def measure(
     """Warm up, choose the iterations, and time rounds until `plan` says stop.
 
     `is_calm` is asked before the first round and after each, outside the timed region. Only rounds
-    between two calm moments count, as long as `plan.min_rounds` of them can be had in twice the
-    time; which rounds count never depends on how long they took.
+    between two calm moments count, as long as `plan.min_rounds` of them can be had in time; which
+    rounds count never depends on how long they took.
     """
     min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
     iterations = _calibrate(loop, plan, min_time_s)
@@ -134,7 +134,7 @@ def measure(
         if spent >= plan.limit_s:
             break
         if len(calm) < plan.min_rounds:
-            if len(every) >= 2 * plan.min_rounds and spent >= 2 * plan.max_time_s:
+            if len(every) >= plan.min_rounds and spent >= plan.max_time_s:
                 break
             continue
         if spent >= plan.max_time_s:
