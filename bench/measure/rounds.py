@@ -19,6 +19,9 @@ CLOCK_SHARE = 100
 HEADROOM = 1.1
 #: No start of a library or a kernel takes this long: a call that does is slow, not cold.
 COLD_S = 1.0
+#: With this share of calm rounds the median of all is still one of the calm ones' (an upper
+#: quartile of theirs at the worst), since a disturbance only ever adds time.
+MOSTLY_CALM = 0.75
 #: Rounds between two looks at the precision; a look costs a sort, outside the timed region.
 LOOK_EVERY = 4
 
@@ -54,7 +57,7 @@ class Plan:
 class Timing:
     """Seconds of one iteration in each round, and how many iterations a round had.
 
-    `calm` is False where too few rounds fell into calm moments of the machine: then all are here.
+    `calm` is False where too few rounds fell into calm moments of the machine.
     """
 
     rounds_s: tuple[float, ...]
@@ -114,8 +117,8 @@ def measure(
     """Warm up, choose the iterations, and time rounds until `plan` says stop.
 
     `is_calm` is asked before the first round and after each, outside the timed region. Only rounds
-    between two calm moments count, as long as `plan.min_rounds` of them can be had in time; which
-    rounds count never depends on how long they took.
+    between two calm moments count, if there are `plan.min_rounds` of them, and otherwise all;
+    which rounds count never depends on how long they took.
     """
     min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
     iterations = _calibrate(loop, plan, min_time_s)
@@ -143,7 +146,7 @@ def measure(
             break
     if len(calm) >= min(plan.min_rounds, len(every)):
         return Timing(tuple(calm), iterations)
-    return Timing(tuple(every), iterations, calm=False)
+    return Timing(tuple(every), iterations, calm=len(calm) >= MOSTLY_CALM * len(every))
 
 
 def dispatch(loop: Loop, synchronize: Callable[[], None], calls: int = 10) -> float:
