@@ -39,13 +39,20 @@ class Yardstick:
         for _ in range(2000):
             self.read()
 
-    def read(self) -> float:
-        """Take it once; return how many times its best it took."""
+    def _take(self) -> float:
         start = time.perf_counter()
         total = 0
         for number in range(400):
             total += number
-        seconds = time.perf_counter() - start
+        return time.perf_counter() - start
+
+    def read(self) -> float:
+        """Return how many times its best it takes now: the quickest of three.
+
+        The first finds the caches as the timed operation left them, which says nothing of the
+        neighbours: after one that streams 100 MB it would always be slow.
+        """
+        seconds = min(self._take() for _ in range(3))
         self.best_s = min(self.best_s, seconds)
         return seconds / self.best_s
 
