@@ -1,22 +1,15 @@
 """The glue between pytest and the suite: options, cells, the fixture, rows, the table."""
 
-import dataclasses
 import gc
-import pkgutil
-import time
 import traceback
-import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import __version__, axes
+from bench import __version__, axes, options
 from bench.measure import (
-    devices,
     dtypes,
-    environment,
     profiles,
     refusal,
     rounds,
@@ -24,64 +17,24 @@ from bench.measure import (
     threads,
 )
 from bench.measure.cell import Cell, Disturbed, Result
-from bench.records import reader, schema
+from bench.options import Run
+from bench.records import reader
 from bench.records.schema import Row, join_params
-from bench.records.writer import CannotWrite, Writer, create, reopen
+from bench.records.writer import CannotWrite, create, reopen
 from bench.report import table
 
-RUN = pytest.StashKey["Run"]()
+RUN = pytest.StashKey[Run]()
 CELL = pytest.StashKey[Cell]()
 EARLIER = pytest.StashKey[list[Result]]()
 #: How often a cell is measured at most before it counts as unstable, ...
 ATTEMPTS = 3
 #: ... and how many repeats a run has for all its cells, as a share of them (ten at the least).
 REPEATS = 0.1
-AUTO = "auto"
-
-
-@dataclasses.dataclass
-class Run:
-    """What every cell of this process shares."""
-
-    id: str
-    started: datetime
-    machine: str
-    environment: environment.Environment
-    devices: dict[str, devices.Device]
-    dtypes: list[str]
-    profile: profiles.Profile
-    folder: Path
-    clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
-    yardstick: stability.Yardstick | None = None
-    repeats_left: int = 0
-    placement: threads.Placement = dataclasses.field(default_factory=threads.Placement)
-    finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
-    resumed: Path | None = None
-    writer: Writer | None = None
-    broken: str = ""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the suite."""
-    group = parser.getgroup("bench", "torch-device-bench")
-    names = "may be repeated or joined by commas"
-    group.addoption("--device", action="append", metavar="NAME", help=f"device to time; {names}")
-    group.addoption("--dtype", action="append", metavar="NAME", help=f"dtype to time; {names}")
-    group.addoption("--profile", default="default", help=f"one of {', '.join(profiles.PROFILES)}")
-    group.addoption("--results", default="results", metavar="DIR", help="folder of result CSVs")
-    group.addoption("--resume", metavar="FILE", help="go on with the run that FILE holds")
-    group.addoption("--machine", metavar="LABEL", help="label of this machine in the results")
-    group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
-
-
-def _names(given: list[str] | None) -> list[str]:
-    """Return what `--device a,b --device c` asks for, each once."""
-    split = (name.strip() for item in given or () for name in item.split(","))
-    return list(dict.fromkeys(name for name in split if name))
-
-
-def _usage(option: str, problem: str) -> pytest.UsageError:
-    return pytest.UsageError(f"--{option}: {problem}")
+    options.add(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,75 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         ("accelerator_only", "has no meaning on the host"),
     ):
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    try:
-        profile = profiles.find(config.getoption("profile"))
-    except ValueError as problem:
-        raise _usage("profile", str(problem)) from None
-    asked = _names(config.getoption("dtype"))
-    for name in asked:
-        if name not in dtypes.NAMES:
-            known = ", ".join(dtypes.NAMES)
-            raise _usage("dtype", f"unknown dtype {name!r}; known: {known}")
-    # Given as a word, or left as it is: the host's clock of every device.
-    now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
-    try:
-        chosen = {
-            name: dataclasses.replace(devices.find(name), now=now)
-            if now is not time.perf_counter
-            else devices.find(name)
-            for name in _names(config.getoption("device")) or devices.names()
-        }
-    except devices.UnknownDevice as problem:
-        raise _usage("device", str(problem)) from None
-    threads = config.getoption("threads")
-    if threads is not None:
-        if threads < 1:
-            raise _usage("threads", f"{threads} is not a number of threads; give 1 or more")
-        environment.set_threads(threads)
-    current = environment.current()
-    machine = config.getoption("machine")
-    if machine is None:
-        accelerators = [device for device in map(devices.find, devices.names()) if device.model]
-        machine = environment.machine_label(current, accelerators)
-    elif not environment.is_label(machine):
-        raise _usage(
-            "machine", f"{machine!r} is no label; use letters, digits, '.', '_' and '-', 80 at most"
-        )
-    profiles.apply(profile, config)
-    resumed = config.getoption("resume")
-    config.stash[RUN] = Run(
-        id=uuid.uuid4().hex[:12],
-        started=datetime.now(UTC),
-        machine=machine,
-        environment=current,
-        devices=chosen,
-        dtypes=asked,
-        profile=profile,
-        folder=Path(config.getoption("results")) / machine,
-    )
-    if resumed:
-        _resume(config.stash[RUN], Path(resumed))
-
-
-def _resume(run: Run, path: Path) -> None:
-    """Take over the identity and the finished cells of the last run in `path`."""
-    try:
-        rows = reader.read(path)
-    except reader.BadFile as problem:
-        raise _usage("resume", str(problem)) from None
-    if rows.empty:
-        raise _usage("resume", f"{path} holds no row; start a new run")
-    last = rows[rows.run_id == rows.run_id.iloc[-1]]
-    here = {"suite_version": __version__, **run.environment.columns()}
-    for column, value in here.items():
-        then = last[column].iloc[0]
-        if then != value:
-            raise _usage(
-                "resume", f"{path} has {column} {then!r}, this is {value!r}; start a new run"
-            )
-    run.id, run.machine, run.resumed = last.run_id.iloc[0], last.machine.iloc[0], path
-    run.started = datetime.fromisoformat(last.run_started.iloc[0])
-    run.finished = set(last[list(schema.CELL)].itertuples(index=False, name=None))
+    config.stash[RUN] = options.read(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -216,10 +101,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             groups.setdefault(_neighbours(item), []).append(item)
             # Only the closest `benchmark` mark counts, so ours holds what the others say too.
             marks = reversed(list(item.iter_markers("benchmark")))
-            options: dict[str, Any] = {"group": _benchmark(item)}
-            options |= {key: value for mark in marks for key, value in mark.kwargs.items()}
-            options["timer"] = run.devices[_given(item)["device"]].clock
-            item.add_marker(pytest.mark.benchmark(**options), append=False)
+            settings: dict[str, Any] = {"group": _benchmark(item)}
+            settings |= {key: value for mark in marks for key, value in mark.kwargs.items()}
+            settings["timer"] = run.devices[_given(item)["device"]].clock
+            item.add_marker(pytest.mark.benchmark(**settings), append=False)
         else:
             left_out.append(item)
     # Side by side in time, a drift of the machine does not become a difference between dtypes.
@@ -247,16 +132,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not cells or not times or config.getoption("collectonly"):
         return
     run = config.stash[RUN]
-    try:
-        run.writer = reopen(run.resumed) if run.resumed else create(run.folder, run.started)
-    except CannotWrite as problem:
-        raise pytest.UsageError(str(problem)) from None
     for name, device in run.devices.items():
         if not device.is_host and not device.wait_waits(device.long_work):
             raise pytest.UsageError(
                 f"--device {name}: waiting for the device does not wait for its work, so its times "
                 "would be those of the launch alone; update torch or the driver"
             )
+    try:
+        run.writer = reopen(run.resumed) if run.resumed else create(run.folder, run.started)
+    except CannotWrite as problem:
+        raise pytest.UsageError(str(problem)) from None
     run.placement = threads.place()
     run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
     run.yardstick = stability.Yardstick()

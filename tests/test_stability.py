@@ -161,6 +161,7 @@ def test_a_wait_that_does_not_wait_is_caught(suite, simulated):
     result = suite.run("--device", "sim")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: --device sim: waiting for the device does not wait*"])
+    assert not suite.files()  # refused before a file is made
 
 
 def test_an_unrepeatable_answer_is_wrong(suite):
