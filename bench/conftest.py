@@ -7,29 +7,20 @@ from typing import Any
 
 import pytest
 
-from bench import __version__, axes, options
-from bench.measure import (
-    dtypes,
-    profiles,
-    refusal,
-    rounds,
-    stability,
-    threads,
-)
+from bench import axes, options, rows
+from bench.measure import dtypes, memory, profiles, refusal, rounds, stability, threads
 from bench.measure.cell import Cell, Disturbed, Result
-from bench.options import Run
+from bench.options import RUN, Run
 from bench.records import reader
-from bench.records.schema import Row, join_params
-from bench.records.writer import CannotWrite, create, reopen
-from bench.report import table
+from bench.records.writer import CannotWrite
+from bench.report import summary, table
+from bench.rows import CELL
 
-RUN = pytest.StashKey[Run]()
-CELL = pytest.StashKey[Cell]()
 EARLIER = pytest.StashKey[list[Result]]()
 #: How often a cell is measured at most before it counts as unstable, ...
 ATTEMPTS = 3
 #: ... and how many repeats a run has for all its cells, as a share of them (ten at the least).
-REPEATS = 0.1
+REPEATS = 0.25
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,8 +57,11 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 def _wanted(item: pytest.Function, run: Run) -> bool:
     """Whether the profile and the options ask for this cell."""
-    device, dtype = _given(item)["device"], _given(item)["dtype"]
-    if (item.path.parent.name, _benchmark(item), device, dtype, _params(item)) in run.finished:
+    family, given = rows.family(item), rows.given(item)
+    device, dtype = given["device"], given["dtype"]
+    if run.families and family not in run.families:
+        return False
+    if (family, rows.benchmark(item), device, dtype, rows.params(item)) in run.finished:
         return False
     if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
         return False
@@ -78,14 +72,9 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
     return run.profile.every_dtype or dtype in axes.DEFAULT_DTYPES
 
 
-def _given(item: pytest.Function) -> dict[str, Any]:
-    """Return the device, dtype and params of a cell, by name."""
-    return dict(item.callspec.params)
-
-
 def _neighbours(item: pytest.Function) -> tuple[str, str, str]:
     """What cells that differ in device and dtype alone have in common."""
-    return str(item.path), item.originalname, _params(item)
+    return str(item.path), item.originalname, rows.params(item)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -95,15 +84,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: list[pytest.Item] = []
     groups: dict[Any, list[pytest.Item]] = {}
     for item in items:
-        if not (isinstance(item, pytest.Function) and "cell" in item.fixturenames):
+        if not (isinstance(item, pytest.Function) and rows.is_cell(item)):
             kept.append(item)
         elif _wanted(item, run):
             groups.setdefault(_neighbours(item), []).append(item)
             # Only the closest `benchmark` mark counts, so ours holds what the others say too.
             marks = reversed(list(item.iter_markers("benchmark")))
-            settings: dict[str, Any] = {"group": _benchmark(item)}
+            settings: dict[str, Any] = {"group": rows.benchmark(item)}
             settings |= {key: value for mark in marks for key, value in mark.kwargs.items()}
-            settings["timer"] = run.devices[_given(item)["device"]].clock
+            settings["timer"] = run.devices[rows.given(item)["device"]].clock
             item.add_marker(pytest.mark.benchmark(**settings), append=False)
         else:
             left_out.append(item)
@@ -111,8 +100,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept += [item for group in groups.values() for item in group]
     files: dict[tuple[str, str], Path] = {}
     for item in kept:
-        if isinstance(item, pytest.Function) and "cell" in item.fixturenames:
-            name = (item.path.parent.name, _benchmark(item))
+        if isinstance(item, pytest.Function) and rows.is_cell(item):
+            name = (rows.family(item), rows.benchmark(item))
             if files.setdefault(name, item.path) != item.path:
                 raise pytest.UsageError(
                     f"{item.path}: {'/'.join(name)} is a benchmark of {files[name].name} too; "
@@ -126,7 +115,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Make the results file before anything is timed, so that a bad folder is known at once."""
     config = session.config
-    cells = [item for item in session.items if "cell" in getattr(item, "fixturenames", ())]
+    cells = list(filter(rows.is_cell, session.items))
     times = not (config.getoption("benchmark_disable") or config.getoption("benchmark_skip"))
     times = times or config.getoption("benchmark_enable") or config.getoption("benchmark_only")
     if not cells or not times or config.getoption("collectonly"):
@@ -139,12 +128,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 "would be those of the launch alone; update torch or the driver"
             )
     try:
-        run.writer = reopen(run.resumed) if run.resumed else create(run.folder, run.started)
+        run.writer = run.open_writer()
     except CannotWrite as problem:
         raise pytest.UsageError(str(problem)) from None
+    memory.settle_allocator()
     run.placement = threads.place()
     run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
-    run.yardstick = stability.Yardstick()
+    if not run.profile.once:
+        several = run.environment.threads > 1
+        run.yardsticks = stability.Yardsticks(
+            stability.Yardstick(stability.count_up),
+            stability.Yardstick(threads.meet()) if several else None,
+        )
     run.repeats_left = max(10, int(REPEATS * len(cells)))
     # What torch and pytest have made stays; the collections between cells need not look at it.
     gc.collect()
@@ -186,7 +181,7 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
         profiles.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
         run.clock_cost_s.get(device, 0.0),
         hand_over,
-        run.yardstick,
+        run.yardsticks,
         earlier,
         run.repeats_left > 0 and len(earlier) + 1 < ATTEMPTS,
     )
@@ -201,66 +196,18 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
     }
 
 
-def _benchmark(item: pytest.Function) -> str:
-    return item.originalname.removeprefix("bench_")
-
-
-def _params(item: pytest.Function) -> str:
-    given = _given(item)
-    return join_params({name: given[name] for name in given if name not in ("device", "dtype")})
-
-
-def _row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
-    """The row of a cell that has ended."""
-    device = run.devices[_given(item)["device"]]
-    known: dict[str, Any] = dict(run.environment.columns())
-    if CELL in item.stash:
-        result = item.stash[CELL].result
-        if result.timing:
-            known |= rounds.summary(result.timing)
-        known |= {
-            "first_call_s": result.first_call_s,
-            "dispatch_s": result.dispatch_s,
-            "items": result.items,
-            "item_unit": result.item_unit,
-            "bytes": result.bytes,
-            "flop": result.flop,
-            "rel_error": result.answer.rel_error,
-            "tolerance": result.answer.tolerance,
-            "involuntary_switches": result.signs.involuntary_switches,
-            "drift": result.signs.drift,
-        }
-    return Row(
-        suite_version=__version__,
-        run_id=run.id,
-        run_started=run.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        machine=run.machine,
-        device_name=device.model or run.environment.cpu,
-        driver=device.driver,
-        family=item.path.parent.name,
-        benchmark=_benchmark(item),
-        device=device.name,
-        dtype=_given(item)["dtype"],
-        params=_params(item),
-        status=status,
-        reason=reason,
-        **known,
-    )
-
-
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Turn the end of a cell into its row, and what a backend refuses into a skip."""
     report = yield
-    if not isinstance(item, pytest.Function) or "cell" not in item.fixturenames:
+    if not (isinstance(item, pytest.Function) and rows.is_cell(item)):
         return report
     run = item.config.stash[RUN]
     raised = call.excinfo
     if raised is None and call.when != "call":
         return report
     if raised is None:
-        faults = item.stash[CELL].result.signs.faults
-        status, reason = ("unstable", "; ".join(faults)) if faults else ("ok", "")
+        status, reason = rows.outcome(item)
     elif isinstance(raised.value, Disturbed):
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {raised.value}")
@@ -281,9 +228,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             report.longrepr = f"{status}: {reason}"
         # Frames hold their tensors: let go of them before the next cell needs the memory.
         traceback.clear_frames(raised.tb)
+        if status == "oom":
+            gc.collect()
+            run.devices[rows.given(item)["device"]].free_memory()
     if run.writer and not run.broken:
         try:
-            run.writer.append(_row(item, run, status, reason))
+            run.writer.append(rows.row(item, run, status, reason))
         except CannotWrite as problem:
             run.broken = str(problem)
             item.session.shouldstop = run.broken
@@ -312,6 +262,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.ensure_newline()
     terminalreporter.section("torch-device-bench")
-    terminalreporter.write_line(table.by_dtype(reader.read(run.writer.path)))
+    frame = reader.read(run.writer.path)
+    for notice in run.notices:
+        terminalreporter.write_line(notice)
+    terminalreporter.write_line(table.by_dtype(frame[frame.run_id == run.id]))
     terminalreporter.write_line("")
+    for line in summary.lines(frame[frame.run_id == run.id]):
+        terminalreporter.write_line(line)
     terminalreporter.write_line(f"{run.writer.rows} rows in {run.writer.path}")

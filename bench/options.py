@@ -7,12 +7,13 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench import __version__
 from bench.measure import devices, dtypes, environment, profiles, stability, threads
 from bench.records import reader, schema
-from bench.records.writer import Writer
+from bench.records.writer import Writer, create, reopen
 
 
 @dataclasses.dataclass
@@ -28,13 +29,25 @@ class Run:
     profile: profiles.Profile
     folder: Path
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
-    yardstick: stability.Yardstick | None = None
+    yardsticks: stability.Yardsticks | None = None
     repeats_left: int = 0
     placement: threads.Placement = dataclasses.field(default_factory=threads.Placement)
     finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
-    resumed: Path | None = None
+    families: list[str] = dataclasses.field(default_factory=list)
+    output: Path | None = None
+    goes_on: bool = False
+    notices: list[str] = dataclasses.field(default_factory=list)
     writer: Writer | None = None
     broken: str = ""
+
+    def open_writer(self) -> Writer:
+        """Open the file of this run, or make it; CannotWrite where that is not possible."""
+        if self.output is None:
+            return create(self.folder, self.started)
+        return reopen(self.output) if self.goes_on else Writer(self.output)
+
+
+RUN = pytest.StashKey[Run]()
 
 
 def add(parser: pytest.Parser) -> None:
@@ -43,8 +56,11 @@ def add(parser: pytest.Parser) -> None:
     names = "may be repeated or joined by commas"
     group.addoption("--device", action="append", metavar="NAME", help=f"device to time; {names}")
     group.addoption("--dtype", action="append", metavar="NAME", help=f"dtype to time; {names}")
+    group.addoption("--family", action="append", metavar="NAME", help=f"family to time; {names}")
     group.addoption("--profile", default="default", help=f"one of {', '.join(profiles.PROFILES)}")
     group.addoption("--results", default="results", metavar="DIR", help="folder of result CSVs")
+    group.addoption("--output", metavar="FILE", help="the result CSV, instead of one in --results")
+    group.addoption("--append", action="store_true", help="add a run to the CSV of --output")
     group.addoption("--resume", metavar="FILE", help="go on with the run that FILE holds")
     group.addoption("--machine", metavar="LABEL", help="label of this machine in the results")
     group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
@@ -97,7 +113,11 @@ def read(config: pytest.Config) -> Run:
             "machine", f"{machine!r} is no label; use letters, digits, '.', '_' and '-', 80 at most"
         )
     profiles.apply(profile, config)
-    resumed = config.getoption("resume")
+    output, resumed = config.getoption("output"), config.getoption("resume")
+    if output and resumed:
+        raise _usage("output", f"--resume goes on in {resumed}; leave one of the two out")
+    if config.getoption("append") and not output:
+        raise _usage("append", "needs the file to add to: --output FILE")
     run = Run(
         id=uuid.uuid4().hex[:12],
         started=datetime.now(UTC),
@@ -107,20 +127,51 @@ def read(config: pytest.Config) -> Run:
         dtypes=asked,
         profile=profile,
         folder=Path(config.getoption("results")) / machine,
+        families=_families(config),
+        output=Path(output) if output else None,
     )
     if resumed:
         _resume(run, Path(resumed))
+    elif config.getoption("append"):
+        _append(run, Path(output))
     return run
+
+
+def _families(config: pytest.Config) -> list[str]:
+    """Return the families asked for; those there are have a folder with benchmarks."""
+    asked = _names(config.getoption("family"))
+    package = Path(__file__).parent
+    known = sorted({path.parent.name for path in package.glob("*/bench_*.py")})
+    for name in asked:
+        if name not in known:
+            raise _usage("family", f"unknown family {name!r}; known: {', '.join(known)}")
+    return asked
+
+
+def _stored(option: str, path: Path) -> pd.DataFrame:
+    try:
+        return reader.read(path)
+    except reader.BadFile as problem:
+        raise _usage(option, str(problem)) from None
+
+
+def _append(run: Run, path: Path) -> None:
+    """Let the rows of this run follow those of others in `path`."""
+    rows = _stored("append", path)
+    machines = set(rows.machine) - {run.machine}
+    if machines:
+        other = ", ".join(sorted(machines))
+        raise _usage("append", f"{path} is of machine {other}, this is {run.machine}")
+    run.output, run.goes_on = path, True
 
 
 def _resume(run: Run, path: Path) -> None:
     """Take over the identity and the finished cells of the last run in `path`."""
-    try:
-        rows = reader.read(path)
-    except reader.BadFile as problem:
-        raise _usage("resume", str(problem)) from None
+    rows = _stored("resume", path)
     if rows.empty:
         raise _usage("resume", f"{path} holds no row; start a new run")
+    if notice := rows.attrs["notice"]:
+        run.notices.append(notice)
     last = rows[rows.run_id == rows.run_id.iloc[-1]]
     here = {"suite_version": __version__, **run.environment.columns()}
     for column, value in here.items():
@@ -129,6 +180,7 @@ def _resume(run: Run, path: Path) -> None:
             raise _usage(
                 "resume", f"{path} has {column} {then!r}, this is {value!r}; start a new run"
             )
-    run.id, run.machine, run.resumed = last.run_id.iloc[0], last.machine.iloc[0], path
+    run.id, run.machine = last.run_id.iloc[0], last.machine.iloc[0]
+    run.output, run.goes_on = path, True
     run.started = datetime.fromisoformat(last.run_started.iloc[0])
     run.finished = set(last[list(schema.CELL)].itertuples(index=False, name=None))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import answer, rounds, stability
+from bench.measure import answer, fallback, rounds, stability
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
@@ -33,7 +33,10 @@ class Result:
     first_call_s: float | None = None
     timing: rounds.Timing | None = None
     signs: stability.Signs = field(default_factory=lambda: stability.Signs(None, None))
+    device_s: float | None = None
     dispatch_s: float | None = None
+    peak_bytes: int | None = None
+    fell_back: list[str] = field(default_factory=list)
     items: int | None = None
     item_unit: str | None = None
     bytes: int | None = None
@@ -70,7 +73,7 @@ class Cell:
         plan: rounds.Plan | None,
         clock_cost_s: float = 0.0,
         hand_over: HandOver | None = None,
-        yardstick: stability.Yardstick | None = None,
+        yardsticks: stability.Yardsticks | None = None,
         earlier: list[Result] | None = None,
         may_repeat: bool = False,
     ) -> None:
@@ -83,7 +86,7 @@ class Cell:
         self._plan = plan
         self._clock_cost_s = clock_cost_s
         self._hand_over = hand_over
-        self._yardstick = yardstick
+        self._yardsticks = yardsticks
         self._earlier = [] if earlier is None else earlier
         self._may_repeat = may_repeat
         self.device = device.torch_device
@@ -162,13 +165,18 @@ class Cell:
         if plan.once:
             self.result.timing = rounds.once(loop)
             return
-        watch = stability.Watch(self._yardstick or stability.Yardstick())
+        sticks = self._yardsticks or stability.Yardsticks(stability.Yardstick(stability.count_up))
+        watch = stability.Watch(sticks)
         timing = rounds.measure(loop, plan, self._clock_cost_s, watch.calm)
         self.result.timing = timing
         self.result.signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
         if not self._device.is_host:
             free = rounds.compile_loop(operation, args, kwargs, self._device.now)
             self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize)
+            self.result.device_s = rounds.device_time(free, self._device)
+        if self._device.peak_bytes:
+            call = functools.partial(operation, *args, **kwargs)
+            self.result.peak_bytes = self._device.peak_bytes(call)
         if not self.result.signs.faults:
             return
         self._earlier.append(self.result)
@@ -188,9 +196,10 @@ class Cell:
         """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string."""
         unrepeatable = ""
         used_args, used_kwargs = answer.fresh((args, kwargs))
-        start = self._device.clock()
-        result = operation(*used_args, **used_kwargs)
-        self.result.first_call_s = self._device.clock() - start
+        with fallback.recorded(self._device) as self.result.fell_back:
+            start = self._device.clock()
+            result = operation(*used_args, **used_kwargs)
+            self.result.first_call_s = self._device.clock() - start
         if check is None:
             again_args, again_kwargs = answer.fresh((args, kwargs))
             again = operation(*again_args, **again_kwargs)

@@ -2,13 +2,18 @@
 
 import functools
 import itertools
+import math
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
+
+#: How long `long_matmul` keeps a device busy: long beside a launch, short beside a cell.
+LONG_S = 0.005
 
 
 class UnknownDevice(ValueError):
@@ -19,13 +24,28 @@ def _nothing_to_wait_for() -> None:
     pass
 
 
+class Event(Protocol):
+    """A mark in the device's queue, as ``torch.cuda.Event`` is one."""
+
+    def record(self) -> None:
+        """Put the mark behind the work that is queued now."""
+
+    def query(self) -> bool:
+        """Whether the device has passed the mark."""
+
+    def elapsed_time(self, end: "Event", /) -> float:
+        """Milliseconds the device took from this mark to `end`."""
+
+
 @dataclass(frozen=True)
 class Device:
     """A device to time on, and how to wait for it.
 
     `name` is what the user types and what the CSV says (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
     `torch_device` is where tensors go; `synchronize` returns when all work queued on the device
-    has ended; `now` is the host's clock in seconds. `launcher` replaces `long_matmul`.
+    has ended; `now` is the host's clock in seconds. `launcher` replaces `long_matmul`. Where the
+    device has them: `event` makes a mark in its queue, `peak_bytes` tells how much memory a call
+    has at most beyond what was there before, `free_memory` gives back what its allocator keeps.
     """
 
     name: str
@@ -35,6 +55,9 @@ class Device:
     model: str = ""
     driver: str = ""
     launcher: Callable[[torch.device], Callable[[], object]] | None = None
+    event: Callable[[], Event] | None = None
+    peak_bytes: Callable[[Callable[[], object]], int] | None = None
+    free_memory: Callable[[], None] = _nothing_to_wait_for
 
     @property
     def is_host(self) -> bool:
@@ -73,9 +96,19 @@ class Device:
         return statistics.median(b - a for a, b in itertools.pairwise(times))
 
 
-def long_matmul(device: torch.device, side: int = 4096, count: int = 20) -> Callable[[], object]:
-    """Launch `count` matrix products of `side`, tens of milliseconds on a fast device."""
+@functools.cache
+def _matmul(device: torch.device, side: int = 2048) -> tuple[torch.Tensor, int]:
+    """Return a matrix, and how many products of it the device makes in `LONG_S`."""
     matrix = torch.rand(side, side, device=device) / side
+    (matrix @ matrix)[0, :1].cpu()
+    start = time.perf_counter()
+    (matrix @ matrix)[0, :1].cpu()  # reading waits, whatever `synchronize` does
+    return matrix, max(1, math.ceil(LONG_S / (time.perf_counter() - start)))
+
+
+def long_matmul(device: torch.device) -> Callable[[], object]:
+    """Launch matrix products that take at least `LONG_S`; return what reads their result."""
+    matrix, count = _matmul(device)
     product = matrix
     for _ in range(count):
         product = product @ matrix
@@ -87,13 +120,49 @@ def _cpu() -> Device:
     return Device("cpu", torch.device("cpu"))
 
 
+class _CudaEvent:
+    """``torch.cuda.Event`` on the current stream of one device, whichever is the current one."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # Typed as what it is used for: torch's stubs leave its methods untyped.
+        self._event: Any = torch.cuda.Event(enable_timing=True)
+
+    def record(self) -> None:
+        self._event.record(torch.cuda.current_stream(self._device))
+
+    def query(self) -> bool:
+        return bool(self._event.query())
+
+    def elapsed_time(self, end: Event, /) -> float:
+        assert isinstance(end, _CudaEvent)
+        return float(self._event.elapsed_time(end._event))
+
+
+def _cuda_peak(device: torch.device, call: Callable[[], object]) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call()
+    torch.cuda.synchronize(device)
+    return int(torch.cuda.max_memory_allocated(device)) - before
+
+
 def _cuda(name: str) -> Device:
     device = torch.device(name)
     properties = torch.cuda.get_device_properties(device)
     # ROCm answers under the name cuda, with a HIP version and no CUDA one.
     runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}"
-    synchronize = functools.partial(torch.cuda.synchronize, device)
-    return Device(name, device, synchronize, model=properties.name, driver=runtime)
+    return Device(
+        name,
+        device,
+        functools.partial(torch.cuda.synchronize, device),
+        model=properties.name,
+        driver=runtime,
+        event=functools.partial(_CudaEvent, device),
+        peak_bytes=functools.partial(_cuda_peak, device),
+        free_memory=torch.cuda.empty_cache,
+    )
 
 
 def _mps(name: str) -> Device:
@@ -103,6 +172,7 @@ def _mps(name: str) -> Device:
         torch.mps.synchronize,
         model=f"{platform.machine()} GPU",
         driver=f"macOS {platform.mac_ver()[0]}",
+        free_memory=torch.mps.empty_cache,
     )
 
 

@@ -30,6 +30,11 @@ class Profile:
     min_time_s: float
     limit_s: float
 
+    @property
+    def once(self) -> bool:
+        """Whether every cell is called once, and nothing is said of its noise."""
+        return self.max_time_s == 0
+
 
 PROFILES = {
     "smoke": Profile(False, False, min_rounds=1, max_time_s=0, min_time_s=0, limit_s=0),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.measure import estimate
+from bench.measure import devices, estimate
 
 #: A round lasts at least this many readings of the clock, so that clock and wait stay under 1 %.
 CLOCK_SHARE = 100
@@ -24,6 +24,9 @@ COLD_S = 1.0
 MOSTLY_CALM = 0.75
 #: Rounds between two looks at the precision; a look costs a sort, outside the timed region.
 LOOK_EVERY = 4
+#: From this many rounds on, twice as many that leave the interval wider than this share of what it
+#: was are a sign that more do not help: independent rounds would leave 0.71 of it.
+NO_HELP_FROM, NO_HELP = 32, 0.95
 
 #: Runs `n` calls in a row and returns the seconds they took, the device's work included.
 Loop = Callable[[int], float]
@@ -34,9 +37,9 @@ class Plan:
     """When the rounds of a cell end.
 
     After `min_rounds` rounds, as soon as the 95 % interval of the median is within +-`precision`
-    of it, or `max_time_s` is spent. A round takes at least `min_time_s`; the warm-up takes at
-    least `warmup_s` and `warmup_iterations`, whatever comes first. `limit_s` ends the rounds of a
-    very slow operation, however few they are.
+    of it, or twice as many rounds have not narrowed it, or `max_time_s` is spent. A round takes at
+    least `min_time_s`; the warm-up takes at least `warmup_s` and `warmup_iterations`, whatever
+    comes first. `limit_s` ends the rounds of a very slow operation, however few they are.
     """
 
     min_rounds: int
@@ -144,9 +147,51 @@ def measure(
             break
         if len(every) % LOOK_EVERY == 0 and estimate.half_width(calm) <= plan.precision:
             break
+        if _no_help(calm):
+            break
     if len(calm) >= min(plan.min_rounds, len(every)):
         return Timing(tuple(calm), iterations)
     return Timing(tuple(every), iterations, calm=len(calm) >= MOSTLY_CALM * len(every))
+
+
+def _no_help(rounds_s: Sequence[float]) -> bool:
+    """Whether doubling the rounds to 2**k of them did not narrow the interval of their median.
+
+    Rounds of one process are correlated: past some number they repeat each other.
+    """
+    count = len(rounds_s)
+    if count < NO_HELP_FROM or count & (count - 1):
+        return False
+    return estimate.half_width(rounds_s) > NO_HELP * estimate.half_width(rounds_s[: count // 2])
+
+
+def device_time(loop: Loop, device: devices.Device) -> float | None:
+    """Seconds the device itself takes for one call, without the gaps between launches.
+
+    The calls are queued while the device is busy with longer work, so that it finds one behind
+    the other, and marks in its queue tell when it began and ended them: the median of three (the
+    way of nvbench's batch measurement). None where the device has no such marks, or ran dry while
+    the calls were still being queued: because they wait for it themselves, or take the host long.
+    """
+    if device.event is None:
+        return None
+    for calls in (20, 1):
+        times = []
+        for _ in range(3):
+            device.synchronize()
+            start, end = device.event(), device.event()
+            device.long_work()
+            start.record()
+            loop(calls)
+            ran_dry = start.query()
+            end.record()
+            device.synchronize()
+            if ran_dry:
+                break
+            times.append(start.elapsed_time(end) / 1e3 / calls)
+        else:
+            return statistics.median(times)
+    return None
 
 
 def dispatch(loop: Loop, synchronize: Callable[[], None], calls: int = 10) -> float:

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 try:
@@ -22,28 +22,33 @@ LEVELS_APART = 1.5
 LEVEL_SHARE = 0.2
 #: ... and both together leave this share of the variance (1 - Otsu's criterion).
 LEVELS_LEAVE = 0.1
-#: The yardstick takes this many times its best: another tenant has the core's execution units.
-SLOW_CPU = 1.3
+#: The core's yardstick takes this many times its best: another tenant has its execution units.
+SLOW_CORE = 1.3
+#: The same for the threads together. A shared cache between their cores makes 2.3 us of it, none
+#: makes 4.3 us, and a quiet machine up to 2.7 us (seen on two virtual cores).
+SLOW_TEAM = 1.4
+#: CPU time over wall time from which an operation runs on several threads.
+SEVERAL_THREADS = 1.3
 
 
 class Yardstick:
-    """A fixed piece of interpreter work, some 20 us, whose time varies with the CPU alone.
+    """A fixed piece of work of a few microseconds, whose time varies with the machine alone.
 
-    It tells, beside any round, whether the core just then runs at its best: another tenant on the
-    same physical core, or a lower clock, makes it up to twice as long, and nothing else shows that.
+    It tells, beside any round, whether the machine just then is at its best; nothing else shows
+    another tenant of the same physical core, a lower clock, or cores that were moved apart.
     """
 
-    def __init__(self) -> None:
-        """Find the best time of many tries."""
+    def __init__(self, work: Callable[[], object], search_s: float = 0.5) -> None:
+        """Find the best time of `work` among all that fit into `search_s`."""
+        self.work = work
         self.best_s = math.inf
-        for _ in range(2000):
+        end = time.perf_counter() + search_s
+        while time.perf_counter() < end:
             self.read()
 
     def _take(self) -> float:
         start = time.perf_counter()
-        total = 0
-        for number in range(400):
-            total += number
+        self.work()
         return time.perf_counter() - start
 
     def read(self) -> float:
@@ -57,6 +62,26 @@ class Yardstick:
         return seconds / self.best_s
 
 
+def count_up() -> int:
+    """Work for one core: some 20 us in the interpreter."""
+    total = 0
+    for number in range(400):
+        total += number
+    return total
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """One for the core of the main thread, and one for all compute threads together.
+
+    The second is read only beside operations that use several threads: it costs little more than
+    the signal from core to core, which they pay as well.
+    """
+
+    core: Yardstick
+    team: Yardstick | None = None
+
+
 def switches() -> int | None:
     """Involuntary context switches of this process so far, where the platform counts them."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else None
@@ -66,23 +91,35 @@ def switches() -> int | None:
 class Watch:
     """Looks at the machine before the rounds, between them and after; never inside one."""
 
-    yardstick: Yardstick
+    yardsticks: Yardsticks
     started: float = field(default_factory=time.perf_counter)
+    cpu_started: float = field(default_factory=time.process_time)
     switched: int | None = field(default_factory=switches)
-    slowness: list[float] = field(default_factory=list)
+    slowness: list[tuple[float, float]] = field(default_factory=list)
+    parallel: bool | None = None
 
     def calm(self) -> bool:
-        """Whether the core runs at its best just now, between two rounds."""
-        self.slowness.append(self.yardstick.read())
-        return self.slowness[-1] < SLOW_CPU
+        """Whether the cores in use are at their best just now, between two rounds."""
+        if self.parallel is None:
+            # The first look comes after the warm-up, which shows how many threads are at work.
+            wall = time.perf_counter() - self.started
+            self.parallel = time.process_time() - self.cpu_started > SEVERAL_THREADS * wall
+        team = self.yardsticks.team if self.parallel else None
+        self.slowness.append((self.yardsticks.core.read(), team.read() if team else 1.0))
+        core, threads = self.slowness[-1]
+        return core < SLOW_CORE and threads < SLOW_TEAM
 
     def signs(self, rounds_s: Sequence[float], iterations: int, calm: bool) -> "Signs":
         """What was seen, judged; `calm` where the rounds are those of calm moments alone."""
         now = switches()
         count = None if now is None or self.switched is None else now - self.switched
         seconds = time.perf_counter() - self.started
-        slow = 1.0 if calm or not self.slowness else max(statistics.fmean(self.slowness), SLOW_CPU)
-        return judge(rounds_s, iterations, count, seconds, slow)
+        core = team = 1.0
+        if self.slowness and not calm:
+            core, team = (statistics.fmean(column) for column in zip(*self.slowness, strict=True))
+            if core < SLOW_CORE and team < SLOW_TEAM:  # slow now and then, but too often
+                core = max(core, SLOW_CORE)
+        return judge(rounds_s, iterations, count, seconds, core, team)
 
 
 @dataclass(frozen=True)
@@ -139,12 +176,13 @@ def judge(
     iterations: int,
     switched: int | None,
     seconds: float,
-    slow: float = 1.0,
+    slow_core: float = 1.0,
+    slow_team: float = 1.0,
 ) -> Signs:
     """Judge the rounds of a cell and what was seen meanwhile.
 
-    `switched` involuntary context switches happened in `seconds` of rounds; the yardstick took
-    `slow` times its best.
+    `switched` involuntary context switches happened in `seconds` of rounds; the yardsticks took
+    `slow_core` and `slow_team` times their best.
     """
     faults = []
     each = None if switched is None else switched / (iterations * len(rounds_s))
@@ -153,10 +191,15 @@ def judge(
             f"{switched / seconds:.0f} involuntary context switches a second "
             f"({each:.2g} per call): another process shares a core"
         )
-    if slow >= SLOW_CPU:
+    if slow_core >= SLOW_CORE:
         faults.append(
-            f"the CPU ran {slow:.2g} times slower than at its best in this run: "
+            f"the CPU ran {slow_core:.2g} times slower than at its best in this run: "
             "a busy neighbour, or a lower clock"
+        )
+    if slow_team >= SLOW_TEAM:
+        faults.append(
+            f"the threads took {slow_team:.2g} times as long to meet as at their best in this run: "
+            "one of their cores is shared, or they were moved apart"
         )
     found = levels(rounds_s)
     if found:

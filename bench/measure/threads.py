@@ -5,7 +5,9 @@ spins at the barrier until its time slice ends: a call of 6 us then takes 16 ms,
 whole process. A core of its own for each thread makes that impossible.
 """
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +30,19 @@ class Placement:
         for thread in self.cpus:
             os.sched_setaffinity(thread, self.allowed)
         self.cpus = {}
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Let the calling thread run on all CPUs, so that processes it starts may too."""
+        main = os.getpid()
+        if main not in self.cpus:
+            yield
+            return
+        os.sched_setaffinity(main, self.allowed)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(main, {self.cpus[main]})
 
 
 def _tasks() -> set[int]:
@@ -57,3 +72,12 @@ def place() -> Placement:
     for thread, cpu in made.cpus.items():
         os.sched_setaffinity(thread, {cpu})
     return made
+
+
+def meet() -> Callable[[], object]:
+    """Return the smallest operation that all compute threads take part in, some microseconds.
+
+    An elementwise operation gives a further thread a share from every 32,768 elements on
+    (at::internal::GRAIN_SIZE).
+    """
+    return torch.ones(2**15 * torch.get_num_threads()).neg_

@@ -1,0 +1,57 @@
+"""A pytest plugin that tells `bench run`, line by line on standard error, where the run is.
+
+Each line is a JSON object behind `MARK`; everything else on standard error is for the user.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import pytest
+
+from bench import rows
+from bench.options import RUN
+
+MARK = "\x1e"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to tell."""
+    config.pluginmanager.register(Teller())
+
+
+@dataclass
+class Teller:
+    """Writes past pytest's capture, to what standard error was when the plugin was loaded."""
+
+    out: TextIO = field(default_factory=lambda: os.fdopen(os.dup(2), "w", encoding="utf-8"))
+    done: int = 0
+
+    def tell(self, **what: Any) -> None:
+        """Write one line; a launcher that has gone is no reason to stop."""
+        try:
+            print(MARK + json.dumps(what), file=self.out, flush=True)
+        except OSError:
+            self.out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell which file the rows go to."""
+        writer = session.config.stash[RUN].writer
+        if writer:
+            self.tell(file=str(writer.path))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Tell which cell begins; the number of all grows with those that are measured again."""
+        if rows.is_cell(item):
+            assert isinstance(item, pytest.Function)
+            known = rows.identity(item, item.config.stash[RUN])
+            total = item.session.testscollected
+            self.tell(begins=known, done=self.done, total=total)
+        self.done += 1
+
+    def pytest_sessionfinish(self) -> None:
+        """Tell that the process ends in order."""
+        self.tell(finished=True)
