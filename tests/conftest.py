@@ -6,8 +6,8 @@ import pytest
 import simulated as simulated_device
 from simulated import SimulatedDevice
 
-# Imported here although not named below: pytester forgets what a run inside it imports, and a second
-# copy of a module has stash keys of its own.
+# Imported here although not named below: pytester forgets what a run inside it imports, and a
+# second copy of a module has stash keys of its own.
 from bench import progress, rows  # noqa: F401
 from bench.measure import devices, environment
 from bench.records import reader

@@ -50,7 +50,7 @@ def test_switches_and_a_slow_cpu_are_seen():
     assert signs.involuntary_switches == 5
     assert "(5 per call): another process shares a core" in signs.faults[0]
     assert stability.judge(noise(20), 1, None, 0.1).involuntary_switches is None
-    assert "1.8 times slower" in stability.judge(noise(20), 1, 0, 0.1, slow=1.8).faults[0]
+    assert "1.8 times slower" in stability.judge(noise(20), 1, 0, 0.1, slow_core=1.8).faults[0]
 
 
 def disturbed_suite(suite, calm_after):
@@ -211,17 +211,41 @@ def test_only_rounds_between_calm_moments_count():
     assert len(busy.rounds_s) >= plan.min_rounds
 
 
+def scripted_yardstick(*seconds):
+    """A yardstick that takes the given multiples of its best, then its best for ever."""
+    stick = stability.Yardstick(lambda: None, search_s=0)
+    readings = itertools.chain(seconds, itertools.repeat(1.0))
+    stick.read = lambda: next(readings)
+    return stick
+
+
 def test_the_yardstick_is_relative_to_its_best(monkeypatch):
+    stick = stability.Yardstick(lambda: None, search_s=0)
     now = itertools.accumulate(itertools.chain([0.0], itertools.cycle([20e-6, 1e-6])))
     monkeypatch.setattr(stability.time, "perf_counter", lambda: next(now))
-    yardstick = stability.Yardstick()
-    assert yardstick.best_s == pytest.approx(20e-6)
-    assert yardstick.read() == pytest.approx(1.0)
-    watch = stability.Watch(yardstick, started=0.0)
-    yardstick.best_s = 10e-6
+    stick.best_s = 10e-6
+    assert stick.read() == pytest.approx(2)
+    stick.best_s = 50e-6
+    assert stick.read() == pytest.approx(1)
+    assert stick.best_s == pytest.approx(20e-6)
+
+
+def test_a_slow_core_is_named():
+    watch = stability.Watch(stability.Yardsticks(scripted_yardstick(2.0)))
     assert not watch.calm()
-    assert "2 times slower" in watch.signs([1e-3] * 8, 1, calm=False).faults[0]
-    assert not watch.signs([1e-3] * 8, 1, calm=True).faults
+    assert "the CPU ran 2 times slower" in watch.signs([1e-3] * 8, 1, calm=False).faults[0]
+    assert not any("slower" in fault for fault in watch.signs([1e-3] * 8, 1, calm=True).faults)
+
+
+@pytest.mark.parametrize(("cpu_s", "parallel"), [(2.0, True), (1.0, False)])
+def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s, parallel):
+    now, cpu = stability.time.perf_counter(), stability.time.process_time()
+    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9))
+    watch = stability.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
+    assert watch.calm() is not parallel
+    assert watch.parallel is parallel
+    faults = watch.signs([1e-3] * 8, 1, calm=False).faults
+    assert any("threads took 1.9 times as long to meet" in fault for fault in faults) is parallel
 
 
 def test_placing_is_left_alone_where_threads_outnumber_cpus(monkeypatch):

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -125,14 +125,13 @@ class _CudaEvent:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        # Typed as what it is used for: torch's stubs leave its methods untyped.
-        self._event: Any = torch.cuda.Event(enable_timing=True)
+        self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
     def record(self) -> None:
         self._event.record(torch.cuda.current_stream(self._device))
 
     def query(self) -> bool:
-        return bool(self._event.query())
+        return bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def elapsed_time(self, end: Event, /) -> float:
         assert isinstance(end, _CudaEvent)

@@ -24,9 +24,9 @@ COLD_S = 1.0
 MOSTLY_CALM = 0.75
 #: Rounds between two looks at the precision; a look costs a sort, outside the timed region.
 LOOK_EVERY = 4
-#: From this many rounds on, twice as many that leave the interval wider than this share of what it
-#: was are a sign that more do not help: independent rounds would leave 0.71 of it.
-NO_HELP_FROM, NO_HELP = 32, 0.95
+#: From this many rounds on, four times as many that leave the interval wider than this share of
+#: what it was are a sign that more do not help: independent rounds would leave half of it.
+NO_HELP_FROM, NO_HELP = 64, 0.8
 
 #: Runs `n` calls in a row and returns the seconds they took, the device's work included.
 Loop = Callable[[int], float]
@@ -37,7 +37,7 @@ class Plan:
     """When the rounds of a cell end.
 
     After `min_rounds` rounds, as soon as the 95 % interval of the median is within +-`precision`
-    of it, or twice as many rounds have not narrowed it, or `max_time_s` is spent. A round takes at
+    of it, or four times as many rounds have not narrowed it, or `max_time_s` is spent. A round takes at
     least `min_time_s`; the warm-up takes at least `warmup_s` and `warmup_iterations`, whatever
     comes first. `limit_s` ends the rounds of a very slow operation, however few they are.
     """
@@ -155,14 +155,14 @@ def measure(
 
 
 def _no_help(rounds_s: Sequence[float]) -> bool:
-    """Whether doubling the rounds to 2**k of them did not narrow the interval of their median.
+    """Whether the last two doublings of the rounds did not narrow the interval of their median.
 
     Rounds of one process are correlated: past some number they repeat each other.
     """
     count = len(rounds_s)
     if count < NO_HELP_FROM or count & (count - 1):
         return False
-    return estimate.half_width(rounds_s) > NO_HELP * estimate.half_width(rounds_s[: count // 2])
+    return estimate.half_width(rounds_s) > NO_HELP * estimate.half_width(rounds_s[: count // 4])
 
 
 def device_time(loop: Loop, device: devices.Device) -> float | None:

@@ -12,10 +12,10 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}"
 
 
-def cell(row: object) -> str:
-    """Return the name of a row's cell, as it is typed after ``-k`` and its like."""
-    parts = (getattr(row, name) for name in ("benchmark", "device", "dtype", "params"))
-    return " ".join(filter(None, parts)).replace(";", " ")
+def _named(frame: pd.DataFrame) -> list[str]:
+    """Return the names of the rows' cells."""
+    columns = frame[["benchmark", "device", "dtype", "params"]].to_numpy().tolist()
+    return [" ".join(filter(None, map(str, parts))).replace(";", " ") for parts in columns]
 
 
 def lines(frame: pd.DataFrame) -> list[str]:
@@ -25,12 +25,14 @@ def lines(frame: pd.DataFrame) -> list[str]:
     counts = frame.status.value_counts()
     told = [f"{len(frame):,} cells: " + ", ".join(_count(n, str(s)) for s, n in counts.items())]
     telling = frame[frame.status.isin(_TELLING)]
-    told += [f"{row.status}: {cell(row)}: {row.reason}" for row in telling.head(NAMED).itertuples()]
+    reasons = zip(telling.status, _named(telling), telling.reason, strict=True)
+    told += [f"{status}: {cell}: {reason}" for status, cell, reason in list(reasons)[:NAMED]]
     if len(telling) > NAMED:
         told.append(f"... and {len(telling) - NAMED:,} more; the reasons are in the CSV")
     unstable = frame[frame.status == "unstable"]
     if len(unstable):
-        most = unstable.reason.str.replace(r"[\d.]+", "#", regex=True).mode()[0]
-        example = unstable[unstable.reason.str.replace(r"[\d.]+", "#", regex=True) == most].iloc[0]
-        told.append(f"unstable, most often like {cell(example)}: {example.reason}")
+        # Alike but for their figures.
+        kinds = unstable.reason.str.replace(r"[\d.]+", "#", regex=True)
+        example = unstable[kinds == kinds.mode()[0]].head(1)
+        told.append(f"unstable, most often like {_named(example)[0]}: {example.reason.iloc[0]}")
     return told
