@@ -1,17 +1,15 @@
 """The command `bench`: parses, calls, prints, exits."""
 
 import subprocess
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from bench import __version__
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-PACKAGE = Path(__file__).parent
-FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def _version(asked: bool) -> None:
@@ -29,23 +27,86 @@ def _options(
     """How fast, and how right, PyTorch is on this machine."""
 
 
-def _pytest(*words: str) -> int:
-    """Run pytest on the suite, wherever it is installed and whatever pytest files lie around."""
-    settings = ("-c", str(PACKAGE / "suite.ini"), "--rootdir", str(PACKAGE.parent))
-    command = [sys.executable, "-m", "pytest", *settings, str(PACKAGE), *words]
-    return subprocess.run(command, check=False).returncode
+Names = Annotated[list[str] | None, typer.Option(metavar="NAME", show_default=False)]
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    """End with one line on standard error."""
+    typer.echo(f"bench: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _words(**given: Any) -> list[str]:
+    """The options of pytest that were given, by the names they have there."""
+    words = []
+    for name, value in given.items():
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None:
+                words.append(f"--{name}={item}")
+    return words
 
 
 @app.command(context_settings=FORWARD)
-def run(context: typer.Context) -> None:
-    """Time the suite; takes every option of `pytest bench --benchmark-only`."""
-    raise typer.Exit(_pytest("--benchmark-only", *context.args))
+def run(
+    context: typer.Context,
+    device: Names = None,
+    dtype: Names = None,
+    family: Names = None,
+    k: Annotated[
+        str | None, typer.Option("-k", metavar="WORDS", help="Cells whose id holds WORDS.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="smoke, default or full.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads on the CPU.")] = None,
+    machine: Annotated[str | None, typer.Option(help="Label of this machine.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of result CSVs.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write this CSV instead.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the runs of this CSV.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes, all into one CSV.")] = 1,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No table.")] = False,
+) -> None:
+    """Time the suite with a progress bar; passes other options on to pytest."""
+    from rich.console import Console
+
+    from bench import launch
+    from bench.report.bar import Bar
+
+    words = _words(device=device, dtype=dtype, family=family, profile=profile, threads=threads)
+    words += _words(machine=machine, results=results) + (["-k", k] if k else [])
+    try:
+        with Bar(Console(stderr=True), runs) as bar:
+            code, file = launch.run([*words, *context.args], runs, output, resume, bar)
+            if code in (0, 1):
+                bar.ends()
+    except launch.CannotRun as problem:
+        _fail(str(problem))
+    if file and not quiet:
+        _show(file)
+    raise typer.Exit(code)
+
+
+def _show(file: Path) -> None:
+    """Print the tables of a result file, over all its runs."""
+    from bench.compare import runs
+    from bench.records import reader
+    from bench.report import summary, table
+
+    frame = reader.read(file)
+    pooled = runs.pool(frame)
+    if len(pooled):
+        typer.echo(table.by_dtype(pooled) + "\n")
+    for line in summary.lines(pooled):
+        typer.echo(line)
+    count = frame.run_id.nunique()
+    typer.echo(f"{len(frame):,} rows of {count} run{'s' if count > 1 else ''} in {file}")
 
 
 @app.command("list", context_settings=FORWARD)
 def list_cells(context: typer.Context) -> None:
-    """List what would be timed; takes the options of `bench run`."""
-    raise typer.Exit(_pytest("--collect-only", "--quiet", *context.args))
+    """List what would be timed; takes the options of `pytest bench`."""
+    from bench import launch
+
+    words = launch.command("--collect-only", "--quiet", *context.args)
+    raise typer.Exit(subprocess.run(words, check=False).returncode)
 
 
 @app.command()

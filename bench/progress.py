@@ -1,6 +1,6 @@
 """A pytest plugin that tells `bench run`, line by line on standard error, where the run is.
 
-Each line is a JSON object behind `MARK`; everything else on standard error is for the user.
+Each line is a JSON object behind `launch.MARK`.
 """
 
 import json
@@ -11,9 +11,8 @@ from typing import Any, TextIO
 import pytest
 
 from bench import rows
+from bench.launch import MARK
 from bench.options import RUN
-
-MARK = "\x1e"
 
 
 def pytest_configure(config: pytest.Config) -> None:

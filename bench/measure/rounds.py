@@ -37,9 +37,9 @@ class Plan:
     """When the rounds of a cell end.
 
     After `min_rounds` rounds, as soon as the 95 % interval of the median is within +-`precision`
-    of it, or four times as many rounds have not narrowed it, or `max_time_s` is spent. A round takes at
-    least `min_time_s`; the warm-up takes at least `warmup_s` and `warmup_iterations`, whatever
-    comes first. `limit_s` ends the rounds of a very slow operation, however few they are.
+    of it, or four times as many rounds have not narrowed it, or `max_time_s` is spent. A round
+    takes at least `min_time_s`; the warm-up takes at least `warmup_s` and `warmup_iterations`,
+    whatever comes first. `limit_s` ends the rounds of a very slow operation, however few they are.
     """
 
     min_rounds: int

@@ -64,6 +64,10 @@ class Writer:
             # 'x': two runs that start at once must not write into one file.
             self._file = path.open(mode, buffering=0)
             _lock(self._file)
+        except FileExistsError as problem:
+            raise CannotWrite(
+                f"cannot write {path}: it exists; go on with it by --resume, or name another"
+            ) from problem
         except OSError as problem:
             raise CannotWrite(
                 f"cannot write {path}: {why(problem)}; choose another folder with --results"

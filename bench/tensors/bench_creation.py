@@ -9,7 +9,7 @@ import torch
 from bench.axes import ALL, FLOATING, dtypes, values
 from bench.measure.answer import moments, shape_only
 
-SIZES = values((2**4, 2**22), full=(2**12, 2**18, 2**25))
+SIZES = values((2**4, 2**20), full=(2**12, 2**22, 2**25))
 UNIFORM = moments(mean=0.5, std=12**-0.5)
 NORMAL = moments(mean=0.0, std=1.0)
 

@@ -12,9 +12,9 @@ import torch
 
 from bench.axes import ALL, FLOATING, NUMERIC, dtypes, values
 
-SIZES = values((2**4, 2**16, 2**22), full=(2**12, 2**20, 2**25))
+SIZES = values((2**4, 2**16, 2**20), full=(2**12, 2**22, 2**25))
 #: Beyond every last-level cache in every profile: what `add` and `copy` do there is bandwidth.
-BANDWIDTH_SIZES = values((2**4, 2**16, 2**22, 2**25), full=(2**12, 2**20))
+BANDWIDTH_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))
 FORMS = ["in_place", "out_of_place"]
 
 

@@ -5,7 +5,7 @@ import torch
 
 from bench.axes import ALL, dtypes, values
 
-SIDES = values((16, 256, 1024), full=(2048,))
+SIDES = values((16, 128, 512), full=(1024, 2048))
 
 
 def matrices(cell, n, count, layout="contiguous"):

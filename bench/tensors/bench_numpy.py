@@ -10,7 +10,7 @@ import torch
 from bench.axes import ALL, NUMERIC, dtypes, values
 from bench.measure.answer import copied, shared
 
-SIZES = values((2**4, 2**22), full=(2**12, 2**18))
+SIZES = values((2**4, 2**20), full=(2**12, 2**22))
 
 
 def through_cpu(tensor):

@@ -1,0 +1,1 @@
+"""Pure functions of result frames; nothing here imports torch."""

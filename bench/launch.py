@@ -1,0 +1,181 @@
+"""Run the suite in fresh processes, show how far they are, and outlive their deaths."""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from bench.records import reader
+from bench.records.schema import Row
+from bench.records.writer import reopen
+
+PACKAGE = Path(__file__).parent
+#: Begins a line in which a process tells where it is; the other lines are for the user.
+MARK = "\x1e"
+#: A machine on which more cells than this kill their process is not fit to go on with.
+MAX_DEATHS = 10
+
+
+class CannotRun(Exception):
+    """The suite cannot be run as asked; the message is one line for the user."""
+
+
+def command(*words: str) -> list[str]:
+    """The words that run pytest on the suite, wherever it is installed and whatever lies around."""
+    settings = ("-c", str(PACKAGE / "suite.ini"), "--rootdir", str(PACKAGE.parent))
+    return [sys.executable, "-m", "pytest", *settings, str(PACKAGE), *words]
+
+
+class Watcher(Protocol):
+    """Is told what a run does."""
+
+    def begins(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
+        """A cell of run number `run` begins, after `done` of `total`."""
+
+    def says(self, line: str) -> None:
+        """A line for the user."""
+
+
+@dataclass
+class Told:
+    """What a process has told of itself before it ended."""
+
+    file: Path | None = None
+    cell: dict[str, Any] | None = None
+    finished: bool = False
+    others: list[str] = field(default_factory=list)
+
+
+def _out_of_memory_kills() -> int:
+    """How many processes Linux has killed so far because memory ran out."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    counts = dict(line.split() for line in text.splitlines())
+    return int(counts.get("oom_kill", 0))
+
+
+def _listen(lines: Iterable[str], told: Told, run: int, watcher: Watcher) -> None:
+    for line in lines:
+        if not line.startswith(MARK):
+            told.others.append(line.rstrip("\n"))
+            continue
+        what = json.loads(line.removeprefix(MARK))
+        if "file" in what:
+            told.file = Path(what["file"])
+        if "begins" in what:
+            told.cell = what["begins"]
+            watcher.begins(run, what["done"], what["total"], what["begins"])
+        told.finished |= "finished" in what
+
+
+def _died(code: int, killed: bool) -> tuple[str, str]:
+    """Return status and reason of the cell in which a process died with exit status `code`."""
+    if killed:
+        return "oom", "the host ran out of memory, and the system killed the process in this cell"
+    try:
+        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    except ValueError:
+        name = f"signal {-code}"
+    return "error", f"the process died in this cell: {name}"
+
+
+def _process(words: Sequence[str], run: int, watcher: Watcher) -> tuple[int, Told, str]:
+    """Run one process to its end; return its exit status, what it told, and its own output."""
+    told = Told()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(
+            command("--benchmark-only", "-p", "bench.progress", *words),
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+        assert process.stderr
+        while True:
+            try:
+                _listen(process.stderr, told, run, watcher)
+                code = process.wait()
+                break
+            except KeyboardInterrupt:
+                # The process got the same signal and ends by itself, with its rows on disk.
+                continue
+        output.seek(0)
+        return code, told, output.read()
+
+
+def _one_run(
+    words: list[str], goes_on: list[str], run: int, watcher: Watcher
+) -> tuple[int, Path | None]:
+    """Run the suite once, in as many processes as its deaths make necessary."""
+    file: Path | None = None
+    deaths = 0
+    while True:
+        kills = _out_of_memory_kills()
+        code, told, output = _process([*words, *goes_on], run, watcher)
+        file = told.file or file
+        for line in told.others:
+            watcher.says(line)
+        if told.finished or told.file is None or told.cell is None:
+            if code not in (0, 1, 2) and not told.others:
+                watcher.says(output)
+            return code, file
+        killed = _out_of_memory_kills() > kills
+        if code == -signal.SIGTERM or (code == -getattr(signal, "SIGKILL", 9) and not killed):
+            watcher.says(f"killed from outside; go on with --resume {file}")
+            return 2, file
+        status, reason = _died(code, killed)
+        writer = reopen(told.file)
+        writer.append(Row(status=status, reason=reason, **told.cell))
+        writer.close()
+        deaths += 1
+        watcher.says(f"{reason} ({told.cell['benchmark']} {told.cell['dtype']}); going on")
+        if deaths == MAX_DEATHS:
+            watcher.says(f"{deaths} cells killed their process; go on with --resume {file}")
+            return 1, file
+        goes_on = ["--resume", str(told.file)]
+
+
+def run(
+    words: list[str],
+    runs: int,
+    output: Path | None,
+    resume: Path | None,
+    watcher: Watcher,
+) -> tuple[int, Path | None]:
+    """Run the suite `runs` times, each in a fresh process, into one file.
+
+    `words` are passed to pytest. With `resume`, the runs that file holds count, the last of them
+    is gone on with, and then the missing ones follow. Returns the exit status (the worst of all
+    runs) and the file.
+
+    Raises CannotRun where `resume` is no result file.
+    """
+    first = 1
+    goes_on = ["--output", str(output)] if output else []
+    if resume:
+        try:
+            first = max(1, reader.read(resume).run_id.nunique())
+        except reader.BadFile as problem:
+            raise CannotRun(f"--resume: {problem}") from problem
+        goes_on = ["--resume", str(resume)]
+    worst, file = 0, resume
+    for number in range(first, max(runs, first) + 1):
+        code, found = _one_run(words, goes_on, number, watcher)
+        file = found or file
+        if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:
+            code = 0  # that run was complete
+        worst = max(worst, code)
+        if code not in (0, 1):
+            break
+        goes_on = ["--output", str(file), "--append"]
+    return worst, file
