@@ -123,6 +123,36 @@ def info() -> None:
         typer.echo(f"{name:14} {value}")
 
 
+@app.command()
+def doctor(
+    device: Names = None,
+    processes: Annotated[
+        int, typer.Option(min=0, help="Fresh processes of the A/A test; 0 leaves it out.")
+    ] = 4,
+) -> None:
+    """Is this machine fit to measure on? Exit status 0 where it is, 3 where not."""
+    from bench.measure import devices, fitness
+
+    try:
+        names = [devices.find(name).name for name in device or devices.names()]
+    except devices.UnknownDevice as problem:
+        _fail(f"--device: {problem}")
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    unfit = 0
+    for finding in fitness.examine(names, processes, tell):
+        mark = "unfit" if not finding.fit else "note" if finding.remedy else "ok"
+        typer.echo(f"{mark:6} {finding.name:17} {finding.seen}")
+        if finding.remedy:
+            typer.echo(f"{'':24} -> {finding.remedy}")
+        unfit += not finding.fit
+    verdict = f"unfit: {unfit} of the above" if unfit else "fit"
+    typer.echo(f"\nThis machine is {verdict}.")
+    raise typer.Exit(3 if unfit else 0)
+
+
 def main() -> None:
     """Entry point of the command."""
     app(prog_name="bench")

@@ -142,7 +142,7 @@ def _one_run(
         if deaths == MAX_DEATHS:
             watcher.says(f"{deaths} cells killed their process; go on with --resume {file}")
             return 1, file
-        goes_on = ["--resume", str(told.file)]
+        goes_on = [f"--resume={told.file}"]
 
 
 def run(
@@ -161,13 +161,13 @@ def run(
     Raises CannotRun where `resume` is no result file.
     """
     first = 1
-    goes_on = ["--output", str(output)] if output else []
+    goes_on = [f"--output={output}"] if output else []
     if resume:
         try:
             first = max(1, reader.read(resume).run_id.nunique())
         except reader.BadFile as problem:
             raise CannotRun(f"--resume: {problem}") from problem
-        goes_on = ["--resume", str(resume)]
+        goes_on = [f"--resume={resume}"]
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
         code, found = _one_run(words, goes_on, number, watcher)
@@ -177,5 +177,5 @@ def run(
         worst = max(worst, code)
         if code not in (0, 1):
             break
-        goes_on = ["--output", str(file), "--append"]
+        goes_on = [f"--output={file}", "--append"]
     return worst, file

@@ -20,6 +20,8 @@ class SimulatedDevice:
     host: float = 0.0
     busy_until: float = 0.0
     waits: int = 0
+    allocated: int = 0
+    freed: int = 0
 
     def launch(self, seconds: float) -> None:
         """Queue work of known duration; the host is free again after the launch."""
@@ -44,7 +46,20 @@ class SimulatedDevice:
             self.now,
             model="simulated GPU",
             launcher=self.long_work,
+            event=lambda: SimulatedEvent(self),
+            peak_bytes=self.peak_bytes,
+            free_memory=self.free_memory,
         )
+
+    def peak_bytes(self, call) -> int:
+        """What `call` says it allocated."""
+        before = self.allocated
+        call()
+        return self.allocated - before
+
+    def free_memory(self) -> None:
+        """Count how often memory was given back."""
+        self.freed += 1
 
     def long_work(self, _: torch.device):
         """Launch 50 ms; reading the result takes until they are over, whatever was waited for."""
@@ -54,6 +69,27 @@ class SimulatedDevice:
             self.host = max(self.host, self.busy_until)
 
         return read
+
+
+class SimulatedEvent:
+    """A mark in the queue: passed when all work queued before it has ended."""
+
+    def __init__(self, on: SimulatedDevice) -> None:
+        """Make a mark that is not queued yet."""
+        self.on = on
+        self.at = float("nan")
+
+    def record(self) -> None:
+        """Queue it."""
+        self.at = max(self.on.host, self.on.busy_until)
+
+    def query(self) -> bool:
+        """Whether the device has passed it."""
+        return self.on.host >= self.at
+
+    def elapsed_time(self, end: "SimulatedEvent") -> float:
+        """Milliseconds from here to `end`."""
+        return 1e3 * (end.at - self.at)
 
 
 #: The one that the fixture `simulated` makes known to the suite, for benchmark files to launch on.

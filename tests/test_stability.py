@@ -219,6 +219,7 @@ def scripted_yardstick(*seconds):
     return stick
 
 
+@pytest.mark.real_machine
 def test_the_yardstick_is_relative_to_its_best(monkeypatch):
     stick = stability.Yardstick(lambda: None, search_s=0)
     now = itertools.accumulate(itertools.chain([0.0], itertools.cycle([20e-6, 1e-6])))

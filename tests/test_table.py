@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from test_records import ROW
 
-from bench.report import table, units
+from bench import units
+from bench.report import table
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,10 @@ class Profile:
         """Whether every cell is called once, and nothing is said of its noise."""
         return self.max_time_s == 0
 
+    def plan(self) -> Plan:
+        """Return the plan of a cell that nothing else is asked of."""
+        return Plan(self.min_rounds, self.max_time_s, self.min_time_s, limit_s=self.limit_s)
+
 
 PROFILES = {
     "smoke": Profile(False, False, min_rounds=1, max_time_s=0, min_time_s=0, limit_s=0),

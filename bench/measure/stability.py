@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from bench import units
+
 try:
     import resource
 except ImportError:  # Windows counts no context switches for a process
@@ -23,15 +25,17 @@ LEVEL_SHARE = 0.2
 #: ... and both together leave this share of the variance (1 - Otsu's criterion).
 LEVELS_LEAVE = 0.1
 #: The core's yardstick takes this many times its best: another tenant has its execution units.
-SLOW_CORE = 1.3
+SLOW_CORE = 1.25
 #: The same for the threads together. A shared cache between their cores makes 2.3 us of it, none
 #: makes 4.3 us, and a quiet machine up to 2.7 us (seen on two virtual cores).
-SLOW_TEAM = 1.4
+SLOW_TEAM = 1.3
 #: CPU time over wall time from which an operation runs on several threads. Two that wait for each
 #: other make 2; threads of an earlier operation, which spin on for a while, up to 1.3.
 SEVERAL_THREADS = 1.5
 #: A yardstick is tried so often at a look at most, and until it takes this many times its best.
 TRIES, GOOD_ENOUGH = 6, 1.1
+#: Seconds in which a yardstick's best time is looked for at the start of a run.
+SEARCH_S = 0.5
 
 
 class Yardstick:
@@ -41,11 +45,11 @@ class Yardstick:
     another tenant of the same physical core, a lower clock, or cores that were moved apart.
     """
 
-    def __init__(self, work: Callable[[], object], search_s: float = 0.5) -> None:
-        """Find the best time of `work` among all that fit into `search_s`."""
+    def __init__(self, work: Callable[[], object], search_s: float | None = None) -> None:
+        """Find the best time of `work` among all that fit into `search_s` (`SEARCH_S`)."""
         self.work = work
         self.best_s = math.inf
-        end = time.perf_counter() + search_s
+        end = time.perf_counter() + (SEARCH_S if search_s is None else search_s)
         while time.perf_counter() < end:
             self.read()
 
@@ -171,13 +175,6 @@ def levels(rounds_s: Sequence[float]) -> tuple[float, float] | None:
     return None
 
 
-def _seconds(value: float) -> str:
-    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value / 1e-9:.3g} ns"
-
-
 def judge(
     rounds_s: Sequence[float],
     iterations: int,
@@ -210,7 +207,7 @@ def judge(
         )
     found = levels(rounds_s)
     if found:
-        faults.append(f"rounds fall on {_seconds(found[0])} and {_seconds(found[1])}")
+        faults.append(f"rounds fall on {units.seconds(found[0])} and {units.seconds(found[1])}")
     moved = drift(rounds_s)
     if moved is not None and abs(moved) > MAX_DRIFT and not found:
         faults.append(f"the last rounds took {1 + moved:.2f} times as long as the first")

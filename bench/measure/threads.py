@@ -15,7 +15,7 @@ import torch
 
 _TASKS = Path("/proc/self/task")
 #: Whoever sets one of these has placed the threads already.
-_PLACED_BY_USER = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
+PLACED_BY_USER = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
 @dataclass
@@ -61,7 +61,7 @@ def place() -> Placement:
         return Placement()
     allowed = frozenset(os.sched_getaffinity(0))
     count = torch.get_num_threads()
-    if any(map(os.environ.get, _PLACED_BY_USER)) or not 1 < count <= len(allowed):
+    if any(map(os.environ.get, PLACED_BY_USER)) or not 1 < count <= len(allowed):
         return Placement()
     before = _tasks()
     torch.rand(2**20).sigmoid()

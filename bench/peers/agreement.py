@@ -19,35 +19,11 @@ import torch
 from tabulate import tabulate
 from torch.utils.benchmark import Timer
 
-from bench.measure import devices, rounds
-from bench.report import units
+from bench import units
+from bench.measure import devices, probe, rounds
 
 AGREE = (0.97, 1.03)
 TURNS = 7
-
-
-def cells(device: torch.device) -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
-    """Twelve operations with their arguments; from overhead to arithmetic and bandwidth."""
-
-    def make(*shape: int) -> torch.Tensor:
-        return torch.rand(shape, device=device) + 0.5
-
-    small, middle, large, square = make(16), make(2**16), make(2**22), make(512, 512)
-    sides = [make(256, 256) for _ in range(2)]
-    return [
-        ("add_ n=16", torch.Tensor.add_, (make(16), small)),
-        ("add n=16", torch.add, (small, small)),
-        ("cat n=16", torch.cat, ([make(16, 16), make(16, 16)], 0)),
-        ("softmax n=16", torch.softmax, (make(16, 16), 1)),
-        ("add_ n=65536", torch.Tensor.add_, (make(2**16), middle)),
-        ("cat n=256", torch.cat, (sides, 0)),
-        ("sigmoid n=65536", torch.sigmoid, (middle,)),
-        ("matmul n=256", torch.matmul, (make(256, 256), make(256, 256))),
-        ("add_ n=4194304", torch.Tensor.add_, (make(2**22), large)),
-        ("matmul n=512", torch.matmul, (square, square)),
-        ("sigmoid n=4194304", torch.sigmoid, (large,)),
-        ("matmul n=1024", torch.matmul, (make(1024, 1024), make(1024, 1024))),
-    ]
 
 
 def compare(
@@ -84,7 +60,7 @@ def main() -> None:
     except devices.UnknownDevice as problem:
         parser.error(f"--device: {problem}")
     lines, ratios = [], []
-    for name, operation, args in cells(device.torch_device):
+    for name, operation, args in probe.core(device.torch_device):
         ours, theirs = compare(device, operation, args)
         ratios.append(min(ours) / min(theirs))
         times = (units.seconds(min(ours)), units.seconds(min(theirs)))

@@ -145,12 +145,13 @@ def read(path: Path) -> pd.DataFrame:
     except csv.Error as problem:
         what = str(problem)
         raise _bad(path, lines.line_num, None, what, "restore the row or delete it") from problem
-    frame = _frame(rows)
-    frame.attrs["notice"] = notice
-    return frame
+    made = frame(rows)
+    made.attrs["notice"] = notice
+    return made
 
 
-def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=list(schema.COLUMNS), dtype=object)
+def frame(rows: list[dict[str, object]]) -> pd.DataFrame:
+    """Return rows, as mappings from column to value, with the dtypes that `read` promises."""
+    made = pd.DataFrame(rows, columns=list(schema.COLUMNS), dtype=object)
     kinds = dict.fromkeys(schema.INTEGERS, "Int64") | dict.fromkeys(schema.FLOATS, "float64")
-    return frame.astype(kinds | dict.fromkeys(schema.TEXTS, "str"))
+    return made.astype(kinds | dict.fromkeys(schema.TEXTS, "str"))

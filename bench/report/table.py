@@ -5,8 +5,8 @@ import re
 import pandas as pd
 from tabulate import tabulate
 
+from bench import units
 from bench.records.schema import split_params
-from bench.report import units
 
 BASE_DTYPE = "float32"
 BASE_DEVICE = "cpu"

@@ -1,0 +1,51 @@
+"""Several runs as one."""
+
+import pandas as pd
+import pytest
+from frames import frame
+
+from bench.compare import runs
+from bench.report import summary
+
+
+def test_the_middle_ok_run_stands_for_a_cell():
+    table = frame(
+        {"run_id": "a", "benchmark": "cat", "median_s": 3.0},
+        {"run_id": "a", "benchmark": "neg", "status": "unsupported", "median_s": None},
+        {"run_id": "b", "benchmark": "cat", "median_s": 1.0},
+        {"run_id": "b", "benchmark": "neg", "status": "unsupported", "median_s": None},
+        {"run_id": "c", "benchmark": "cat", "median_s": 2.0},
+        {"run_id": "d", "benchmark": "cat", "median_s": 0.1, "status": "unstable"},
+    )
+    pooled = runs.pool(table)
+    assert list(pooled.benchmark) == ["cat", "neg"]
+    assert pooled.median_s[0] == 2.0
+    assert list(pooled.status) == ["ok", "unsupported"]
+    assert runs.pool(table.iloc[:0]).empty
+
+
+def test_a_summary_counts_and_names_what_went_wrong():
+    table = frame(
+        {"benchmark": "cat"},
+        {"benchmark": "neg", "status": "wrong", "reason": "off by 1", "params": "dim=0;n=4"},
+        {"benchmark": "add", "status": "unstable", "reason": "the CPU ran 1.5 times slower"},
+        {"benchmark": "mul", "status": "unstable", "reason": "the CPU ran 1.8 times slower"},
+        {"benchmark": "sum", "status": "unstable", "reason": "something else"},
+    )
+    told = summary.lines(table)
+    assert told[0] == "5 cells: 3 unstable, 1 ok, 1 wrong"
+    assert told[1] == "wrong: neg cpu float32 dim=0 n=4: off by 1"
+    assert told[2] == "unstable, most often like add cpu float32: the CPU ran 1.5 times slower"
+    assert summary.lines(table.iloc[:0]) == []
+
+
+def test_a_long_list_of_faults_is_cut():
+    table = frame(*({"params": f"n={n}", "status": "error", "reason": "x"} for n in range(20)))
+    assert summary.lines(table)[-1] == "... and 8 more; the reasons are in the CSV"
+
+
+@pytest.mark.parametrize("column", ["params", "driver"])
+def test_blank_texts_group_like_others(column):
+    pooled = runs.pool(frame({column: ""}, {column: "", "run_id": "b"}))
+    assert len(pooled) == 1
+    assert isinstance(pooled, pd.DataFrame)

@@ -1,0 +1,135 @@
+"""`bench doctor`: what is looked at, how it is judged, and the exit status."""
+
+import itertools
+import types
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.measure import environment, fitness, stability, threads
+
+
+def test_the_clock_of_this_machine_has_a_tick_and_a_cost():
+    finding = fitness.clock()
+    assert "tick" in finding.seen
+    assert "costs" in finding.seen
+
+
+def test_a_coarse_clock_is_unfit(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(fitness.time, "perf_counter", lambda: next(ticks) // 10 * 0.0156)
+    assert not fitness.clock().fit
+
+
+def machine(monkeypatch, used, steal=0.0, names=(), cpus=2, count=2):
+    monkeypatch.setattr(fitness, "_used", lambda seconds: (used, steal, list(names)))
+    monkeypatch.setattr(environment, "cpu_count", lambda: cpus)
+    current = types.SimpleNamespace(threads=count)
+    monkeypatch.setattr(environment, "current", lambda: current)
+    return fitness.neighbours()
+
+
+@pytest.mark.parametrize(
+    ("seen", "fit", "advice"),
+    [
+        ({"used": 0.02}, True, False),
+        ({"used": 1.0, "names": ["python (pid 7, 100 %)"]}, False, True),
+        ({"used": 1.0, "cpus": 16, "count": 8}, True, True),
+        ({"used": 9.0, "cpus": 16, "count": 8}, False, True),
+        ({"used": 0.0, "steal": 0.2}, False, True),
+    ],
+)
+def test_neighbours_are_unfit_where_they_need_the_cores_of_the_threads(
+    monkeypatch, seen, fit, advice
+):
+    finding = machine(monkeypatch, **seen)
+    assert finding.fit is fit
+    assert bool(finding.remedy) is advice
+    for name in seen.get("names", ()):
+        assert name in finding.seen
+
+
+def test_what_others_use_is_read_from_the_system():
+    used, steal, names = fitness._used(0.05)
+    assert used >= 0
+    assert 0 <= steal <= 1
+    assert len(names) <= 3
+
+
+@pytest.mark.parametrize(("slow", "fit"), [(1.0, True), (2.0, False)])
+def test_steadiness_counts_the_slow_readings(monkeypatch, slow, fit):
+    monkeypatch.setattr(stability.Yardstick, "read", lambda self: slow)
+    finding = fitness.steadiness("core", lambda: None, 1.3, seconds=0.02)
+    assert finding.fit is fit
+    assert f"slow in {0 if fit else 100}%" in finding.seen
+
+
+def test_a_battery_and_a_power_mode_are_told(monkeypatch):
+    battery = types.SimpleNamespace(percent=42.0, power_plugged=False)
+    monkeypatch.setattr(fitness.psutil, "sensors_battery", lambda: battery, raising=False)
+    monkeypatch.setattr(fitness, "_read", lambda path: "powersave" if "governor" in path else "x")
+    finding = fitness.power()
+    assert not finding.fit
+    assert "on battery (42 %)" in finding.seen
+    assert finding.remedy.startswith("plug the machine in; cpupower")
+
+
+def test_little_memory_is_unfit(monkeypatch):
+    memory = types.SimpleNamespace(available=2**30, total=2**34)
+    monkeypatch.setattr(fitness.psutil, "virtual_memory", lambda: memory)
+    assert not fitness.room().fit
+
+
+def test_noise_is_judged_by_the_middle_kernel():
+    quiet = {"a": [1.0, 1.02], "b": [1.0, 1.03], "c": [1.0, 1.9]}
+    finding = fitness.judge_noise("noise cpu", quiet, set())
+    assert finding.fit
+    assert "1.030 times the fastest in the middle of 3, 1.90 at worst (c)" in finding.seen
+    loud = {"a": [1.0, 1.2], "b": [1.0, 1.3], "c": [1.0, 1.01]}
+    finding = fitness.judge_noise("noise cpu", loud, set())
+    assert not finding.fit
+    assert "changes below 20 % cannot be seen" in finding.remedy
+    assert not fitness.judge_noise("noise cpu", quiet, {"a", "b"}).fit
+
+
+def test_a_process_that_fails_is_a_finding(monkeypatch):
+    done = types.SimpleNamespace(returncode=1, stdout="", stderr="x\nNo module named y\n")
+    monkeypatch.setattr(fitness.subprocess, "run", lambda *_, **__: done)
+    finding = fitness.noise_floor("cpu", 2, lambda line: None)
+    assert not finding.fit
+    assert "No module named y" in finding.seen
+
+
+def test_more_threads_than_cpus_are_unfit(monkeypatch):
+    monkeypatch.setattr(threads, "place", lambda: threads.Placement())
+    monkeypatch.setattr(environment, "cpu_count", lambda: 2)
+    monkeypatch.setattr(environment, "current", lambda: types.SimpleNamespace(threads=8))
+    assert "use fewer" in fitness.placement().remedy
+
+
+@pytest.mark.parametrize(("fit", "code"), [(True, 0), (False, 3)])
+def test_doctor_prints_each_finding_and_exits_by_the_verdict(monkeypatch, fit, code):
+    findings = [
+        fitness.Finding("clock", "tick 40 ns"),
+        fitness.Finding("neighbours", "others use 1.00 of 2 CPUs", "stop them", fit),
+    ]
+    monkeypatch.setattr(fitness, "examine", lambda *_: iter(findings))
+    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu"])
+    assert done.exit_code == code
+    assert "ok     clock" in done.output
+    assert f"{'note' if fit else 'unfit':6} neighbours" in done.output
+    assert "-> stop them" in done.output
+    assert f"This machine is {'fit' if fit else 'unfit: 1 of the above'}." in done.output
+
+
+def test_doctor_refuses_an_unknown_device():
+    done = CliRunner().invoke(cli.app, ["doctor", "--device", "tpu"])
+    assert done.exit_code == 2
+    assert "'tpu' is no device of this machine" in done.output
+
+
+def test_doctor_looks_at_this_machine():
+    names = [finding.name for finding in fitness.examine(["cpu"], 0, lambda line: None)]
+    wanted = ["clock", "memory", "power", "neighbours", "core", "threads", "device cpu"]
+    assert [name for name in names if name != "threads together"] == wanted

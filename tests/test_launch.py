@@ -1,0 +1,182 @@
+"""Runs in fresh processes: one file, several run_ids, and what a death leaves."""
+
+import io
+import os
+import re
+import signal
+import sys
+
+import pytest
+from rich.console import Console
+
+from bench import launch
+from bench.records import reader
+from bench.report.bar import Bar
+
+SMOKE = ["--profile", "smoke", "--machine", "here"]
+
+
+class Listener:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.cells, self.lines = [], []
+
+    def begins(self, run, done, total, cell):
+        self.cells.append((run, done, total, cell["benchmark"]))
+
+    def says(self, line):
+        self.lines.append(line)
+
+
+@pytest.fixture
+def runs(suite, monkeypatch):
+    """Launch the suite of one file instead of the package's."""
+    monkeypatch.chdir(suite.pytester.path)
+    monkeypatch.setattr(launch, "command", lambda *words: [sys.executable, "-m", "pytest", *words])
+
+    def run(number=1, output=None, resume=None, words=()):
+        listener = Listener()
+        code, file = launch.run([*SMOKE, *words], number, output, resume, listener)
+        return code, file, listener
+
+    return run
+
+
+NEG = """
+@dtypes("float32")
+@pytest.mark.parametrize("n", [1, 2])
+def bench_neg(cell, n):
+    cell(torch.neg, cell.tensor(n))
+"""
+
+
+def test_runs_are_fresh_processes_in_one_file(suite, runs, tmp_path):
+    suite.write(NEG)
+    code, file, told = runs(3, output=tmp_path / "out.csv")
+    assert (code, file) == (0, tmp_path / "out.csv"), told.lines
+    rows = reader.read(file)
+    assert rows.run_id.nunique() == 3
+    assert list(rows.groupby("run_id").size()) == [2, 2, 2]
+    assert told.cells == [(k, n, 2, "neg") for k in (1, 2, 3) for n in (0, 1)]
+    # Two more than there are: the three count, and a file is not written over.
+    code, file, _ = runs(5, resume=file)
+    assert code == 0
+    assert reader.read(file).run_id.nunique() == 5
+    code, _, told = runs(output=file)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert any("it exists; go on with it by --resume" in line for line in told.lines)
+    assert len(reader.read(file)) == 10
+
+
+DEATH = """
+import os, signal
+{before}
+@dtypes("float32")
+@pytest.mark.parametrize("n", [1, 2, 3])
+def bench_neg(cell, n):
+    if n == 2:
+        os.kill(os.getpid(), signal.{name})
+    cell(torch.neg, cell.tensor(n))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_cell_that_kills_its_process_is_a_row_and_the_rest_goes_on(suite, runs):
+    suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
+    code, file, told = runs()
+    rows = reader.read(file).set_index("params")
+    assert code in (0, 1)
+    assert dict(rows.status) == {"n=1": "ok", "n=2": "error", "n=3": "ok"}
+    assert rows.reason["n=2"] == "the process died in this cell: SIGSEGV"
+    assert rows.run_id.nunique() == 1
+    assert any("going on" in line for line in told.lines)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("out_of_memory", [True, False])
+def test_a_kill_is_out_of_memory_only_where_the_system_says_so(
+    suite, runs, monkeypatch, out_of_memory
+):
+    counts = iter([0, 1, 1, 1] if out_of_memory else [0, 0, 0, 0])
+    monkeypatch.setattr(launch, "_out_of_memory_kills", lambda: next(counts))
+    suite.write(DEATH.format(name="SIGKILL", before=""))
+    code, file, told = runs()
+    status = dict(reader.read(file).set_index("params").status)
+    if out_of_memory:
+        assert status == {"n=1": "ok", "n=2": "oom", "n=3": "ok"}
+    else:
+        assert (code, status) == (2, {"n=1": "ok"})
+        assert any("--resume" in line for line in told.lines)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/vmstat"), reason="Linux counts them there")
+def test_the_system_counts_its_kills():
+    assert launch._out_of_memory_kills() >= 0
+
+
+def test_a_wrong_option_and_a_bad_file_are_one_line(suite, runs, tmp_path):
+    suite.write(NEG)
+    code, file, told = runs(words=["--dtype", "float31"])
+    assert (code, file) == (pytest.ExitCode.USAGE_ERROR, None)
+    assert any("unknown dtype 'float31'" in line for line in told.lines)
+    with pytest.raises(launch.CannotRun, match=r"--resume: .*No such file"):
+        runs(resume=tmp_path / "nothing.csv")
+
+
+def test_families_and_appending_are_checked(suite):
+    suite.write(NEG)
+    result = suite.run("--family", "sorting")
+    result.stderr.fnmatch_lines(["ERROR: --family: unknown family 'sorting'; known: *tensors*"])
+    result = suite.run("--append")
+    result.stderr.fnmatch_lines(["ERROR: --append: needs the file to add to: --output FILE"])
+    result = suite.run("--output", "a.csv", "--resume", "b.csv")
+    result.stderr.fnmatch_lines(["ERROR: --output: --resume goes on in b.csv; leave one*"])
+    suite.run("--profile", "smoke", "--output", "a.csv")
+    other = ["--benchmark-only", "--profile", "smoke", "--machine", "there"]
+    result = suite.pytester.runpytest_inprocess(*other, "--output", "a.csv", "--append")
+    result.stderr.fnmatch_lines(["ERROR: --append: a.csv is of machine here, this is there"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_ends_with_the_table_of_what_was_measured(suite):
+    import subprocess
+    import time
+
+    suite.write("""
+    import time
+
+    @dtypes("float32")
+    @pytest.mark.parametrize("n", range(1, 101))
+    def bench_neg(cell, n):
+        time.sleep(0.05)
+        cell(torch.neg, cell.tensor(n))
+    """)
+    command = [sys.executable, "-m", "pytest", "--benchmark-only", *SMOKE]
+    cwd = suite.pytester.path
+    running = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True)
+    while not (suite.files() and suite.files()[0].read_bytes().count(b"\n") > 3):
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    shown, _ = running.communicate()
+    assert running.returncode == pytest.ExitCode.INTERRUPTED
+    rows = reader.read(suite.files()[0])
+    assert 3 <= len(rows) < 100
+    assert f"{len(rows)} cells: {len(rows)} ok" in shown
+    assert re.search(r"^neg +n=1 ", shown, re.M)
+
+
+def test_the_bar_shows_cell_count_and_name():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120)
+    cell = {"device": "cpu", "dtype": "float16", "benchmark": "cat", "params": "dim=0;n=16"}
+    with Bar(console, 2) as bar:
+        bar.begins(2, 3, 10, cell)
+        bar.says("a line [for] the user")
+        bar.ends()
+    shown = out.getvalue()
+    assert "run 2 of 2" in shown
+    assert "13/20" in shown
+    assert "cpu float16 cat dim=0 n=16" in shown
+    assert "a line [for] the user" in shown
+    assert "20/20" in shown
