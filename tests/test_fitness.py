@@ -83,14 +83,14 @@ def test_little_memory_is_unfit(monkeypatch):
 
 def test_noise_is_judged_by_the_middle_kernel():
     quiet = {"a": [1.0, 1.02], "b": [1.0, 1.03], "c": [1.0, 1.9]}
-    finding = fitness.judge_noise("noise cpu", quiet, set())
+    finding = fitness.judge_noise("noise cpu", quiet, 0)
     assert finding.fit
     assert "1.030 times the fastest in the middle of 3, 1.90 at worst (c)" in finding.seen
     loud = {"a": [1.0, 1.2], "b": [1.0, 1.3], "c": [1.0, 1.01]}
-    finding = fitness.judge_noise("noise cpu", loud, set())
+    finding = fitness.judge_noise("noise cpu", loud, 0)
     assert not finding.fit
     assert "changes below 20 % cannot be seen" in finding.remedy
-    assert not fitness.judge_noise("noise cpu", quiet, {"a", "b"}).fit
+    assert not fitness.judge_noise("noise cpu", quiet, 7).fit
 
 
 def test_a_process_that_fails_is_a_finding(monkeypatch):
@@ -102,10 +102,9 @@ def test_a_process_that_fails_is_a_finding(monkeypatch):
 
 
 def test_more_threads_than_cpus_are_unfit(monkeypatch):
-    monkeypatch.setattr(threads, "place", lambda: threads.Placement())
     monkeypatch.setattr(environment, "cpu_count", lambda: 2)
     monkeypatch.setattr(environment, "current", lambda: types.SimpleNamespace(threads=8))
-    assert "use fewer" in fitness.placement().remedy
+    assert "use fewer" in fitness.placement(threads.Placement()).remedy
 
 
 @pytest.mark.parametrize(("fit", "code"), [(True, 0), (False, 3)])

@@ -124,7 +124,6 @@ def steadiness(
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         readings.append(stick.read())
-        time.sleep(0.001)
     slow = sum(reading >= limit for reading in readings) / len(readings)
     seen = (
         f"{units.seconds(stick.best_s)} at best, {statistics.median(readings):.2f} times that in "
@@ -136,12 +135,10 @@ def steadiness(
     return Finding(name, seen)
 
 
-def placement() -> Finding:
+def placement(placed: threads.Placement) -> Finding:
     """Where the compute threads run."""
-    placed = threads.place()
     count = environment.current().threads
     cpus = sorted(placed.cpus.values())
-    placed.undo()
     given = [f"{name}={os.environ[name]}" for name in threads.PLACED_BY_USER if name in os.environ]
     if cpus:
         return Finding("threads", f"{count} compute threads, on a CPU each: {cpus}")
@@ -204,7 +201,7 @@ def room() -> Finding:
 def noise_floor(name: str, processes: int, tell: Callable[[str], None]) -> Finding:
     """Medians of the same twelve kernels over fresh processes of unchanged code (an A/A test)."""
     medians: dict[str, list[float]] = {}
-    disturbed: set[str] = set()
+    disturbed = 0
     for number in range(1, processes + 1):
         tell(f"noise floor on {name}: process {number} of {processes}")
         command = [sys.executable, "-m", "bench.measure.probe", "--device", name]
@@ -213,26 +210,29 @@ def noise_floor(name: str, processes: int, tell: Callable[[str], None]) -> Findi
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             return Finding(f"noise {name}", f"a process failed: {last}", "mend that first", False)
         for kernel, (median, _, faults) in json.loads(done.stdout).items():
-            medians.setdefault(kernel, []).append(median)
+            medians.setdefault(kernel, [])
             if faults:
-                disturbed.add(kernel)
+                disturbed += 1
+            else:
+                medians[kernel].append(median)
     return judge_noise(f"noise {name}", medians, disturbed)
 
 
-def judge_noise(
-    name: str, medians: dict[str, list[float]], disturbed: Sequence[str] | set[str]
-) -> Finding:
-    """Judge medians of each kernel over processes; `disturbed` never settled in one of them."""
-    ratios = {kernel: max(times) / min(times) for kernel, times in medians.items()}
+def judge_noise(name: str, medians: dict[str, list[float]], disturbed: int) -> Finding:
+    """Judge medians of each kernel over processes; `disturbed` of all never settled."""
+    measured = sum(map(len, medians.values()))
+    ratios = {kernel: max(t) / min(t) for kernel, t in medians.items() if len(t) > 1}
+    if disturbed > measured or not ratios:
+        seen = f"{disturbed} of {measured + disturbed} timings never settled"
+        return Finding(name, seen, "mend what stands above, or come back later", False)
     middle, worst = statistics.median(ratios.values()), max(ratios, key=lambda key: ratios[key])
-    count = min(map(len, medians.values()))
     seen = (
-        f"over {count} fresh processes the slowest median of a kernel is {middle:.3f} times the "
+        f"over fresh processes the slowest median of a kernel is {middle:.3f} times the "
         f"fastest in the middle of {len(ratios)}, {ratios[worst]:.2f} at worst ({worst})"
     )
     if disturbed:
-        seen += f"; {len(disturbed)} disturbed"
-    if middle > MAX_NOISE or len(disturbed) > len(ratios) / 2:
+        seen += f"; {disturbed} of {measured + disturbed} timings never settled"
+    if middle > MAX_NOISE:
         percent = math.ceil(100 * (middle - 1))
         remedy = f"changes below {percent} % cannot be seen: mend what stands above, measure later"
         return Finding(name, seen, remedy, False)
@@ -246,11 +246,11 @@ def examine(names: Sequence[str], processes: int, tell: Callable[[str], None]) -
     yield power()
     yield neighbours()
     yield steadiness("core", stability.count_up, stability.SLOW_CORE)
+    placed = threads.place()
+    yield placement(placed)
     if environment.current().threads > 1:
-        placed = threads.place()
         yield steadiness("threads together", threads.meet(), stability.SLOW_TEAM)
-        placed.undo()
-    yield placement()
+    placed.undo()
     yield from map(device, map(devices.find, names))
     if processes > 1:
         yield from map(functools.partial(noise_floor, processes=processes, tell=tell), names)
