@@ -32,6 +32,12 @@ def dtypes(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.dtypes(*names)
 
 
+def host_only(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an operation that happens on the host whatever the device (loading files)."""
+    marked: Callable[..., Any] = pytest.mark.host_only(function)
+    return marked
+
+
 def accelerator_only(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark an operation that has a meaning only where the device is not the host (transfers)."""
     marked: Callable[..., Any] = pytest.mark.accelerator_only(function)

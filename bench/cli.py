@@ -1,6 +1,8 @@
 """The command `bench`: parses, calls, prints, exits."""
 
+import pkgutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -151,6 +153,47 @@ def doctor(
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
     raise typer.Exit(3 if unfit else 0)
+
+
+@app.command()
+def tune(
+    budget: Annotated[float, typer.Option(min=0, help="Seconds the search may take.")] = 60,
+    method: Annotated[str, typer.Option(help="grid, random or bayes (needs Optuna).")] = "grid",
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="Your own: what, called, returns a Dataset."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the batches go.")] = "cpu",
+    top: Annotated[int, typer.Option(min=1, help="Settings to show.")] = 8,
+) -> None:
+    """Find this machine's best DataLoader setting."""
+    from bench.loading import data, tune
+    from bench.measure import devices
+    from bench.report import tuning
+
+    if method not in tune.METHODS:
+        _fail(f"--method: unknown method {method!r}; known: {', '.join(tune.METHODS)}")
+    try:
+        on = devices.find(device)
+        samples = _called(dataset) if dataset else data.custom_images()
+        settings = tune.space(pin=not on.is_host)
+        session = tune.sessions(samples, on.torch_device)
+        trials = tune.search(settings, session, method, budget)
+    except devices.UnknownDevice as problem:
+        _fail(f"--device: {problem}")
+    except tune.CannotTune as problem:
+        _fail(str(problem))
+    typer.echo(tuning.text(trials, len(settings), top))
+
+
+def _called(name: str) -> Any:
+    """Call what ``MODULE:NAME`` names."""
+    sys.path.insert(0, "")  # as `python -m` has it: a module of the folder one is in
+    try:
+        return pkgutil.resolve_name(name)()
+    except Exception as problem:
+        # Whatever the user's own code raises is told in one line.
+        _fail(f"--dataset: cannot import {name!r} and call it: {type(problem).__name__}: {problem}")
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         ("dtypes(*names)", "the dtypes the operation has a meaning for"),
         ("full", "a value only profile `full` times"),
         ("accelerator_only", "has no meaning on the host"),
+        ("host_only", "has a meaning on the host alone"),
     ):
         config.addinivalue_line("markers", f"{name}: {meaning}")
     config.stash[RUN] = options.read(config)
@@ -64,6 +65,8 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
     if (family, rows.benchmark(item), device, dtype, rows.params(item)) in run.finished:
         return False
     if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
+        return False
+    if item.get_closest_marker("host_only") and not run.devices[device].is_host:
         return False
     if item.get_closest_marker("full") and not run.profile.every_size:
         return False
@@ -184,9 +187,13 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
         run.yardsticks,
         earlier,
         run.repeats_left > 0 and len(earlier) + 1 < ATTEMPTS,
+        run.placement.lifted,
+        run.data_root,
+        run.download,
     )
     request.node.stash[CELL] = made
     yield made
+    made.close()
     if benchmark.stats is None:
         benchmark.skipped = True  # it ended before it was timed, and its row says why
     benchmark.extra_info |= {

@@ -37,6 +37,8 @@ class Run:
     output: Path | None = None
     goes_on: bool = False
     notices: list[str] = dataclasses.field(default_factory=list)
+    data_root: Path | None = None
+    download: bool = False
     writer: Writer | None = None
     broken: str = ""
 
@@ -63,6 +65,8 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--append", action="store_true", help="add a run to the CSV of --output")
     group.addoption("--resume", metavar="FILE", help="go on with the run that FILE holds")
     group.addoption("--machine", metavar="LABEL", help="label of this machine in the results")
+    group.addoption("--data-root", metavar="DIR", help="folder that holds FashionMNIST")
+    group.addoption("--download", action="store_true", help="fetch FashionMNIST to --data-root")
     group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
 
 
@@ -116,6 +120,11 @@ def read(config: pytest.Config) -> Run:
     output, resumed = config.getoption("output"), config.getoption("resume")
     if output and resumed:
         raise _usage("output", f"--resume goes on in {resumed}; leave one of the two out")
+    root = config.getoption("data_root")
+    if config.getoption("download") and not root:
+        raise _usage("download", "needs the folder to fetch to: --data-root DIR")
+    if root and not config.getoption("download") and not Path(root).is_dir():
+        raise _usage("data-root", f"{root} is no folder; make it, or fetch to it with --download")
     if config.getoption("append") and not output:
         raise _usage("append", "needs the file to add to: --output FILE")
     run = Run(
@@ -129,6 +138,8 @@ def read(config: pytest.Config) -> Run:
         folder=Path(config.getoption("results")) / machine,
         families=_families(config),
         output=Path(output) if output else None,
+        data_root=Path(root) if root else None,
+        download=config.getoption("download"),
     )
     if resumed:
         _resume(run, Path(resumed))

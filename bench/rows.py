@@ -85,7 +85,8 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
 def outcome(item: pytest.Function) -> tuple[str, str]:
     """Return the status and the reason of a cell that nothing was raised in."""
     result = item.stash[CELL].result
+    faults = list(result.signs.faults)
     if result.fell_back:
-        return "fallback", f"ran on the CPU in part: {', '.join(result.fell_back)}"
-    faults = result.signs.faults
-    return ("unstable", "; ".join(faults)) if faults else ("ok", "")
+        operators = ", ".join(result.fell_back)
+        return "fallback", "; ".join([f"ran on the CPU in part: {operators}", *result.notes])
+    return "unstable" if faults else "ok", "; ".join(faults + result.notes)

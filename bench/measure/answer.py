@@ -48,9 +48,18 @@ def fresh(arguments: Any) -> Any:
     """Copy arguments so that a call may change them; what they share stays shared.
 
     Strides are kept. A module and an optimizer over its parameters stay tied, since both are
-    copied in one step.
+    copied in one step; and parameters keep their gradients, which a copy alone would drop.
     """
-    return copy.deepcopy(arguments)
+    known: dict[int, Any] = {}
+    copied = copy.deepcopy(arguments, known)
+
+    def with_gradients(leaf: Any) -> None:
+        for parameter in leaf.parameters() if isinstance(leaf, torch.nn.Module) else ():
+            if parameter.grad is not None:
+                known[id(parameter)].grad = parameter.grad.detach().clone()
+
+    walk(arguments, with_gradients)
+    return copied
 
 
 def _upcast(leaf: Any) -> Any:
@@ -71,8 +80,9 @@ def _upcast(leaf: Any) -> Any:
 
 def on_reference(arguments: Any) -> Any:
     """Copy arguments to the reference: the CPU, floating point in float64, the rest as it is."""
-    objects = (torch.nn.Module, torch.optim.Optimizer)
-    tied = any(isinstance(leaf, objects) for leaf in _leaves(arguments))
+    leaves: list[Any] = []
+    walk(arguments, leaves.append)
+    tied = any(isinstance(leaf, (torch.nn.Module, torch.optim.Optimizer)) for leaf in leaves)
     return walk(fresh(arguments) if tied else arguments, _upcast)
 
 
@@ -92,6 +102,8 @@ def _leaves(value: Any) -> list[Any]:
     """Return the leaves of `value` in order; a list of plain numbers is one leaf, an array."""
     if isinstance(value, Mapping):
         return [leaf for item in value.values() for leaf in _leaves(item)]
+    if isinstance(value, torch.nn.Module) and (parameters := list(value.parameters())):
+        return list(parameters)
     if isinstance(value, (list, tuple)):
         if value and all(isinstance(item, (bool, int, float)) for item in value):
             return [np.asarray(value, dtype=np.float64)]
@@ -108,8 +120,8 @@ def _as_float64(leaf: Any) -> torch.Tensor | None:
     return None
 
 
-def _leaf_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest deviation relative to the largest element of the reference (the max norm).
+def _leaf_error(actual: torch.Tensor, expected: torch.Tensor, norm: float) -> float:
+    """Norm of the deviation relative to that of the reference; by default of the largest element.
 
     Relative to the norm, not element by element: an element that cancels to nearly nothing
     carries the rounding of its summands (Higham, "Accuracy and Stability of Numerical
@@ -117,20 +129,24 @@ def _leaf_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """
     if actual.numel() == 0:
         return 0.0
-    difference = torch.dist(actual, expected, p=math.inf).item()
-    scale = torch.linalg.vector_norm(expected, ord=math.inf).item()
+    difference = torch.dist(actual, expected, p=norm).item()
+    scale = torch.linalg.vector_norm(expected, ord=norm).item()
     if not math.isfinite(difference):  # NaN or infinity on either side: they must be the same
         same = np.array_equal(actual.numpy(), expected.numpy(), equal_nan=True)
         return 0.0 if same else math.inf
     return difference / scale if scale > 0 else (0.0 if difference == 0 else math.inf)
 
 
-def compare(actual: Any, expected: Any, dtype: torch.dtype, terms: int = 1) -> Answer:
+def compare(
+    actual: Any, expected: Any, dtype: torch.dtype, terms: int = 1, norm: float = math.inf
+) -> Answer:
     """Compare a result with its reference, leaf by leaf.
 
     Numbers and arrays anywhere in lists, tuples and dicts are compared; `terms` is how many
     summands each element accumulates. A dtype coarser than `dtype` in the result (a conversion)
-    widens the tolerance to its own.
+    widens the tolerance to its own. `norm` is that of the deviation of a leaf: 2, the Euclidean, for
+    gradients behind a ReLU, which jump: where rounding turns one unit of one sample on or off, single
+    elements are off by more than any rounding of their own.
     """
     left, right = _leaves(actual), _leaves(expected)
     if len(left) != len(right):
@@ -147,12 +163,13 @@ def compare(actual: Any, expected: Any, dtype: torch.dtype, terms: int = 1) -> A
         if isinstance(one, torch.Tensor):
             allowed = max(allowed, dtypes.tolerance(one.dtype, terms))
         compared = True
-        error = max(error, _leaf_error(got, want))
+        error = max(error, _leaf_error(got, want, norm))
     if not compared:
         return Answer()
     fault = ""
     if not error <= allowed:
-        fault = f"off by {error:.2g} of the largest element, tolerance {allowed:.2g}"
+        of = "the largest element" if norm == math.inf else "the norm"
+        fault = f"off by {error:.2g} of {of}, tolerance {allowed:.2g}"
     return Answer(error, allowed, fault)
 
 

@@ -1,10 +1,13 @@
 """One cell: what a benchmark body uses to make data, declare work and time one call."""
 
+import contextlib
 import functools
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,6 +20,7 @@ from bench.measure.devices import Device
 BLOCK = 65_521
 
 
+Entered = TypeVar("Entered")
 #: Takes the rounds of a cell (None where it was not timed) and the call that was timed.
 HandOver = Callable[[rounds.Timing | None, Callable[[], object]], object]
 
@@ -37,6 +41,7 @@ class Result:
     dispatch_s: float | None = None
     peak_bytes: int | None = None
     fell_back: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     items: int | None = None
     item_unit: str | None = None
     bytes: int | None = None
@@ -76,11 +81,16 @@ class Cell:
         yardsticks: stability.Yardsticks | None = None,
         earlier: list[Result] | None = None,
         may_repeat: bool = False,
+        unbind: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        data_root: Path | None = None,
+        download: bool = False,
     ) -> None:
         """Time on `device` as `plan` says; no plan means check the answer and time nothing.
 
         `earlier` holds the results of disturbed attempts at the same cell, and takes this one's
-        if it is disturbed too; where it may not be repeated, the best of them stands.
+        if it is disturbed too; where it may not be repeated, the best of them stands. `unbind` lets
+        the main thread run on every CPU while its context lasts. Data sets lie in `data_root`,
+        or are fetched to there with `download`; without one they are made up.
         """
         self._device = device
         self._plan = plan
@@ -89,9 +99,38 @@ class Cell:
         self._yardsticks = yardsticks
         self._earlier = [] if earlier is None else earlier
         self._may_repeat = may_repeat
+        self._unbind = unbind
+        self._left_open = contextlib.ExitStack()
+        self._uses_processes = False
         self.device = device.torch_device
         self.dtype = dtype
+        self.data_root = data_root
+        self.download = download
         self.result = Result()
+
+    def enter(self, context: contextlib.AbstractContextManager[Entered]) -> Entered:
+        """Enter a context that lasts until the cell has ended; return what it gives."""
+        return self._left_open.enter_context(context)
+
+    def close(self) -> None:
+        """Leave the contexts that were entered, the last one first."""
+        self._left_open.close()
+
+    def uses_processes(self) -> None:
+        """Say that the timed call works with processes of its own.
+
+        They may run on every CPU, and that they use the CPU is no disturbance.
+        """
+        self._uses_processes = True
+        self.enter(self._unbind())
+
+    def note(self, text: str) -> None:
+        """Put `text` into the reason of the row, whatever its status."""
+        self.result.notes.append(text)
+
+    def unchecked(self, *_: object, **__: object) -> Answer:
+        """Leave the answer of a call unchecked, where another cell checks it."""
+        return Answer()
 
     def tensor(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return a tensor of `shape` on the cell's device, in its dtype, of ordinary numbers.
@@ -134,6 +173,8 @@ class Cell:
         terms: int = 1,
         check: Callable[..., Answer] | None = None,
         proof: Callable[..., None] | None = None,
+        against: Callable[..., Any] | None = None,
+        norm: float = math.inf,
         **kwargs: Any,
     ) -> None:
         """Check ``operation(*args, **kwargs)``, then time it.
@@ -141,11 +182,14 @@ class Cell:
         `terms`: how many summands each element of the answer accumulates (widens the tolerance).
         `check`: replaces the comparison with the reference, as ``check(result, *args, **kwargs)``.
         `proof`: a further demand on the result; it raises WrongAnswer where it is not met.
+        `against`: what gives the reference from the same arguments, where that is not `operation`.
+        `norm`: how the deviation is measured, see `answer.compare`.
 
         Raises WrongAnswer after timing where the answer is wrong; whatever the operation raises
         passes through.
         """
-        fault = self._check(operation, args, kwargs, terms, check, proof)
+        expected = against or operation
+        fault = self._check(operation, args, kwargs, terms, check, proof, expected, norm)
         if self._plan is not None:
             self._time(self._plan, operation, args, kwargs)
         if self._hand_over:
@@ -165,11 +209,14 @@ class Cell:
         if plan.once:
             self.result.timing = rounds.once(loop)
             return
-        sticks = self._yardsticks or stability.Yardsticks(stability.Yardstick(stability.count_up))
-        watch = stability.Watch(sticks)
-        timing = rounds.measure(loop, plan, self._clock_cost_s, watch.calm)
+        if self._uses_processes:
+            timing = rounds.measure(loop, plan, self._clock_cost_s)
+            self.result.signs = stability.judge(timing.rounds_s, timing.iterations, None, 0.0)
+        else:
+            watch = stability.Watch(self._yardsticks or stability.yardsticks_of_the_core())
+            timing = rounds.measure(loop, plan, self._clock_cost_s, watch.calm)
+            self.result.signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
         self.result.timing = timing
-        self.result.signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
         if not self._device.is_host:
             free = rounds.compile_loop(operation, args, kwargs, self._device.now)
             self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize)
@@ -192,6 +239,8 @@ class Cell:
         terms: int,
         check: Callable[..., Answer] | None,
         proof: Callable[..., None] | None,
+        against: Callable[..., Any],
+        norm: float,
     ) -> str:
         """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string."""
         unrepeatable = ""
@@ -209,8 +258,8 @@ class Cell:
         if check is not None:
             self.result.answer = check(result, *used_args, **used_kwargs)
         else:
-            expected = answer.reference(operation, args, kwargs)
-            self.result.answer = answer.compare(result, expected, self.dtype, terms)
+            expected = answer.reference(against, args, kwargs)
+            self.result.answer = answer.compare(result, expected, self.dtype, terms, norm)
         if proof is not None and not self.result.answer.fault:
             try:
                 proof(result, *used_args, **used_kwargs)

@@ -93,6 +93,11 @@ class Yardsticks:
     team: Yardstick | None = None
 
 
+def yardsticks_of_the_core() -> Yardsticks:
+    """Return the yardstick of the main thread's core alone."""
+    return Yardsticks(Yardstick(count_up))
+
+
 def switches() -> int | None:
     """Involuntary context switches of this process so far, where the platform counts them."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else None

@@ -1,0 +1,1 @@
+"""The family ``loading``: data sets, transforms, and the DataLoader."""

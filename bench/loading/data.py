@@ -1,0 +1,164 @@
+"""Data sets to load: image files of our own making, and FashionMNIST real or made up.
+
+What is made up is made once, from a fixed seed, and kept in the user's cache folder.
+"""
+
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import platformdirs
+import torch
+from torch.utils.data import Dataset
+from torchvision import datasets
+from torchvision.io import read_image, write_jpeg, write_png
+from torchvision.transforms import ToTensor
+
+#: Images in a folder, and their height and width in pixels.
+IMAGES, SIDE = 256, 128
+CLASSES = 10
+#: Side of the eight squares in the first row of an image that spell its number in bits. As large as
+#: a block of JPEG, so that compression leaves them black or white.
+BIT = 16
+#: Part of the folder's name: files of another making get another folder.
+VERSION = "1"
+
+
+def cache() -> Path:
+    """Return the folder of files that are made once."""
+    return Path(platformdirs.user_cache_dir("torch-device-bench")) / VERSION
+
+
+def _image(number: int) -> torch.Tensor:
+    """Return a smooth random image (3, SIDE, SIDE) of uint8 that spells `number`."""
+    generator = torch.Generator().manual_seed(number)
+    coarse = torch.rand(1, 3, SIDE // 8, SIDE // 8, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=SIDE, mode="bilinear")[0]
+    image = (smooth * 255).to(torch.uint8)
+    for bit in range(8):
+        image[:, :BIT, bit * BIT : (bit + 1) * BIT] = 255 * (number >> bit & 1)
+    return image
+
+
+def number_of(image: torch.Tensor) -> int:
+    """Read the number that an image (3, SIDE, SIDE) spells, in uint8 or as floats up to 1."""
+    bright = image.float().mean(0)[:BIT] > (127 if image.dtype == torch.uint8 else 0.5)
+    squares = bright.float().reshape(BIT, -1, BIT).mean((0, 2))[:8]
+    return sum(1 << bit for bit in range(8) if squares[bit] > 0.5)
+
+
+def label_of(number: int) -> int:
+    """Return the label of the image with that number."""
+    return number * 7 % CLASSES
+
+
+def image_folder(kind: str) -> Path:
+    """Return a folder of `IMAGES` files of `kind` (``png`` or ``jpeg``) and ``labels.csv``."""
+    folder = cache() / kind
+    labels = folder / "labels.csv"
+    if labels.exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write = write_png if kind == "png" else write_jpeg
+    rows = []
+    for number in range(IMAGES):
+        name = f"{number:03}.{kind}"
+        write(_image(number), str(folder / name))
+        rows.append((name, label_of(number)))
+    # Last, and in one step: a folder with this file is complete.
+    unfinished = folder / f"labels.{os.getpid()}"
+    pd.DataFrame(rows, columns=["file", "label"]).to_csv(unfinished, index=False)
+    unfinished.replace(labels)
+    return folder
+
+
+class CustomImageDataset(Dataset[tuple[torch.Tensor, int]]):
+    """Images on disk with annotations in a CSV: its first column the file, its second the label."""
+
+    def __init__(self, annotations_file, img_dir, transform=None, target_transform=None):
+        """Read the annotations; images are read when they are asked for."""
+        self.img_labels = pd.read_csv(annotations_file)
+        self.img_dir = img_dir
+        self.transform = transform
+        self.target_transform = target_transform
+
+    def __len__(self):
+        """Return how many images there are."""
+        return len(self.img_labels)
+
+    def __getitem__(self, idx):
+        """Return an image (3, height, width) of uint8 and its label, each transformed."""
+        image = read_image(os.path.join(self.img_dir, self.img_labels.iloc[idx, 0]))
+        label = self.img_labels.iloc[idx, 1]
+        if self.transform:
+            image = self.transform(image)
+        if self.target_transform:
+            label = self.target_transform(label)
+        return image, label
+
+
+class BatchedImageDataset(CustomImageDataset):
+    """The same, with the samples of a batch fetched in one call."""
+
+    def __getitems__(self, indices):
+        """Return a list of samples; the annotations are looked up once."""
+        names = self.img_labels.iloc[indices]
+        files = (os.path.join(self.img_dir, name) for name in names.iloc[:, 0])
+        return list(zip(map(read_image, files), names.iloc[:, 1], strict=True))
+
+
+def custom_images(
+    kind: str = "jpeg", dataset: type[CustomImageDataset] | None = None, **transforms: Any
+) -> CustomImageDataset:
+    """Return the data set of an image folder of our own making."""
+    folder = image_folder(kind)
+    return (dataset or CustomImageDataset)(folder / "labels.csv", str(folder), **transforms)
+
+
+def one_hot(label):
+    """Return a label as a one-hot vector (10,), by scatter_."""
+    return torch.zeros(CLASSES, dtype=torch.float).scatter_(0, torch.tensor(label), value=1)
+
+
+def _write_idx(path: Path, array: np.ndarray) -> None:
+    """Write an array of uint8 in the format of MNIST: magic number, sizes, bytes."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.tobytes())
+
+
+def made_up_fashion_mnist() -> Path:
+    """Return a folder with files of exactly FashionMNIST's format: 60,000 and 10,000 images.
+
+    A class is a pattern of its own under noise, so that a network can learn it.
+    """
+    root = cache() / "fashion"
+    raw = root / "FashionMNIST" / "raw"
+    if (raw / "complete").exists():
+        return root
+    raw.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(2147)
+    patterns = random.integers(0, 160, (CLASSES, 28, 28), dtype=np.uint8)
+    for part, count in (("train", 60_000), ("t10k", 10_000)):
+        labels = random.integers(0, CLASSES, count, dtype=np.uint8)
+        images = patterns[labels] + random.integers(0, 96, (count, 28, 28), dtype=np.uint8)
+        _write_idx(raw / f"{part}-images-idx3-ubyte", images)
+        _write_idx(raw / f"{part}-labels-idx1-ubyte", labels)
+    (raw / "complete").touch()
+    return root
+
+
+def fashion_mnist(cell, target_transform=None):
+    """Return FashionMNIST's training set as the cell's run has it, and note which one that is."""
+    root = cell.data_root or made_up_fashion_mnist()
+    if cell.data_root is None:
+        cell.note("made-up images of FashionMNIST's format")
+    return datasets.FashionMNIST(
+        root=str(root),
+        train=True,
+        download=cell.download,
+        transform=ToTensor(),
+        target_transform=target_transform,
+    )

@@ -1,0 +1,56 @@
+"""The table of a search for DataLoader settings."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tabulate import tabulate
+
+from bench import units
+
+
+class Trial(Protocol):
+    """What is shown of a setting."""
+
+    @property
+    def setting(self) -> Any:
+        """It has `workers` and `batch`, and its keyword `arguments()` of a DataLoader."""
+
+    @property
+    def rate(self) -> float:
+        """Median samples a second."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The interval of the median."""
+
+
+def _call(setting: Any) -> str:
+    words = ", ".join(f"{name}={value!r}" for name, value in setting.arguments().items())
+    return f"DataLoader(dataset, {words})"
+
+
+def text(trials: Sequence[Trial], settings: int, top: int) -> str:
+    """Return the table of the `top` best trials, and the best one as code."""
+    best = trials[0]
+    lines = [
+        (
+            f"{trial.rate:,.0f}",
+            "{:,.0f} to {:,.0f}".format(*trial.interval),
+            units.significant(trial.rate / best.rate, 3),
+            _call(trial.setting),
+        )
+        for trial in trials[:top]
+    ]
+    headers = ("samples/s", "95 % interval", "of the best", "setting")
+    align = ("right", "right", "right", "left")
+    table = tabulate(lines, headers, colalign=align, disable_numparse=True)
+    told = [table, "", f"{len(trials)} of {settings} settings were tried. Best here:", ""]
+    told.append(f"    {_call(best.setting)}")
+    plain = [trial for trial in trials if trial.setting.workers == 0]
+    if best.setting.workers and plain:
+        without = max(plain, key=lambda trial: trial.rate)
+        told += ["", f"{best.rate / without.rate:.2f} times the best without workers."]
+    close = [trial for trial in trials[1:] if trial.interval[1] >= best.interval[0]]
+    if close:
+        told.append(f"{len(close)} more lie within its interval: take the one with fewer workers.")
+    return "\n".join(told)

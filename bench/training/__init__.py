@@ -1,0 +1,1 @@
+"""The family ``training``: layers, autograd, loss, optimizers, the step and the epoch."""

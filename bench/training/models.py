@@ -1,0 +1,81 @@
+"""The network, the batch and the calls that the benchmarks of this family share."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+#: Parameters of the network, and floating-point operations of one sample's forward pass.
+SIZES = (28 * 28, 512, 512, 10)
+PARAMETERS = sum(a * b + b for a, b in pairwise(SIZES))
+FORWARD_FLOP = sum(2 * a * b for a, b in pairwise(SIZES))
+#: Summands behind an element of the output, layer after layer.
+TERMS = sum(SIZES[:-1])
+#: Samples in a batch: powers of four, along which crossovers are looked for.
+BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
+
+
+class NeuralNetwork(nn.Module):
+    """Flatten, then Linear 784-512-512-10 with ReLU between: the classifier of FashionMNIST."""
+
+    def __init__(self) -> None:
+        """Make the layers with PyTorch's own initial values."""
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.linear_relu_stack = nn.Sequential(
+            nn.Linear(28 * 28, 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, 10),
+        )
+
+    def forward(self, x):
+        """Return the logits (batch, 10) of images (batch, 1, 28, 28)."""
+        return self.linear_relu_stack(self.flatten(x))
+
+
+def network(cell, dtype=None):
+    """Return the network on the cell's device in its dtype, with the same values in every run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2147)
+        made = NeuralNetwork()
+    return made.to(cell.device, dtype or cell.dtype)
+
+
+def samples(cell, batch, dtype=None):
+    """Return images (batch, 1, 28, 28) and their labels (batch,)."""
+    labels = (torch.arange(batch) * 7 % 10).to(cell.device)
+    return cell.tensor(batch, 1, 28, 28, dtype=dtype), labels
+
+
+def with_gradients(cell, model):
+    """Give every parameter a gradient of ordinary numbers."""
+    for parameter in model.parameters():
+        parameter.grad = cell.tensor(*parameter.shape, dtype=parameter.dtype)
+    return model
+
+
+def work(cell, batch, passes=1):
+    """Declare `passes` times the forward pass; a backward pass is two of them.
+
+    The bytes are those of the parameters and of input and output, once.
+    """
+    cell.work(
+        items=batch,
+        unit="sample",
+        bytes=cell.nbytes(PARAMETERS + batch * (SIZES[0] + SIZES[-1])),
+        flop=passes * batch * FORWARD_FLOP,
+    )
+
+
+def loss_of(model, x, y):
+    """Return the mean cross entropy of a batch."""
+    return nn.functional.cross_entropy(model(x), y)
+
+
+def gradients(model, x, y):
+    """Forward and backward; return the gradients of the parameters that have one."""
+    model.zero_grad(set_to_none=True)
+    loss_of(model, x, y).backward()
+    return [p.grad for p in model.parameters() if p.requires_grad]

@@ -1,0 +1,148 @@
+"""The family `loading`: every image once with its label, and nothing left behind."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from bench.loading import data, workers
+from bench.loading.workers import START_METHODS, each_once, loader_of, one_epoch
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_images_spell_their_number_after_compression(kind):
+    images = data.custom_images(kind)
+    assert len(images) == data.IMAGES
+    for index in range(0, data.IMAGES, 17):
+        image, label = images[index]
+        assert image.dtype == torch.uint8
+        assert tuple(image.shape) == (3, data.SIDE, data.SIDE)
+        assert data.number_of(image) == index
+        assert data.number_of(image / 255) == index
+        assert label == data.label_of(index)
+
+
+def test_images_are_made_once():
+    (first,) = {(data.image_folder("png") / "labels.csv").stat().st_mtime_ns for _ in range(2)}
+    assert first
+
+
+def test_made_up_images_have_the_format_of_fashion_mnist():
+    from torchvision.datasets import FashionMNIST
+
+    root = str(data.made_up_fashion_mnist())
+    for train, count in ((True, 60_000), (False, 10_000)):
+        images = FashionMNIST(root, train=train)
+        assert tuple(images.data.shape) == (count, 28, 28)
+        assert set(images.targets.tolist()) == set(range(10))
+
+
+def test_one_hot_is_one_hot():
+    assert data.one_hot(3).tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("start", START_METHODS)
+@pytest.mark.parametrize("count", [0, 2])
+def test_every_image_comes_once_with_its_label_and_the_workers_end(start, count):
+    if count == 0 and start != START_METHODS[0]:
+        pytest.skip("nothing is started without workers")
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    settings = {"multiprocessing_context": start, "persistent_workers": True}
+    with loader_of(data.custom_images(), batch_size=32, num_workers=count, **settings) as loader:
+        assert each_once()(None, loader).fault == ""
+        alive = workers._helpers_apart(workers._children())
+        assert len([p for p in alive if p.pid not in before]) == count
+        assert bool(workers.memory_of_workers()) == (count > 0)
+    left = workers._helpers_apart(psutil.Process().children(recursive=True))
+    assert [p for p in left if p.pid not in before] == []
+
+
+def test_workers_end_where_the_cell_fails():
+    def fail():
+        with loader_of(data.custom_images(), num_workers=1, persistent_workers=True) as loader:
+            next(iter(loader))
+            raise RuntimeError("injected")
+
+    with pytest.raises(RuntimeError, match="injected"):
+        fail()
+    assert workers._helpers_apart(psutil.Process().children(recursive=True)) == []
+
+
+class Mislabelled(data.CustomImageDataset):
+    """Image 9 has the label of another."""
+
+    def __getitem__(self, idx):
+        image, label = super().__getitem__(idx)
+        return image, label + (idx == 9)
+
+
+def test_a_lost_a_doubled_and_a_mislabelled_image_are_seen():
+    images = data.custom_images("png")
+    check = each_once()
+    lost = DataLoader(Subset(images, range(255)), 64)
+    assert check(None, lost).fault == "255 images, 255 different, of 256"
+    doubled = DataLoader(Subset(images, [*range(255), 3]), 64)
+    assert check(None, doubled).fault == "256 images, 255 different, of 256"
+    wrong = DataLoader(data.custom_images("png", Mislabelled), 64)
+    assert check(None, wrong).fault == "image 9 came with label 4"
+
+
+def test_a_batch_fetched_at_once_is_the_same():
+    one = DataLoader(data.custom_images(), 64)
+    at_once = DataLoader(data.custom_images(dataset=data.BatchedImageDataset), 64)
+    for (a, b), (c, d) in zip(one, at_once, strict=True):
+        assert torch.equal(a, c)
+        assert torch.equal(b, d)
+
+
+def test_a_lambda_is_refused_with_the_remedy():
+    from bench.loading import bench_loader
+
+    images = data.custom_images(target_transform=lambda label: label)
+    settings = {"num_workers": 1, "multiprocessing_context": "spawn"}
+    with pytest.raises(NotImplementedError, match="use a function of a module") as caught:
+        bench_loader.take_first(images, settings)
+    assert isinstance(caught.value.__cause__, (AttributeError, TypeError, pickle.PicklingError))
+
+
+def test_an_epoch_takes_every_batch():
+    taken = []
+    one_epoch(iter(map(taken.append, range(3))))
+    assert taken == [0, 1, 2]
+
+
+def shared_memory():
+    folder = Path("/dev/shm")
+    return set(folder.iterdir()) if folder.is_dir() else set()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_leaves_no_worker_and_no_shared_memory(tmp_path):
+    before = shared_memory()
+    words = ["-m", "pytest", "bench/loading", "--benchmark-only", "--benchmark-max-time=60"]
+    words += ["-k", "bench_loader_start_method and fork and not server", "--results", str(tmp_path)]
+    running = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    process = psutil.Process(running.pid)
+    while running.poll() is None and len(process.children(recursive=True)) < 2:
+        time.sleep(0.05)
+    children = process.children(recursive=True)
+    assert len(children) >= 2
+    # To the whole group, as a terminal does it.
+    os.killpg(running.pid, signal.SIGINT)
+    assert running.wait() == pytest.ExitCode.INTERRUPTED
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    assert shared_memory() <= before

@@ -1,0 +1,99 @@
+"""`bench tune` finds the best of settings whose true speeds the test knows."""
+
+import contextlib
+import random
+
+import pytest
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.loading import tune
+from bench.loading.tune import Setting
+
+
+class Truth:
+    """Loaders on a virtual clock: what a start and a sample cost is known."""
+
+    def __init__(self, cores=4, noise=0.0):
+        self.now, self.cores, self.looks = 0.0, cores, 0
+        self.random, self.noise = random.Random(7), noise
+
+    def rate(self, setting):
+        """More workers help up to the cores, then hurt; larger batches help a little."""
+        workers = max(1, min(setting.workers, self.cores)) - 0.2 * max(
+            0, setting.workers - self.cores
+        )
+        return 1000 * workers * (0.8 if setting.workers == 0 else 1) * setting.batch**0.05
+
+    @contextlib.contextmanager
+    def session(self, setting):
+        self.looks += 1
+        self.now += 3.0 if setting.start == "spawn" and setting.workers else 0.1
+
+        def epoch():
+            rate = self.rate(setting) * self.random.lognormvariate(0, self.noise)
+            self.now += 500 / rate
+            return rate
+
+        yield epoch
+
+
+SETTINGS = [
+    Setting(workers, batch, start, True)
+    for workers in (0, 1, 2, 4, 8)
+    for batch in (16, 64, 256)
+    for start in (("fork", "spawn") if workers else (tune.START_METHODS[0],))
+]
+
+
+@pytest.mark.parametrize("method", tune.METHODS)
+@pytest.mark.parametrize("noise", [0.0, 0.03])
+def test_the_best_of_the_grid_is_found_within_the_budget(method, noise):
+    if method == "bayes":
+        pytest.importorskip("optuna", reason="Optuna is an optional extra")
+    truth = Truth(noise=noise)
+    trials = tune.search(SETTINGS, truth.session, method, 120, now=lambda: truth.now)
+    assert truth.now <= 120
+    best = max(truth.rate(setting) for setting in SETTINGS)
+    assert truth.rate(trials[0].setting) >= (0.97 if noise or method == "bayes" else 1) * best
+    low, high = trials[0].interval
+    assert low <= trials[0].rate <= high
+
+
+def test_a_small_budget_is_kept_and_a_tiny_one_refused():
+    truth = Truth()
+    tune.search(SETTINGS, truth.session, "grid", 20, now=lambda: truth.now)
+    assert truth.now <= 20
+    with pytest.raises(tune.CannotTune, match="too little for one setting"):
+        tune.search(SETTINGS, truth.session, "grid", 1, now=lambda: truth.now)
+
+
+def test_settings_without_workers_have_nothing_to_start():
+    for setting in tune.space():
+        if setting.workers == 0:
+            assert setting.arguments() == {"num_workers": 0, "batch_size": setting.batch}
+    assert len(set(tune.space(pin=True))) == 2 * len(set(tune.space()))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--method", "guess"], "unknown method 'guess'; known: grid, random, bayes"),
+        (["--dataset", "nowhere:thing"], "--dataset: cannot import 'nowhere:thing'"),
+        (["--budget", "0.01"], "too little for one setting"),
+    ],
+)
+def test_bad_input_is_one_line(words, said):
+    done = CliRunner().invoke(cli.app, ["tune", *words])
+    assert done.exit_code == 2
+    assert said in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_data_set_of_ones_own_is_tuned(monkeypatch):
+    """Real loaders, without workers so that it takes no time."""
+    monkeypatch.setattr(tune, "space", lambda pin=False: [Setting(0, 16), Setting(0, 32)])
+    words = ["tune", "--dataset", "bench.loading.data:custom_images", "--budget", "12"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    assert "DataLoader(dataset, num_workers=0, batch_size=" in done.output
