@@ -21,6 +21,13 @@ EARLIER = pytest.StashKey[list[Result]]()
 ATTEMPTS = 3
 #: ... and how many repeats a run has for all its cells, as a share of them (ten at the least).
 REPEATS = 0.25
+#: Warnings of what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
+#: and the image files of torchvision, which it will leave to another package some day.
+_EXPECTED = (
+    "This DataLoader will create",
+    "Got pickle error when attempting to start a worker",
+    "The image decoding and encoding capabilities of TorchVision",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
         ("host_only", "has a meaning on the host alone"),
     ):
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    for message in _EXPECTED:
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
     config.stash[RUN] = options.read(config)
 
 
@@ -155,6 +164,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.config.stash[RUN].placement.undo()
 
 
+def _nothing() -> None:
+    """Take the place of a call that has been timed already."""
+
+
 @pytest.fixture
 def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str) -> Any:
     """The timed call of a benchmark, on the device and in the dtype of its parametrization."""
@@ -164,13 +177,14 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
     def hand_over(timing: rounds.Timing | None, call: Any) -> None:
         """Enter the rounds into pytest-benchmark, whose table, files and options go on from here.
 
-        Its own single round, timed by the device's clock, opens the entry (and serves
-        --benchmark-cprofile); the rounds that were measured take its place.
+        Its own single round, timed by the device's clock, opens the entry; the rounds that were
+        measured take its place. It calls the operation only for --benchmark-cprofile.
         """
         if timing is None or not benchmark.enabled:
             benchmark.pedantic(call)
             return
-        benchmark.pedantic(call, rounds=1, iterations=timing.iterations)
+        profiled = request.config.getoption("benchmark_cprofile")
+        benchmark.pedantic(call if profiled else _nothing, iterations=timing.iterations)
         assert benchmark.stats.options["timer"] == on.clock, "timed by another device's clock"
         benchmark.stats.stats.data.clear()
         for seconds in timing.rounds_s:

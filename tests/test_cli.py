@@ -27,14 +27,14 @@ def test_info_says_what_this_machine_is(tmp_path):
 
 
 def test_run_times_the_suite_from_anywhere(tmp_path):
-    done = bench("run", "--profile", "smoke", "-k", "item", "--device", "cpu", cwd=tmp_path)
+    done = bench("run", "--profile", "smoke", "-k", "bench_item", "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (tmp_path / "results").glob("*/*.csv")
     assert list(reader.read(path).benchmark) == ["item"] * 3
 
 
 def test_list_names_the_cells_and_times_nothing(tmp_path):
-    done = bench("list", "-k", "item", "--dtype", "int8", cwd=tmp_path)
+    done = bench("list", "-k", "bench_item", "--dtype", "int8", cwd=tmp_path)
     assert "bench_item[cpu-int8]" in done.stdout
     assert not (tmp_path / "results").exists()
 

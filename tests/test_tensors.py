@@ -43,7 +43,7 @@ def test_a_million_calls_in_place_neither_overflow_nor_reach_denormals(name, dty
 
 def test_the_suite_runs_and_writes_one_row_a_cell(tmp_path):
     def run(*words):
-        command = [sys.executable, "-m", "pytest", "bench", "--profile=smoke", "-k", "not n1024"]
+        command = [sys.executable, "-m", "pytest", "bench", "--profile=smoke", "--family=tensors"]
         command += ["--benchmark-only", "--device=cpu", "--machine=here", *words]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -60,7 +60,7 @@ def test_the_suite_runs_and_writes_one_row_a_cell(tmp_path):
     }
     assert set(refused.dtype) == {"bfloat16"}
     assert (rows[rows.status != "unsupported"].status == "ok").all()
-    assert rows.family.eq("tensors").all()
+    assert set(rows.family) == {"tensors"}
     declared = rows[rows.status == "ok"]
     assert declared["items"].notna().all()
     assert declared["bytes"].notna().all()

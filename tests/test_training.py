@@ -82,7 +82,7 @@ def test_an_epoch_must_lower_the_loss(monkeypatch, rate, falls):
     if falls:
         bench_epoch.bench_epoch(on, 64)
     else:
-        with pytest.raises(WrongAnswer, match=r"the loss went from 2\.3"):
+        with pytest.raises(WrongAnswer, match=r"the loss went from 2\.2.. to (2|nan)"):
             bench_epoch.bench_epoch(on, 64)
     assert on.result.notes == ["made-up images of FashionMNIST's format"]
 

@@ -21,9 +21,30 @@ def _children() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
 
 
+class Batches:
+    """The batches of a DataLoader, epoch after epoch, until it is closed.
+
+    The workers of a DataLoader end with the last reference to it. Here is the only one, so that no
+    frame, closure or traceback keeps them alive.
+    """
+
+    def __init__(self, loader):
+        """Hold `loader`."""
+        self._loader = loader
+
+    def __iter__(self):
+        """Begin an epoch."""
+        return iter(self._loader)
+
+    def close(self):
+        """Let go of the loader."""
+        self._loader = ()
+        gc.collect()
+
+
 @contextlib.contextmanager
 def loader_of(dataset, **settings):
-    """Give a DataLoader; when the context ends, so have its workers.
+    """Give the batches of a DataLoader; when the context ends, so have its workers.
 
     Without workers, settings that only mean something with them are left out.
     """
@@ -31,13 +52,11 @@ def loader_of(dataset, **settings):
         for name in ("multiprocessing_context", "persistent_workers"):
             settings.pop(name, None)
     before = _children()
-    made = [DataLoader(dataset, **settings)]
+    batches = Batches(DataLoader(dataset, **settings))
     try:
-        yield made[0]
+        yield batches
     finally:
-        # The workers of a persistent loader end with its last reference.
-        made.clear()
-        gc.collect()
+        batches.close()
         _, left = psutil.wait_procs(_helpers_apart(_children() - before), timeout=GRACE_S)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -144,9 +144,9 @@ def compare(
 
     Numbers and arrays anywhere in lists, tuples and dicts are compared; `terms` is how many
     summands each element accumulates. A dtype coarser than `dtype` in the result (a conversion)
-    widens the tolerance to its own. `norm` is that of the deviation of a leaf: 2, the Euclidean, for
-    gradients behind a ReLU, which jump: where rounding turns one unit of one sample on or off, single
-    elements are off by more than any rounding of their own.
+    widens the tolerance to its own. `norm` is that of the deviation of a leaf: 2, the Euclidean,
+    for gradients behind a ReLU, which jump: where rounding turns one unit of one sample on or off,
+    single elements are off by more than any rounding of their own.
     """
     left, right = _leaves(actual), _leaves(expected)
     if len(left) != len(right):

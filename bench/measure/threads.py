@@ -42,7 +42,8 @@ class Placement:
         try:
             yield
         finally:
-            os.sched_setaffinity(main, {self.cpus[main]})
+            if main in self.cpus:  # an interrupted run undoes the placement before its cell ends
+                os.sched_setaffinity(main, {self.cpus[main]})
 
 
 def _tasks() -> set[int]:
