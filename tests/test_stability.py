@@ -134,6 +134,11 @@ def test_each_compute_thread_gets_a_cpu_of_its_own():
         "wanted = torch.get_num_threads()\n"
         "assert len(cpus) in (0, wanted) and len(set(cpus)) == len(cpus), cpus\n"
         "assert not cpus or all(os.sched_getaffinity(t) == {c} for t, c in placed.cpus.items())\n"
+        "with placed.lifted():\n"
+        "    assert os.sched_getaffinity(0) == before\n"
+        "    assert os.fork() or os._exit(0)\n"  # which ends the compute threads
+        "assert len(placed.cpus) == len(cpus)\n"
+        "assert all(os.sched_getaffinity(t) == {c} for t, c in placed.cpus.items())\n"
         "placed.undo(); assert os.sched_getaffinity(0) == before; print(len(cpus))"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}

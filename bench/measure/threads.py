@@ -7,6 +7,7 @@ whole process. A core of its own for each thread makes that impossible.
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,26 +29,46 @@ class Placement:
     def undo(self) -> None:
         """Let every thread run on all CPUs again, as processes started from here should."""
         for thread in self.cpus:
-            os.sched_setaffinity(thread, self.allowed)
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.sched_setaffinity(thread, self.allowed)
         self.cpus = {}
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
-        """Let the calling thread run on all CPUs, so that processes it starts may too."""
-        main = os.getpid()
-        if main not in self.cpus:
-            yield
-            return
-        os.sched_setaffinity(main, self.allowed)
+        """Let the threads run on all CPUs, so that processes they start may too.
+
+        Afterwards they are placed anew: a fork ends the compute threads, and the next parallel
+        operation starts others.
+        """
+        pinned = bool(self.cpus)
+        self.undo()
         try:
             yield
         finally:
-            if main in self.cpus:  # an interrupted run undoes the placement before its cell ends
-                os.sched_setaffinity(main, {self.cpus[main]})
+            if pinned:
+                self.cpus = place().cpus
 
 
-def _tasks() -> set[int]:
-    return {int(entry.name) for entry in _TASKS.iterdir()}
+def _busy_ns() -> dict[int, int]:
+    """Nanoseconds on a CPU so far, by thread (proc(5), /proc/pid/schedstat)."""
+    busy = {}
+    for entry in _TASKS.iterdir():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            busy[int(entry.name)] = int((entry / "schedstat").read_text().split()[0])
+    return busy
+
+
+def _team(seconds: float = 0.01) -> list[int]:
+    """Return the threads that work on a parallel operation, the main thread first."""
+    work = meet()
+    work()  # starts them
+    before = _busy_ns()
+    start = time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        work()
+    after = _busy_ns()
+    wanted = 0.5e9 * (time.perf_counter() - start)
+    return sorted(thread for thread in after if after[thread] - before.get(thread, 0) > wanted)
 
 
 def place() -> Placement:
@@ -55,19 +76,21 @@ def place() -> Placement:
 
     macOS decides for itself where threads run and Windows seldom moves them together, so there is
     nothing to do; nor where the user has bound the threads, asked for more of them than there are
-    CPUs, or for one. The threads are those that the first parallel operation starts; where that
-    is not plain, none is pinned.
+    CPUs, or for one. Where it is not plain which threads they are, none is pinned.
     """
-    if not hasattr(os, "sched_setaffinity") or not _TASKS.is_dir():
+    told = _TASKS / str(os.getpid()) / "schedstat"
+    if not hasattr(os, "sched_setaffinity") or not told.exists():
         return Placement()
     allowed = frozenset(os.sched_getaffinity(0))
     count = torch.get_num_threads()
     if any(map(os.environ.get, PLACED_BY_USER)) or not 1 < count <= len(allowed):
         return Placement()
-    before = _tasks()
-    torch.rand(2**20).sigmoid()
-    team = [os.getpid(), *sorted(_tasks() - before)]
-    if len(team) != count:
+    # While two of them share a core, the moments in which they look busy are few: try again.
+    for _ in range(5):
+        team = _team()
+        if len(team) == count and team[0] == os.getpid():
+            break
+    else:
         return Placement()
     made = Placement(dict(zip(team, sorted(allowed), strict=False)), allowed)
     for thread, cpu in made.cpus.items():
