@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from frames import frame
 
-from bench.compare import runs
+from bench.compare import rates, runs
 from bench.report import summary
 
 
@@ -42,6 +42,24 @@ def test_a_summary_counts_and_names_what_went_wrong():
 def test_a_long_list_of_faults_is_cut():
     table = frame(*({"params": f"n={n}", "status": "error", "reason": "x"} for n in range(20)))
     assert summary.lines(table)[-1] == "... and 8 more; the reasons are in the CSV"
+
+
+@pytest.mark.parametrize(("step_s", "verdict"), [(1e-3, "loading is the"), (1.0, "loading keeps")])
+def test_the_slower_of_loading_and_training_is_named(step_s, verdict):
+    loader = {"family": "loading", "benchmark": "loader", "items": 256, "item_unit": "image"}
+    step = {"family": "training", "benchmark": "step", "items": 64, "item_unit": "sample"}
+    table = frame(
+        loader | {"params": "batch=32;workers=0", "median_s": 0.2},
+        loader | {"params": "batch=32;workers=2", "median_s": 0.1},
+        step | {"params": "batch=16", "median_s": 1e-9},
+        step | {"params": "batch=64", "median_s": step_s},
+        step | {"params": "batch=64", "median_s": 2 * step_s, "dtype": "float16"},
+    )
+    table.loc[2, "params"] = "batch=4096"
+    first, said = rates.bottlenecks(table)
+    assert first == ("loading gives 2,560 images/s at best (batch=32 workers=2)")
+    assert f"cpu takes {64 / step_s:,.0f} samples/s (float32, batch=64): {verdict}" in said
+    assert rates.bottlenecks(table.iloc[:2]) == []
 
 
 @pytest.mark.parametrize("column", ["params", "driver"])
