@@ -179,8 +179,9 @@ def _append(run: Run, path: Path) -> None:
 def _resume(run: Run, path: Path) -> None:
     """Take over the identity and the finished cells of the last run in `path`."""
     rows = _stored("resume", path)
-    if rows.empty:
-        raise _usage("resume", f"{path} holds no row; start a new run")
+    if rows.empty:  # killed before its first cell ended
+        run.output, run.goes_on = path, True
+        return
     if notice := rows.attrs["notice"]:
         run.notices.append(notice)
     last = rows[rows.run_id == rows.run_id.iloc[-1]]
