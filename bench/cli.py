@@ -155,6 +155,92 @@ def doctor(
     raise typer.Exit(3 if unfit else 0)
 
 
+Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
+
+
+@app.command()
+def compare(
+    files: Files,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="What to set side by side: machine, device, dtype, torch, ..."),
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="What to add to the rows.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The side that ratios are of.")] = None,
+    sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
+    only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
+    format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
+) -> None:
+    """Set machines, devices, dtypes or versions side by side."""
+    from bench.compare import files as stored
+    from bench.compare import sides
+    from bench.records import reader
+    from bench.report import comparison
+
+    for option, value, known in (
+        ("--sort", sort, comparison.SORTS),
+        ("--format", format, comparison.FORMATS),
+    ):
+        if value not in known:
+            _fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
+    try:
+        frame = stored.read(files)
+        _notices(frame)
+        chosen = sides.where(frame, where or [])
+        columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
+        made = sides.compare(chosen, columns_, rows_, baseline)
+    except (reader.BadFile, sides.CannotCompare) as problem:
+        _fail(str(problem))
+    found = comparison.lines(made, sort, top, only_different)
+    write = {
+        "terminal": comparison.text,
+        "markdown": comparison.markdown,
+        "csv": comparison.as_csv,
+        "json": comparison.as_json,
+    }[format]
+    _print(write(made, found))
+
+
+@app.command()
+def verdict(
+    files: Files,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first N sentences.")] = None,
+    format: Annotated[str, typer.Option(help="terminal or markdown.")] = "terminal",
+) -> None:
+    """What to use on this machine, in sentences with their figures."""
+    from bench.compare import files as stored
+    from bench.records import reader
+    from bench.report import advice, escape
+
+    if format not in ("terminal", "markdown"):
+        _fail(f"--format: unknown {format!r}; known: terminal, markdown")
+    try:
+        frame = stored.read(files)
+    except reader.BadFile as problem:
+        _fail(str(problem))
+    _notices(frame)
+    if format == "markdown":
+        _print(advice.markdown(frame, escape.markdown, top))
+    else:
+        _print(advice.text(frame, top))
+
+
+def _notices(frame: Any) -> None:
+    for notice in frame.attrs["notices"]:
+        typer.echo(notice, err=True)
+
+
+def _print(text: str) -> None:
+    """Print, whatever the encoding of the terminal can show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(text.encode(encoding, "replace").decode(encoding))
+
+
 @app.command()
 def tune(
     budget: Annotated[float, typer.Option(min=0, help="Seconds the search may take.")] = 60,

@@ -14,8 +14,13 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{max(0, places)}f}"
 
 
+def scale(value: float) -> tuple[float, str]:
+    """Return the unit in which `value` seconds are at least 1: its length in seconds, its name."""
+    # 0.9995 of a unit already prints as 1.00 of it.
+    return next((u for u in _UNITS if value >= 0.9995 * u[0]), _UNITS[-1])
+
+
 def seconds(value: float) -> str:
     """Return a time such as ``1.23 us``, ``45.6 ms`` or ``1.20 s``."""
-    # 0.9995 of a unit already prints as 1.00 of it.
-    scale, unit = next((u for u in _UNITS if value >= 0.9995 * u[0]), _UNITS[-1])
-    return f"{significant(value / scale)} {unit}"
+    length, unit = scale(value)
+    return f"{significant(value / length)} {unit}"

@@ -201,7 +201,7 @@ def test_only_rounds_between_calm_moments_count():
     looks = itertools.cycle([True, True, True, True, False])
     state = {"now": True}
 
-    def is_calm():
+    def is_calm(_):
         state["now"] = next(looks)
         return state["now"]
 
@@ -211,7 +211,7 @@ def test_only_rounds_between_calm_moments_count():
     )
     assert timing.calm
     assert set(timing.rounds_s) == {1e-3}
-    busy = rounds.measure(lambda count: count * 2e-3, plan, 0, lambda: False)
+    busy = rounds.measure(lambda count: count * 2e-3, plan, 0, lambda _: False)
     assert not busy.calm
     assert len(busy.rounds_s) >= plan.min_rounds
 
@@ -238,7 +238,7 @@ def test_the_yardstick_is_relative_to_its_best(monkeypatch):
 
 def test_a_slow_core_is_named():
     watch = stability.Watch(stability.Yardsticks(scripted_yardstick(2.0)))
-    assert not watch.calm()
+    assert not watch.calm(1e-6)
     assert "the CPU ran 2 times slower" in watch.signs([1e-3] * 8, 1, calm=False).faults[0]
     assert not any("slower" in fault for fault in watch.signs([1e-3] * 8, 1, calm=True).faults)
 
@@ -248,8 +248,10 @@ def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s,
     now, cpu = stability.time.perf_counter(), stability.time.process_time()
     sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9))
     watch = stability.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
-    assert watch.calm() is not parallel
+    assert watch.calm(1e-6) is not parallel
     assert watch.parallel is parallel
+    assert watch.calm(1e-3)  # of a millisecond, two microseconds are no part
+    watch.calm(1e-6)
     faults = watch.signs([1e-3] * 8, 1, calm=False).faults
     assert any("threads took 1.9 times as long to meet" in fault for fault in faults) is parallel
 

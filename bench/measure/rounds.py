@@ -91,11 +91,11 @@ def compile_loop(
     ).timeit
 
 
-def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> int:
-    """Warm up, and return how many iterations make a round of at least `min_time_s`."""
+def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> tuple[int, float]:
+    """Warm up; return how many iterations make a round of `min_time_s`, and seconds of one."""
     first = loop(1)
     if first >= max(plan.limit_s / 10, COLD_S):
-        return 1
+        return 1, first
     # Perhaps it was cold, and then it is no measure of those that follow.
     iterations, spent, done, best = 1, 0.0, 0, math.inf
     while True:
@@ -106,7 +106,7 @@ def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> int:
         wanted = math.ceil(min_time_s * HEADROOM / best) if best > 0 else 10 * iterations
         warm = spent >= plan.warmup_s or done >= plan.warmup_iterations
         if wanted <= iterations and warm:
-            return max(1, wanted)
+            return max(1, wanted), best
         # Grow at most tenfold a step: the first, cold calls say little about the warm ones.
         iterations = max(1, min(wanted, 10 * iterations))
 
@@ -115,23 +115,24 @@ def measure(
     loop: Loop,
     plan: Plan,
     clock_cost_s: float = 0.0,
-    is_calm: Callable[[], bool] = lambda: True,
+    is_calm: Callable[[float], bool] = lambda _: True,
 ) -> Timing:
     """Warm up, choose the iterations, and time rounds until `plan` says stop.
 
-    `is_calm` is asked before the first round and after each, outside the timed region. Only rounds
+    `is_calm` is asked before the first round and after each, outside the timed region; it is told
+    about how many seconds one iteration takes. Only rounds
     between two calm moments count, if there are `plan.min_rounds` of them, and otherwise all;
     which rounds count never depends on how long they took.
     """
     min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
-    iterations = _calibrate(loop, plan, min_time_s)
+    iterations, call_s = _calibrate(loop, plan, min_time_s)
     every: list[float] = []
     calm: list[float] = []
     spent = 0.0
-    before = is_calm()
+    before = is_calm(call_s)
     while True:
         seconds = loop(iterations)
-        after = is_calm()
+        after = is_calm(call_s)
         every.append(seconds / iterations)
         if before and after:
             calm.append(seconds / iterations)

@@ -29,6 +29,9 @@ SLOW_CORE = 1.25
 #: The same for the threads together. A shared cache between their cores makes 2.3 us of it, none
 #: makes 4.3 us, and a quiet machine up to 2.7 us (seen on two virtual cores).
 SLOW_TEAM = 1.3
+#: Of a call that takes longer than the first, meeting is so small a part that only the second, a
+#: core in use by someone else, is a disturbance.
+LONG_CALL_S, SLOW_TEAM_OF_LONG = 200e-6, 2.0
 #: CPU time over wall time from which an operation runs on several threads. Two that wait for each
 #: other make 2; threads of an earlier operation, which spin on for a while, up to 1.3.
 SEVERAL_THREADS = 1.5
@@ -113,9 +116,11 @@ class Watch:
     switched: int | None = field(default_factory=switches)
     slowness: list[tuple[float, float]] = field(default_factory=list)
     parallel: bool | None = None
+    slow_team: float = SLOW_TEAM
 
-    def calm(self) -> bool:
-        """Whether the cores in use are at their best just now, between two rounds."""
+    def calm(self, call_s: float) -> bool:
+        """Whether the cores in use are at their best just now, between two rounds of such calls."""
+        self.slow_team = SLOW_TEAM if call_s < LONG_CALL_S else SLOW_TEAM_OF_LONG
         if self.parallel is None:
             # The first look comes after the warm-up, which shows how many threads are at work.
             wall = time.perf_counter() - self.started
@@ -123,7 +128,7 @@ class Watch:
         team = self.yardsticks.team if self.parallel else None
         self.slowness.append((self.yardsticks.core.read(), team.read() if team else 1.0))
         core, threads = self.slowness[-1]
-        return core < SLOW_CORE and threads < SLOW_TEAM
+        return core < SLOW_CORE and threads < self.slow_team
 
     def signs(self, rounds_s: Sequence[float], iterations: int, calm: bool) -> "Signs":
         """What was seen, judged; `calm` where the rounds are those of calm moments alone."""
@@ -133,8 +138,9 @@ class Watch:
         core = team = 1.0
         if self.slowness and not calm:
             core, team = (statistics.fmean(column) for column in zip(*self.slowness, strict=True))
-            if core < SLOW_CORE and team < SLOW_TEAM:  # slow now and then, but too often
+            if core < SLOW_CORE and team < self.slow_team:  # slow now and then, but too often
                 core = max(core, SLOW_CORE)
+        team = team if team >= self.slow_team else 1.0
         return judge(rounds_s, iterations, count, seconds, core, team)
 
 

@@ -3,8 +3,10 @@
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.records import schema
@@ -112,6 +114,43 @@ def _whole_lines(path: Path, text: str) -> tuple[str, str]:
     return whole + newline, f"{path}, line {line}: half a row, left out: the run was cut off there"
 
 
+def _fast(text: str) -> pd.DataFrame | None:
+    """Read a valid file by pandas' own parser, or return None: something in it needs a closer look.
+
+    Some twenty times as fast as looking at each field, which finds out what is wrong and where.
+    """
+    head, _, rest = text.partition("\n")
+    # 'nan' and 'inf' are words that the parser takes for numbers.
+    words = re.search(r",[+-]?\s*(nan|inf)", rest, re.IGNORECASE)
+    if head.rstrip("\r") != ",".join(schema.COLUMNS) or not rest or words:
+        return None
+    numbers = (*schema.FLOATS, *schema.INTEGERS)
+    try:
+        made = pd.read_csv(
+            io.StringIO(text),
+            dtype=dict.fromkeys(schema.TEXTS, "str")
+            | dict.fromkeys(schema.FLOATS, "float64")
+            | dict.fromkeys(schema.INTEGERS, "Int64"),
+            keep_default_na=False,
+            na_values=dict.fromkeys(numbers, [""]),
+        )
+    except (ValueError, OverflowError, csv.Error):
+        return None
+    texts = made[list(schema.TEXTS)]
+    unsigned = made[[column for column in numbers if column not in schema.SIGNED]]
+    valid = (
+        (made.schema_version == schema.SCHEMA_VERSION).all()
+        and made.status.isin(schema.STATUSES).all()
+        and not any(made[column].eq("").any() for column in schema.REQUIRED)
+        and not made.median_s[made.status == "ok"].isna().any()
+        and not any((unsigned[column] < 0).any() for column in unsigned)
+        and np.isfinite(made[list(schema.FLOATS)].fillna(0)).to_numpy().all()
+        and max(texts[c].str.len().max() or 0 for c in texts) <= MAX_FIELD
+        and not made.duplicated(["run_id", *schema.CELL]).any()
+    )
+    return made if valid else None
+
+
 def read(path: Path) -> pd.DataFrame:
     """Return the rows of one result CSV, one column each of `schema.COLUMNS`.
 
@@ -121,6 +160,9 @@ def read(path: Path) -> pd.DataFrame:
     """
     csv.field_size_limit(MAX_FIELD)
     text, notice = _whole_lines(path, _text(path))
+    if (made := _fast(text)) is not None:
+        made.attrs["notice"] = notice
+        return made
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[dict[str, object]] = []
     seen: dict[tuple[object, ...], int] = {}

@@ -1,24 +1,13 @@
 """One table per device: rows are benchmark and params, columns are dtypes."""
 
-import re
-
 import pandas as pd
 from tabulate import tabulate
 
 from bench import units
-from bench.records.schema import split_params
+from bench.records.schema import natural_params
 
 BASE_DTYPE = "float32"
 BASE_DEVICE = "cpu"
-
-
-def _natural(params: str) -> list[tuple[float, str]]:
-    """Sort key by which n=16 comes before n=4096."""
-    key = []
-    for value in split_params(params).values():
-        number = re.fullmatch(r"-?\d+(\.\d+)?", value) is not None
-        key.append((float(value), "") if number else (0.0, value))
-    return key
 
 
 def _ratio(median: float, base: float | None) -> str:
@@ -64,7 +53,7 @@ def by_dtype(frame: pd.DataFrame, tablefmt: str = "simple") -> str:
         lines = []
         rows = [name for name in cells if name[0] == device]
         order = list(dict.fromkeys(name[1] for name in rows))
-        for name in sorted(rows, key=lambda n: (order.index(n[1]), _natural(n[2]))):
+        for name in sorted(rows, key=lambda n: (order.index(n[1]), natural_params(n[2]))):
             line = [name[1], name[2].replace(";", " ")]
             for dtype in names:
                 entry = cells[name].get(dtype)

@@ -1,0 +1,61 @@
+"""Result files from what a user types: files, folders, patterns."""
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from bench.records import reader, schema
+
+_CONTROLS = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+
+
+def paths(words: Iterable[str]) -> list[Path]:
+    """Return the CSVs that `words` name: files, folders (searched whole), or patterns.
+
+    Raises BadFile where a word names none.
+    """
+    found: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            here = sorted(path.rglob("*.csv"))
+        elif path.exists() or not glob.has_magic(word):
+            here = [path]
+        else:
+            here = sorted(map(Path, glob.glob(word, recursive=True)))
+        if not here:
+            raise reader.BadFile(f"{word}: no CSV there; give result files, folders or patterns")
+        found += here
+    return list(dict.fromkeys(found))
+
+
+def _harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replace what would steer a terminal (ECMA-48 controls, changes of writing direction)."""
+    for column in schema.TEXTS:
+        strange = frame[column].str.contains(_CONTROLS, regex=True)
+        if strange.any():
+            frame[column] = frame[column].str.replace(_CONTROLS, "?", regex=True)
+    return frame
+
+
+def read(words: Iterable[str]) -> pd.DataFrame:
+    """Return the rows of all files that `words` name, with a column ``file``.
+
+    ``frame.attrs["notices"]`` lists what the user should know of them. Raises BadFile.
+    """
+    frames, notices = [], []
+    for path in paths(words):
+        frame = reader.read(path)
+        if frame.attrs["notice"]:
+            notices.append(frame.attrs["notice"])
+        frame.attrs = {}
+        frames.append(_harmless(frame).assign(file=str(path)))
+    if not frames:
+        raise reader.BadFile("no file; give result files, folders or patterns")
+    whole = pd.concat(frames, ignore_index=True)
+    if whole.empty:
+        raise reader.BadFile(f"{frames[0].file.name}: no row in any file; run bench first")
+    whole.attrs["notices"] = notices
+    return whole

@@ -1,0 +1,143 @@
+"""What is set side by side: the columns of a comparison, and its cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bench.compare import estimates
+from bench.compare.estimates import Estimate
+
+#: What can differ between the sides of a comparison, as a user names it -> columns of the CSV.
+ASPECTS: dict[str, tuple[str, ...]] = {
+    "machine": ("machine",),
+    "device": ("device",),
+    "dtype": ("dtype",),
+    "torch": ("torch",),
+    "threads": ("threads",),
+    "python": ("python",),
+    "file": ("file",),
+    "run": ("run_id",),
+}
+#: Columns of the environment that should be equal, or be asked about.
+ENVIRONMENT = ("machine", "cpu", "torch", "torchvision", "python", "threads", "os", "driver")
+#: What the rows of a comparison are known by.
+ROWS = ("family", "benchmark", "device", "dtype", "params")
+
+
+class CannotCompare(ValueError):
+    """The comparison asked for makes no sense; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Estimates of each cell on each side.
+
+    `rows` name the cells, `sides` the columns, `baseline` one of these; `cells` maps both to what
+    was found there. `equal` is what all rows have in common, `warnings` what differs and was not
+    asked about.
+    """
+
+    row_names: tuple[str, ...]
+    side_names: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    sides: list[tuple[str, ...]]
+    baseline: tuple[str, ...]
+    cells: dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]
+    equal: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def names(text: str | None, option: str) -> tuple[str, ...] | None:
+    """Return the aspects in ``a,b``; CannotCompare where one is unknown."""
+    if text is None:
+        return None
+    given = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in given:
+        if name not in ASPECTS:
+            raise CannotCompare(f"{option}: unknown {name!r}; known: {', '.join(ASPECTS)}")
+    return given
+
+
+def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """Return the rows that meet every condition, ``column=value`` (or ``a|b``)."""
+    for condition in conditions:
+        column, equals, value = condition.partition("=")
+        if not equals or column not in frame.columns:
+            known = ", ".join(frame.columns)
+            raise CannotCompare(f"--where {condition!r}: give COLUMN=VALUE; columns: {known}")
+        frame = frame[frame[column].astype(str).isin(value.split("|"))]
+        if frame.empty:
+            raise CannotCompare(f"--where {condition!r}: no row is left")
+    return frame
+
+
+def _differing(frame: pd.DataFrame) -> list[str]:
+    return [name for name in ASPECTS if frame[list(ASPECTS[name])].drop_duplicates().shape[0] > 1]
+
+
+def choose(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return what the columns are: what differs between machines, else files, device or dtype."""
+    differs = _differing(frame)
+    between = tuple(name for name in ("machine", "torch", "threads", "python") if name in differs)
+    if between:
+        return between
+    if "file" in differs:
+        return ("file",)
+    return ("device",) if "device" in differs else ("dtype",)
+
+
+def _baseline(
+    sides: list[tuple[str, ...]], wanted: str | None, columns: tuple[str, ...]
+) -> tuple[str, ...]:
+    if wanted is None:
+        preferred = {"cpu", "float32"}
+        return next((side for side in sides if preferred & set(side)), sides[0])
+    matches = [side for side in sides if wanted in (*side, " ".join(side))]
+    if len(matches) != 1:
+        known = ", ".join(repr(" ".join(side)) for side in sides[:8])
+        what = "matches several" if matches else "matches none"
+        raise CannotCompare(f"--baseline {wanted!r} {what} of {'/'.join(columns)}: {known}")
+    return matches[0]
+
+
+def compare(
+    frame: pd.DataFrame,
+    columns: tuple[str, ...] | None = None,
+    rows: tuple[str, ...] | None = None,
+    baseline: str | None = None,
+) -> Comparison:
+    """Set the sides of a frame (as `files.read` gives it) side by side.
+
+    Without `columns` what differs is chosen. `rows` are aspects to add to what a cell is known by.
+    Raises CannotCompare.
+    """
+    side_names = columns or choose(frame)
+    extra = [name for name in rows or () if name not in side_names and name not in ROWS]
+    row_names = tuple(name for name in ROWS if name not in side_names) + tuple(extra)
+    side_columns = [column for name in side_names for column in ASPECTS[name]]
+    row_columns = [column for name in row_names for column in ASPECTS.get(name, (name,))]
+    texts = frame.assign(**{c: frame[c].astype(str) for c in [*side_columns, *row_columns]})
+    found = estimates.by_group(texts, row_columns, side_columns)
+    distinct = texts[side_columns].drop_duplicates().to_numpy().tolist()
+    sides: list[tuple[str, ...]] = [tuple(map(str, side)) for side in distinct]
+    asked = {column for name in (*side_names, *extra) for column in ASPECTS[name]}
+    equal, warnings = {}, []
+    for column in ENVIRONMENT:
+        values = frame[column].astype(str).unique()
+        if len(values) == 1:
+            if values[0]:
+                equal[column] = values[0]
+        elif column not in asked:
+            shown = ", ".join(sorted(values)[:4])
+            warnings.append(f"{column} differs too and was not asked about: {shown}")
+    return Comparison(
+        row_names,
+        side_names,
+        list(dict.fromkeys(row for row, _ in found)),
+        sides,
+        _baseline(sides, baseline, side_names),
+        found,
+        equal,
+        warnings,
+    )

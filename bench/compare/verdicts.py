@@ -1,0 +1,302 @@
+"""What to use on a machine, in sentences that carry their figures.
+
+Each rule is a function of the cells of one machine that gives verdicts. Nothing is said of a
+difference that `estimates.ratio` does not call significant.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench import units
+from bench.compare import cells as cell_index
+from bench.compare import estimates, rates
+from bench.compare.cells import Cell
+from bench.compare.estimates import Estimate, Ratio
+from bench.compare.sweeps import Crossover, crossover
+
+#: A difference smaller than this is not worth a change of anyone's code.
+WORTH = 1.15
+#: From this factor on the sentence says "avoid" rather than "slower".
+AVOID = 1.5
+#: A call takes this many times the time of the smallest one where overhead has stopped to matter.
+OVERHEAD_GONE = 2.0
+#: A bandwidth-bound operation below this share of the measured bandwidth leaves something behind.
+LOW_SHARE = 0.25
+#: Working sets from here on are read from memory rather than from a cache, on most machines.
+LARGE_BYTES = 64 * 2**20
+#: Statuses that are told of each cell, worst first.
+_FAULTS = ("wrong", "error", "oom", "fallback")
+#: Cells of one fault that are named; the rest are counted.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A sentence, what it is about, and what it is worth: the logarithm of the factor at stake.
+
+    `topic` is one of ``fault``, ``device``, ``dtype``, ``peak``, ``overhead``, ``loading``,
+    ``optimizer``, ``in place``, ``copy``.
+    """
+
+    topic: str
+    text: str
+    worth: float
+
+
+def _times(value: Ratio) -> str:
+    """Return ``2.4x slower (2.3 to 2.5)`` or ``1.8x faster (...)``."""
+    bounds = (value.value, value.low, value.high)
+    if value.value < 1:
+        bounds = (1 / value.value, 1 / value.high, 1 / value.low)
+    middle, low, high = (units.significant(bound, 2) for bound in bounds)
+    return f"{middle}x {'slower' if value.value > 1 else 'faster'} ({low} to {high})"
+
+
+def _telling(cell: Cell | None, base: Cell | None) -> Ratio | None:
+    """Return the ratio of two cells where it is significant and worth telling."""
+    if cell is None or base is None:
+        return None
+    found = estimates.ratio(cell.estimate, base.estimate)
+    if found is None or not found.significant or 1 / WORTH < found.value < WORTH:
+        return None
+    return found
+
+
+def faults(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell what is wrong, fails, or leaves its device."""
+    order = sorted(found, key=lambda cell: (cell.device, cell.benchmark))
+    for status in _FAULTS:
+        groups = itertools.groupby(
+            [cell for cell in order if cell.estimate.status == status],
+            key=lambda cell: (cell.device, cell.benchmark),
+        )
+        for (device, _), group in groups:
+            several = list(group)
+            for cell in several[:NAMED]:
+                text = f"{cell.name} in {cell.dtype} on {device} is {status}: "
+                yield Verdict("fault", text + cell.estimate.reason, math.inf)
+            if len(several) > NAMED:
+                more = len(several) - NAMED
+                yield Verdict("fault", f"{more} more of it on {device} are {status}", math.inf)
+
+
+def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[float, Estimate]]]]:
+    """Give each benchmark's sweep: a cell of it, its param, and the estimates by device."""
+    groups: dict[tuple[object, ...], dict[str, dict[float, Estimate]]] = {}
+    example: dict[tuple[object, ...], Cell] = {}
+    for cell in found:
+        for param in ("batch", "n"):
+            size = cell.number(param)
+            if size is None:
+                continue
+            rest = tuple((k, v) for k, v in cell.params.items() if k != param)
+            key = (cell.family, cell.benchmark, cell.dtype, rest, param)
+            example.setdefault(key, cell)
+            groups.setdefault(key, {}).setdefault(cell.device, {})[size] = cell.estimate
+    for key, devices in groups.items():
+        yield example[key], str(key[-1]), devices
+
+
+def _size(value: float) -> str:
+    return f"{round(value):,}"
+
+
+def _crossing(where: Crossover, sizes: Iterable[float]) -> str:
+    low = _size(where.low) if where.low is not None else f"below {_size(min(sizes))}"
+    high = _size(where.high) if where.high is not None else f"beyond {_size(max(sizes))}"
+    return f"{_size(where.size)} ({low} to {high})"
+
+
+def devices(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell which device wins each workload, and from which size on."""
+    for cell, param, by_device in _sweeps(found):
+        base = by_device.get("cpu")
+        others = [name for name in by_device if name != "cpu"]
+        if not base or not others:
+            continue
+        rest = " ".join(f"{k}={v}" for k, v in cell.params.items() if k != param)
+        what = " ".join(filter(None, [cell.benchmark, rest, f"in {cell.dtype}"]))
+        for device in others:
+            sizes = sorted(by_device[device].keys() & base.keys())
+            seen = crossover(by_device[device], base)
+            if isinstance(seen, Crossover):
+                verb = "overtakes" if seen.faster_above else "falls behind"
+                text = f"{what}: {device} {verb} cpu at {param} {_crossing(seen, sizes)}"
+            elif seen in ("always", "never"):
+                word = "faster" if seen == "always" else "never faster"
+                text = f"{what}: {device} is {word} than cpu in the range measured, {param} "
+                text += f"{_size(sizes[0])} to {_size(sizes[-1])}"
+            else:
+                continue
+            largest = estimates.ratio(by_device[device][sizes[-1]], base[sizes[-1]])
+            if largest is None:
+                continue
+            text += f"; at {_size(sizes[-1])} it is {_times(largest)}"
+            yield Verdict("device", text, abs(math.log(largest.value)))
+
+
+def dtypes(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell what float16 and bfloat16 win or lose on each device: the extremes over benchmarks."""
+    seen: dict[tuple[str, str], list[tuple[Ratio, Cell]]] = {}
+    for group in cell_index.across(found, "dtype"):
+        base = group.get("float32")
+        for dtype, cell in group.items():
+            if dtype in ("float16", "bfloat16") and (value := _telling(cell, base)):
+                seen.setdefault((cell.device, dtype), []).append((value, cell))
+    for (device, dtype), pairs in seen.items():
+        pairs.sort(key=lambda pair: pair[0].value)
+        for value, cell in pairs if len(pairs) < 3 else (pairs[0], pairs[-1]):
+            if value.value > 1:
+                advice = "avoid" if value.value >= AVOID else "float32 is better there"
+            else:
+                advice = "use it where its precision is enough"
+            text = f"{dtype} on {device}: {cell.name} is {_times(value)} than float32: {advice}"
+            yield Verdict("dtype", text, abs(math.log(value.value)))
+
+
+def _amount(value: float, unit: str) -> str:
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= factor:
+            return f"{units.significant(value / factor)} {prefix}{unit}/s"
+    return f"{units.significant(value)} {unit}/s"
+
+
+def peaks(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell the peaks that were measured, and which large operations stay far below."""
+    for device in dict.fromkeys(cell.device for cell in found):
+        here = [cell for cell in found if cell.device == device]
+        large = [c for c in here if c.family == "tensors" and (c.bytes or 0) >= LARGE_BYTES]
+        moved = {c.name + c.dtype: (c, r) for c in large if (r := c.rate(c.bytes))}
+        copies = [pair for pair in moved.values() if pair[0].benchmark == "copy"]
+        if copies:
+            best, peak = max(copies, key=lambda pair: pair[1])
+            text = f"{device} moves {_amount(peak, 'B')} at its best ({best.name} in {best.dtype})"
+            yield Verdict("peak", text, 0.0)
+            for cell, rate in moved.values():
+                if rate < LOW_SHARE * peak:
+                    share = f"{rate / peak:.0%}"
+                    text = f"{cell.name} in {cell.dtype} on {device} reaches {share} of that"
+                    yield Verdict("peak", text, math.log(peak / rate))
+        products = [
+            (cell, rate)
+            for cell in here
+            if cell.benchmark == "matmul" and (rate := cell.rate(cell.flop))
+        ]
+        for dtype in dict.fromkeys(cell.dtype for cell, _ in products):
+            best, peak = max((p for p in products if p[0].dtype == dtype), key=lambda p: p[1])
+            text = f"{device} computes {_amount(peak, 'FLOP')} in {dtype} ({best.name})"
+            yield Verdict("peak", text, 0.0)
+
+
+def overhead(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell what a call costs by itself on each device, and from which size on it is small."""
+    for cell, _, by_device in _sweeps(found):
+        form = cell.params.get("form")
+        if (cell.benchmark, cell.dtype, form) != ("add", "float32", "out_of_place"):
+            continue
+        for device, sizes in by_device.items():
+            times = {size: e.seconds for size, e in sorted(sizes.items()) if e.seconds}
+            if len(times) < 3:
+                continue
+            smallest = min(times)
+            text = f"a small call costs {units.seconds(times[smallest])} on {device} (add n="
+            text += f"{_size(smallest)})"
+            limit = OVERHEAD_GONE * times[smallest]
+            pairs = itertools.pairwise(times.items())
+            for (a, ta), (b, tb) in pairs:
+                if ta < limit <= tb:
+                    share = math.log(limit / ta) / math.log(tb / ta)
+                    size = math.exp(math.log(a) + share * math.log(b / a))
+                    text += f", and stops mattering at about {_size(size)} elements"
+                    break
+            yield Verdict("overhead", text, 0.0)
+
+
+def loading(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell how many workers and which batch load fastest."""
+    loaders = [c for c in found if c.benchmark == "loader" and c.rate(c.items)]
+    if not loaders:
+        return
+    best = max(loaders, key=lambda cell: cell.rate(cell.items) or 0)
+    same_batch = {c.params.get("workers"): c for c in loaders if _batch(c) == _batch(best)}
+    alone = same_batch.get("0")
+    text = f"loading: workers={best.params.get('workers')} batch={_batch(best)} is the best, "
+    text += f"{best.rate(best.items):,.0f} images/s"
+    value = _telling(best, alone)
+    if value and best is not alone:
+        text += f", {_times(value)} than without workers"
+        yield Verdict("loading", text, abs(math.log(value.value)))
+    else:
+        yield Verdict("loading", f"{text}; workers make no difference worth telling", 0.0)
+
+
+def _batch(cell: Cell) -> str | None:
+    return cell.params.get("batch")
+
+
+def optimizers(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell which implementation of each optimizer is the fastest."""
+    steps = [c for c in found if c.benchmark == "optimizer_step" and c.dtype == "float32"]
+    for group in cell_index.contrasts(steps, "implementation"):
+        usable = {name: cell for name, cell in group.items() if cell.estimate.seconds}
+        if len(usable) < 2:
+            continue
+        ordered = sorted(usable.items(), key=lambda pair: pair[1].estimate.seconds or 0)
+        (best, cell), (worst, other) = ordered[0], ordered[-1]
+        if value := _telling(cell, other):
+            text = f"{cell.params.get('optimizer')} on {cell.device}: {best} is the fastest, "
+            text += f"{_times(value)} than {worst}"
+            yield Verdict("optimizer", text, abs(math.log(value.value)))
+
+
+def in_place(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell where working in place pays, or costs: the largest difference of each benchmark."""
+    best: dict[tuple[str, str], tuple[float, Verdict]] = {}
+    for group in cell_index.contrasts([c for c in found if c.dtype == "float32"], "form"):
+        here, base = group.get("in_place"), group.get("out_of_place")
+        if here and (value := _telling(here, base)):
+            worth = abs(math.log(value.value))
+            rest = " ".join(f"{k}={v}" for k, v in here.params.items() if k != "form")
+            text = f"{here.benchmark} {rest} on {here.device}: in place is {_times(value)}"
+            key = (here.device, here.benchmark)
+            if worth > best.get(key, (0.0, None))[0]:
+                best[key] = (worth, Verdict("in place", text, worth))
+    yield from (verdict for _, verdict in best.values())
+
+
+def copies(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell which copy from numpy need not be."""
+    bridge = {
+        (c.benchmark, c.device, c.dtype, c.params.get("n")): c
+        for c in found
+        if c.benchmark in ("tensor_from_array", "from_numpy")
+    }
+    for (benchmark, device, dtype, n), cell in bridge.items():
+        if (benchmark, device, dtype) != ("tensor_from_array", "cpu", "float32"):
+            continue
+        sharing = bridge.get(("from_numpy", device, dtype, n))
+        value = _telling(cell, sharing)
+        if value and value.value > 1 and sharing and sharing.estimate.seconds:
+            assert cell.estimate.seconds
+            text = f"torch.tensor(array) copies: {units.seconds(cell.estimate.seconds)} for n={n}, "
+            text += f"from_numpy shares the memory in {units.seconds(sharing.estimate.seconds)}"
+            yield Verdict("copy", text, math.log(value.value))
+
+
+RULES: tuple[Callable[[list[Cell]], Iterator[Verdict]], ...] = (
+    *(faults, devices, dtypes, loading, optimizers, in_place, copies, peaks, overhead),
+)
+#: What is known of a machine without being a difference between two ways of doing something.
+FACTS = ("peak", "overhead")
+
+
+def of(frame: pd.DataFrame) -> list[Verdict]:
+    """Return the verdicts on the machine of a frame: faults, then by worth, then mere facts."""
+    found = cell_index.of(frame)
+    made = [verdict for rule in RULES for verdict in rule(found)]
+    made += [Verdict("loading", text, 0.0) for text in rates.bottlenecks(frame)]
+    return sorted(made, key=lambda verdict: (verdict.topic in FACTS, -verdict.worth))

@@ -1,0 +1,39 @@
+"""Verdicts as text."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from bench.compare import verdicts
+
+NOTHING = "no difference seen that is above the noise"
+
+
+def text(frame: pd.DataFrame, top: int | None = None) -> str:
+    """Return the verdicts on each machine of a frame for a terminal."""
+    return "\n\n".join(_lines(frame, top, "- {}", "{}:", str))
+
+
+def markdown(frame: pd.DataFrame, escape: Callable[[str], str], top: int | None = None) -> str:
+    """Return them as Markdown, with what comes from files escaped."""
+    return "\n\n".join(_lines(frame, top, "- {}", "**{}**\n", escape))
+
+
+def _lines(
+    frame: pd.DataFrame, top: int | None, item: str, title: str, escape: Callable[[str], str]
+) -> Sequence[str]:
+    parts = []
+    for machine, rows in frame.groupby("machine", sort=False):
+        runs = rows.run_id.nunique()
+        found = verdicts.of(rows)
+        told = [verdict for verdict in found if verdict.topic not in verdicts.FACTS]
+        facts = [verdict for verdict in found if verdict.topic in verdicts.FACTS]
+        head = f"{machine}, {runs} run{'s' if runs > 1 else ''}, torch {rows.torch.iloc[0]}"
+        said = [item.format(escape(verdict.text)) for verdict in told[:top]] or [NOTHING]
+        said += [item.format(escape(verdict.text)) for verdict in facts[:top]]
+        if runs == 1:
+            said.append(
+                "A single run only advises: bench run --runs 5 tells noise from difference."
+            )
+        parts.append("\n".join([title.format(escape(head)), *said]))
+    return parts

@@ -1,0 +1,185 @@
+"""`bench compare`: sides are chosen, differences judged, and other people's text stays text."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from frames import frame, row
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.compare import files, sides
+from bench.records.writer import Writer
+from bench.report import comparison, escape
+
+
+def store(path, *rows):
+    writer = Writer(path)
+    for columns in rows:
+        writer.append(row(**columns))
+    writer.close()
+    return str(path)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two machines: cat is twice as slow on the second, neg equal, add wrong there."""
+    here = [
+        {"benchmark": "cat", "params": "n=16", "median_s": 1e-3},
+        {"benchmark": "cat", "params": "n=4096", "median_s": 2e-3},
+        {"benchmark": "neg", "median_s": 5e-6},
+        {"benchmark": "add", "median_s": 1e-6},
+    ]
+    there = [
+        {"benchmark": "cat", "params": "n=16", "median_s": 2e-3},
+        {"benchmark": "cat", "params": "n=4096", "median_s": 4e-3},
+        {"benchmark": "neg", "median_s": 5.1e-6},
+        {"benchmark": "add", "median_s": 2e-6, "status": "wrong", "reason": "off"},
+    ]
+    return (
+        store(tmp_path / "a" / "1.csv", *here),
+        store(tmp_path / "b" / "1.csv", *({"machine": "there", "run_id": "b"} | r for r in there)),
+    )
+
+
+def run(*words):
+    return CliRunner().invoke(cli.app, ["compare", *words])
+
+
+def test_two_machines_are_set_side_by_side(two):
+    shown = run(*two).output
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "cpu: a CPU; torch: 2.11.0; torchvision: 0.26.0; python: 3.12.0; threads: 4" in lines[0]
+    assert "family benchmark device dtype params here (baseline) there unit" in lines
+    assert "tensors cat cpu float32 n=16 1.00 2.00 2.0x ms" in lines
+    assert "tensors neg cpu float32 5.00 5.10 ~ us" in lines
+    assert "tensors add cpu float32 1.00 wrong us" in lines
+    # (2 * 2 * 1.02) ** (1/3)
+    assert "there takes 1.60 times as long as here, geometric mean of 3 cells" in shown
+    assert "1 of 4 cells are left out of the mean: not all 2 sides have a usable time" in shown
+
+
+def test_folders_and_patterns_are_searched(two, tmp_path):
+    whole = files.read([str(tmp_path)])
+    assert set(whole.machine) == {"here", "there"}
+    assert len(files.paths([str(tmp_path / "*" / "*.csv"), two[0]])) == 2
+
+
+def test_sorting_and_choosing_rows(two):
+    shown = run(*two, "--sort", "ratio", "--top", "1", "--where", "benchmark=neg|cat").output
+    assert "n=16" in shown
+    assert "neg" not in shown
+    shown = run(*two, "--only-different").output
+    assert "cat" in shown
+    assert "neg" not in shown
+
+
+def test_columns_can_be_chosen_and_what_differs_besides_is_warned_of(tmp_path):
+    rows = [
+        {"dtype": dtype, "median_s": seconds, "run_id": run, "torch": torch}
+        for run, torch in (("a", "2.10.0"), ("b", "2.11.0"))
+        for dtype, seconds in (("float32", 1e-3), ("float16", 9e-3))
+    ]
+    path = store(tmp_path / "x.csv", *rows)
+    shown = run(path, "--columns", "dtype").output
+    assert "float32 (baseline)" in shown
+    assert "9.0x" in shown
+    assert "warning: torch differs too and was not asked about: 2.10.0, 2.11.0" in shown
+    shown = run(path, "--columns", "dtype", "--rows", "torch", "--baseline", "float16").output
+    assert "warning" not in shown
+    assert "0.11x" in shown
+    assert "2.10.0 (baseline)" in run(path).output
+
+
+def test_several_runs_are_replicates(tmp_path):
+    rows = [
+        {"machine": m, "run_id": f"{m}{k}", "median_s": s * (1 + 0.001 * k)}
+        for m, s in (("a", 1e-3), ("b", 1.03e-3))
+        for k in range(5)
+    ]
+    path = store(tmp_path / "x.csv", *rows)
+    made = json.loads(run(path, "--format", "json").output)
+    (_, second) = made["cells"]
+    assert second["runs"] == 5
+    assert second["significant"]  # 3 %, which a single run a side could not tell
+    assert second["ratio_low"] < 1.03 < second["ratio_high"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--columns", "colour"], "--columns: unknown 'colour'; known: machine, device"),
+        (["--baseline", "nobody"], "--baseline 'nobody' matches none of machine: 'here', 'there'"),
+        (["--where", "machine"], "--where 'machine': give COLUMN=VALUE; columns: schema_version"),
+        (["--where", "machine=x"], "--where 'machine=x': no row is left"),
+        (["--sort", "colour"], "--sort: unknown 'colour'; known: name, ratio"),
+        (["--format", "pdf"], "--format: unknown 'pdf'; known: terminal, markdown, csv, json"),
+        (["nothing.csv"], "nothing.csv: No such file or directory; give the path of a result CSV"),
+        (["*nothing*"], "*nothing*: no CSV there; give result files, folders or patterns"),
+    ],
+)
+def test_bad_input_is_one_line(two, words, said):
+    done = run(*two, *words)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+HOSTILE = "<script>alert(1)</script>[x](http://e.vil)|`a`@user\x1b[31m\u202e=1+1"
+
+
+def test_other_peoples_text_stays_text(tmp_path):
+    rows = [
+        {"benchmark": HOSTILE, "machine": "a"},
+        {"benchmark": "=cmd()", "machine": "a"},
+        {"benchmark": HOSTILE, "machine": "b", "run_id": "b"},
+    ]
+    path = tmp_path / "x.csv"
+    store(path, *rows)
+    for format_ in comparison.FORMATS:
+        shown = run(str(path), "--format", format_).output
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+    shown = run(str(path), "--format", "markdown").output
+    assert "<script>" not in shown
+    assert "[x](" not in shown
+    assert "@user" not in shown.replace("\\@", "")
+    body = [line for line in shown.splitlines() if line.startswith("|")]
+    # A bar from a file would make a column of its own.
+    assert len({line.replace("\\|", "").count("|") for line in body}) == 1
+    assert "'=cmd()" in run(str(path), "--format", "csv").output
+    assert escape.no_formula("ok") == "ok"
+
+
+def test_a_torn_line_is_told(two):
+    with open(two[0], "ab") as file:
+        file.write(b"1,0.1")
+    done = run(*two)
+    assert done.exit_code == 0
+    assert "half a row, left out" in done.output
+
+
+def test_files_without_a_row_are_refused(tmp_path):
+    done = run(store(tmp_path / "x.csv"))
+    assert done.exit_code == 2
+    assert "no row in any file; run bench first" in done.output
+
+
+def test_a_time_of_nothing_is_no_time():
+    made = sides.compare(frame({"median_s": 0.0}, {"median_s": 1.0, "machine": "b"}))
+    statuses = {estimate.status for estimate in made.cells.values()}
+    assert statuses == {"unmeasurable", "ok"}
+
+
+def test_reading_commands_do_not_load_torch(two):
+    code = (
+        "import sys; from bench.cli import app\n"
+        "try: app(sys.argv[1:], standalone_mode=False)\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    for command in ("compare", "verdict"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, command, *two], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,204 @@
+"""Verdicts on machines whose truth is known, and none where there is nothing to say."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from truths import BATCHES, Machine
+
+from bench.compare import estimates, sweeps, verdicts
+from bench.report import advice
+
+
+def told(machine, topic=None):
+    return [v.text for v in verdicts.of(machine.frame()) if topic in (None, v.topic)]
+
+
+def test_a_crossover_is_found_and_told_with_its_interval():
+    (said,) = told(Machine().crossing(96), "device")
+    found = re.match(
+        r"step in float32: mps overtakes cpu at batch (\d+) \((\d+) to (\d+)\); "
+        r"at 4,096 it is (3\.\d)x faster",
+        said,
+    )
+    assert found, said
+    at, low, high = map(int, found.groups()[:3])
+    assert 85 <= at <= 108
+    assert 64 <= low <= at <= high <= 256
+
+
+def test_a_device_that_never_or_always_wins_is_told_so():
+    never = Machine().sweep("cpu", 1e-3, 1e-5).sweep("mps", 5e-3, 1e-5)
+    (said,) = told(never, "device")
+    assert said.startswith("step in float32: mps is never faster than cpu in the range measured")
+    always = Machine().sweep("cpu", 5e-3, 1e-5).sweep("mps", 1e-3, 1e-6)
+    (said,) = told(always, "device")
+    assert said.startswith("step in float32: mps is faster than cpu in the range measured")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    at=st.floats(3, 2000),
+    gain=st.floats(2, 50),
+    noise=st.floats(0, 0.01),
+    seed=st.integers(0, 10_000),
+)
+def test_any_crossover_lies_between_the_sizes_that_enclose_it(at, gain, noise, seed):
+    machine = Machine(noise=noise, seed=seed).crossing(at, gain=gain)
+    for said in told(machine, "device"):
+        found = re.search(r"mps overtakes cpu at batch ([\d,]+)", said)
+        if found:
+            # Off by what a straight line between two sizes, four times apart, can be off.
+            assert abs(math.log(int(found[1].replace(",", "")) / at)) < math.log(4)
+        else:  # where the sides are as good as equal at the sizes beside it
+            assert "never" not in said or at > 0.8 * BATCHES[-1] / 4
+
+
+def test_a_slow_dtype_is_to_be_avoided_and_a_fast_one_used():
+    machine = Machine()
+    for dtype, seconds in (("float32", 2.4e-3), ("float16", 40 * 2.4e-3), ("bfloat16", 0.6e-3)):
+        machine.cell(seconds, benchmark="matmul", dtype=dtype, params="n=512")
+    slow, fast = told(machine, "dtype")
+    assert re.fullmatch(
+        r"float16 on cpu: matmul n=512 is (39|40|41)x slower \(.*\) than float32: avoid", slow
+    )
+    assert re.fullmatch(
+        r"bfloat16 on cpu: matmul n=512 is (3\.9|4\.0|4\.1)x faster \(.*\) than float32: "
+        r"use it where its precision is enough",
+        fast,
+    )
+
+
+@pytest.mark.parametrize(("step_s", "bottleneck"), [(1e-3, True), (1.0, False)])
+def test_loading_that_does_not_keep_up_is_told(step_s, bottleneck):
+    machine = Machine()
+    for workers, seconds in ((0, 0.2), (1, 0.19), (2, 0.1)):
+        known = {"family": "loading", "benchmark": "loader", "items": 256, "item_unit": "image"}
+        machine.cell(seconds, params=f"batch=64;workers={workers}", **known)
+    step = {"family": "training", "benchmark": "step", "items": 64, "params": "batch=64"}
+    said = " ".join(told(machine.cell(step_s, **step), "loading"))
+    assert re.search(r"workers=2 batch=64 is the best, 2,5\d\d images/s, 2\.0x faster", said)
+    assert ("loading is the bottleneck" in said) is bottleneck
+    assert ("loading keeps up" in said) is not bottleneck
+
+
+def test_what_is_wrong_comes_first():
+    machine = Machine().crossing(96)
+    machine.fault("wrong", "off by 0.3", benchmark="linear", device="mps", params="n=4")
+    machine.fault("unsupported", "no float64", benchmark="linear", device="mps", dtype="float64")
+    first = told(machine)[0]
+    assert first == "linear n=4 in float32 on mps is wrong: off by 0.3"
+    assert not any("float64" in text for text in told(machine))
+
+
+def test_an_answer_that_is_wrong_in_one_run_is_wrong():
+    machine = Machine().cell(1e-3, benchmark="linear")
+    machine.rows[0] |= {"status": "wrong", "reason": "off by 0.3"}
+    assert told(machine) == ["linear in float32 on cpu is wrong: off by 0.3"]
+
+
+def test_optimizers_in_place_and_copies():
+    machine = Machine()
+    for name, seconds in (("single_tensor", 8e-4), ("foreach", 4e-4), ("fused", 1e-4)):
+        params = f"implementation={name};optimizer=adam"
+        machine.cell(seconds, family="training", benchmark="optimizer_step", params=params)
+    for form, seconds in (("in_place", 8e-3), ("out_of_place", 4e-2)):
+        machine.cell(seconds, benchmark="add", params=f"form={form};n=33554432", bytes=4e8)
+    machine.cell(6e-4, benchmark="tensor_from_array", params="n=4194304")
+    machine.cell(6e-7, benchmark="from_numpy", params="n=4194304")
+    (said,) = told(machine, "optimizer")
+    assert re.match(
+        r"adam on cpu: fused is the fastest, (7\.9|8\.\d)x faster \(.*single_tensor", said
+    )
+    (said,) = told(machine, "in place")
+    assert re.match(r"add n=33554432 on cpu: in place is (4\.9|5\.\d)x faster", said)
+    (said,) = told(machine, "copy")
+    assert "from_numpy shares the memory in 60" in said
+
+
+def test_peaks_and_overhead_are_facts_at_the_end():
+    machine = Machine(noise=0)
+    for n, seconds in ((16, 1e-6), (65536, 1.5e-6), (1048576, 24e-6)):
+        machine.cell(seconds, benchmark="add", params=f"form=out_of_place;n={n}", bytes=12 * n)
+    machine.cell(1e-2, benchmark="copy", params="form=in_place;n=33554432", bytes=2.7e8)
+    machine.cell(1e-1, benchmark="add", params="form=in_place;n=33554432", bytes=4e8)
+    machine.cell(1e-3, benchmark="matmul", params="n=512", flop=2.7e8)
+    said = told(machine)
+    assert "cpu moves 27.0 GB/s at its best (copy form=in_place n=33554432 in float32)" in said
+    assert "add form=in_place n=33554432 in float32 on cpu reaches 15% of that" in said
+    assert "cpu computes 270 GFLOP/s in float32 (matmul n=512)" in said
+    (overhead,) = [text for text in said if "small call" in text]
+    at = int(re.search(r"at about ([\d,]+) elements", overhead)[1].replace(",", ""))
+    assert 65536 < at < 200_000
+
+
+def differences(machine):
+    return [v for v in verdicts.of(machine.frame()) if v.topic not in verdicts.FACTS and v.worth]
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+def test_copies_of_one_machine_give_no_verdict(runs):
+    """Every device, dtype and form of these machines is as fast as every other: 40 of them."""
+    for seed in range(40):
+        machine = Machine(runs=runs, noise=0.02, seed=seed)
+        for device in ("cpu", "mps"):
+            machine.sweep(device, 1e-3, 1e-5)
+            for dtype in ("float32", "float16", "bfloat16"):
+                for form in ("in_place", "out_of_place"):
+                    params = f"form={form};n=65536"
+                    machine.cell(1e-4, benchmark="add", device=device, dtype=dtype, params=params)
+        assert differences(machine) == []
+        assert advice.NOTHING in advice.text(machine.frame())
+
+
+def estimate(*medians):
+    return estimates.Estimate(medians, None, None, "ok")
+
+
+def test_a_ratio_of_runs_is_that_of_welch():
+    """Figures of scipy.stats.ttest_ind(equal_var=False) on the logarithms."""
+    from scipy import stats
+
+    a, b = (1.1, 1.15, 1.12, 1.2), (1.0, 1.02, 0.97, 1.01, 0.99)
+    found = estimates.ratio(estimate(*a), estimate(*b))
+    theirs = stats.ttest_ind([math.log(x) for x in a], [math.log(x) for x in b], equal_var=False)
+    interval = theirs.confidence_interval(0.95)
+    assert math.log(found.low) == pytest.approx(interval.low)
+    assert math.log(found.high) == pytest.approx(interval.high)
+    assert found.significant
+
+
+def test_a_single_run_must_differ_by_more_than_the_noise():
+    assert not estimates.ratio(estimate(1.09), estimate(1.0)).significant
+    assert estimates.ratio(estimate(1.12), estimate(1.0)).significant
+    assert estimates.ratio(estimate(1.0), estimates.Estimate((), None, None, "wrong")) is None
+
+
+def test_equal_runs_have_a_ratio_of_one():
+    found = estimates.ratio(estimate(1.0, 1.0), estimate(1.0, 1.0))
+    assert (found.value, found.significant) == (1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("logs", "expected"),
+    [
+        ({1: 2.0, 2: 2.0}, "too few"),
+        ({1: 2.0, 2: 2.0, 4: 2.0}, "never"),
+        ({1: 0.5, 2: 0.5, 4: 0.5}, "always"),
+        ({1: 1.0, 2: 1.0, 4: 1.0}, "unclear"),
+        ({1: 2.0, 2: 0.5, 4: 2.0}, "unclear"),
+    ],
+)
+def test_what_is_no_crossover_is_called_by_its_name(logs, expected):
+    side = {size: estimate(value) for size, value in logs.items()}
+    base = dict.fromkeys(side, estimate(1.0))
+    assert sweeps.crossover(side, base) == expected
+
+
+def test_a_side_that_falls_behind_is_told_so():
+    side = {1: estimate(0.5), 4: estimate(0.5), 16: estimate(2.0)}
+    found = sweeps.crossover(side, dict.fromkeys(side, estimate(1.0)))
+    assert found.size == pytest.approx(8)
+    assert not found.faster_above

@@ -1,0 +1,58 @@
+"""Models of machines whose truth is known: what `verdict` must say of them is known as well."""
+
+import random
+from dataclasses import dataclass, field
+
+from frames import frame
+
+BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
+
+
+@dataclass
+class Machine:
+    """Times of a call are overhead + size * cost, with noise between runs."""
+
+    name: str = "model"
+    runs: int = 5
+    noise: float = 0.01
+    seed: int = 1
+    rows: list[dict] = field(default_factory=list)
+
+    def __post_init__(self):
+        """Begin the noise."""
+        self.random = random.Random(self.seed)
+
+    def cell(self, seconds, **columns):
+        """Add a cell with that true time, in every run."""
+        for run in range(self.runs):
+            seen = seconds * self.random.lognormvariate(0, self.noise)
+            self.rows.append(
+                {"machine": self.name, "run_id": f"{self.name}-{run}", "median_s": seen}
+                | {"ci_low_s": 0.99 * seen, "ci_high_s": 1.01 * seen}
+                | columns
+            )
+        return self
+
+    def fault(self, status, reason, **columns):
+        """Add a cell without a usable time."""
+        for run in range(self.runs):
+            known = {"machine": self.name, "run_id": f"{self.name}-{run}", "median_s": None}
+            self.rows.append(known | {"status": status, "reason": reason} | columns)
+        return self
+
+    def sweep(self, device, overhead, cost, benchmark="step", param="batch", sizes=BATCHES):
+        """Add a benchmark of `training` along a param."""
+        for size in sizes:
+            known = {"family": "training", "benchmark": benchmark, "device": device}
+            self.cell(overhead + cost * size, params=f"{param}={size}", items=size, **known)
+        return self
+
+    def crossing(self, at, overhead=1e-3, cost=10e-6, gain=4):
+        """Add a step on cpu and on mps that is faster from batch `at` on."""
+        self.sweep("cpu", overhead, cost)
+        # overhead + cost * at = other + cost / gain * at
+        return self.sweep("mps", overhead + at * cost * (1 - 1 / gain), cost / gain)
+
+    def frame(self):
+        """The rows as the reader gives them."""
+        return frame(*self.rows)
