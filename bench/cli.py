@@ -230,6 +230,94 @@ def verdict(
         _print(advice.text(frame, top))
 
 
+@app.command()
+def report(
+    files: Files,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures.")] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Short Markdown for an issue, on standard output.")
+    ] = False,
+) -> None:
+    """One HTML file with verdicts, pictures and every cell; works offline."""
+    from bench.compare import files as stored
+    from bench.records import reader
+    from bench.report import digest, html
+
+    if not (output or png or markdown):
+        _fail("nothing to write: give -o report.html, --png DIR or --markdown")
+    try:
+        frame = stored.read(files)
+    except reader.BadFile as problem:
+        _fail(str(problem))
+    _notices(frame)
+    if markdown:
+        _print(digest.markdown(frame))
+    if not (output or png):
+        return
+    page, pictures = html.page(frame)
+    try:
+        if output:
+            output.write_text(page, encoding="utf-8")
+        if png:
+            png.mkdir(parents=True, exist_ok=True)
+            for picture in pictures:
+                (png / f"{picture.name}.png").write_bytes(picture.png())
+    except OSError as problem:
+        _fail(f"cannot write {problem.filename}: {problem.strerror}; name another place")
+
+
+@app.command("export")
+def export_results(
+    files: Files,
+    format: Annotated[str, typer.Option(help="pytest-benchmark, go, bencher, smaller-is-better.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Instead of printing.")
+    ] = None,
+) -> None:
+    """Write results in another tool's format."""
+    from bench.compare import files as stored
+    from bench.exchange import exports
+    from bench.records import reader
+
+    if format not in exports.FORMATS:
+        _fail(f"--format: unknown {format!r}; known: {', '.join(exports.FORMATS)}")
+    try:
+        frame = stored.read(files)
+    except reader.BadFile as problem:
+        _fail(str(problem))
+    _notices(frame)
+    text = exports.FORMATS[format](frame)
+    if output is None:
+        _print(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        _fail(f"cannot write {output}: {problem.strerror}; name another file")
+
+
+@app.command("import")
+def import_results(
+    file: Annotated[Path, typer.Argument(metavar="FILE.json", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The CSV to make.")],
+) -> None:
+    """Read a JSON file of pytest-benchmark into a result CSV."""
+    from bench.exchange import imports
+    from bench.records.reader import BadFile
+    from bench.records.writer import CannotWrite, Writer
+
+    try:
+        rows = imports.pytest_benchmark(file)
+        writer = Writer(output)
+        for row in rows:
+            writer.append(row)
+    except (BadFile, CannotWrite) as problem:
+        _fail(str(problem))
+    writer.close()
+    typer.echo(f"{len(rows):,} rows in {output}")
+
+
 def _notices(frame: Any) -> None:
     for notice in frame.attrs["notices"]:
         typer.echo(notice, err=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import __version__
+from bench import __version__, labels
 from bench.measure import devices, dtypes, environment, profiles, stability, threads
 from bench.records import reader, schema
 from bench.records.writer import Writer, create, reopen
@@ -112,7 +112,7 @@ def read(config: pytest.Config) -> Run:
     if machine is None:
         accelerators = [device for device in map(devices.find, devices.names()) if device.model]
         machine = environment.machine_label(current, accelerators)
-    elif not environment.is_label(machine):
+    elif not labels.is_label(machine):
         raise _usage(
             "machine", f"{machine!r} is no label; use letters, digits, '.', '_' and '-', 80 at most"
         )

@@ -246,7 +246,7 @@ def test_a_slow_core_is_named():
 @pytest.mark.parametrize(("cpu_s", "parallel"), [(2.0, True), (1.0, False)])
 def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s, parallel):
     now, cpu = stability.time.perf_counter(), stability.time.process_time()
-    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9))
+    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9, 1.9, 1.9))
     watch = stability.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
     assert watch.calm(1e-6) is not parallel
     assert watch.parallel is parallel

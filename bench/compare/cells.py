@@ -58,8 +58,18 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     found = estimates.by_group(frame, list(_KEYS), [])
     made = []
     for row in first[[*_KEYS, "items", "bytes", "flop"]].itertuples(index=False):
-        key = tuple(map(str, row[:5]))
-        made.append(Cell(*key[:4], split_params(key[4]), found[key, ()], *map(_amount, row[5:])))
+        family, benchmark, device, dtype, params = key = tuple(map(str, row[:5]))
+        items, moved, flop = map(_amount, row[5:])
+        made.append(
+            Cell(
+                *(family, benchmark, device, dtype),
+                params=split_params(params),
+                estimate=found[key, ()],
+                items=items,
+                bytes=moved,
+                flop=flop,
+            )
+        )
     return made
 
 

@@ -135,5 +135,7 @@ def _estimate(found: list[list[object]]) -> Estimate:
     if len(ok) > 1:
         low, high = map(math.exp, _log_interval([math.log(m) for m in medians]))
         return Estimate(medians, low, high, "ok")
-    bounds = [None if pd.isna(value) else float(str(value)) for value in ok[0][3:5]]
-    return Estimate(medians, bounds[0], bounds[1], "ok")
+    bounds = [float(str(value)) for value in ok[0][3:5]]
+    if any(map(math.isnan, bounds)):
+        return Estimate(medians, None, None, "ok")
+    return Estimate(medians, *bounds, "ok")

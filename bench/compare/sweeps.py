@@ -1,5 +1,6 @@
 """Crossovers along a numeric param: from which size on one side is faster than the other."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +23,8 @@ class Crossover:
 
 
 def _zero(sizes: list[float], logs: list[float]) -> float | None:
-    """Return the size at which `logs` pass 0, interpolated linearly in the logarithm of the size."""
-    for (a, ya), (b, yb) in zip(
-        zip(sizes, logs, strict=True), zip(sizes[1:], logs[1:], strict=False), strict=False
-    ):
+    """Return where `logs` pass 0, interpolated linearly in the logarithm of the size."""
+    for (a, ya), (b, yb) in itertools.pairwise(zip(sizes, logs, strict=True)):
         if ya == 0:
             return a
         if ya * yb < 0:
@@ -39,10 +38,10 @@ def crossover(
 ) -> Crossover | str:
     """Return where `candidate` overtakes `base` (or falls behind) along their common sizes.
 
-    The logarithm of the ratio is interpolated between neighbouring sizes, and so are the ends of its
-    95 % interval, which give those of the crossover. Only a change between two sizes of which both
-    are significant, and in opposite directions, is one. Otherwise the result says in a word what was
-    seen: ``always`` the candidate is faster, ``never``, ``unclear``, or ``too few`` sizes.
+    The logarithm of the ratio is interpolated between neighbouring sizes, and so are the ends of
+    its 95 % interval, which give those of the crossover. Only a change between significant ratios
+    of opposite directions is one. Otherwise the result says in a word what was seen: ``always`` the
+    candidate is faster, ``never``, ``unclear``, or ``too few`` sizes.
     """
     sizes = sorted(size for size in candidate.keys() & base.keys() if size > 0)
     ratios = {size: r for size in sizes if (r := ratio(candidate[size], base[size]))}
@@ -58,7 +57,7 @@ def crossover(
             return "unclear"
         return "always" if clear[0] < 0 else "never"
     # More than one change of direction is no crossover that a sentence could tell.
-    if sum(a != b for a, b in zip(clear, clear[1:], strict=False)) > 1:
+    if sum(a != b for a, b in itertools.pairwise(clear)) > 1:
         return "unclear"
     faster_above = clear[-1] < 0
     found = [

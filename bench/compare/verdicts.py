@@ -87,18 +87,18 @@ def faults(found: list[Cell]) -> Iterator[Verdict]:
 def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[float, Estimate]]]]:
     """Give each benchmark's sweep: a cell of it, its param, and the estimates by device."""
     groups: dict[tuple[object, ...], dict[str, dict[float, Estimate]]] = {}
-    example: dict[tuple[object, ...], Cell] = {}
+    example: dict[tuple[object, ...], tuple[Cell, str]] = {}
     for cell in found:
         for param in ("batch", "n"):
             size = cell.number(param)
             if size is None:
                 continue
             rest = tuple((k, v) for k, v in cell.params.items() if k != param)
-            key = (cell.family, cell.benchmark, cell.dtype, rest, param)
-            example.setdefault(key, cell)
+            key: tuple[object, ...] = (cell.family, cell.benchmark, cell.dtype, rest, param)
+            example.setdefault(key, (cell, param))
             groups.setdefault(key, {}).setdefault(cell.device, {})[size] = cell.estimate
-    for key, devices in groups.items():
-        yield example[key], str(key[-1]), devices
+    for key, by_device in groups.items():
+        yield (*example[key], by_device)
 
 
 def _size(value: float) -> str:
@@ -182,9 +182,9 @@ def peaks(found: list[Cell]) -> Iterator[Verdict]:
                     text = f"{cell.name} in {cell.dtype} on {device} reaches {share} of that"
                     yield Verdict("peak", text, math.log(peak / rate))
         products = [
-            (cell, rate)
+            (cell, flops)
             for cell in here
-            if cell.benchmark == "matmul" and (rate := cell.rate(cell.flop))
+            if cell.benchmark == "matmul" and (flops := cell.rate(cell.flop))
         ]
         for dtype in dict.fromkeys(cell.dtype for cell, _ in products):
             best, peak = max((p for p in products if p[0].dtype == dtype), key=lambda p: p[1])
@@ -255,7 +255,7 @@ def optimizers(found: list[Cell]) -> Iterator[Verdict]:
 
 def in_place(found: list[Cell]) -> Iterator[Verdict]:
     """Tell where working in place pays, or costs: the largest difference of each benchmark."""
-    best: dict[tuple[str, str], tuple[float, Verdict]] = {}
+    best: dict[tuple[str, str], Verdict] = {}
     for group in cell_index.contrasts([c for c in found if c.dtype == "float32"], "form"):
         here, base = group.get("in_place"), group.get("out_of_place")
         if here and (value := _telling(here, base)):
@@ -263,9 +263,9 @@ def in_place(found: list[Cell]) -> Iterator[Verdict]:
             rest = " ".join(f"{k}={v}" for k, v in here.params.items() if k != "form")
             text = f"{here.benchmark} {rest} on {here.device}: in place is {_times(value)}"
             key = (here.device, here.benchmark)
-            if worth > best.get(key, (0.0, None))[0]:
-                best[key] = (worth, Verdict("in place", text, worth))
-    yield from (verdict for _, verdict in best.values())
+            if key not in best or worth > best[key].worth:
+                best[key] = Verdict("in place", text, worth)
+    yield from best.values()
 
 
 def copies(found: list[Cell]) -> Iterator[Verdict]:

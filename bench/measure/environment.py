@@ -12,6 +12,7 @@ import psutil
 import torch
 import torchvision
 
+from bench.labels import slug
 from bench.measure import devices
 
 
@@ -77,16 +78,6 @@ def current() -> Environment:
 def set_threads(count: int) -> None:
     """Use `count` compute threads for the operations of the CPU."""
     torch.set_num_threads(count)
-
-
-def is_label(text: str) -> bool:
-    """Whether `text` can name a machine and the folder of its results, and no other folder."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", text) is not None
-
-
-def slug(text: str) -> str:
-    """Return `text` as words of lower-case letters and digits joined by hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", text.lower())).strip("-")
 
 
 def machine_label(environment: Environment, accelerators: list[devices.Device]) -> str:

@@ -206,11 +206,7 @@ def as_csv(comparison: Comparison, found: list[Line]) -> str:
     made = records(comparison, found)
     writer = csv.DictWriter(out, list(made[0]) if made else ["status"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        {
-            key: escape.no_formula(value) if isinstance(value, str) else value
-            for key, value in m.items()
-        }
-        for m in made
-    )
+    for one in made:
+        texts = {key: escape.no_formula(v) for key, v in one.items() if isinstance(v, str)}
+        writer.writerow(one | texts)
     return out.getvalue()

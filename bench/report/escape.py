@@ -10,11 +10,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def markdown(text: str) -> str:
     """Return `text` so that GitHub Markdown shows it as it is: no markup, links or mentions."""
-    return (
-        _MARKUP.sub(r"\\\1", text.replace("&", "&amp;"))
-        .replace("\\<", "&lt;")
-        .replace("\\>", "&gt;")
-    )
+    escaped = _MARKUP.sub(r"\\\1", text.replace("&", "&amp;"))
+    return escaped.replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
 def no_formula(text: str) -> str:

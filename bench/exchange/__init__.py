@@ -1,0 +1,1 @@
+"""Results in other tools' formats, and back; nothing here imports torch."""

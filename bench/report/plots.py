@@ -1,0 +1,293 @@
+"""The pictures of a report, by matplotlib: as SVG that takes the colours of its page, or as PNG."""
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bench import units
+from bench.compare import cells as cell_index
+from bench.compare.cells import Cell
+from bench.compare.sweeps import Crossover, crossover
+
+#: Colours that tell from each other by people who see colours differently (M. Okabe, K. Ito, "Color
+#: universal design", 2008), dark and light enough for either background.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
+#: Stands for the text colour of the page until the SVG is written.
+_INK = "#123456"
+#: Benchmarks that are drawn over their size, as far as they are there.
+_SWEPT = (("training", "step"), ("training", "forward"), ("tensors", "matmul"), ("tensors", "add"))
+#: Rows of the heat map; the rest are in the table.
+_HEAT_ROWS = 45
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the name of its file, and what it shows in a sentence."""
+
+    name: str
+    title: str
+    figure: Figure
+
+    def svg(self) -> str:
+        """Return the figure as an SVG element whose ink is that of the page around it."""
+        out = io.StringIO()
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+            self.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        text = out.getvalue()
+        return text[text.index("<svg") :].replace(_INK, "currentColor")
+
+    def png(self) -> bytes:
+        """Return the figure as a PNG, dark on white."""
+        out = io.BytesIO()
+        self.figure.savefig(out, format="png", dpi=130, facecolor="white")
+        return out.getvalue()
+
+
+_STYLE: dict[Any, Any] = {
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
+    ),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.parse_math": False,
+}
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def _ticks_in_words(axes: Axes, which: str, word: Callable[[float], str]) -> None:
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_formatter(lambda value, _: word(value) if value > 0 else "")
+    axis.set_minor_formatter(lambda *_: "")
+
+
+def _largest(cells: Iterable[Cell]) -> dict[tuple[str, str], dict[tuple[str, str], Cell]]:
+    """Return the largest cell of each benchmark, by device and dtype."""
+    found: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+    for cell in cells:
+        here = found.setdefault((cell.family, cell.benchmark), {})
+        key = (cell.device, cell.dtype)
+        if key not in here or (cell.items or 0) >= (here[key].items or 0):
+            here[key] = cell
+    return found
+
+
+def heat_map(cells: list[Cell]) -> Picture | None:
+    """Draw the ratio to float32 on the CPU of each benchmark at its largest size."""
+    rows = []
+    for (_, benchmark), by_place in _largest(cells).items():
+        base = by_place.get(("cpu", "float32"))
+        if base and base.estimate.seconds and len(by_place) > 1:
+            rows.append((benchmark, base.estimate.seconds, by_place))
+    rows = rows[:_HEAT_ROWS]
+    places = list(dict.fromkeys(place for _, _, by_place in rows for place in by_place))
+    if not rows:
+        return None
+    figure, (axes,) = _figure(2.2 + 1.1 * len(places), 1 + 0.24 * len(rows))
+    values = [
+        [
+            math.log2(cell.estimate.seconds / base)
+            if (cell := by_place.get(place)) and cell.estimate.seconds
+            else math.nan
+            for place in places
+        ]
+        for _, base, by_place in rows
+    ]
+    image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=TwoSlopeNorm(0, -6, 6))
+    axes.set_xticks(range(len(places)), [f"{device}\n{dtype}" for device, dtype in places])
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    for y, (line, (_, _, by_place)) in enumerate(zip(values, rows, strict=True)):
+        for x, value in enumerate(line):
+            cell = by_place.get(places[x])
+            if math.isnan(value):
+                text, colour = cell.estimate.status if cell else "", _INK
+            else:
+                text = f"{units.significant(2**value, 2)}x"
+                colour = "white" if abs(value) > 3.5 else "black"
+            axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.5, label="log2 of the ratio: red is slower")
+    return Picture("heatmap", "Times as long as float32 on the CPU, largest size", figure)
+
+
+def _lines(cells: list[Cell], param: str) -> dict[tuple[str, str], dict[float, Cell]]:
+    """Return the cells along a param by device and dtype; of other params the first combination."""
+    rest_of_first = None
+    lines: dict[tuple[str, str], dict[float, Cell]] = {}
+    for cell in cells:
+        size = cell.number(param)
+        rest = {name: value for name, value in cell.params.items() if name != param}
+        if size is None or not cell.estimate.seconds:
+            continue
+        rest_of_first = rest if rest_of_first is None else rest_of_first
+        if rest == rest_of_first:
+            lines.setdefault((cell.device, cell.dtype), {})[size] = cell
+    return lines
+
+
+def over_size(cells: list[Cell]) -> list[Picture]:
+    """Draw the time of an item over the size, with crossovers between devices."""
+    made = []
+    for family, benchmark in _SWEPT:
+        here = [c for c in cells if (c.family, c.benchmark) == (family, benchmark)]
+        param = "batch" if family == "training" else "n"
+        lines = _lines(here, param)
+        if not any(len(points) > 2 for points in lines.values()):
+            continue
+        figure, (axes,) = _figure(6.4, 3.6)
+        colours = dict(zip(dict.fromkeys(dtype for _, dtype in lines), COLOURS, strict=False))
+        styles = dict(zip(dict.fromkeys(d for d, _ in lines), ("-", "--", ":", "-."), strict=False))
+        for (device, dtype), points in lines.items():
+            sizes = sorted(points)
+            axes.loglog(
+                sizes,
+                [points[size].estimate.seconds or math.nan for size in sizes],
+                marker="o",
+                markersize=3,
+                linestyle=styles.get(device, "-"),
+                color=colours.get(dtype, COLOURS[-1]),
+                label=f"{device} {dtype}",
+            )
+        _mark_crossovers(axes, lines, colours)
+        axes.set_xlabel(param)
+        axes.set_ylabel("time of one call")
+        _ticks_in_words(axes, "y", units.seconds)
+        _ticks_in_words(axes, "x", lambda value: f"{value:,.0f}")
+        axes.grid(alpha=0.25, which="major")
+        axes.legend(frameon=False, fontsize=8)
+        made.append(Picture(f"size-{benchmark}", f"{benchmark}: time over {param}", figure))
+    return made
+
+
+def _mark_crossovers(
+    axes: Axes, lines: dict[tuple[str, str], dict[float, Cell]], colours: dict[str, str]
+) -> None:
+    for (device, dtype), points in lines.items():
+        base = lines.get(("cpu", dtype))
+        if device == "cpu" or not base:
+            continue
+        sides = [{size: c.estimate for size, c in p.items()} for p in (points, base)]
+        found = crossover(*sides)
+        if isinstance(found, Crossover):
+            axes.axvline(found.size, color=colours.get(dtype), linewidth=0.8, alpha=0.6)
+            axes.annotate(
+                f" {device} = cpu at {found.size:,.0f}",
+                (found.size, 0.02),
+                xycoords=("data", "axes fraction"),
+                fontsize=7,
+                rotation=90,
+            )
+
+
+def loading(cells: list[Cell]) -> Picture | None:
+    """Draw images a second over workers, a line for each batch size."""
+    lines: dict[float, dict[int, float]] = {}
+    for cell in cells:
+        if cell.benchmark != "loader" or "workers" not in cell.params:
+            continue
+        batch, rate, count = cell.number("batch"), cell.rate(cell.items), cell.params["workers"]
+        if batch and rate and re.fullmatch(r"\d{1,6}", count):
+            lines.setdefault(batch, {})[int(count)] = rate
+    if not any(len(points) > 1 for points in lines.values()):
+        return None
+    figure, (axes,) = _figure(6.4, 3.4)
+    for (batch, points), colour in zip(sorted(lines.items()), COLOURS, strict=False):
+        counts = sorted(points)
+        axes.plot(
+            counts,
+            [points[n] for n in counts],
+            marker="o",
+            color=colour,
+            label=f"batch {batch:.0f}",
+        )
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("workers")
+    axes.set_ylabel("images a second")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return Picture("loading", "DataLoader: images a second over workers", figure)
+
+
+def step_parts(cells: list[Cell]) -> Picture | None:
+    """Draw the parts of a training step as stacked bars, beside the whole."""
+    bars: dict[str, dict[str, float]] = {}
+    for cell in cells:
+        if cell.benchmark == "step_part" and cell.estimate.seconds:
+            bar = bars.setdefault(f"{cell.device} {cell.dtype}", {})
+            bar[cell.params.get("part", "")] = cell.estimate.seconds
+    bars = {name: parts for name, parts in bars.items() if len(parts) > 1}
+    if not bars:
+        return None
+    figure, (axes,) = _figure(6.4, 0.9 + 0.5 * len(bars))
+    parts = list(dict.fromkeys(p for bar in bars.values() for p in bar if p != "whole"))
+    left = dict.fromkeys(bars, 0.0)
+    for part, colour in zip(parts, COLOURS, strict=False):
+        widths = [1e3 * bar.get(part, 0.0) for bar in bars.values()]
+        axes.barh(list(bars), widths, left=list(left.values()), color=colour, label=part)
+        left = {name: left[name] + width for name, width in zip(bars, widths, strict=True)}
+    for place, bar in enumerate(bars.values()):
+        if "whole" in bar:
+            axes.plot([1e3 * bar["whole"]] * 2, [place - 0.4, place + 0.4], color=_INK, lw=2)
+    axes.set_xlabel("ms; the upright line is the whole step")
+    axes.invert_yaxis()
+    axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
+    return Picture("step", "Where the time of a training step goes", figure)
+
+
+def rooflines(cells: list[Cell]) -> list[Picture]:
+    """Draw each device's operations under its measured peaks.
+
+    S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
+    """
+    made = []
+    for device in dict.fromkeys(cell.device for cell in cells):
+        here = [c for c in cells if c.device == device and c.dtype == "float32"]
+        moved = [r for c in here if c.benchmark == "copy" and (r := c.rate(c.bytes))]
+        points = [
+            (c.flop / c.bytes, rate, c.benchmark)
+            for c in here
+            if c.flop and c.bytes and (rate := c.rate(c.flop))
+        ]
+        if not moved or len(points) < 3:
+            continue
+        top, bandwidth = max(rate for _, rate, _ in points), max(moved)
+        figure, (axes,) = _figure(6.4, 3.6)
+        low, high = min(x for x, _, _ in points) / 2, max(x for x, _, _ in points) * 2
+        ridge = min(max(top / bandwidth, low), high)
+        roof = [(low, low * bandwidth), (ridge, min(top, ridge * bandwidth)), (high, top)]
+        axes.loglog(*zip(*roof, strict=True), color=_INK, linewidth=1)
+        names = dict.fromkeys(name for _, _, name in points)
+        for name, colour in zip(names, COLOURS * 9, strict=False):
+            chosen = [(x, y) for x, y, other in points if other == name]
+            axes.loglog(*zip(*chosen, strict=True), "o", markersize=4, color=colour, label=name)
+        axes.set_xlabel("FLOP for each byte that must be moved")
+        axes.set_ylabel("FLOP/s")
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=7, ncols=2)
+        made.append(Picture(f"roofline-{device}", f"Roofline of {device}, float32", figure))
+    return made
+
+
+def of(frame: pd.DataFrame) -> list[Picture]:
+    """Return the pictures that the rows of one machine give."""
+    cells = cell_index.of(frame)
+    with mpl.rc_context(_STYLE):
+        drawn = [heat_map(cells), *over_size(cells), loading(cells), step_parts(cells)]
+        return [picture for picture in (*drawn, *rooflines(cells)) if picture]
