@@ -13,11 +13,11 @@ from bench.report import advice, table
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-BLOCK = re.compile(r"(<!-- table of (\S+?)(?: rows (\S+))? -->\n```text\n)(?:(.*?)\n)?(```)", re.S)
+BLOCK = re.compile(r"(<!-- table of (\S+?)(?: rows (\S+))? -->\n```text\n)(?:(.*?)\n)??(```)", re.S)
 
 
 VERDICTS = re.compile(
-    r"(<!-- verdict of (\S+?)(?: top (\d+))? -->\n```text\n)(?:(.*?)\n)?(```)", re.S
+    r"(<!-- verdict of (\S+?)(?: top (\d+))? -->\n```text\n)(?:(.*?)\n)??(```)", re.S
 )
 
 

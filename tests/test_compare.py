@@ -167,7 +167,9 @@ def test_files_without_a_row_are_refused(tmp_path):
 
 
 def test_a_time_of_nothing_is_no_time():
-    made = sides.compare(frame({"median_s": 0.0}, {"median_s": 1.0, "machine": "b"}))
+    made = sides.compare(
+        frame({"median_s": 0.0}, {"median_s": 1.0, "machine": "b"}).assign(file="x")
+    )
     statuses = {estimate.status for estimate in made.cells.values()}
     assert statuses == {"unmeasurable", "ok"}
 

@@ -84,7 +84,9 @@ def mutate(data, source):
     if kind == 2:
         return data[: source.randrange(len(data))]
     if kind == 3:
-        return data.decode().encode(source.choice(("utf-16", "utf-8-sig", "utf-32", "cp037")))
+        return data.decode().encode(
+            source.choice(("utf-16", "utf-8-sig", "utf-32", "cp037")), "replace"
+        )
     lines = data.decode().split("\r\n")
     at = source.randrange(len(lines))
     if kind == 4:

@@ -46,10 +46,9 @@ class Cell:
         return amount / seconds if amount and seconds else None
 
 
-def _amount(value: object) -> float | None:
+def _amount(value: float) -> float | None:
     """Return a number of the frame, or None where it is blank."""
-    number = float(value) if isinstance(value, (int, float)) else math.nan
-    return None if math.isnan(number) else number
+    return None if math.isnan(value) else value
 
 
 def of(frame: pd.DataFrame) -> list[Cell]:
@@ -57,7 +56,8 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     first = frame.drop_duplicates(list(_KEYS))
     found = estimates.by_group(frame, list(_KEYS), [])
     made = []
-    for row in first[[*_KEYS, "items", "bytes", "flop"]].itertuples(index=False):
+    amounts = dict.fromkeys(("items", "bytes", "flop"), "float64")
+    for row in first[[*_KEYS, *amounts]].astype(amounts).itertuples(index=False):
         family, benchmark, device, dtype, params = key = tuple(map(str, row[:5]))
         items, moved, flop = map(_amount, row[5:])
         made.append(

@@ -138,4 +138,4 @@ def _estimate(found: list[list[object]]) -> Estimate:
     bounds = [float(str(value)) for value in ok[0][3:5]]
     if any(map(math.isnan, bounds)):
         return Estimate(medians, None, None, "ok")
-    return Estimate(medians, *bounds, "ok")
+    return Estimate(medians, bounds[0], bounds[1], "ok")

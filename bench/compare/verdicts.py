@@ -209,8 +209,8 @@ def overhead(found: list[Cell]) -> Iterator[Verdict]:
             pairs = itertools.pairwise(times.items())
             for (a, ta), (b, tb) in pairs:
                 if ta < limit <= tb:
-                    share = math.log(limit / ta) / math.log(tb / ta)
-                    size = math.exp(math.log(a) + share * math.log(b / a))
+                    # Straight between the two: a call takes its overhead and so much an element.
+                    size = a + (limit - ta) / (tb - ta) * (b - a)
                     text += f", and stops mattering at about {_size(size)} elements"
                     break
             yield Verdict("overhead", text, 0.0)

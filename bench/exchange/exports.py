@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
 from bench.records.schema import split_params
 
 
-def _usable(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[(frame.status == "ok") & (frame.median_s > 0)]
+def _usable(frame: pd.DataFrame) -> list[Any]:
+    """Return the rows to hand on, their columns as attributes."""
+    return list(frame[(frame.status == "ok") & (frame.median_s > 0)].itertuples())
 
 
-def _name(row: pd.Series) -> str:
+def _name(row: Any) -> str:
     """Return the name that pytest gives the cell: ``bench_cat[cpu-float32-dim=0-n=16]``."""
     params = "-".join(filter(None, [row.device, row.dtype, *row.params.split(";")]))
     return f"bench_{row.benchmark}[{params}]"
@@ -25,8 +27,7 @@ def _number(value: float) -> float | None:
 def pytest_benchmark(frame: pd.DataFrame) -> str:
     """Return what ``pytest-benchmark compare`` reads; see its ``--benchmark-json``."""
     benchmarks = []
-    usable = _usable(frame)
-    for _, row in usable.iterrows():
+    for row in _usable(frame):
         rounds = int(row.rounds) if pd.notna(row.rounds) else 1
         named = dict(split_params(row.params), device=row.device, dtype=row.dtype)
         mean, stddev = _number(row.mean_s) or row.median_s, _number(row.stddev_s) or 0.0
@@ -100,7 +101,7 @@ def go(frame: pd.DataFrame) -> str:
     first = frame.iloc[0]
     lines = [f"goos: {str(first.os).partition(' ')[0].lower()}", f"cpu: {first.cpu}"]
     lines.append(f"machine: {first.machine}")
-    for _, row in _usable(frame).iterrows():
+    for row in _usable(frame):
         name = "".join(part.capitalize() for part in row.benchmark.split("_"))
         parts = [f"device={row.device}", f"dtype={row.dtype}", *filter(None, row.params.split(";"))]
         words = "/".join([f"Benchmark{name}", *parts]).split()
@@ -113,7 +114,7 @@ def go(frame: pd.DataFrame) -> str:
 def bencher(frame: pd.DataFrame) -> str:
     """Return Bencher Metric Format: latency in nanoseconds with its interval (bencher.dev)."""
     made = {}
-    for _, row in _usable(frame).iterrows():
+    for row in _usable(frame):
         latency: dict[str, float] = {"value": row.median_s * 1e9}
         if pd.notna(row.ci_low_s) and pd.notna(row.ci_high_s):
             latency |= {"lower_value": row.ci_low_s * 1e9, "upper_value": row.ci_high_s * 1e9}
@@ -124,7 +125,7 @@ def bencher(frame: pd.DataFrame) -> str:
 def smaller_is_better(frame: pd.DataFrame) -> str:
     """Return what github-action-benchmark reads as its tool ``customSmallerIsBetter``."""
     made = []
-    for _, row in _usable(frame).iterrows():
+    for row in _usable(frame):
         entry = {"name": _name(row), "unit": "s", "value": row.median_s}
         if pd.notna(row.ci_low_s) and pd.notna(row.ci_high_s):
             entry["range"] = f"± {(row.ci_high_s - row.ci_low_s) / 2:.3g}"

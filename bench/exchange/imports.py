@@ -66,32 +66,18 @@ def pytest_benchmark(path: Path) -> list[Row]:
         _need(entry, dict, path, where)
         stats = _need(entry.get("stats"), dict, path, f"{where}.stats")
         name = _need(entry.get("name"), str, path, f"{where}.name")
-        params = entry.get("params") if isinstance(entry.get("params"), dict) else {}
-        cell = {
+        params = dict(entry["params"]) if isinstance(entry.get("params"), dict) else {}
+        function, _, rest = name.partition("[")
+        columns: dict[str, Any] = {
             "family": "imported",
-            "benchmark": name.partition("[")[0].removeprefix("bench_").removeprefix("test_")
-            or name,
-            "device": str(params.pop("device", UNKNOWN)) or UNKNOWN,
-            "dtype": str(params.pop("dtype", UNKNOWN)) or UNKNOWN,
-            "params": join_params(
-                params or ({"id": name.partition("[")[2][:-1]} if "[" in name else {})
-            ),
+            "benchmark": function.removeprefix("bench_").removeprefix("test_") or name,
+            "device": str(params.pop("device", "")) or UNKNOWN,
+            "dtype": str(params.pop("dtype", "")) or UNKNOWN,
+            "params": join_params(params or ({"id": rest.removesuffix("]")} if rest else {})),
         }
-        times = {
-            f"{mine}_s": _seconds(stats, theirs, path, where)
-            for mine, theirs in (
-                *(("min", "min"), ("q1", "q1"), ("median", "median"), ("q3", "q3")),
-                *(("max", "max"), ("mean", "mean"), ("stddev", "stddev")),
-            )
-        }
-        rows.append(
-            Row(
-                **known,
-                **cell,
-                status="ok",
-                rounds=int(_seconds(stats, "rounds", path, where)),
-                iterations=int(_seconds(stats, "iterations", path, where)),
-                **times,
-            )
-        )
+        for column in ("min", "q1", "median", "q3", "max", "mean", "stddev"):
+            columns[f"{column}_s"] = _seconds(stats, column, path, where)
+        for column in ("rounds", "iterations"):
+            columns[column] = int(_seconds(stats, column, path, where))
+        rows.append(Row(**known, **columns, status="ok"))
     return rows

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +74,12 @@ def _number(path: Path, line: int, column: str, text: str) -> float | int | None
         value = int(text) if column in schema.INTEGERS else float(text)
     except ValueError:
         raise _bad(path, line, column, f"{text[:40]!r} is not a number", remedy) from None
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise _bad(path, line, column, f"{text[:40]!r} is too large", remedy)
     if math.isnan(value) or (math.isinf(value) and column not in schema.UNBOUNDED):
         raise _bad(path, line, column, f"{text[:40]!r} is not a finite number", remedy)
     if value < 0 and column not in schema.SIGNED:
         raise _bad(path, line, column, f"{text[:40]!r} is negative", remedy)
-    if abs(value) >= 2**63 and column in schema.INTEGERS:
-        raise _bad(path, line, column, f"{text[:40]!r} is too large", remedy)
     return value
 
 
@@ -126,15 +127,18 @@ def _fast(text: str) -> pd.DataFrame | None:
         return None
     numbers = (*schema.FLOATS, *schema.INTEGERS)
     try:
-        made = pd.read_csv(
-            io.StringIO(text),
-            dtype=dict.fromkeys(schema.TEXTS, "str")
-            | dict.fromkeys(schema.FLOATS, "float64")
-            | dict.fromkeys(schema.INTEGERS, "Int64"),
-            keep_default_na=False,
-            na_values={column: [""] for column in numbers},
-        )
-    except (ValueError, OverflowError, csv.Error):
+        with warnings.catch_warnings():
+            # A number beyond the integers is no more than a warning to numpy.
+            warnings.simplefilter("error", RuntimeWarning)
+            made = pd.read_csv(
+                io.StringIO(text),
+                dtype=dict.fromkeys(schema.TEXTS, "str")
+                | dict.fromkeys(schema.FLOATS, "float64")
+                | dict.fromkeys(schema.INTEGERS, "Int64"),
+                keep_default_na=False,
+                na_values={column: [""] for column in numbers},
+            )
+    except (ValueError, TypeError, OverflowError, RuntimeWarning):
         return None
     texts = made[list(schema.TEXTS)]
     unsigned = made[[column for column in numbers if column not in schema.SIGNED]]

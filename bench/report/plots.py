@@ -95,7 +95,8 @@ def heat_map(cells: list[Cell]) -> Picture | None:
         if base and base.estimate.seconds and len(by_place) > 1:
             rows.append((benchmark, base.estimate.seconds, by_place))
     rows = rows[:_HEAT_ROWS]
-    places = list(dict.fromkeys(place for _, _, by_place in rows for place in by_place))
+    found = dict.fromkeys(place for _, _, by_place in rows for place in by_place)
+    places = sorted(found, key=lambda place: (place[0] != "cpu", place[0], place[1] != "float32"))
     if not rows:
         return None
     figure, (axes,) = _figure(2.2 + 1.1 * len(places), 1 + 0.24 * len(rows))
