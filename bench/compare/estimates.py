@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
@@ -50,12 +49,16 @@ class Ratio:
         return self.low > 1 or self.high < 1
 
 
+def _variance(sample: Sequence[float]) -> float:
+    mean = math.fsum(sample) / len(sample)
+    return math.fsum((x - mean) ** 2 for x in sample) / (len(sample) - 1)
+
+
 def _log_interval(logs: Sequence[float]) -> tuple[float, float]:
     """Student's interval of the mean of `logs` (two or more)."""
     count = len(logs)
     mean = math.fsum(logs) / count
-    variance = math.fsum((x - mean) ** 2 for x in logs) / (count - 1)
-    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / count)
+    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(_variance(logs) / count)
     return mean - half, mean + half
 
 
@@ -72,7 +75,7 @@ def ratio(side: Estimate, base: Estimate) -> Ratio | None:
     a, b = [math.log(x) for x in side.medians], [math.log(x) for x in base.medians]
     difference = math.fsum(a) / len(a) - math.fsum(b) / len(b)
     if len(a) > 1 and len(b) > 1:
-        va, vb = float(np.var(a, ddof=1)) / len(a), float(np.var(b, ddof=1)) / len(b)
+        va, vb = _variance(a) / len(a), _variance(b) / len(b)
         if va + vb > 0:
             degrees = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
             half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * math.sqrt(va + vb)

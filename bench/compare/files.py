@@ -1,6 +1,7 @@
 """Result files from what a user types: files, folders, patterns."""
 
 import glob
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from bench.records import reader, schema
 
-_CONTROLS = r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def paths(words: Iterable[str]) -> list[Path]:
@@ -34,9 +35,11 @@ def paths(words: Iterable[str]) -> list[Path]:
 def _harmless(frame: pd.DataFrame) -> pd.DataFrame:
     """Replace what would steer a terminal (ECMA-48 controls, changes of writing direction)."""
     for column in schema.TEXTS:
-        strange = frame[column].str.contains(_CONTROLS, regex=True)
-        if strange.any():
-            frame[column] = frame[column].str.replace(_CONTROLS, "?", regex=True)
+        # Most texts stand in every row: each is looked at once.
+        strange = {text for text in frame[column].unique() if _CONTROLS.search(text)}
+        if strange:
+            clean = {text: _CONTROLS.sub("?", text) for text in strange}
+            frame[column] = frame[column].map(lambda text, clean=clean: clean.get(text, text))
     return frame
 
 

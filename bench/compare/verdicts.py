@@ -299,4 +299,6 @@ def of(frame: pd.DataFrame) -> list[Verdict]:
     found = cell_index.of(frame)
     made = [verdict for rule in RULES for verdict in rule(found)]
     made += [Verdict("loading", text, 0.0) for text in rates.bottlenecks(frame)]
-    return sorted(made, key=lambda verdict: (verdict.topic in FACTS, -verdict.worth))
+    told = [verdict for verdict in made if verdict.topic not in FACTS]
+    told.sort(key=lambda verdict: -verdict.worth)
+    return told + [verdict for verdict in made if verdict.topic in FACTS]

@@ -1,5 +1,6 @@
 """One self-contained HTML file: verdicts, pictures, a table to sort and filter, the environment."""
 
+import math
 from dataclasses import dataclass
 
 import jinja2
@@ -26,44 +27,41 @@ class Entry:
     kind: str = ""
 
 
-#: Headings of the table and the class of their column.
-COLUMNS = (
-    *((name, "") for name in ("machine", "family", "benchmark", "device", "dtype", "params")),
-    *(("status", ""), ("median", "number"), ("±", "number"), ("items/s", "number")),
+#: Headings of the table after those that name the cell, and the class of their column.
+_FIGURES = (
+    *(("median", "number"), ("±", "number"), ("items/s", "number"), ("status", "")),
     *(("error", "number"), ("reason", "reason")),
 )
 
 
-def _row(
-    key: tuple[str, ...], estimate: estimates.Estimate, items: float, error: float
-) -> list[Entry]:
-    names = [Entry(text) for text in key[:5]]
-    names.append(Entry(key[5].replace(";", " ")))
+def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[Entry]:
     seconds = estimate.seconds
     half = ""
     if seconds and estimate.low is not None and estimate.high is not None:
         half = f"{(estimate.high - estimate.low) / 2 / seconds:.1%}"
-    rate = items / seconds if seconds and items == items else None
+    rate = items / seconds if seconds and not math.isnan(items) else None
+    known = not math.isnan(error)
     return [
-        *names,
-        Entry(estimate.status),
         Entry(units.seconds(seconds) if seconds else "", seconds or "", "number"),
         Entry(half, half.rstrip("%"), "number"),
         Entry(f"{rate:,.0f}" if rate else "", rate or "", "number"),
-        Entry(f"{error:.1e}" if error == error else "", error if error == error else "", "number"),
+        Entry(estimate.status),
+        Entry(f"{error:.1e}" if known else "", error if known else "", "number"),
         Entry(estimate.reason, kind="reason"),
     ]
 
 
-def _table(frame: pd.DataFrame) -> list[list[Entry]]:
-    keys = ["machine", *schema.CELL]
-    found = estimates.by_group(frame, keys, [])
-    last = frame.drop_duplicates(keys, keep="last")
-    amounts = last[[*keys, "items", "rel_error"]].astype({"items": "float64"}).to_numpy().tolist()
-    return [
-        _row(tuple(row[:6]), found[tuple(row[:6]), ()], row[6], row[7])
-        for row in amounts[:MAX_ROWS]
-    ]
+def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]]]:
+    """Return the headings with their classes, and the rows."""
+    names = [*(["machine"] if frame.machine.nunique() > 1 else []), *schema.CELL]
+    found = estimates.by_group(frame, names, [])
+    last = frame.drop_duplicates(names, keep="last").head(MAX_ROWS)
+    amounts = {"items": "float64", "rel_error": "float64"}
+    rows = []
+    for *key, items, error in last[[*names, *amounts]].astype(amounts).to_numpy().tolist():
+        name = [Entry(str(text).replace(";", " ")) for text in key]
+        rows.append([*name, *_figures(found[tuple(key), ()], items, error)])
+    return [*((name, "") for name in names), *_FIGURES], rows
 
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
@@ -75,9 +73,9 @@ def _environment(frame: pd.DataFrame) -> dict[str, str]:
 def page(frame: pd.DataFrame) -> tuple[str, list[plots.Picture]]:
     """Return the page for a frame (as `files.read` gives it) and the pictures in it."""
     parts, pictures = [], []
-    for number, (machine, rows) in enumerate(frame.groupby("machine", sort=False)):
-        said = verdicts.of(rows)
-        drawn = plots.of(rows) if number < MAX_PICTURED else []
+    for number, (machine, cells) in enumerate(frame.groupby("machine", sort=False)):
+        said = verdicts.of(cells)
+        drawn = plots.of(cells) if number < MAX_PICTURED else []
         pictures += drawn
         parts.append(
             {
@@ -85,19 +83,20 @@ def page(frame: pd.DataFrame) -> tuple[str, list[plots.Picture]]:
                 "verdicts": [v for v in said if v.topic not in verdicts.FACTS],
                 "facts": [v for v in said if v.topic in verdicts.FACTS],
                 "pictures": drawn,
-                "environment": _environment(rows),
+                "environment": _environment(cells),
             }
         )
     loader = jinja2.PackageLoader("bench", "report")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )
+    columns, rows = _table(frame)
     text = environment.get_template("template.html").render(
         machines=[part["machine"] for part in parts],
         runs=frame.run_id.nunique(),
         parts=parts,
-        columns=COLUMNS,
-        rows=_table(frame),
+        columns=columns,
+        rows=rows,
         nothing=advice.NOTHING,
     )
     return text, pictures

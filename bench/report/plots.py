@@ -22,6 +22,8 @@ from bench.compare.sweeps import Crossover, crossover
 #: Colours that tell from each other by people who see colours differently (M. Okabe, K. Ito, "Color
 #: universal design", 2008), dark and light enough for either background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
+#: A dtype has the same colour in every picture.
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
 #: Stands for the text colour of the page until the SVG is written.
 _INK = "#123456"
 #: Benchmarks that are drawn over their size, as far as they are there.
@@ -142,6 +144,12 @@ def _lines(cells: list[Cell], param: str) -> dict[tuple[str, str], dict[float, C
     return lines
 
 
+def _cpu_first(line: tuple[tuple[str, str], object]) -> tuple[bool, str, int]:
+    """Sort key of lines: the CPU before other devices, dtypes in their usual order."""
+    device, dtype = line[0]
+    return device != "cpu", device, _DTYPES.index(dtype) if dtype in _DTYPES else len(_DTYPES)
+
+
 def over_size(cells: list[Cell]) -> list[Picture]:
     """Draw the time of an item over the size, with crossovers between devices."""
     made = []
@@ -152,9 +160,10 @@ def over_size(cells: list[Cell]) -> list[Picture]:
         if not any(len(points) > 2 for points in lines.values()):
             continue
         figure, (axes,) = _figure(6.4, 3.6)
-        colours = dict(zip(dict.fromkeys(dtype for _, dtype in lines), COLOURS, strict=False))
+        names = dict.fromkeys((*_DTYPES, *(dtype for _, dtype in sorted(lines))))
+        colours = dict(zip(names, COLOURS, strict=False))
         styles = dict(zip(dict.fromkeys(d for d, _ in lines), ("-", "--", ":", "-."), strict=False))
-        for (device, dtype), points in lines.items():
+        for (device, dtype), points in sorted(lines.items(), key=_cpu_first):
             sizes = sorted(points)
             axes.loglog(
                 sizes,
@@ -169,6 +178,7 @@ def over_size(cells: list[Cell]) -> list[Picture]:
         axes.set_xlabel(param)
         axes.set_ylabel("time of one call")
         _ticks_in_words(axes, "y", units.seconds)
+        axes.set_xticks(sorted({size for points in lines.values() for size in points})[-9:])
         _ticks_in_words(axes, "x", lambda value: f"{value:,.0f}")
         axes.grid(alpha=0.25, which="major")
         axes.legend(frameon=False, fontsize=8)
