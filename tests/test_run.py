@@ -252,7 +252,7 @@ def bench_neg(cell, n):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-@pytest.mark.parametrize("after", [1, 7, 20])
+@pytest.mark.parametrize("after", [0, 1, 20])
 def test_a_killed_run_keeps_its_rows_and_is_resumed(suite, after):
     suite.write(SLOW)
     words = ["--benchmark-only", "--profile", "smoke", "--machine", "here"]

@@ -90,7 +90,7 @@ def ratio(side: Estimate, base: Estimate) -> Ratio | None:
 
 def _half_width(estimate: Estimate) -> float:
     """Half the interval within a run, on a log scale; 0 where it is not known."""
-    if estimate.low is None or estimate.high is None or estimate.low <= 0:
+    if estimate.low is None or estimate.high is None or not 0 < estimate.low <= estimate.high:
         return 0.0
     return (math.log(estimate.high) - math.log(estimate.low)) / 2
 
