@@ -1,5 +1,7 @@
 """The command `bench`: parses, calls, prints, exits."""
 
+import functools
+import os
 import pkgutil
 import subprocess
 import sys
@@ -197,8 +199,10 @@ def compare(
     except (reader.BadFile, sides.CannotCompare) as problem:
         _fail(str(problem))
     found = comparison.lines(made, sort, top, only_different)
+    # https://no-color.org
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     write = {
-        "terminal": comparison.text,
+        "terminal": functools.partial(comparison.text, colour=colour),
         "markdown": comparison.markdown,
         "csv": comparison.as_csv,
         "json": comparison.as_json,

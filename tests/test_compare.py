@@ -60,6 +60,14 @@ def test_two_machines_are_set_side_by_side(two):
     assert "1 of 4 cells are left out of the mean: not all 2 sides have a usable time" in shown
 
 
+def test_a_terminal_has_colours(two):
+    made = sides.compare(files.read(two))
+    shown = comparison.text(made, comparison.lines(made), colour=True)
+    assert "\x1b[31m 2.0x\x1b[0m" in shown
+    assert "\x1b[33mwrong\x1b[0m" in shown
+    assert "\x1b" not in run(*two).output
+
+
 def test_folders_and_patterns_are_searched(two, tmp_path):
     whole = files.read([str(tmp_path)])
     assert set(whole.machine) == {"here", "there"}

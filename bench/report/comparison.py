@@ -71,13 +71,23 @@ def _time(estimate: Estimate, scale: float) -> str:
     return text
 
 
+#: Escape sequences (ECMA-48, SGR): faster in green, slower in red, no usable time in yellow.
+_GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
+
+
+def _coloured(text: str, value: Ratio | None) -> str:
+    if value is None or not value.significant:
+        return text
+    return f"{_GREEN if value.value < 1 else _RED}{text}{_PLAIN}"
+
+
 def _ratio(value: Ratio | None) -> str:
     if value is None:
         return ""
     return f" {units.significant(value.value, 2)}x" if value.significant else " ~"
 
 
-def _cells(line: Line) -> tuple[str, list[str]]:
+def _cells(line: Line, colour: bool) -> tuple[str, list[str]]:
     """Return the unit of a row, the same on all its sides, and its cells."""
     times = [e.seconds for e, _ in line.cells if e and e.seconds]
     scale, unit = units.scale(min(times)) if times else (1.0, "")
@@ -86,9 +96,11 @@ def _cells(line: Line) -> tuple[str, list[str]]:
         if estimate is None:
             texts.append("")
         elif estimate.seconds is None:
-            texts.append(estimate.status)
+            status = estimate.status
+            texts.append(f"{_YELLOW}{status}{_PLAIN}" if colour else status)
         else:
-            texts.append(_time(estimate, scale) + _ratio(against))
+            text = _ratio(against)
+            texts.append(_time(estimate, scale) + (_coloured(text, against) if colour else text))
     return unit, texts
 
 
@@ -131,10 +143,11 @@ def _table(
     found: list[Line],
     tablefmt: str,
     as_text: Callable[[str], str] = str,
+    colour: bool = False,
 ) -> str:
     rows = []
     for line in found:
-        unit, cells = _cells(line)
+        unit, cells = _cells(line, colour)
         name = [as_text(text.replace(";", " ")) for text in line.name]
         rows.append([*name, *cells, unit])
     headers = [*comparison.row_names, *map(as_text, _titles(comparison)), "unit"]
@@ -147,9 +160,10 @@ def _table(
 LEGEND = "median ± half its 95 % interval; times as long as the baseline; ~ no difference seen"
 
 
-def text(comparison: Comparison, found: list[Line]) -> str:
+def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str:
     """Return the comparison for a terminal."""
-    parts = [*_head(comparison), "", _table(comparison, found, "simple"), "", LEGEND]
+    table = _table(comparison, found, "simple", colour=colour)
+    parts = [*_head(comparison), "", table, "", LEGEND]
     return "\n".join([*parts, *means(comparison, found)]).lstrip("\n")
 
 
