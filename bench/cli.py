@@ -1,16 +1,15 @@
 """The command `bench`: parses, calls, prints, exits."""
 
-import functools
-import os
 import pkgutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from bench import __version__
+from bench import __version__, cli_results
+from bench.cli_results import fail
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -32,12 +31,6 @@ def _options(
 
 
 Names = Annotated[list[str] | None, typer.Option(metavar="NAME", show_default=False)]
-
-
-def _fail(message: str, code: int = 2) -> NoReturn:
-    """End with one line on standard error."""
-    typer.echo(f"bench: {message}", err=True)
-    raise typer.Exit(code)
 
 
 def _words(**given: Any) -> list[str]:
@@ -82,7 +75,7 @@ def run(
             if code in (0, 1):
                 bar.ends()
     except launch.CannotRun as problem:
-        _fail(str(problem))
+        fail(str(problem))
     if file and not quiet:
         _show(file)
     raise typer.Exit(code)
@@ -140,7 +133,7 @@ def doctor(
     try:
         names = [devices.find(name).name for name in device or devices.names()]
     except devices.UnknownDevice as problem:
-        _fail(f"--device: {problem}")
+        fail(f"--device: {problem}")
 
     def tell(line: str) -> None:
         typer.echo(line, err=True)
@@ -155,182 +148,6 @@ def doctor(
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
     raise typer.Exit(3 if unfit else 0)
-
-
-Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
-
-
-@app.command()
-def compare(
-    files: Files,
-    columns: Annotated[
-        str | None,
-        typer.Option(help="What to set side by side: machine, device, dtype, torch, ..."),
-    ] = None,
-    rows: Annotated[str | None, typer.Option(help="What to add to the rows.")] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
-    ] = None,
-    baseline: Annotated[str | None, typer.Option(help="The side that ratios are of.")] = None,
-    sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
-    format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
-) -> None:
-    """Set machines, devices, dtypes or versions side by side."""
-    from bench.compare import files as stored
-    from bench.compare import sides
-    from bench.records import reader
-    from bench.report import comparison
-
-    for option, value, known in (
-        ("--sort", sort, comparison.SORTS),
-        ("--format", format, comparison.FORMATS),
-    ):
-        if value not in known:
-            _fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
-    try:
-        frame = stored.read(files)
-        _notices(frame)
-        chosen = sides.where(frame, where or [])
-        columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
-        made = sides.compare(chosen, columns_, rows_, baseline)
-    except (reader.BadFile, sides.CannotCompare) as problem:
-        _fail(str(problem))
-    found = comparison.lines(made, sort, top, only_different)
-    # https://no-color.org
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    write = {
-        "terminal": functools.partial(comparison.text, colour=colour),
-        "markdown": comparison.markdown,
-        "csv": comparison.as_csv,
-        "json": comparison.as_json,
-    }[format]
-    _print(write(made, found))
-
-
-@app.command()
-def verdict(
-    files: Files,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first N sentences.")] = None,
-    format: Annotated[str, typer.Option(help="terminal or markdown.")] = "terminal",
-) -> None:
-    """What to use on this machine, in sentences with their figures."""
-    from bench.compare import files as stored
-    from bench.records import reader
-    from bench.report import advice, escape
-
-    if format not in ("terminal", "markdown"):
-        _fail(f"--format: unknown {format!r}; known: terminal, markdown")
-    try:
-        frame = stored.read(files)
-    except reader.BadFile as problem:
-        _fail(str(problem))
-    _notices(frame)
-    if format == "markdown":
-        _print(advice.markdown(frame, escape.markdown, top))
-    else:
-        _print(advice.text(frame, top))
-
-
-@app.command()
-def report(
-    files: Files,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
-    png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures.")] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Short Markdown for an issue, on standard output.")
-    ] = False,
-) -> None:
-    """One HTML file with verdicts, pictures and every cell; works offline."""
-    from bench.compare import files as stored
-    from bench.records import reader
-    from bench.report import digest, html
-
-    if not (output or png or markdown):
-        _fail("nothing to write: give -o report.html, --png DIR or --markdown")
-    try:
-        frame = stored.read(files)
-    except reader.BadFile as problem:
-        _fail(str(problem))
-    _notices(frame)
-    if markdown:
-        _print(digest.markdown(frame))
-    if not (output or png):
-        return
-    page, pictures = html.page(frame)
-    try:
-        if output:
-            output.write_text(page, encoding="utf-8")
-        if png:
-            png.mkdir(parents=True, exist_ok=True)
-            for picture in pictures:
-                (png / f"{picture.name}.png").write_bytes(picture.png())
-    except OSError as problem:
-        _fail(f"cannot write {problem.filename}: {problem.strerror}; name another place")
-
-
-@app.command("export")
-def export_results(
-    files: Files,
-    format: Annotated[str, typer.Option(help="pytest-benchmark, go, bencher, smaller-is-better.")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Instead of printing.")
-    ] = None,
-) -> None:
-    """Write results in another tool's format."""
-    from bench.compare import files as stored
-    from bench.exchange import exports
-    from bench.records import reader
-
-    if format not in exports.FORMATS:
-        _fail(f"--format: unknown {format!r}; known: {', '.join(exports.FORMATS)}")
-    try:
-        frame = stored.read(files)
-    except reader.BadFile as problem:
-        _fail(str(problem))
-    _notices(frame)
-    text = exports.FORMATS[format](frame)
-    if output is None:
-        _print(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        _fail(f"cannot write {output}: {problem.strerror}; name another file")
-
-
-@app.command("import")
-def import_results(
-    file: Annotated[Path, typer.Argument(metavar="FILE.json", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The CSV to make.")],
-) -> None:
-    """Read a JSON file of pytest-benchmark into a result CSV."""
-    from bench.exchange import imports
-    from bench.records.reader import BadFile
-    from bench.records.writer import CannotWrite, Writer
-
-    try:
-        rows = imports.pytest_benchmark(file)
-        writer = Writer(output)
-        for row in rows:
-            writer.append(row)
-    except (BadFile, CannotWrite) as problem:
-        _fail(str(problem))
-    writer.close()
-    typer.echo(f"{len(rows):,} rows in {output}")
-
-
-def _notices(frame: Any) -> None:
-    for notice in frame.attrs["notices"]:
-        typer.echo(notice, err=True)
-
-
-def _print(text: str) -> None:
-    """Print, whatever the encoding of the terminal can show."""
-    encoding = sys.stdout.encoding or "utf-8"
-    typer.echo(text.encode(encoding, "replace").decode(encoding))
 
 
 @app.command()
@@ -350,7 +167,7 @@ def tune(
     from bench.report import tuning
 
     if method not in tune.METHODS:
-        _fail(f"--method: unknown method {method!r}; known: {', '.join(tune.METHODS)}")
+        fail(f"--method: unknown method {method!r}; known: {', '.join(tune.METHODS)}")
     try:
         on = devices.find(device)
         samples = _called(dataset) if dataset else data.custom_images()
@@ -358,9 +175,9 @@ def tune(
         session = tune.sessions(samples, on.torch_device)
         trials = tune.search(settings, session, method, budget)
     except devices.UnknownDevice as problem:
-        _fail(f"--device: {problem}")
+        fail(f"--device: {problem}")
     except tune.CannotTune as problem:
-        _fail(str(problem))
+        fail(str(problem))
     typer.echo(tuning.text(trials, len(settings), top))
 
 
@@ -371,7 +188,10 @@ def _called(name: str) -> Any:
         return pkgutil.resolve_name(name)()
     except Exception as problem:
         # Whatever the user's own code raises is told in one line.
-        _fail(f"--dataset: cannot import {name!r} and call it: {type(problem).__name__}: {problem}")
+        fail(f"--dataset: cannot import {name!r} and call it: {type(problem).__name__}: {problem}")
+
+
+cli_results.add_to(app)
 
 
 def main() -> None:

@@ -70,6 +70,7 @@ def pytest_benchmark(frame: pd.DataFrame) -> str:
             }
         )
     first = frame.iloc[0]
+    cpus = int(first.cpu_count) if pd.notna(first.cpu_count) else 0
     machine = {
         "node": str(first.machine),
         "processor": str(first.cpu),
@@ -81,7 +82,10 @@ def pytest_benchmark(frame: pd.DataFrame) -> str:
         "python_implementation_version": str(first.python),
         "python_compiler": "",
         "python_build": ["", ""],
-        "cpu": {"brand_raw": str(first.cpu), "count": int(first.cpu_count or 0)},
+        "cpu": {
+            "brand_raw": str(first.cpu),
+            "count": cpus,
+        },
     }
     whole = {
         "machine_info": machine,
