@@ -152,6 +152,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             stability.Yardstick(stability.count_up),
             stability.Yardstick(threads.meet()) if several else None,
         )
+        run.yardsticks.learn(run.environment.key)
     run.repeats_left = max(10, int(REPEATS * len(cells)))
     # What torch and pytest have made stays; the collections between cells need not look at it.
     gc.collect()
@@ -161,7 +162,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let the interpreter clean up and the threads run as usual."""
     gc.unfreeze()
-    session.config.stash[RUN].placement.undo()
+    run = session.config.stash[RUN]
+    if run.yardsticks:
+        run.yardsticks.teach(run.environment.key)
+    run.placement.undo()
 
 
 def _nothing() -> None:

@@ -9,7 +9,7 @@ from simulated import SimulatedDevice
 # Imported here although not named below: pytester forgets what a run inside it imports, and a
 # second copy of a module has stash keys of its own.
 from bench import progress, rows  # noqa: F401
-from bench.measure import devices, environment, stability
+from bench.measure import best, devices, environment, stability
 from bench.records import reader
 
 pytest_plugins = ["pytester"]
@@ -23,12 +23,14 @@ addopts = -p bench.conftest -p no:cacheprovider --strict-markers
 
 
 @pytest.fixture(autouse=True)
-def _calm_machine(request, monkeypatch):
+def _calm_machine(request, monkeypatch, tmp_path):
     """Let no neighbour of this machine decide a test: to the suite, it is always calm."""
     if not request.node.get_closest_marker("real_machine"):
         monkeypatch.setattr(stability.Yardstick, "read", lambda self: 1.0)
         monkeypatch.setattr(stability, "resource", None)
         monkeypatch.setattr(stability, "SEARCH_S", 0)
+    # What this machine once did must not decide a test either.
+    monkeypatch.setattr(best, "path", lambda: tmp_path / "yardsticks.json")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bench.measure import devices, rounds, stability, threads
+from bench.measure import best, devices, rounds, stability, threads
 from bench.measure.cell import Cell, Disturbed
 
 
@@ -259,3 +259,40 @@ def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s,
 def test_placing_is_left_alone_where_threads_outnumber_cpus(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 4096)
     assert threads.place().cpus == {}
+
+
+def test_the_best_of_a_day_is_known_to_the_next_process():
+    first = stability.Yardsticks(stability.Yardstick(lambda: None), stability.Yardstick(int))
+    first.core.best_s, first.team.best_s = 8e-6, 2e-6
+    first.teach("this machine")
+    slow = stability.Yardsticks(stability.Yardstick(lambda: None), stability.Yardstick(int))
+    slow.core.best_s, slow.team.best_s = 16e-6, 1e-6
+    slow.learn("this machine")
+    assert (slow.core.best_s, slow.team.best_s) == (8e-6, 1e-6)
+    slow.teach("this machine")
+    assert best.known("this machine") == {"core": 8e-6, "team": 1e-6}
+    assert best.known("another") == {}
+
+
+def test_a_best_is_forgotten_after_a_day(monkeypatch):
+    best.keep("here", {"core": 1e-6})
+    later = best.time.time() + best.MAX_AGE_S + 1
+    monkeypatch.setattr(best.time, "time", lambda: later)
+    assert best.known("here") == {}
+    best.keep("here", {"core": 2e-6})
+    assert best.known("here") == {"core": 2e-6}
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"here": 3}', '{"here": {"stored": "x"}}', "{"])
+def test_a_spoilt_cache_is_none(text):
+    best.path().write_text(text)
+    assert best.known("here") == {}
+    best.keep("here", {"core": 2e-6})
+    assert best.known("here") == {"core": 2e-6}
+
+
+def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(best, "path", lambda: tmp_path / "file" / "x.json")
+    best.keep("here", {"core": 2e-6})
+    assert best.known("here") == {}

@@ -1,5 +1,6 @@
 """What is known of a cell on one side, and the ratio of two sides with its interval."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ class Ratio:
         return self.low > 1 or self.high < 1
 
 
+@functools.cache
+def _student(degrees: int) -> float:
+    """Quantile of Student's distribution for a two-sided interval."""
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
+
+
 def _variance(sample: Sequence[float]) -> float:
     mean = math.fsum(sample) / len(sample)
     return math.fsum((x - mean) ** 2 for x in sample) / (len(sample) - 1)
@@ -58,7 +65,7 @@ def _log_interval(logs: Sequence[float]) -> tuple[float, float]:
     """Student's interval of the mean of `logs` (two or more)."""
     count = len(logs)
     mean = math.fsum(logs) / count
-    half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(_variance(logs) / count)
+    half = _student(count - 1) * math.sqrt(_variance(logs) / count)
     return mean - half, mean + half
 
 
@@ -133,7 +140,7 @@ def _estimate(found: list[list[object]]) -> Estimate:
         return Estimate(
             (), None, None, "unmeasurable" if status == "ok" else str(status), str(reason)
         )
-    medians = tuple(float(str(row[2])) for row in ok)
+    medians = tuple(row[2] for row in ok if isinstance(row[2], float))
     if len(ok) > 1:
         low, high = map(math.exp, _log_interval([math.log(m) for m in medians]))
         return Estimate(medians, low, high, "ok")

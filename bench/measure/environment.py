@@ -29,6 +29,11 @@ class Environment:
     memory_bytes: int
     threads: int
 
+    @property
+    def key(self) -> str:
+        """What the speed of the same instructions depends on."""
+        return f"{self.cpu}, {self.threads} threads, Python {self.python}, torch {self.torch}"
+
     def columns(self) -> dict[str, str | int]:
         """The same as a mapping from column to value."""
         return asdict(self)

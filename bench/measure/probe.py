@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import devices, dtypes, memory, profiles, rounds, stability, threads
+from bench.measure import devices, dtypes, environment, memory, profiles, rounds, stability, threads
 from bench.measure.answer import Answer
 from bench.measure.cell import Cell, Disturbed, Result
 
@@ -91,6 +91,8 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> dict[str
         stability.Yardstick(stability.count_up),
         stability.Yardstick(threads.meet()) if torch.get_num_threads() > 1 else None,
     )
+    key = environment.current().key
+    sticks.learn(key)
     plan = profiles.PROFILES["default"].plan()
     cost = device.clock_cost()
     earlier: dict[str, list[Result]] = {}
@@ -110,6 +112,7 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> dict[str
         if cell.result.timing:
             median = rounds.summary(cell.result.timing)["median_s"]
             found[name] = [median, seconds[name], list(cell.result.signs.faults)]
+    sticks.teach(key)
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench import units
+from bench.measure import best
 
 try:
     import resource
@@ -25,7 +26,7 @@ LEVEL_SHARE = 0.2
 #: ... and both together leave this share of the variance (1 - Otsu's criterion).
 LEVELS_LEAVE = 0.1
 #: The core's yardstick takes this many times its best: another tenant has its execution units.
-SLOW_CORE = 1.25
+SLOW_CORE = 1.3
 #: The same for the threads together. A shared cache between their cores makes 2.3 us of it, none
 #: makes 4.3 us, and a quiet machine up to 2.7 us (seen on two virtual cores).
 SLOW_TEAM = 1.3
@@ -94,6 +95,18 @@ class Yardsticks:
 
     core: Yardstick
     team: Yardstick | None = None
+
+    def learn(self, key: str) -> None:
+        """Take over what is known to be the best on the machine that `key` names."""
+        known = best.known(key)
+        self.core.best_s = min(self.core.best_s, known.get("core", math.inf))
+        if self.team:
+            self.team.best_s = min(self.team.best_s, known.get("team", math.inf))
+
+    def teach(self, key: str) -> None:
+        """Keep the best times for the processes that follow."""
+        found = {"core": self.core.best_s} | ({"team": self.team.best_s} if self.team else {})
+        best.keep(key, found)
 
 
 def yardsticks_of_the_core() -> Yardsticks:
@@ -208,12 +221,12 @@ def judge(
         )
     if slow_core >= SLOW_CORE:
         faults.append(
-            f"the CPU ran {slow_core:.2g} times slower than at its best in this run: "
+            f"the CPU ran {slow_core:.2g} times slower than at its best of today: "
             "a busy neighbour, or a lower clock"
         )
     if slow_team >= SLOW_TEAM:
         faults.append(
-            f"the threads took {slow_team:.2g} times as long to meet as at their best in this run: "
+            f"the threads took {slow_team:.2g} times as long to meet as at their best of today: "
             "one of their cores is shared, or they were moved apart"
         )
     found = levels(rounds_s)

@@ -1,0 +1,55 @@
+"""The best times of the yardsticks on this machine in the last day, kept in the user's cache.
+
+A process that begins while the machine is slow and ends before it recovers would take slow for its
+best; another process, an hour ago, knew better.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import platformdirs
+
+#: After this a best is forgotten: a machine may have changed for good.
+MAX_AGE_S = 24 * 3600
+
+
+def path() -> Path:
+    """Return the file that holds them."""
+    return Path(platformdirs.user_cache_dir("torch-device-bench")) / "yardsticks.json"
+
+
+def _read() -> dict[str, dict[str, float]]:
+    """Return what is stored and not too old: by key, the time of storing and the bests."""
+    try:
+        stored = json.loads(path().read_text(encoding="utf-8"))
+        return {
+            key: {name: float(value) for name, value in entry.items()}
+            for key, entry in stored.items()
+            if 0 <= time.time() - float(entry["stored"]) < MAX_AGE_S
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # there is none, or something else than we wrote
+
+
+def known(key: str) -> dict[str, float]:
+    """Return the bests in seconds by name, for a machine and its software as `key`."""
+    return {name: s for name, s in _read().get(key, {}).items() if name != "stored" and s > 0}
+
+
+def keep(key: str, bests: dict[str, float]) -> None:
+    """Store bests in seconds; one that is no better than the known keeps the age of that."""
+    stored = _read()
+    before = stored.get(key, {})
+    better = {name: min(s, before.get(name, s)) for name, s in bests.items()}
+    if all(before.get(name) == s for name, s in better.items()):
+        return
+    stored[key] = {"stored": before.get("stored", time.time())} | better
+    unfinished = path().with_suffix(f".{os.getpid()}")
+    try:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(stored), encoding="utf-8")
+        unfinished.replace(path())
+    except OSError:
+        return  # a cache that cannot be written is none
