@@ -5,6 +5,7 @@ import itertools
 import random
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,7 +99,9 @@ def sessions(dataset: Dataset[Any], device: torch.device) -> Session:
 
     @contextlib.contextmanager
     def session(setting: Setting) -> Iterator[Callable[[], float]]:
-        with loader_of(dataset, **setting.arguments()) as loader:
+        with warnings.catch_warnings(), loader_of(dataset, **setting.arguments()) as loader:
+            # Whether more workers than CPUs help is what is being found out.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
 
             def epoch() -> float:
                 start = time.perf_counter()
