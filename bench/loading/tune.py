@@ -99,17 +99,18 @@ def sessions(dataset: Dataset[Any], device: torch.device) -> Session:
 
     @contextlib.contextmanager
     def session(setting: Setting) -> Iterator[Callable[[], float]]:
-        with warnings.catch_warnings(), loader_of(dataset, **setting.arguments()) as loader:
+        with warnings.catch_warnings():
             # Whether more workers than CPUs help is what is being found out.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
+            with loader_of(dataset, **setting.arguments()) as loader:
 
-            def epoch() -> float:
-                start = time.perf_counter()
-                for batch in loader:
-                    to_device(batch, not setting.pin)
-                return count / (time.perf_counter() - start)
+                def epoch() -> float:
+                    start = time.perf_counter()
+                    for batch in loader:
+                        to_device(batch, not setting.pin)
+                    return count / (time.perf_counter() - start)
 
-            yield epoch
+                yield epoch
 
     return session
 
