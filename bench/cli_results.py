@@ -146,14 +146,7 @@ def export_results(
     except reader.BadFile as problem:
         fail(str(problem))
     _notices(frame)
-    text = exports.FORMATS[format](frame)
-    if output is None:
-        _print(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        fail(f"cannot write {output}: {problem.strerror}; name another file")
+    _give(exports.FORMATS[format](frame), output)
 
 
 def import_results(
@@ -176,6 +169,69 @@ def import_results(
     typer.echo(f"{len(rows):,} rows in {output}")
 
 
+def check(
+    candidate: Annotated[list[str], typer.Argument(metavar="CANDIDATE.csv...", show_default=False)],
+    baseline: Annotated[
+        list[str], typer.Option("--baseline", metavar="BASELINE.csv", help="What it was before.")
+    ],
+    threshold: Annotated[
+        float | None, typer.Option(min=0, help="Change in percent from which a cell fails (5).")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(min=0, help="Change in percent that the test allows (2).")
+    ] = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(min=0, help="Change in seconds below which nothing fails (1e-6)."),
+    ] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="What may differ: cpu, threads, ...")
+    ] = None,
+    allow_missing: Annotated[bool, typer.Option(help="Missing cells do not fail.")] = False,
+    fail_on_improvement: Annotated[bool, typer.Option(help="Faster cells fail too.")] = False,
+    format: Annotated[
+        str, typer.Option(help="terminal, markdown, github, junit or json.")
+    ] = "terminal",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Instead of printing.")
+    ] = None,
+) -> None:
+    """The gate. Exit 0 fine, 1 regression, 2 bad input, 3 incomparable, 4 a cell is missing."""
+    from bench.compare import files as stored
+    from bench.compare import gate
+    from bench.records import reader
+    from bench.report import judgement
+    from bench.settings import BadSettings, limits
+
+    if format not in judgement.FORMATS:
+        fail(f"--format: unknown {format!r}; known: {', '.join(judgement.FORMATS)}")
+    may_vary = [name for item in vary or [] for name in item.split(",")]
+    for name in may_vary:
+        if name not in (*gate.HARD, *gate.SOFT):
+            fail(f"--vary: unknown {name!r}; known: {', '.join((*gate.HARD, *gate.SOFT))}")
+    try:
+        allowed = limits(threshold, margin, floor)
+        sides = stored.read(baseline), stored.read(candidate)
+    except (reader.BadFile, BadSettings) as problem:
+        fail(str(problem))
+    for side in sides:
+        _notices(side)
+    outcome = gate.check(*sides, allowed, may_vary, allow_missing, fail_on_improvement)
+    _give(judgement.FORMATS[format](outcome), output)
+    raise typer.Exit(outcome.code)
+
+
+def _give(text: str, output: Path | None) -> None:
+    """Print, or write to a file."""
+    if output is None:
+        _print(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        fail(f"cannot write {output}: {problem.strerror}; name another file")
+
+
 def _notices(frame: Any) -> None:
     for notice in frame.attrs["notices"]:
         typer.echo(notice, err=True)
@@ -190,6 +246,7 @@ def _print(text: str) -> None:
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("compare")(compare)
+    app.command("check")(check)
     app.command("verdict")(verdict)
     app.command("report")(report)
     app.command("export")(export_results)

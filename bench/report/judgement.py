@@ -1,0 +1,158 @@
+"""The outcome of the gate, for a terminal, a pull request, GitHub, JUnit or a program."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+from tabulate import tabulate
+
+from bench.compare.gate import FEWEST_RUNS, VERDICTS, Judged, Outcome
+from bench.report import escape
+
+#: Verdicts that need someone to look.
+TELLING = ("regressed", "errored", "missing", "improved")
+_SAID = {
+    0: "fine",
+    1: "a cell has regressed or errored",
+    3: "the two sides cannot be compared",
+    4: "a cell of the baseline is missing",
+}
+
+
+def headline(outcome: Outcome) -> str:
+    """Return the verdict on the whole in a line."""
+    counts = [f"{n:,} {verdict}" for verdict in VERDICTS if (n := outcome.count(verdict))]
+    said = _SAID[outcome.code]
+    if outcome.code == 0 and min(outcome.runs) < FEWEST_RUNS:
+        said = "advice only"
+    return f"{said}: {', '.join(counts) or 'no cell'}"
+
+
+def name(cell: Judged) -> str:
+    """Return the cell in words."""
+    _, benchmark, device, dtype, params = cell.key
+    return " ".join(filter(None, (benchmark, device, dtype, params.replace(";", " "))))
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:+.1%}"
+
+
+def _change(cell: Judged) -> str:
+    if cell.change is None:
+        return ""
+    interval = f" ({_percent(cell.low)} to {_percent(cell.high)})" if cell.low is not None else ""
+    return _percent(cell.change) + interval
+
+
+def _table(cells: list[Judged], tablefmt: str, as_text: Callable[[str], str] = str) -> str:
+    rows = [(c.verdict, as_text(name(c)), as_text(_change(c)), as_text(c.reason)) for c in cells]
+    headers = ("verdict", "cell", "change (95 % interval)", "reason")
+    return tabulate(rows, headers, tablefmt, disable_numparse=True)
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    shifts = [
+        f"{device} in {dtype} moved by {math.expm1(shift):+.1%} as a whole, which is taken out"
+        for (device, dtype), shift in outcome.shifts.items()
+    ]
+    return [*outcome.notes, *shifts]
+
+
+def text(outcome: Outcome) -> str:
+    """Return the outcome for a terminal: what needs a look, then what is inconclusive."""
+    shown = [cell for cell in outcome.cells if cell.verdict not in ("same", "new")]
+    parts = [headline(outcome), ""]
+    if shown:
+        parts += [_table(shown, "simple"), ""]
+    return "\n".join(parts + _remarks(outcome)).rstrip()
+
+
+def markdown(outcome: Outcome) -> str:
+    """Return the outcome for a summary or a comment: what moved is open, the rest folded."""
+    mark = "✅" if outcome.code == 0 else "❌"
+    moved = [cell for cell in outcome.cells if cell.verdict in TELLING]
+    rest = [cell for cell in outcome.cells if cell.verdict not in TELLING]
+    parts = [f"### {mark} {escape.markdown(headline(outcome))}", ""]
+    if moved:
+        parts += [_table(moved, "github", escape.markdown), ""]
+    parts += [f"- {escape.markdown(line)}" for line in _remarks(outcome)]
+    if rest:
+        table = _table(rest, "github", escape.markdown)
+        parts += ["", f"<details><summary>{len(rest):,} other cells</summary>", "", table, ""]
+        parts.append("</details>")
+    return "\n".join(parts)
+
+
+def _annotated(text_: str) -> str:
+    """Escape as GitHub's workflow commands want it."""
+    return text_.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def annotations(outcome: Outcome) -> str:
+    """Return GitHub's workflow commands: an error for each failure, a warning for the rest."""
+    lines = []
+    for cell in outcome.cells:
+        if cell.verdict in TELLING or cell.verdict == "incomparable":
+            kind = "error" if outcome.code and cell.verdict != "improved" else "warning"
+            said = f"{name(cell)} {cell.verdict} {_change(cell)} {cell.reason}"
+            lines.append(f"::{kind} title=bench check::{_annotated(' '.join(said.split()))}")
+    lines += [f"::warning title=bench check::{_annotated(note)}" for note in outcome.notes]
+    return "\n".join(lines)
+
+
+def junit(outcome: Outcome) -> str:
+    """Return JUnit XML: a test case for each cell; what was not judged is skipped."""
+    failing = ("regressed",) if outcome.code != 3 else ()
+    counts = {
+        "tests": len(outcome.cells),
+        "failures": sum(cell.verdict in failing for cell in outcome.cells),
+        "errors": sum(cell.verdict in ("errored", "missing") for cell in outcome.cells),
+        "skipped": sum(cell.verdict in ("incomparable", "inconclusive") for cell in outcome.cells),
+    }
+    attributes = {key: str(value) for key, value in counts.items()}
+    suite = ElementTree.Element("testsuite", {"name": "bench check", **attributes, "time": "0"})
+    for cell in outcome.cells:
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": cell.key[0], "name": name(cell), "time": "0"}
+        )
+        message = " ".join(filter(None, (cell.verdict, _change(cell), cell.reason)))
+        kind = {"errored": "error", "missing": "error", "incomparable": "skipped"}.get(cell.verdict)
+        kind = "skipped" if cell.verdict == "inconclusive" else kind
+        kind = "failure" if cell.verdict in failing else kind
+        if kind:
+            ElementTree.SubElement(case, kind, {"message": message})
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, "unicode")
+
+
+def as_json(outcome: Outcome) -> str:
+    """Return the outcome as one JSON object."""
+    keys = ("family", "benchmark", "device", "dtype", "params")
+    cells = []
+    for cell in outcome.cells:
+        found = dataclasses.asdict(cell)
+        found.pop("key")
+        numbers = {k: v for k, v in found.items() if not isinstance(v, float) or math.isfinite(v)}
+        cells.append(dict(zip(keys, cell.key, strict=True)) | numbers)
+    made = {
+        "code": outcome.code,
+        "headline": headline(outcome),
+        "runs": {"baseline": outcome.runs[0], "candidate": outcome.runs[1]},
+        "notes": _remarks(outcome),
+        "cells": cells,
+    }
+    return json.dumps(made, indent=1)
+
+
+FORMATS: dict[str, Callable[[Outcome], str]] = {
+    "terminal": text,
+    "markdown": markdown,
+    "github": annotations,
+    "junit": junit,
+    "json": as_json,
+}

@@ -1,0 +1,66 @@
+"""Settings of the gate: options, and what ``[tool.bench.check]`` of a pyproject.toml says."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from bench.compare.gate import Limits
+
+
+class BadSettings(ValueError):
+    """A setting is wrong; the message is one line for the user."""
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """Return the table of a file, empty where there is none."""
+    try:
+        whole = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as problem:
+        raise BadSettings(f"{path}: {problem}; mend the file") from problem
+    found = whole.get("tool", {}).get("bench", {}).get("check", {})
+    if not isinstance(found, dict):
+        raise BadSettings(f"{path}: tool.bench.check is no table")
+    return found
+
+
+def _number(path: Path, name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
+        raise BadSettings(f"{path}: tool.bench.check.{name} is {value!r}; give a number, 0 or more")
+    return float(value)
+
+
+def limits(
+    threshold: float | None = None,
+    margin: float | None = None,
+    floor_s: float | None = None,
+    path: Path = Path("pyproject.toml"),
+) -> Limits:
+    """Return the limits of the gate, percent as shares; options win over the file in this folder.
+
+    The file may hold ``threshold``, ``margin``, ``floor`` (seconds), and a table ``thresholds``
+    from family or benchmark to percent. Raises BadSettings.
+    """
+    table = _table(path)
+    known = ("threshold", "margin", "floor", "thresholds")
+    for name in table:
+        if name not in known:
+            what = f"unknown setting {name!r}; known: {', '.join(known)}"
+            raise BadSettings(f"{path}: tool.bench.check has an {what}")
+    several = table.get("thresholds", {})
+    if not isinstance(several, dict):
+        raise BadSettings(f"{path}: tool.bench.check.thresholds is no table")
+    default = Limits()
+
+    def value(given: float | None, name: str, unset: float, scale: float) -> float:
+        if given is not None:
+            return given / scale
+        return _number(path, name, table[name]) / scale if name in table else unset
+
+    return Limits(
+        threshold=value(threshold, "threshold", default.threshold, 100),
+        margin=value(margin, "margin", default.margin, 100),
+        floor_s=value(floor_s, "floor", default.floor_s, 1),
+        thresholds={k: _number(path, f"thresholds.{k}", v) / 100 for k, v in several.items()},
+    )
