@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -41,6 +42,11 @@ def _harmless(frame: pd.DataFrame) -> pd.DataFrame:
             clean = {text: _CONTROLS.sub("?", text) for text in strange}
             frame[column] = frame[column].map(lambda text, clean=clean: clean.get(text, text))
     return frame
+
+
+def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
+    """Return a column as texts, blank where it is blank."""
+    return column.astype(str).fillna("")
 
 
 def read(words: Iterable[str]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from bench.compare import files
 from bench.records import schema
 
 VERDICTS = (
@@ -217,7 +218,7 @@ def _environment(
     hard: list[str] = []
     soft: list[str] = []
     for column in (*HARD, *SOFT):
-        sides = [sorted(set(frame[column].astype(str))) for frame in (baseline, candidate)]
+        sides = [sorted(set(files.texts(frame[column]))) for frame in (baseline, candidate)]
         if sides[0] != sides[1]:
             text = f"{column}: {', '.join(sides[0])} in the baseline, {', '.join(sides[1])} now"
             (hard if column in HARD and column not in vary else soft).append(text)

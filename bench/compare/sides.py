@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from bench.compare import estimates
+from bench.compare import estimates, files
 from bench.compare.estimates import Estimate
 
 #: What can differ between the sides of a comparison, as a user names it -> columns of the CSV.
@@ -66,7 +66,7 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
         if not equals or column not in frame.columns:
             known = ", ".join(frame.columns)
             raise CannotCompare(f"--where {condition!r}: give COLUMN=VALUE; columns: {known}")
-        frame = frame[frame[column].astype(str).isin(value.split("|"))]
+        frame = frame[files.texts(frame[column]).isin(value.split("|"))]
         if frame.empty:
             raise CannotCompare(f"--where {condition!r}: no row is left")
     return frame
@@ -117,14 +117,14 @@ def compare(
     row_names = tuple(name for name in ROWS if name not in side_names) + tuple(extra)
     side_columns = [column for name in side_names for column in ASPECTS[name]]
     row_columns = [column for name in row_names for column in ASPECTS.get(name, (name,))]
-    texts = frame.assign(**{c: frame[c].astype(str) for c in [*side_columns, *row_columns]})
+    texts = frame.assign(**{c: files.texts(frame[c]) for c in [*side_columns, *row_columns]})
     found = estimates.by_group(texts, row_columns, side_columns)
     distinct = texts[side_columns].drop_duplicates().to_numpy().tolist()
     sides: list[tuple[str, ...]] = [tuple(map(str, side)) for side in distinct]
     asked = {column for name in (*side_names, *extra) for column in ASPECTS[name]}
     equal, warnings = {}, []
     for column in ENVIRONMENT:
-        values = frame[column].astype(str).unique()
+        values = files.texts(frame[column]).unique()
         if len(values) == 1:
             if values[0]:
                 equal[column] = values[0]

@@ -7,7 +7,7 @@ import jinja2
 import pandas as pd
 
 from bench import units
-from bench.compare import estimates, verdicts
+from bench.compare import estimates, files, verdicts
 from bench.compare.sides import ENVIRONMENT
 from bench.records import schema
 from bench.report import advice, plots
@@ -66,7 +66,7 @@ def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
     columns = [*ENVIRONMENT, "cpu_count", "memory_bytes", "device_name", "suite_version"]
-    texts = {name: sorted(set(frame[name].astype(str)) - {""}) for name in columns}
+    texts = {name: sorted(set(files.texts(frame[name])) - {""}) for name in columns}
     return {name: ", ".join(values) for name, values in texts.items() if values}
 
 
