@@ -15,7 +15,7 @@ from bench import cli
 from bench.records.schema import COLUMNS, Row
 from bench.records.writer import Writer
 
-COUNT = int(os.environ.get("MUTATIONS", "120"))
+COUNT = int(os.environ.get("MUTATIONS", "80"))
 #: A drawn report takes a second or two; one in so many is drawn.
 REPORTS = 40
 HANG_S = 60

@@ -38,8 +38,8 @@ NAMED = 3
 class Verdict:
     """A sentence, what it is about, and what it is worth: the logarithm of the factor at stake.
 
-    `topic` is one of ``fault``, ``device``, ``dtype``, ``peak``, ``overhead``, ``loading``,
-    ``optimizer``, ``in place``, ``copy``.
+    `topic` is one of ``fault``, ``unsupported``, ``device``, ``dtype``, ``loading``, ``optimizer``,
+    ``in place``, ``copy``, ``peak``, ``overhead``.
     """
 
     topic: str
@@ -82,6 +82,17 @@ def faults(found: list[Cell]) -> Iterator[Verdict]:
             if len(several) > NAMED:
                 more = len(several) - NAMED
                 yield Verdict("fault", f"{more} more of it on {device} are {status}", math.inf)
+
+
+def unsupported(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell what each device refuses, by dtype."""
+    refused: dict[tuple[str, str], list[str]] = {}
+    for cell in found:
+        if cell.estimate.status == "unsupported":
+            refused.setdefault((cell.device, cell.dtype), []).append(cell.benchmark)
+    for (device, dtype), names in refused.items():
+        text = f"unsupported on {device} in {dtype}: {', '.join(dict.fromkeys(names))}"
+        yield Verdict("unsupported", text, 0.0)
 
 
 def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[float, Estimate]]]]:
@@ -288,7 +299,8 @@ def copies(found: list[Cell]) -> Iterator[Verdict]:
 
 
 RULES: tuple[Callable[[list[Cell]], Iterator[Verdict]], ...] = (
-    *(faults, devices, dtypes, loading, optimizers, in_place, copies, peaks, overhead),
+    *(faults, devices, dtypes, loading, optimizers, in_place, copies, unsupported),
+    *(peaks, overhead),
 )
 #: What is known of a machine without being a difference between two ways of doing something.
 FACTS = ("peak", "overhead")
