@@ -57,8 +57,8 @@ def _student(degrees: int) -> float:
 
 
 def _variance(sample: Sequence[float]) -> float:
-    mean = math.fsum(sample) / len(sample)
-    return math.fsum((x - mean) ** 2 for x in sample) / (len(sample) - 1)
+    mean = sum(sample) / len(sample)
+    return sum([(x - mean) ** 2 for x in sample]) / (len(sample) - 1)
 
 
 def _log_interval(logs: Sequence[float]) -> tuple[float, float]:

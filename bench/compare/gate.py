@@ -144,6 +144,11 @@ def _statuses(frame: pd.DataFrame) -> dict[Key, tuple[str, str]]:
     return {tuple(map(str, row[:5])): (str(row[5]), str(row[6])) for row in rows}
 
 
+def relative(difference: float) -> float:
+    """Return a difference of logarithms as a share: 0.1 is 10 % more; as much as a float holds."""
+    return math.expm1(min(difference, 700.0))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number by Holm's step-down method."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
@@ -193,7 +198,7 @@ def _judge(pair: _Pair, slower: float, faster: float, limits: Limits) -> Judged:
     """Give the verdict of a cell from its corrected p-values in both directions."""
     threshold = limits.of(pair.key)
     difference, half = pair.difference, pair.half()
-    change, low, high = (math.expm1(difference + off) for off in (0, -half, half))
+    change, low, high = (relative(difference + off) for off in (0, -half, half))
     base = math.exp(statistics.fmean(pair.base))
     far = abs(difference) > math.log1p(threshold) and abs(change) * base > limits.floor_s
     reason = ""
@@ -253,7 +258,7 @@ def check(
     pairs, shifts = _shifted(pairs)
     moved = [place for place, shift in shifts.items() if abs(shift) > MAX_SHIFT]
     for place in moved:
-        hard.append(f"everything on {' in '.join(place)} moved by {math.expm1(shifts[place]):+.0%}")
+        hard.append(f"everything on {' in '.join(place)} moved by {relative(shifts[place]):+.0%}")
     margin = math.log1p(limits.margin)
     slower = holm([pair.p_above(margin, 1) for pair in pairs])
     faster = holm([pair.p_above(margin, -1) for pair in pairs])

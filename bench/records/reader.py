@@ -124,7 +124,8 @@ def _fast(text: str) -> pd.DataFrame | None:
     head, _, rest = text.partition("\n")
     # 'nan' and 'inf' are words that the parser takes for numbers.
     lowered = rest.lower()
-    words = any(f",{sign}{word}" in lowered for sign in _SIGNS for word in ("nan", "inf"))
+    there = [word for word in ("nan", "inf") if word in lowered]
+    words = any(f",{sign}{word}" in lowered for sign in _SIGNS for word in there)
     if head.rstrip("\r") != ",".join(schema.COLUMNS) or not rest or words:
         return None
     numbers = (*schema.FLOATS, *schema.INTEGERS)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from bench.compare.gate import FEWEST_RUNS, VERDICTS, Judged, Outcome
+from bench.compare.gate import FEWEST_RUNS, VERDICTS, Judged, Outcome, relative
 from bench.report import escape
 
 #: Verdicts that need someone to look.
@@ -55,7 +55,7 @@ def _table(cells: list[Judged], tablefmt: str, as_text: Callable[[str], str] = s
 
 def _remarks(outcome: Outcome) -> list[str]:
     shifts = [
-        f"{device} in {dtype} moved by {math.expm1(shift):+.1%} as a whole, which is taken out"
+        f"{device} in {dtype} moved by {relative(shift):+.1%} as a whole, which is taken out"
         for (device, dtype), shift in outcome.shifts.items()
     ]
     return [*outcome.notes, *shifts]
