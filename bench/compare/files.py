@@ -46,6 +46,8 @@ def _harmless(frame: pd.DataFrame) -> pd.DataFrame:
 
 def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
     """Return a column as texts, blank where it is blank."""
+    if column.name in schema.TEXTS or column.name == "file":
+        return column
     return column.astype(str).fillna("")
 
 
