@@ -142,8 +142,10 @@ def _estimate(found: list[list[object]]) -> Estimate:
         )
     medians = tuple(row[2] for row in ok if isinstance(row[2], float))
     if len(ok) > 1:
-        low, high = map(math.exp, _log_interval([math.log(m) for m in medians]))
-        return Estimate(medians, low, high, "ok")
+        low, high = _log_interval([math.log(m) for m in medians])
+        if max(-low, high) > 700:  # beyond what a float holds: a file that was edited
+            return Estimate(medians, None, None, "ok")
+        return Estimate(medians, math.exp(low), math.exp(high), "ok")
     bounds = [float(str(value)) for value in ok[0][3:5]]
     if any(map(math.isnan, bounds)):
         return Estimate(medians, None, None, "ok")
