@@ -74,17 +74,11 @@ def verdict(
     format: Annotated[str, typer.Option(help="terminal or markdown.")] = "terminal",
 ) -> None:
     """What to use on this machine, in sentences with their figures."""
-    from bench.compare import files as stored
-    from bench.records import reader
     from bench.report import advice, escape
 
     if format not in ("terminal", "markdown"):
         fail(f"--format: unknown {format!r}; known: terminal, markdown")
-    try:
-        frame = stored.read(files)
-    except reader.BadFile as problem:
-        fail(str(problem))
-    _notices(frame)
+    frame = _read(files)
     if format == "markdown":
         _print(advice.markdown(frame, escape.markdown, top))
     else:
@@ -100,17 +94,11 @@ def report(
     ] = False,
 ) -> None:
     """One HTML file with verdicts, pictures and every cell; works offline."""
-    from bench.compare import files as stored
-    from bench.records import reader
     from bench.report import digest, html
 
     if not (output or png or markdown):
         fail("nothing to write: give -o report.html, --png DIR or --markdown")
-    try:
-        frame = stored.read(files)
-    except reader.BadFile as problem:
-        fail(str(problem))
-    _notices(frame)
+    frame = _read(files)
     if markdown:
         _print(digest.markdown(frame))
     if not (output or png):
@@ -135,17 +123,11 @@ def export_results(
     ] = None,
 ) -> None:
     """Write results in another tool's format."""
-    from bench.compare import files as stored
     from bench.exchange import exports
-    from bench.records import reader
 
     if format not in exports.FORMATS:
         fail(f"--format: unknown {format!r}; known: {', '.join(exports.FORMATS)}")
-    try:
-        frame = stored.read(files)
-    except reader.BadFile as problem:
-        fail(str(problem))
-    _notices(frame)
+    frame = _read(files)
     _give(exports.FORMATS[format](frame), output)
 
 
@@ -230,6 +212,19 @@ def _give(text: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as problem:
         fail(f"cannot write {output}: {problem.strerror}; name another file")
+
+
+def _read(files: list[str]) -> Any:
+    """Read result files, with a line on standard error where something in them is to be told."""
+    from bench.compare import files as stored
+    from bench.records import reader
+
+    try:
+        frame = stored.read(files)
+    except reader.BadFile as problem:
+        fail(str(problem))
+    _notices(frame)
+    return frame
 
 
 def _notices(frame: Any) -> None:
