@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench import axes, options, rows
-from bench.measure import dtypes, memory, profiles, refusal, rounds, stability, threads
+from bench.measure import dtypes, memory, profiles, refusal, rounds, threads
 from bench.measure.cell import Cell, Disturbed, Result
 from bench.options import RUN, Run
 from bench.records import reader
@@ -147,12 +147,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run.placement = threads.place()
     run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
     if not run.profile.once:
-        several = run.environment.threads > 1
-        run.yardsticks = stability.Yardsticks(
-            stability.Yardstick(stability.count_up),
-            stability.Yardstick(threads.meet()) if several else None,
-        )
-        run.yardsticks.learn(run.environment.key)
+        run.yardsticks = threads.yardsticks(run.environment.key)
     run.repeats_left = max(10, int(REPEATS * len(cells)))
     # What torch and pytest have made stays; the collections between cells need not look at it.
     gc.collect()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import devices, dtypes, environment, memory, profiles, rounds, stability, threads
+from bench.measure import devices, dtypes, environment, memory, profiles, rounds, threads
 from bench.measure.answer import Answer
 from bench.measure.cell import Cell, Disturbed, Result
 
@@ -87,12 +87,8 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> dict[str
     """Time each as the suite does; those that were disturbed again, after all others."""
     memory.settle_allocator()
     threads.place()
-    sticks = stability.Yardsticks(
-        stability.Yardstick(stability.count_up),
-        stability.Yardstick(threads.meet()) if torch.get_num_threads() > 1 else None,
-    )
     key = environment.current().key
-    sticks.learn(key)
+    sticks = threads.yardsticks(key)
     plan = profiles.PROFILES["default"].plan()
     cost = device.clock_cost()
     earlier: dict[str, list[Result]] = {}

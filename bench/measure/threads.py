@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from bench.measure import stability
+
 _TASKS = Path("/proc/self/task")
 #: Whoever sets one of these has placed the threads already.
 PLACED_BY_USER = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
@@ -105,3 +107,17 @@ def meet() -> Callable[[], object]:
     (at::internal::GRAIN_SIZE).
     """
     return torch.ones(2**15 * torch.get_num_threads()).neg_
+
+
+def yardsticks(key: str) -> stability.Yardsticks:
+    """Return the yardsticks of the core and, where there are several threads, of the team.
+
+    They know the best of the last day on the machine and software that `key` names.
+    """
+    several = torch.get_num_threads() > 1
+    made = stability.Yardsticks(
+        stability.Yardstick(stability.count_up),
+        stability.Yardstick(meet()) if several else None,
+    )
+    made.learn(key)
+    return made
