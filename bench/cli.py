@@ -1,5 +1,6 @@
 """The command `bench`: parses, calls, prints, exits."""
 
+import functools
 import pkgutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import __version__, cli_results
+from bench import __version__, cli_gate, cli_results
 from bench.cli_results import fail
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -124,27 +125,49 @@ def info() -> None:
 def doctor(
     device: Names = None,
     processes: Annotated[
-        int, typer.Option(min=0, help="Fresh processes of the A/A test; 0 leaves it out.")
-    ] = 4,
+        int | None,
+        typer.Option(min=0, help="Fresh processes of the A/A test (4); 0 leaves it out."),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="What would bench check alarm and find here? (12)")
+    ] = False,
 ) -> None:
     """Is this machine fit to measure on? Exit status 0 where it is, 3 where not."""
+    from bench.compare import power
     from bench.measure import devices, fitness
 
     try:
         names = [devices.find(name).name for name in device or devices.names()]
     except devices.UnknownDevice as problem:
         fail(f"--device: {problem}")
-
-    def tell(line: str) -> None:
-        typer.echo(line, err=True)
-
+    count = (12 if gate else 4) if processes is None else processes
+    if gate and count < 2 * power.FEWEST:
+        fail(f"--processes {count}: --gate needs {2 * power.FEWEST} or more, half of them a side")
     unfit = 0
-    for finding in fitness.examine(names, processes, tell):
+
+    def show(finding: fitness.Finding) -> None:
+        nonlocal unfit
         mark = "unfit" if not finding.fit else "note" if finding.remedy else "ok"
         typer.echo(f"{mark:6} {finding.name:17} {finding.seen}")
         if finding.remedy:
             typer.echo(f"{'':24} -> {finding.remedy}")
         unfit += not finding.fit
+
+    for finding in fitness.examine(names):
+        show(finding)
+    for name in names if count > 1 else ():
+        try:
+            runs = fitness.fresh_runs(name, count, functools.partial(typer.echo, err=True))
+        except fitness.ProbeFailed as problem:
+            show(fitness.Finding(f"noise {name}", str(problem), "mend that first", fit=False))
+            continue
+        show(fitness.noise(name, runs))
+        if gate:
+            seen = power.of_processes(name, runs)
+            remedy = "" if seen.sharp else "time more runs a side: bench run --runs 8"
+            if not seen.honest:
+                remedy = "mend what stands above, or raise --threshold"
+            show(fitness.Finding(f"gate {name}", seen.told(), remedy, seen.honest))
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
     raise typer.Exit(3 if unfit else 0)
@@ -192,6 +215,7 @@ def _called(name: str) -> Any:
 
 
 cli_results.add_to(app)
+cli_gate.add_to(app)
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def compare(
             fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
     try:
         frame = stored.read(files)
-        _notices(frame)
+        notices(frame)
         chosen = sides.where(frame, where or [])
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
         made = sides.compare(chosen, columns_, rows_, baseline)
@@ -65,7 +65,7 @@ def compare(
         "csv": comparison.as_csv,
         "json": comparison.as_json,
     }
-    _print(write[format](made, found))
+    show(write[format](made, found))
 
 
 def verdict(
@@ -78,11 +78,11 @@ def verdict(
 
     if format not in ("terminal", "markdown"):
         fail(f"--format: unknown {format!r}; known: terminal, markdown")
-    frame = _read(files)
+    frame = read(files)
     if format == "markdown":
-        _print(advice.markdown(frame, escape.markdown, top))
+        show(advice.markdown(frame, escape.markdown, top))
     else:
-        _print(advice.text(frame, top))
+        show(advice.text(frame, top))
 
 
 def report(
@@ -98,9 +98,9 @@ def report(
 
     if not (output or png or markdown):
         fail("nothing to write: give -o report.html, --png DIR or --markdown")
-    frame = _read(files)
+    frame = read(files)
     if markdown:
-        _print(digest.markdown(frame))
+        show(digest.markdown(frame))
     if not (output or png):
         return
     page, pictures = html.page(frame)
@@ -127,8 +127,8 @@ def export_results(
 
     if format not in exports.FORMATS:
         fail(f"--format: unknown {format!r}; known: {', '.join(exports.FORMATS)}")
-    frame = _read(files)
-    _give(exports.FORMATS[format](frame), output)
+    frame = read(files)
+    give(exports.FORMATS[format](frame), output)
 
 
 def import_results(
@@ -151,62 +151,10 @@ def import_results(
     typer.echo(f"{len(rows):,} rows in {output}")
 
 
-def check(
-    candidate: Annotated[list[str], typer.Argument(metavar="CANDIDATE.csv...", show_default=False)],
-    baseline: Annotated[
-        list[str], typer.Option("--baseline", metavar="BASELINE.csv", help="What it was before.")
-    ],
-    threshold: Annotated[
-        float | None, typer.Option(min=0, help="Change in percent from which a cell fails (5).")
-    ] = None,
-    margin: Annotated[
-        float | None, typer.Option(min=0, help="Change in percent that the test allows (2).")
-    ] = None,
-    floor: Annotated[
-        float | None,
-        typer.Option(min=0, help="Change in seconds below which nothing fails (1e-6)."),
-    ] = None,
-    vary: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="What may differ: cpu, threads, ...")
-    ] = None,
-    allow_missing: Annotated[bool, typer.Option(help="Missing cells do not fail.")] = False,
-    fail_on_improvement: Annotated[bool, typer.Option(help="Faster cells fail too.")] = False,
-    format: Annotated[
-        str, typer.Option(help="terminal, markdown, github, junit or json.")
-    ] = "terminal",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Instead of printing.")
-    ] = None,
-) -> None:
-    """The gate. Exit 0 fine, 1 regression, 2 bad input, 3 incomparable, 4 a cell is missing."""
-    from bench.compare import files as stored
-    from bench.compare import gate
-    from bench.records import reader
-    from bench.report import judgement
-    from bench.settings import BadSettings, limits
-
-    if format not in judgement.FORMATS:
-        fail(f"--format: unknown {format!r}; known: {', '.join(judgement.FORMATS)}")
-    may_vary = [name for item in vary or [] for name in item.split(",")]
-    for name in may_vary:
-        if name not in (*gate.HARD, *gate.SOFT):
-            fail(f"--vary: unknown {name!r}; known: {', '.join((*gate.HARD, *gate.SOFT))}")
-    try:
-        allowed = limits(threshold, margin, floor)
-        sides = stored.read(baseline), stored.read(candidate)
-    except (reader.BadFile, BadSettings) as problem:
-        fail(str(problem))
-    for side in sides:
-        _notices(side)
-    outcome = gate.check(*sides, allowed, may_vary, allow_missing, fail_on_improvement)
-    _give(judgement.FORMATS[format](outcome), output)
-    raise typer.Exit(outcome.code)
-
-
-def _give(text: str, output: Path | None) -> None:
+def give(text: str, output: Path | None) -> None:
     """Print, or write to a file."""
     if output is None:
-        _print(text)
+        show(text)
         return
     try:
         output.write_text(text, encoding="utf-8")
@@ -214,7 +162,7 @@ def _give(text: str, output: Path | None) -> None:
         fail(f"cannot write {output}: {problem.strerror}; name another file")
 
 
-def _read(files: list[str]) -> Any:
+def read(files: list[str]) -> Any:
     """Read result files, with a line on standard error where something in them is to be told."""
     from bench.compare import files as stored
     from bench.records import reader
@@ -223,16 +171,17 @@ def _read(files: list[str]) -> Any:
         frame = stored.read(files)
     except reader.BadFile as problem:
         fail(str(problem))
-    _notices(frame)
+    notices(frame)
     return frame
 
 
-def _notices(frame: Any) -> None:
+def notices(frame: Any) -> None:
+    """Tell on standard error what the user should know of files that were read."""
     for notice in frame.attrs["notices"]:
         typer.echo(notice, err=True)
 
 
-def _print(text: str) -> None:
+def show(text: str) -> None:
     """Print, whatever the encoding of the terminal can show."""
     encoding = sys.stdout.encoding or "utf-8"
     typer.echo(text.encode(encoding, "replace").decode(encoding))
@@ -241,7 +190,6 @@ def _print(text: str) -> None:
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     app.command("compare")(compare)
-    app.command("check")(check)
     app.command("verdict")(verdict)
     app.command("report")(report)
     app.command("export")(export_results)

@@ -71,7 +71,8 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
     device, dtype = given["device"], given["dtype"]
     if run.families and family not in run.families:
         return False
-    if (family, rows.benchmark(item), device, dtype, rows.params(item)) in run.finished:
+    cell = (family, rows.benchmark(item), device, dtype, rows.params(item))
+    if cell in run.finished or (run.cells is not None and cell not in run.cells):
         return False
     if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
         return False

@@ -1,11 +1,12 @@
 """Run the suite in fresh processes, show how far they are, and outlive their deaths."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,10 +28,29 @@ class CannotRun(Exception):
     """The suite cannot be run as asked; the message is one line for the user."""
 
 
-def command(*words: str) -> list[str]:
+@dataclass(frozen=True)
+class Place:
+    """The Python that runs the suite, where the suite lies, and environment variables besides."""
+
+    python: str = sys.executable
+    package: Path = PACKAGE
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """Return all environment variables of a process there."""
+        return {**os.environ, **self.env}
+
+
+#: This Python, this suite.
+HERE = Place()
+
+
+def command(*words: str, place: Place = HERE) -> list[str]:
     """The words that run pytest on the suite, wherever it is installed and whatever lies around."""
-    settings = ("-c", str(PACKAGE / "suite.ini"), "--rootdir", str(PACKAGE.parent))
-    return [sys.executable, "-m", "pytest", *settings, str(PACKAGE), *words]
+    settings = ("-c", str(place.package / "suite.ini"), "--rootdir", str(place.package.parent))
+    # Another suite is found by its PYTHONPATH, before what the folder one is in holds.
+    python = [place.python] if place.package == PACKAGE else [place.python, "-P"]
+    return [*python, "-m", "pytest", *settings, str(place.package), *words]
 
 
 class Watcher(Protocol):
@@ -88,12 +108,15 @@ def _died(code: int, killed: bool) -> tuple[str, str]:
     return "error", f"the process died in this cell: {name}"
 
 
-def _process(words: Sequence[str], run: int, watcher: Watcher) -> tuple[int, Told, str]:
+def _process(
+    words: Sequence[str], run: int, watcher: Watcher, place: Place
+) -> tuple[int, Told, str]:
     """Run one process to its end; return its exit status, what it told, and its own output."""
     told = Told()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
-            command("--benchmark-only", "-p", "bench.progress", *words),
+            command("--benchmark-only", "-p", "bench.progress", *words, place=place),
+            env=place.environment(),
             stdout=output,
             stderr=subprocess.PIPE,
             text=True,
@@ -114,14 +137,14 @@ def _process(words: Sequence[str], run: int, watcher: Watcher) -> tuple[int, Tol
 
 
 def _one_run(
-    words: list[str], goes_on: list[str], run: int, watcher: Watcher
+    words: list[str], goes_on: list[str], run: int, watcher: Watcher, place: Place
 ) -> tuple[int, Path | None]:
     """Run the suite once, in as many processes as its deaths make necessary."""
     file: Path | None = None
     deaths = 0
     while True:
         kills = _out_of_memory_kills()
-        code, told, output = _process([*words, *goes_on], run, watcher)
+        code, told, output = _process([*words, *goes_on], run, watcher, place)
         file = told.file or file
         for line in told.others:
             watcher.says(line)
@@ -151,6 +174,7 @@ def run(
     output: Path | None,
     resume: Path | None,
     watcher: Watcher,
+    place: Place = HERE,
 ) -> tuple[int, Path | None]:
     """Run the suite `runs` times, each in a fresh process, into one file.
 
@@ -170,7 +194,7 @@ def run(
         goes_on = [f"--resume={resume}"]
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
-        code, found = _one_run(words, goes_on, number, watcher)
+        code, found = _one_run(words, goes_on, number, watcher, place)
         file = found or file
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:
             code = 0  # that run was complete

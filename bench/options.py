@@ -34,6 +34,7 @@ class Run:
     placement: threads.Placement = dataclasses.field(default_factory=threads.Placement)
     finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     families: list[str] = dataclasses.field(default_factory=list)
+    cells: set[tuple[str, ...]] | None = None
     output: Path | None = None
     goes_on: bool = False
     notices: list[str] = dataclasses.field(default_factory=list)
@@ -59,6 +60,7 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--device", action="append", metavar="NAME", help=f"device to time; {names}")
     group.addoption("--dtype", action="append", metavar="NAME", help=f"dtype to time; {names}")
     group.addoption("--family", action="append", metavar="NAME", help=f"family to time; {names}")
+    group.addoption("--cells", metavar="FILE", help="time only the cells that this CSV names")
     group.addoption("--profile", default="default", help=f"one of {', '.join(profiles.PROFILES)}")
     group.addoption("--results", default="results", metavar="DIR", help="folder of result CSVs")
     group.addoption("--output", metavar="FILE", help="the result CSV, instead of one in --results")
@@ -137,6 +139,7 @@ def read(config: pytest.Config) -> Run:
         profile=profile,
         folder=Path(config.getoption("results")) / machine,
         families=_families(config),
+        cells=_cells(config.getoption("cells")),
         output=Path(output) if output else None,
         data_root=Path(root) if root else None,
         download=config.getoption("download"),
@@ -157,6 +160,14 @@ def _families(config: pytest.Config) -> list[str]:
         if name not in known:
             raise _usage("family", f"unknown family {name!r}; known: {', '.join(known)}")
     return asked
+
+
+def _cells(path: str | None) -> set[tuple[str, ...]] | None:
+    """Return the cells that a file names; None where none is given."""
+    try:
+        return None if path is None else reader.cells(Path(path))
+    except reader.BadFile as problem:
+        raise _usage("cells", str(problem)) from None
 
 
 def _stored(option: str, path: Path) -> pd.DataFrame:

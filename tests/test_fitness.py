@@ -1,6 +1,8 @@
 """`bench doctor`: what is looked at, how it is judged, and the exit status."""
 
 import itertools
+import random
+import re
 import types
 
 import pytest
@@ -96,9 +98,12 @@ def test_noise_is_judged_by_the_middle_kernel():
 def test_a_process_that_fails_is_a_finding(monkeypatch):
     done = types.SimpleNamespace(returncode=1, stdout="", stderr="x\nNo module named y\n")
     monkeypatch.setattr(fitness.subprocess, "run", lambda *_, **__: done)
-    finding = fitness.noise_floor("cpu", 2, lambda line: None)
-    assert not finding.fit
-    assert "No module named y" in finding.seen
+    with pytest.raises(fitness.ProbeFailed, match="on cpu failed: No module named y"):
+        fitness.fresh_runs("cpu", 2, lambda line: None)
+    monkeypatch.setattr(fitness, "examine", lambda names: iter(()))
+    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu"])
+    assert done.exit_code == 3
+    assert "unfit  noise cpu" in done.output
 
 
 def test_more_threads_than_cpus_are_unfit(monkeypatch):
@@ -114,7 +119,7 @@ def test_doctor_prints_each_finding_and_exits_by_the_verdict(monkeypatch, fit, c
         fitness.Finding("neighbours", "others use 1.00 of 2 CPUs", "stop them", fit),
     ]
     monkeypatch.setattr(fitness, "examine", lambda *_: iter(findings))
-    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu"])
+    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu", "--processes", "0"])
     assert done.exit_code == code
     assert "ok     clock" in done.output
     assert f"{'note' if fit else 'unfit':6} neighbours" in done.output
@@ -129,6 +134,42 @@ def test_doctor_refuses_an_unknown_device():
 
 
 def test_doctor_looks_at_this_machine():
-    names = [finding.name for finding in fitness.examine(["cpu"], 0, lambda line: None)]
+    names = [finding.name for finding in fitness.examine(["cpu"])]
     wanted = ["clock", "memory", "power", "neighbours", "core", "threads", "device cpu"]
     assert [name for name in names if name != "threads together"] == wanted
+
+
+def kernels(noise, count=12, faults=()):
+    """What `count` processes say of twelve kernels whose times move by `noise`."""
+    source = random.Random(3)
+
+    def told(number):
+        seconds = 1e-4 * (1 + number) * source.lognormvariate(0, noise)
+        return {"min_s": seconds, "median_s": seconds, "faults": list(faults), "spent_s": 0.1}
+
+    return [{f"kernel {n}": told(n) for n in range(12)} for _ in range(count)]
+
+
+def test_noise_is_judged_over_processes():
+    finding = fitness.noise("noise cpu", kernels(0.01))
+    assert finding.fit
+    assert "in the middle of 12" in finding.seen
+    assert not fitness.noise("noise cpu", kernels(0.01, faults=["slow"])).fit
+
+
+@pytest.mark.parametrize(("noise", "remedy"), [(0.005, ""), (0.15, "bench run --runs 8")])
+def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
+    monkeypatch.setattr(fitness, "examine", lambda names: iter(()))
+    monkeypatch.setattr(fitness, "fresh_runs", lambda name, count, tell: kernels(noise, count))
+    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu", "--gate"])
+    assert "gate cpu" in done.output
+    assert re.search(r"5 runs a side: false alarms in [01]\.\d% of 200 suites", done.output)
+    assert remedy in done.output
+    assert ("+20% in 100%" in done.output) == (noise < 0.01)
+
+
+def test_doctor_needs_processes_enough_for_two_sides():
+    words = ["doctor", "--device", "cpu", "--gate", "--processes", "6"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 2
+    assert "--gate needs 10 or more" in done.output

@@ -6,11 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 from frames import row
+from markdown_it import MarkdownIt
 from test_compare import HOSTILE
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.compare import gate
+from bench.compare import gate, replicates
 from bench.compare.gate import Limits
 from bench.records.reader import frame as to_frame
 from bench.records.writer import Writer
@@ -105,7 +106,7 @@ def test_missing_new_errored_and_unstable_cells_have_their_verdicts():
     assert verdicts(outcome, "errored") == ["n=1"]
     assert verdicts(outcome, "new") == ["n=6"]
     (unstable,) = [c for c in outcome.cells if c.key[-1] == "n=2"]
-    assert (unstable.verdict, unstable.reason) == ("inconclusive", "a neighbour")
+    assert (unstable.verdict, unstable.reason) == ("inconclusive", "unstable: a neighbour")
     missing = [r for r in runs(seed=2, cells=6) if r["params"] != "n=0"]
     assert judged(old, missing).code == 4
     assert judged(old, missing, allow_missing=True).code == 0
@@ -164,8 +165,8 @@ def test_the_minimum_is_judged_on_the_cpu_and_the_median_elsewhere():
 
 
 def test_holm_is_that_of_the_literature():
-    assert gate.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert gate.holm([]) == []
+    assert replicates.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert replicates.holm([]) == []
 
 
 def test_runs_without_any_noise_are_judged_too():
@@ -265,3 +266,41 @@ def test_bad_input_is_one_line(stored, tmp_path, monkeypatch, words, said):
     done = run(old, "--baseline", old, *words)
     assert done.exit_code == 2
     assert said in done.output
+
+
+def test_junit_is_read_by_another_program(tmp_path):
+    junitparser = pytest.importorskip("junitparser", reason="an extra of development")
+    old, new = runs(seed=1), runs(seed=2, slow={3: 1.5})
+    new = [r for r in new if r["params"] != "n=0"]
+    (tmp_path / "out.xml").write_text(judgement.junit(judged(old, new)), encoding="utf-8")
+    (found,) = junitparser.JUnitXml.fromfile(str(tmp_path / "out.xml"))
+    kinds = {type(result).__name__ for case in found for result in case.result}
+    assert {"Failure", "Error"} <= kinds <= {"Failure", "Error", "Skipped"}
+    assert (found.tests, found.failures, found.errors) == (CELLS, 1, 1)
+    assert found.tests == len(list(found))
+
+
+def test_markdown_renders_as_a_heading_a_table_and_folded_details():
+    old, new = runs(seed=1), runs(seed=2, slow={3: 1.5})
+    page = MarkdownIt("gfm-like", {"linkify": False}).render(judgement.markdown(judged(old, new)))
+    assert page.startswith("<h3>❌ a cell has regressed or errored: 1 regressed, ")
+    assert page.count("<table>") == 2
+    assert "<td>regressed</td>" in page[: page.index("<details>")]
+    assert page.rstrip().endswith("</details>")
+
+
+def test_a_flaw_in_one_run_of_many_is_no_less_a_flaw():
+    old, new = runs(seed=1, cells=6), runs(seed=2, cells=6)
+    flawed = next(r for r in new if r["params"] == "n=2")
+    flawed |= {"status": "wrong", "reason": "off by 0.3"}
+    outcome = judged(old, new)
+    assert outcome.code == 1
+    assert verdicts(outcome, "errored") == ["n=2"]
+    known = next(r for r in old if r["params"] == "n=2")
+    known |= {"status": "wrong", "reason": "off by 0.3"}
+    assert judged(old, new).code == 0
+
+
+def test_a_machine_that_moves_as_a_whole_is_judged_where_its_sides_alternate():
+    new = runs(seed=2, slow=dict.fromkeys(range(CELLS), 1.3))
+    assert judged(runs(seed=1), new, one_machine=True).count("regressed") == CELLS

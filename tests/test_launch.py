@@ -33,7 +33,9 @@ class Listener:
 def runs(suite, monkeypatch):
     """Launch the suite of one file instead of the package's."""
     monkeypatch.chdir(suite.pytester.path)
-    monkeypatch.setattr(launch, "command", lambda *words: [sys.executable, "-m", "pytest", *words])
+    monkeypatch.setattr(
+        launch, "command", lambda *words, place: [sys.executable, "-m", "pytest", *words]
+    )
 
     def run(number=1, output=None, resume=None, words=()):
         listener = Listener()

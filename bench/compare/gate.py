@@ -6,17 +6,16 @@ Scandinavian Journal of Statistics 6, 1979); the change exceeds the threshold; a
 absolute floor.
 """
 
-import bisect
-import functools
+import dataclasses
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
-from scipy.special import stdtr, stdtrit
 
-from bench.compare import files
+from bench.compare import files, replicates
+from bench.compare.replicates import Key, Pair, Times
 from bench.records import schema
 
 VERDICTS = (
@@ -27,13 +26,11 @@ VERDICTS = (
 FEWEST_RUNS = 3
 #: A shift of the whole machine that is corrected; beyond it, nothing can be compared.
 MAX_SHIFT = math.log(1.10)
-#: Cells of a device and dtype from which on their median tells a shift of the machine.
-SHIFT_CELLS = 5
+#: Share of a threshold beyond which a screen passes a cell on, and times it wants of it.
+SUSPICIOUS, FEWEST_TIMES = 0.6, 2
 #: Columns in which two sides must agree, and those whose differences are only told.
 HARD = ("cpu", "device_name", "threads", "suite_version")
 SOFT = ("machine", "os", "python", "torch", "torchvision", "driver", "cpu_count", "memory_bytes")
-
-Key = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,63 +82,11 @@ class Outcome:
         return sum(cell.verdict == verdict for cell in self.cells)
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Logarithms of the runs' times of one cell on both sides."""
-
-    key: Key
-    base: tuple[float, ...]
-    new: tuple[float, ...]
-
-    @functools.cached_property
-    def difference(self) -> float:
-        return statistics.fmean(self.new) - statistics.fmean(self.base)
-
-    @functools.cached_property
-    def error(self) -> float:
-        """Standard error of the difference."""
-        return math.sqrt(sum(statistics.variance(x) / len(x) for x in (self.new, self.base)))
-
-    @functools.cached_property
-    def degrees(self) -> float:
-        """Degrees of freedom after Welch and Satterthwaite."""
-        parts = [statistics.variance(x) / len(x) for x in (self.new, self.base)]
-        spread = sum(v**2 / (len(x) - 1) for v, x in zip(parts, (self.new, self.base), strict=True))
-        return sum(parts) ** 2 / spread if spread > 0 else math.inf
-
-    def p_above(self, bound: float, sign: int) -> float:
-        """Return the chance of such a difference where the true one is no more than `bound`."""
-        excess = sign * self.difference - bound
-        if self.error == 0:
-            return 0.0 if excess > 0 else 1.0
-        return float(stdtr(self.degrees, -excess / self.error))
-
-    def half(self) -> float:
-        """Return half the 95 % interval of the difference."""
-        return float(stdtrit(self.degrees, 0.975)) * self.error if self.error else 0.0
-
-
-def _times(frame: pd.DataFrame) -> dict[Key, list[float]]:
-    """Return the logarithm of one time for each run of each `ok` cell.
-
-    The smallest on the CPU, where disturbance only adds; the median on devices with clocks of their
-    own, which also speed up.
-    """
-    ok = frame[(frame.status == "ok") & (frame.median_s > 0)]
-    found: dict[Key, list[float]] = {}
-    columns = [*schema.CELL, "min_s", "median_s"]
-    for *cell, least, median in ok[columns].to_numpy().tolist():
-        key = tuple(map(str, cell))
-        on_cpu = key[2] == "cpu" and least == least and least > 0
-        found.setdefault(key, []).append(math.log(least if on_cpu else median))
-    return found
-
-
-def _statuses(frame: pd.DataFrame) -> dict[Key, tuple[str, str]]:
-    """Return the last status and reason of each cell."""
-    last = frame.drop_duplicates(list(schema.CELL), keep="last")
-    rows = last[[*schema.CELL, "status", "reason"]].to_numpy().tolist()
-    return {tuple(map(str, row[:5])): (str(row[5]), str(row[6])) for row in rows}
+def _said(frame: pd.DataFrame, unstable: bool) -> dict[Key, str]:
+    """Return what the last unstable row of each cell says, or the last one that went wrong."""
+    bad = frame[(frame.status != "ok") & (frame.status.eq("unstable") == unstable)]
+    rows = bad[[*schema.CELL, "status", "reason"]].to_numpy().tolist()
+    return {tuple(map(str, row[:5])): ": ".join(filter(None, map(str, row[5:]))) for row in rows}
 
 
 def relative(difference: float) -> float:
@@ -149,52 +94,7 @@ def relative(difference: float) -> float:
     return math.expm1(min(difference, 700.0))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number by Holm's step-down method."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
-    return corrected
-
-
-def _median_without(ordered: Sequence[float], value: float) -> float:
-    """Return the median of sorted numbers less one of them."""
-    place, rest = bisect.bisect_left(ordered, value), len(ordered) - 1
-    middle = (rest // 2,) if rest % 2 else (rest // 2 - 1, rest // 2)
-    return statistics.fmean(ordered[i if i < place else i + 1] for i in middle)
-
-
-def _shifted(pairs: list[_Pair]) -> tuple[list[_Pair], dict[tuple[str, str], float]]:
-    """Take the shift of the machine out of each cell: the median change of the others."""
-    groups: dict[tuple[str, str], list[_Pair]] = {}
-    for pair in pairs:
-        groups.setdefault((pair.key[2], pair.key[3]), []).append(pair)
-    made, shifts = [], {}
-    for place, group in groups.items():
-        if len(group) < SHIFT_CELLS:
-            made += group
-            continue
-        ordered = sorted(pair.difference for pair in group)
-        shifts[place] = statistics.median(ordered)
-        for pair in group:
-            shift = _median_without(ordered, pair.difference)
-            made.append(_Pair(pair.key, pair.base, tuple(y - shift for y in pair.new)))
-    return made, shifts
-
-
-def _needed(pair: _Pair, threshold: float) -> int:
-    """Return runs a side with which the interval of this noise would exclude the threshold."""
-    spread = statistics.fmean([statistics.variance(pair.new), statistics.variance(pair.base)])
-    for runs in range(len(pair.new) + 1, 1000):
-        half = float(stdtrit(2 * runs - 2, 0.975)) * math.sqrt(2 * spread / runs)
-        if half < math.log1p(threshold) / 2:
-            return runs
-    return 1000
-
-
-def _judge(pair: _Pair, slower: float, faster: float, limits: Limits) -> Judged:
+def _judge(pair: Pair, slower: float, faster: float, limits: Limits) -> Judged:
     """Give the verdict of a cell from its corrected p-values in both directions."""
     threshold = limits.of(pair.key)
     difference, half = pair.difference, pair.half()
@@ -208,12 +108,32 @@ def _judge(pair: _Pair, slower: float, faster: float, limits: Limits) -> Judged:
         verdict = "improved"
     elif high > threshold and high * base > limits.floor_s:
         verdict = "inconclusive"
-        reason = f"a change up to {high:.0%} cannot be excluded; about {_needed(pair, threshold)} "
+        reason = (
+            f"a change up to {high:.0%} cannot be excluded; about {pair.runs_to_tell(threshold)} "
+        )
         reason += "runs a side would tell"
     else:
         verdict = "same"
     p = slower if difference > 0 else faster
     return Judged(pair.key, verdict, change, low, high, p, reason)
+
+
+def judge(
+    base: Times, new: Times, limits: Limits, one_machine: bool = False
+) -> tuple[list[Judged], dict[tuple[str, str], float]]:
+    """Judge the cells that both sides have; also return the shifts that were taken out.
+
+    None is where the sides alternated on `one_machine`: a change of everything is then theirs.
+    """
+    pairs = replicates.pairs(base, new)
+    shifts: dict[tuple[str, str], float] = {}
+    if not one_machine:
+        pairs, shifts = replicates.shifted(pairs)
+    margin = math.log1p(limits.margin)
+    slower = replicates.holm([pair.p_above(margin, 1) for pair in pairs])
+    faster = replicates.holm([pair.p_above(margin, -1) for pair in pairs])
+    cells = [_judge(*each, limits) for each in zip(pairs, slower, faster, strict=True)]
+    return cells, shifts
 
 
 def _environment(
@@ -235,6 +155,7 @@ def check(
     candidate: pd.DataFrame,
     limits: Limits | None = None,
     vary: Sequence[str] = (),
+    one_machine: bool = False,
     allow_missing: bool = False,
     fail_on_improvement: bool = False,
 ) -> Outcome:
@@ -247,52 +168,116 @@ def check(
     limits = limits or Limits()
     hard, soft = _environment(baseline, candidate, vary)
     runs = (baseline.run_id.nunique(), candidate.run_id.nunique())
-    old, new = _times(baseline), _times(candidate)
-    statuses = _statuses(candidate)
-    both = [key for key in old if key in new]
-    pairs = [
-        _Pair(key, tuple(old[key]), tuple(new[key]))
-        for key in both
-        if min(len(old[key]), len(new[key])) > 1
-    ]
-    pairs, shifts = _shifted(pairs)
-    moved = [place for place, shift in shifts.items() if abs(shift) > MAX_SHIFT]
-    for place in moved:
-        hard.append(f"everything on {' in '.join(place)} moved by {relative(shifts[place]):+.0%}")
-    margin = math.log1p(limits.margin)
-    slower = holm([pair.p_above(margin, 1) for pair in pairs])
-    faster = holm([pair.p_above(margin, -1) for pair in pairs])
-    cells = [_judge(*each, limits) for each in zip(pairs, slower, faster, strict=True)]
+    old, new = replicates.times(baseline), replicates.times(candidate)
+    faults, known = _said(candidate, unstable=False), _said(baseline, unstable=False)
+    broken = {key: faults[key] for key in old if key in faults and key not in known}
+    sound = {key: times for key, times in new.items() if key not in broken}
+    cells, shifts = judge(old, sound, limits, one_machine)
+    for place, shift in shifts.items():
+        if abs(shift) > MAX_SHIFT:
+            hard.append(f"everything on {' in '.join(place)} moved by {relative(shift):+.0%}")
     if hard:
         cells = [Judged(cell.key, "incomparable", cell.change) for cell in cells]
-    judged = {cell.key for cell in cells}
-    for key in old:
-        if key in judged:
-            continue
-        if key in new:
-            cells.append(
-                Judged(key, "inconclusive", reason="one run with a usable time is too few")
-            )
-        elif key not in statuses:
-            cells.append(Judged(key, "missing", reason="the baseline has it"))
-        elif statuses[key][0] == "unstable":
-            cells.append(Judged(key, "inconclusive", reason=statuses[key][1]))
-        else:
-            cells.append(Judged(key, "errored", reason=": ".join(statuses[key])))
+    cells += [Judged(key, "errored", reason=broken[key]) for key in broken]
+    cells += _unjudged(baseline, candidate, {cell.key for cell in cells})
     cells += [Judged(key, "new") for key in new if key not in old]
-    cells.sort(key=lambda cell: (VERDICTS.index(cell.verdict), -(cell.change or 0), cell.key))
-    found = {cell.verdict for cell in cells}
-    failing = {"regressed", "errored"} | ({"improved"} if fail_on_improvement else set())
-    code = 0
-    if hard:
-        code = 3
-    elif min(runs) < FEWEST_RUNS:
+    if not hard and min(runs) < FEWEST_RUNS:
         soft.append(
             f"{runs[0]} and {runs[1]} runs: advice only; {FEWEST_RUNS} runs a side are judged "
             "(bench run --runs 5)"
         )
-    elif found & failing:
-        code = 1
-    elif "missing" in found and not allow_missing:
-        code = 4
-    return Outcome(cells, shifts, runs, hard + soft, code)
+    code = 3 if hard else 0
+    if not hard and min(runs) >= FEWEST_RUNS:
+        code = _code(cells, allow_missing, fail_on_improvement)
+    return Outcome(_ordered(cells), shifts, runs, hard + soft, code)
+
+
+def _unjudged(baseline: pd.DataFrame, candidate: pd.DataFrame, judged: set[Key]) -> list[Judged]:
+    """Return the cells that no times could be compared of, and why."""
+    cells = []
+    there = set(map(tuple, candidate[list(schema.CELL)].astype(str).to_numpy().tolist()))
+    unstable = _said(baseline, unstable=True) | _said(candidate, unstable=True)
+    for key in replicates.times(baseline):
+        if key not in there:
+            cells.append(Judged(key, "missing", reason="the baseline has it"))
+        elif key not in judged:
+            reason = unstable.get(key, "one run with a usable time is too few")
+            cells.append(Judged(key, "inconclusive", reason=reason))
+    return cells
+
+
+def _ordered(cells: list[Judged]) -> list[Judged]:
+    """Sort by what needs a look first."""
+    return sorted(cells, key=lambda c: (VERDICTS.index(c.verdict), -(c.change or 0), c.key))
+
+
+def _code(cells: list[Judged], allow_missing: bool, fail_on_improvement: bool) -> int:
+    """Return the exit status of cells that can be judged."""
+    found = {cell.verdict for cell in cells}
+    if found & {"regressed", "errored"} or (fail_on_improvement and "improved" in found):
+        return 1
+    return 4 if "missing" in found and not allow_missing else 0
+
+
+def suspects(
+    baseline: pd.DataFrame, candidate: pd.DataFrame, limits: Limits, one_machine: bool = False
+) -> set[Key]:
+    """Return the cells that a first look cannot clear: they differ, or hardly could be timed.
+
+    They differ by more than `SUSPICIOUS` of their threshold and could be beyond the floor.
+    """
+    old, new = replicates.times(baseline), replicates.times(candidate)
+    pairs = replicates.pairs(old, new, fewest=1)
+    if not one_machine:
+        pairs, _ = replicates.shifted(pairs)
+    found = set()
+    for pair in pairs:
+        apart = abs(pair.difference)
+        seconds = relative(apart) * math.exp(statistics.fmean(pair.base))
+        if apart > math.log1p(SUSPICIOUS * limits.of(pair.key)) and seconds > limits.floor_s:
+            found.add(pair.key)
+    unsettled = [
+        set(frame.loc[frame.status == "unstable", list(schema.CELL)].itertuples(False, None))
+        for frame in (baseline, candidate)
+    ]
+    rare = {
+        key
+        for key in (*old, *new)
+        if min(len(old.get(key, ())), len(new.get(key, ()))) < FEWEST_TIMES
+    }
+    return found | (set.union(*unsettled) & rare)
+
+
+def settle(
+    screened: Outcome,
+    confirmed: Outcome | None,
+    suspected: set[Key],
+    allow_missing: bool = False,
+    fail_on_improvement: bool = False,
+) -> Outcome:
+    """Put both looks together: what was suspected is judged by the second alone."""
+    seen = confirmed.cells if confirmed else []
+    again = {cell.key: cell for cell in seen if cell.key in suspected}
+    cells = [again.pop(cell.key, cell) for cell in screened.cells]
+    cells = [
+        dataclasses.replace(cell, verdict="same", reason="cleared by the screen")
+        if cell.verdict == "inconclusive" and cell.key not in suspected
+        else cell
+        for cell in cells
+    ]
+    cells += again.values()
+    notes = [
+        f"{len(screened.cells)} cells screened in {screened.runs[0]} and {screened.runs[1]} runs",
+        *screened.notes,
+    ]
+    runs = screened.runs
+    if confirmed:
+        runs = confirmed.runs
+        notes.insert(1, f"{len(suspected)} confirmed in {runs[0]} and {runs[1]} fresh runs")
+        notes += [note for note in confirmed.notes if note not in notes]
+    code = 0
+    if 3 in (screened.code, confirmed and confirmed.code):
+        code = 3
+    elif min(runs) >= FEWEST_RUNS:
+        code = _code(cells, allow_missing, fail_on_improvement)
+    return Outcome(_ordered(cells), screened.shifts, runs, notes, code)

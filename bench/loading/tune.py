@@ -19,8 +19,9 @@ from bench.measure import environment, estimate
 METHODS = ("grid", "random", "bayes")
 #: Share of the budget for looking around; the rest goes to the settings that looked best, ...
 LOOKING = 0.6
-#: ... which are those within this factor of the best, so many at most.
-CLOSE, FINALISTS = 0.8, 4
+#: ... which are those within this factor of the best, so many at most, and the best one without
+#: workers.
+CLOSE, FINALISTS = 0.8, 6
 #: Epochs of a look, after one that starts the workers and fills the caches.
 EPOCHS = 2
 #: What a look is taken to cost while none with the same start method has been seen.
@@ -54,11 +55,20 @@ class Setting:
 
 @dataclass
 class Trial:
-    """What was seen of one setting: samples a second in each epoch, seconds spent on it."""
+    """What was seen of one setting: samples a second in each epoch.
+
+    `looked` is of the first look, `compared` of those taken in turn with the other finalists: only
+    these are of one time, and only they were not what the finalists were picked by.
+    """
 
     setting: Setting
-    rates: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    looked: list[float] = field(default_factory=list)
+    compared: list[float] = field(default_factory=list)
+
+    @property
+    def rates(self) -> list[float]:
+        """What counts: the comparison, where there was one."""
+        return self.compared or self.looked
 
     @property
     def rate(self) -> float:
@@ -134,18 +144,15 @@ class _Search:
         cost = self._cost_s.get(self._kind(setting), UNKNOWN_S)
         return self._now() - self._began + cost <= share * self._budget_s
 
-    def look(self, setting: Setting) -> Trial:
-        """Time some epochs of `setting`."""
-        trial = self.trials.setdefault(setting, Trial(setting))
+    def look(self, setting: Setting) -> list[float]:
+        """Time some epochs of `setting`; return samples a second in each."""
         start = self._now()
         with self._session(setting) as epoch:
             epoch()
-            trial.rates += [epoch() for _ in range(EPOCHS)]
-        spent = self._now() - start
-        trial.seconds += spent
+            rates = [epoch() for _ in range(EPOCHS)]
         kind = self._kind(setting)
-        self._cost_s[kind] = max(spent, self._cost_s.get(kind, 0.0))
-        return trial
+        self._cost_s[kind] = max(self._now() - start, self._cost_s.get(kind, 0.0))
+        return rates
 
 
 def _suggestions(
@@ -219,7 +226,7 @@ def search(
             if method == "bayes":
                 break
             continue
-        trial = found.look(setting)
+        trial = found.trials[setting] = Trial(setting, found.look(setting))
         told(trial.rate)
         tell(trial)
     if not found.trials:
@@ -227,15 +234,17 @@ def search(
     for trial in itertools.cycle(_finalists(found.trials.values())):
         if not found.affords(trial.setting):
             break
-        found.look(trial.setting)
+        trial.compared += found.look(trial.setting)
     return _by_rate(found.trials.values())
 
 
 def _by_rate(trials: Iterable[Trial]) -> list[Trial]:
-    """Sort, the best first; those that were looked at again go before those that were not."""
-    return sorted(trials, key=lambda trial: (len(trial.rates) <= EPOCHS, -trial.rate))
+    """Sort, the best first; those that were compared go before those that were not."""
+    return sorted(trials, key=lambda trial: (not trial.compared, -trial.rate))
 
 
 def _finalists(trials: Iterable[Trial]) -> list[Trial]:
     ordered = sorted(trials, key=lambda trial: -trial.rate)
-    return [t for t in ordered[:FINALISTS] if t.rate >= CLOSE * ordered[0].rate]
+    close = [t for t in ordered[:FINALISTS] if t.rate >= CLOSE * ordered[0].rate]
+    plain = [t for t in ordered if not t.setting.workers][:1]
+    return close + [t for t in plain if t not in close]

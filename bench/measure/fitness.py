@@ -1,6 +1,5 @@
 """Is this machine fit to measure on? What was looked at, what was seen, and what to do about it."""
 
-import functools
 import itertools
 import json
 import math
@@ -16,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from bench import units
-from bench.measure import best, devices, environment, stability, threads
+from bench.measure import best, devices, environment, probe, stability, threads
 
 #: A clock coarser than this cannot see a round of 1 ms to a thousandth.
 CLOCK_TICK_S = 1e-6
@@ -31,6 +30,10 @@ MEMORY_BYTES = 2 * 2**30
 #: Largest over smallest median of a kernel over fresh processes, in the middle of the kernels. It
 #: is 1.02 to 1.05 on a quiet machine; from this on a change of 10 % cannot be seen.
 MAX_NOISE = 1.10
+
+
+class ProbeFailed(Exception):
+    """A process that should time kernels did not end well; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -203,23 +206,31 @@ def room() -> Finding:
     return Finding("memory", seen)
 
 
-def noise_floor(name: str, processes: int, tell: Callable[[str], None]) -> Finding:
-    """Medians of the same twelve kernels over fresh processes of unchanged code (an A/A test)."""
-    medians: dict[str, list[float]] = {}
-    disturbed = 0
+def fresh_runs(name: str, processes: int, tell: Callable[[str], None]) -> list[probe.Found]:
+    """Time the same twelve kernels in fresh processes of unchanged code; ProbeFailed."""
+    runs = []
     for number in range(1, processes + 1):
         tell(f"noise floor on {name}: process {number} of {processes}")
         command = [sys.executable, "-m", "bench.measure.probe", "--device", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return Finding(f"noise {name}", f"a process failed: {last}", "mend that first", False)
-        for kernel, (median, _, faults) in json.loads(done.stdout).items():
+            raise ProbeFailed(f"a process on {name} failed: {last}")
+        runs.append(json.loads(done.stdout))
+    return runs
+
+
+def noise(name: str, runs: Sequence[probe.Found]) -> Finding:
+    """Judge the medians of each kernel over runs of unchanged code (an A/A test)."""
+    medians: dict[str, list[float]] = {}
+    disturbed = 0
+    for run in runs:
+        for kernel, told in run.items():
             medians.setdefault(kernel, [])
-            if faults:
+            if told["faults"]:
                 disturbed += 1
             else:
-                medians[kernel].append(median)
+                medians[kernel].append(told["median_s"])
     return judge_noise(f"noise {name}", medians, disturbed)
 
 
@@ -244,8 +255,8 @@ def judge_noise(name: str, medians: dict[str, list[float]], disturbed: int) -> F
     return Finding(name, seen)
 
 
-def examine(names: Sequence[str], processes: int, tell: Callable[[str], None]) -> Iterator[Finding]:
-    """Look at everything, the quick things first; `processes` below 2 leave the A/A test out."""
+def examine(names: Sequence[str]) -> Iterator[Finding]:
+    """Look at everything but the noise between processes, the quick things first."""
     yield clock()
     yield room()
     yield power()
@@ -259,5 +270,3 @@ def examine(names: Sequence[str], processes: int, tell: Callable[[str], None]) -
         yield steadiness("threads together", threads.meet(), stability.SLOW_TEAM, known_s=team)
     placed.undo()
     yield from map(device, map(devices.find, names))
-    if processes > 1:
-        yield from map(functools.partial(noise_floor, processes=processes, tell=tell), names)

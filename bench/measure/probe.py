@@ -1,7 +1,7 @@
 """Sixty small cells outside pytest: what `bench doctor` and the comparisons with peers time.
 
 ``python -m bench.measure.probe`` times the twelve of them that are in float32 and marked as core,
-and prints one JSON object: name -> [median in seconds, seconds it all took, faults].
+and prints one JSON object: name -> ``median_s``, ``min_s``, ``spent_s`` and ``faults``.
 """
 
 import argparse
@@ -20,18 +20,22 @@ from bench.measure.cell import Cell, Disturbed, Result
 ATTEMPTS = 3
 
 Operation = tuple[str, Callable[..., Any], tuple[Any, ...]]
+#: What a process found of each cell, as it prints it.
+Found = dict[str, dict[str, Any]]
 
 
 def core(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Operation]:
     """Twelve operations with their arguments, from 1 us to 10 ms on a CPU.
 
-    The first ones show overhead, the later ones arithmetic and bandwidth.
+    The first ones show overhead, the later ones arithmetic and bandwidth. The sizes are those of
+    the suite: operands that together come near the size of the last cache take one of two times,
+    by the pages that a process was given.
     """
 
     def make(*shape: int) -> torch.Tensor:
         return (torch.rand(shape, device=device) + 0.5).to(dtype)
 
-    small, middle, large = make(16), make(2**16), make(2**22)
+    small, middle, large = make(16), make(2**16), make(2**20)
     return [
         ("add_ n=16", torch.Tensor.add_, (make(16), small)),
         ("add n=16", torch.add, (small, small)),
@@ -41,9 +45,9 @@ def core(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Opera
         ("cat n=256", torch.cat, ([make(256, 256), make(256, 256)], 0)),
         ("sigmoid n=65536", torch.sigmoid, (middle,)),
         ("matmul n=256", torch.matmul, (make(256, 256), make(256, 256))),
-        ("add_ n=4194304", torch.Tensor.add_, (make(2**22), large)),
+        ("add_ n=1048576", torch.Tensor.add_, (make(2**20), large)),
         ("matmul n=512", torch.matmul, (make(512, 512), make(512, 512))),
-        ("sigmoid n=4194304", torch.sigmoid, (large,)),
+        ("sigmoid n=1048576", torch.sigmoid, (large,)),
         ("matmul n=1024", torch.matmul, (make(1024, 1024), make(1024, 1024))),
     ]
 
@@ -83,7 +87,7 @@ def _unchecked(*_: object, **__: object) -> Answer:
     return Answer()
 
 
-def measure(device: devices.Device, operations: Sequence[Operation]) -> dict[str, Any]:
+def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
     """Time each as the suite does; those that were disturbed again, after all others."""
     memory.settle_allocator()
     threads.place()
@@ -93,7 +97,7 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> dict[str
     cost = device.clock_cost()
     earlier: dict[str, list[Result]] = {}
     seconds: dict[str, float] = {}
-    found: dict[str, Any] = {}
+    found: Found = {}
     waiting = list(operations)
     for name, operation, args in waiting:  # which grows
         attempts = earlier.setdefault(name, [])
@@ -106,8 +110,13 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> dict[str
             waiting.append((name, operation, args))
         seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
         if cell.result.timing:
-            median = rounds.summary(cell.result.timing)["median_s"]
-            found[name] = [median, seconds[name], list(cell.result.signs.faults)]
+            times = rounds.summary(cell.result.timing)
+            found[name] = {
+                "median_s": times["median_s"],
+                "min_s": times["min_s"],
+                "spent_s": seconds[name],
+                "faults": list(cell.result.signs.faults),
+            }
     sticks.teach(key)
     return found
 

@@ -59,7 +59,10 @@ def in_process(tool: str, sixty: bool) -> Found:
     cells = ["--sixty"] if sixty else []
     if tool == TOOLS[0]:
         out = _output([*python, "bench.measure.probe", *cells])
-        return {k: (None if faults else m, s) for k, (m, s, faults) in json.loads(out).items()}
+        return {
+            name: (None if told["faults"] else told["median_s"], told["spent_s"])
+            for name, told in json.loads(out).items()
+        }
     if tool == TOOLS[1]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "out.json"
@@ -117,13 +120,14 @@ def line(tool: str, runs: list[Found], quiet: list[Found] | None) -> list[str]:
     """Return the figures of one tool as a line of the table."""
     times = medians(runs)
     pairs = [abs(math.log(a / b)) for t in times.values() for a, b in itertools.combinations(t, 2)]
-    ratios = [max(t) / min(t) for t in times.values() if len(t) > 1]
+    ratios = {name: max(t) / min(t) for name, t in times.items() if len(t) > 1}
+    worst = max(ratios, key=lambda name: ratios[name])
     seconds = statistics.fmean(s for run in runs for _, s in run.values())
     measured = sum(m is not None for run in runs for m, _ in run.values())
     told = [tool, f"{seconds:.2f}", f"{measured} of {sum(map(len, runs))}"]
     told += [f"{statistics.median(pairs):.3f}", f"{statistics.quantiles(pairs, n=10)[-1]:.3f}"]
-    within = sum(ratio <= 1.25 for ratio in ratios) / len(ratios)
-    told += [f"{within:.0%}", f"{max(ratios):.2f}"]
+    within = sum(ratio <= 1.25 for ratio in ratios.values())
+    told += [f"{within} of {len(ratios)}", f"{ratios[worst]:.2f} ({worst})"]
     if quiet:
         true = {name: statistics.median(t) for name, t in medians(quiet).items()}
         off = [

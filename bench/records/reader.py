@@ -205,3 +205,21 @@ def frame(rows: list[dict[str, object]]) -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=list(schema.COLUMNS), dtype=object)
     kinds = dict.fromkeys(schema.INTEGERS, "Int64") | dict.fromkeys(schema.FLOATS, "float64")
     return made.astype(kinds | dict.fromkeys(schema.TEXTS, "str"))
+
+
+def cells(path: Path) -> set[tuple[str, ...]]:
+    """Return the cells that a CSV names, in columns as `schema.CELL` has them; a result CSV does.
+
+    Raises BadFile.
+    """
+    csv.field_size_limit(MAX_FIELD)
+    lines = csv.DictReader(io.StringIO(_text(path), newline=""), restval="")
+    try:
+        missing = [name for name in schema.CELL if name not in (lines.fieldnames or ())]
+        if missing:
+            columns = ", ".join(schema.CELL)
+            remedy = f"a list of cells has the columns {columns}"
+            raise _bad(path, 1, missing[0], "there is no such column", remedy)
+        return {tuple(line[name] for name in schema.CELL) for line in lines}
+    except csv.Error as problem:
+        raise _bad(path, lines.line_num, None, str(problem), "mend the row") from problem

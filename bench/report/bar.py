@@ -1,4 +1,4 @@
-"""The progress bar of `bench run`."""
+"""The progress bar of `bench run` and `bench ab`."""
 
 from typing import Any
 
@@ -20,8 +20,9 @@ class Bar:
     would take a core from what is being timed.
     """
 
-    def __init__(self, console: Console, runs: int) -> None:
+    def __init__(self, console: Console, runs: int = 1) -> None:
         self._runs = runs
+        self._stage = "run"
         self._begun = False
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -48,11 +49,16 @@ class Bar:
         """Draw the bar full."""
         self._progress.update(self._task, completed=self._progress.tasks[0].total)
 
+    def stage(self, name: str, runs: int) -> None:
+        """Begin anew, for `runs` processes."""
+        self._stage, self._runs = name, runs
+        self._progress.reset(self._task, description=f"{name} starting", total=None)
+
     def begins(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
         """Draw the bar anew."""
         name = " ".join(filter(None, (cell[key] for key in ("device", "dtype", "benchmark"))))
         self._begun = True
-        what = f"run {run} of {self._runs}" if self._runs > 1 else "cells"
+        what = f"{self._stage} {run} of {self._runs}" if self._runs > 1 else "cells"
         self._progress.update(
             self._task,
             description=what,

@@ -16,6 +16,10 @@ class Trial(Protocol):
         """It has `workers` and `batch`, and its keyword `arguments()` of a DataLoader."""
 
     @property
+    def compared(self) -> list[float]:
+        """Samples a second in epochs that were timed in turn with other settings."""
+
+    @property
     def rate(self) -> float:
         """Median samples a second."""
 
@@ -30,8 +34,12 @@ def _call(setting: Any) -> str:
 
 
 def text(trials: Sequence[Trial], settings: int, top: int) -> str:
-    """Return the table of the `top` best trials, and the best one as code."""
+    """Return the table of the `top` best trials, and the best one as code.
+
+    Those that were not compared are shown only where none was: other times, other speeds.
+    """
     best = trials[0]
+    shown = [trial for trial in trials if trial.compared] or trials
     lines = [
         (
             f"{trial.rate:,.0f}",
@@ -39,18 +47,23 @@ def text(trials: Sequence[Trial], settings: int, top: int) -> str:
             units.significant(trial.rate / best.rate, 3),
             _call(trial.setting),
         )
-        for trial in trials[:top]
+        for trial in shown[:top]
     ]
     headers = ("samples/s", "95 % interval", "of the best", "setting")
     align = ("right", "right", "right", "left")
     table = tabulate(lines, headers, colalign=align, disable_numparse=True)
-    told = [table, "", f"{len(trials)} of {settings} settings were tried. Best here:", ""]
+    told = [
+        table,
+        "",
+        f"{len(trials)} of {settings} settings were tried, the best ones in turn. Best here:",
+        "",
+    ]
     told.append(f"    {_call(best.setting)}")
-    plain = [trial for trial in trials if trial.setting.workers == 0]
+    plain = [trial for trial in shown if trial.setting.workers == 0]
     if best.setting.workers and plain:
         without = max(plain, key=lambda trial: trial.rate)
         told += ["", f"{best.rate / without.rate:.2f} times the best without workers."]
-    close = [trial for trial in trials[1:] if trial.interval[1] >= best.interval[0]]
+    close = [trial for trial in shown[1:] if trial.interval[1] >= best.interval[0]]
     if close:
         told.append(f"{len(close)} more lie within its interval: take the one with fewer workers.")
     return "\n".join(told)

@@ -1,0 +1,1 @@
+"""Two sides on one machine, in interleaved fresh processes."""

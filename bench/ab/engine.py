@@ -1,0 +1,274 @@
+"""Screen all cells of two sides in a few interleaved processes, confirm what looks different.
+
+In the screen every cell is timed in some fresh processes a side. The cells whose times differ by
+more than a share of the threshold are timed again, in more fresh processes, and judged on those
+alone: they were picked for their noise too, which the new runs do not share.
+
+Everything lies in one folder, so that it can be gone on with and looked into: ``baseline.csv`` and
+``candidate.csv`` of the screen, ``suspects.csv``, and both sides' ``confirm-*.csv``.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import random
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from bench import launch
+from bench.ab import sides
+from bench.ab.sides import Side
+from bench.compare import gate, replicates
+from bench.compare.gate import Limits, Outcome
+from bench.compare.replicates import Key
+from bench.launch import CannotRun, Place
+from bench.records import reader, schema
+
+SIDES = ("baseline", "candidate")
+ORDERS = ("abba", "random")
+#: Fresh processes a side in the screen, and to confirm.
+SCREEN, CONFIRM = 3, 5
+
+
+class Watcher(launch.Watcher, Protocol):
+    """Is told what the processes do, and which stage they belong to."""
+
+    def stage(self, name: str, runs: int) -> None:
+        """A stage of `runs` processes begins."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is timed (words for pytest), how often a side, and in which order."""
+
+    words: tuple[str, ...] = ()
+    screen: int = SCREEN
+    confirm: int = CONFIRM
+    order: str = "abba"
+    seed: int = 0
+
+    def sequence(self, runs: int) -> list[str]:
+        """Return which side comes when; each comes `runs` times."""
+        if self.order == "abba":
+            turns = [SIDES if turn % 2 == 0 else SIDES[::-1] for turn in range(runs)]
+            return [side for turn in turns for side in turn]
+        mixed = [*SIDES] * runs
+        random.Random(self.seed).shuffle(mixed)
+        return mixed
+
+
+@dataclass
+class _Following:
+    """Tells a watcher the number of the process among all of its stage."""
+
+    watcher: Watcher
+    number: int
+    side: str
+
+    def begins(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
+        self.watcher.begins(self.number, done, total, cell)
+
+    def says(self, line: str) -> None:
+        self.watcher.says(f"{self.side}: {line}")
+
+
+def _begun(file: Path) -> int:
+    """Return how many runs have rows in a file."""
+    return int(reader.read(file).run_id.nunique()) if file.exists() else 0
+
+
+def _stage(
+    sequence: Sequence[str],
+    places: Mapping[str, Place],
+    files: Mapping[str, Path],
+    words: Mapping[str, Sequence[str]],
+    watcher: Watcher,
+) -> None:
+    """Run the processes of a stage that its files lack; CannotRun where one does not end well."""
+    begun = {side: _begun(file) for side, file in files.items()}
+    done = sum(begun.values())
+    for number, side in enumerate(sequence, 1):
+        if number < done:
+            continue
+        file = files[side]
+        following = _Following(watcher, number, side)
+        if number == done:  # the last that was begun, perhaps cut off
+            code, _ = launch.run(
+                list(words[side]), begun[side], None, file, following, places[side]
+            )
+        else:
+            output = [f"--output={file}"] + (["--append"] if file.exists() else [])
+            code, _ = launch.run([*words[side], *output], 1, None, None, following, places[side])
+        if code not in (0, 1):  # 1: a cell failed, and its row says so
+            raise CannotRun(f"the {side} did not run to its end (pytest's exit status {code})")
+
+
+def _write_cells(path: Path, cells: Iterable[Key]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(schema.CELL)
+        writer.writerows(sorted(cells))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        what = f"cannot make {folder}: {problem.strerror}"
+        raise CannotRun(f"{what}; name another folder with --folder") from problem
+
+
+def _remember(folder: Path, both: Sequence[Side], plan: Plan) -> None:
+    """Write down what is compared, so that it can be gone on with."""
+    made: dict[str, Any] = {"sides": [dataclasses.asdict(side) for side in both]}
+    made["plan"] = dataclasses.asdict(plan)
+    (folder / "ab.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+
+
+def recall(folder: Path) -> tuple[list[Side], Plan]:
+    """Return what was written down; CannotRun where it was not."""
+    try:
+        made = json.loads((folder / "ab.json").read_text(encoding="utf-8"))
+        plan = Plan(**made["plan"] | {"words": tuple(made["plan"]["words"])})
+        baseline, candidate = (Side(**side) for side in made["sides"])
+    except (OSError, ValueError, TypeError, KeyError) as problem:
+        what = problem.strerror if isinstance(problem, OSError) else "not what bench ab writes"
+        remedy = "give the folder of an earlier bench ab"
+        raise CannotRun(f"--resume: {folder / 'ab.json'}: {what}; {remedy}") from problem
+    return [baseline, candidate], plan
+
+
+@contextlib.contextmanager
+def _prepared(both: Mapping[str, Side]) -> Iterator[dict[str, Place]]:
+    """Make the sides ready to run, and clean up behind them."""
+    with tempfile.TemporaryDirectory(prefix="bench-ab-") as made:
+        try:
+            places = {}
+            for name, side in both.items():
+                (Path(made) / name).mkdir()
+                places[name] = sides.prepare(side, name, Path(made) / name)
+            yield places
+        finally:
+            sides.clean(Path(made))
+
+
+def _words(both: Mapping[str, Side], *words: str) -> dict[str, list[str]]:
+    """Return what each side's pytest is given."""
+    return {
+        name: [*words, *([f"--threads={side.threads}"] if side.threads else [])]
+        for name, side in both.items()
+    }
+
+
+def _confirm(
+    cells: Iterable[Key],
+    plan: Plan,
+    both: Mapping[str, Side],
+    places: Mapping[str, Place],
+    folder: Path,
+    watcher: Watcher,
+) -> dict[str, pd.DataFrame]:
+    """Time these cells in fresh processes of each side; return its rows."""
+    _write_cells(folder / "suspects.csv", cells)
+    files = {side: folder / f"confirm-{side}.csv" for side in places}
+    sequence = [side for side in plan.sequence(plan.confirm) if side in places]
+    watcher.stage("confirm", len(sequence))
+    words = _words(both, *plan.words, f"--cells={folder / 'suspects.csv'}")
+    _stage(sequence, places, files, words, watcher)
+    return {side: reader.read(file) for side, file in files.items()}
+
+
+def run(
+    both: Sequence[Side],
+    plan: Plan,
+    limits: Limits,
+    folder: Path,
+    watcher: Watcher,
+    **settings: bool,
+) -> Outcome:
+    """Compare two sides, going on with what `folder` holds of it already.
+
+    What the sides differ in was asked for and is told; nothing is taken for a shift of the
+    machine, since the processes of both sides alternate. `settings` are those of `gate.settle`.
+
+    Raises CannotRun, BadFile.
+    """
+    named = dict(zip(SIDES, both, strict=True))
+    with _prepared(named) as places:
+        _make(folder)
+        _remember(folder, both, plan)
+        told = "; ".join(f"{name}: {side.told()}" for name, side in named.items())
+        watcher.says(f"{told}; in {folder}")
+        files = {side: folder / f"{side}.csv" for side in SIDES}
+        watcher.stage("screen", 2 * plan.screen)
+        _stage(plan.sequence(plan.screen), places, files, _words(named, *plan.words), watcher)
+        old, new = (reader.read(files[side]) for side in SIDES)
+        first = gate.check(old, new, limits, gate.HARD, one_machine=True)
+        suspects = gate.suspects(old, new, limits, one_machine=True)
+        if not suspects:
+            return gate.settle(first, None, suspects, **settings)
+        watcher.says(f"{len(suspects)} of {len(first.cells)} cells to confirm")
+        fresh = _confirm(suspects, plan, named, places, folder, watcher)
+        old, new = (fresh[side] for side in SIDES)
+        second = gate.check(old, new, limits, gate.HARD, one_machine=True)
+        return gate.settle(first, second, suspects, **settings)
+
+
+def recheck(
+    stored: tuple[pd.DataFrame, pd.DataFrame],
+    outcome: Outcome,
+    both: Sequence[Side],
+    plan: Plan,
+    limits: Limits,
+    folder: Path,
+    watcher: Watcher,
+    vary: Sequence[str] = (),
+    **settings: bool,
+) -> Outcome:
+    """Confirm what a comparison of stored files suspects: on fresh runs of the candidate.
+
+    The baseline is timed anew as well where it differs from this environment; otherwise its
+    stored runs stand, and some unsuspected cells are timed beside, to tell a shift of the machine.
+
+    Raises CannotRun, BadFile.
+    """
+    suspects = gate.suspects(*stored, limits)
+    if not suspects:
+        return gate.settle(outcome, None, suspects, **settings)
+    named = dict(zip(SIDES, both, strict=True))
+    if not both[0].given:
+        del named["baseline"]
+    cells = suspects | (set() if both[0].given else _controls(outcome, suspects))
+    watcher.says(f"{len(suspects)} of {len(outcome.cells)} cells to confirm, in {folder}")
+    with _prepared(named) as places:
+        _make(folder)
+        fresh = _confirm(cells, plan, named, places, folder, watcher)
+    old = fresh.get("baseline", _only(stored[0], cells))
+    one_machine = "baseline" in fresh
+    second = gate.check(old, fresh["candidate"], limits, vary, one_machine)
+    return gate.settle(outcome, second, suspects, **settings)
+
+
+def _controls(outcome: Outcome, suspects: set[Key]) -> set[Key]:
+    """Return some unsuspected cells of every device and dtype, the same ones each time."""
+    source = random.Random(0)
+    places: dict[Key, list[Key]] = {}
+    for cell in outcome.cells:
+        if cell.change is not None and cell.key not in suspects:
+            places.setdefault(cell.key[2:4], []).append(cell.key)
+    found: set[Key] = set()
+    for group in places.values():
+        found.update(source.sample(sorted(group), min(len(group), 2 * replicates.SHIFT_CELLS)))
+    return found
+
+
+def _only(frame: pd.DataFrame, cells: set[Key]) -> pd.DataFrame:
+    """Return the rows of these cells."""
+    keys = zip(*(frame[column] for column in schema.CELL), strict=True)
+    return frame[[key in cells for key in keys]]

@@ -1,0 +1,254 @@
+"""The commands of the regression gate: `bench check`, `ab`, `history`; none loads torch itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli_results import fail, give, notices
+
+if TYPE_CHECKING:
+    from bench.ab.sides import Side
+    from bench.compare.gate import Limits
+
+Threshold = Annotated[
+    float | None, typer.Option(min=0, help="Change in percent from which a cell fails (5).")
+]
+Margin = Annotated[
+    float | None, typer.Option(min=0, help="Change in percent that the test allows (2).")
+]
+Floor = Annotated[
+    float | None, typer.Option(min=0, help="Change in seconds below which nothing fails (1e-6).")
+]
+AllowMissing = Annotated[bool, typer.Option(help="Missing cells do not fail.")]
+FailOnImprovement = Annotated[bool, typer.Option(help="Faster cells fail too.")]
+Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or json.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Instead of printing.")]
+Folder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="For the CSVs (ab/<UTC time>), made anew.")
+]
+Python = Annotated[str | None, typer.Option(metavar="PATH", help="Its Python, or its venv.")]
+Env = Annotated[
+    list[str] | None, typer.Option(metavar="K=V", help="Its environment variables; repeat.")
+]
+Ref = Annotated[str | None, typer.Option(metavar="REF", help="Its git ref of this repository.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Its compute threads on the CPU.")]
+Runs = Annotated[int, typer.Option(min=3, help="Fresh processes a side to confirm.")]
+
+
+def check(
+    candidate: Annotated[list[str], typer.Argument(metavar="CANDIDATE.csv...", show_default=False)],
+    baseline: Annotated[
+        list[str], typer.Option("--baseline", metavar="BASELINE.csv", help="What it was before.")
+    ],
+    threshold: Threshold = None,
+    margin: Margin = None,
+    floor: Floor = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="What may differ: cpu, threads, ...")
+    ] = None,
+    allow_missing: AllowMissing = False,
+    fail_on_improvement: FailOnImprovement = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Time what looks different again, and judge that.")
+    ] = False,
+    confirm_runs: Runs = 5,
+    folder: Folder = None,
+    baseline_python: Python = None,
+    baseline_env: Env = None,
+    baseline_ref: Ref = None,
+    candidate_python: Python = None,
+    candidate_env: Env = None,
+    candidate_ref: Ref = None,
+    format: Format = "terminal",
+    output: Output = None,
+) -> None:
+    """The gate. Exit 0 fine, 1 regression, 2 bad input, 3 incomparable, 4 a cell is missing."""
+    from bench.compare import files as stored
+    from bench.compare import gate
+    from bench.report import judgement
+
+    _known(format)
+    may_vary = [name for item in vary or [] for name in item.split(",")]
+    for name in may_vary:
+        if name not in (*gate.HARD, *gate.SOFT):
+            fail(f"--vary: unknown {name!r}; known: {', '.join((*gate.HARD, *gate.SOFT))}")
+    how: dict[str, Any] = {
+        "allow_missing": allow_missing,
+        "fail_on_improvement": fail_on_improvement,
+    }
+    with _told():
+        allowed = _limits(threshold, margin, floor)
+        sides = stored.read(baseline), stored.read(candidate)
+    for side in sides:
+        notices(side)
+    outcome = gate.check(*sides, allowed, may_vary, **how)
+    if confirm and outcome.code != 3:
+        from bench.ab import engine
+
+        with _told(), _bar() as bar:
+            both = [
+                _side(baseline_python, baseline_env, baseline_ref, None, "baseline"),
+                _side(candidate_python, candidate_env, candidate_ref, None, "candidate"),
+            ]
+            plan = engine.Plan(confirm=confirm_runs)
+            kept = _free(folder)
+            outcome = engine.recheck(
+                sides, outcome, both, plan, allowed, kept, bar, vary=may_vary, **how
+            )
+    give(judgement.FORMATS[format](outcome), output)
+    raise typer.Exit(outcome.code)
+
+
+def ab(
+    context: typer.Context,
+    baseline_python: Python = None,
+    candidate_python: Python = None,
+    baseline_env: Env = None,
+    candidate_env: Env = None,
+    baseline_ref: Ref = None,
+    candidate_ref: Ref = None,
+    baseline_threads: Threads = None,
+    candidate_threads: Threads = None,
+    screen_runs: Annotated[int, typer.Option(min=2, help="Fresh processes a side to screen.")] = 3,
+    confirm_runs: Runs = 5,
+    order: Annotated[str, typer.Option(help="abba or random.")] = "abba",
+    folder: Folder = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with what this folder holds.")
+    ] = None,
+    threshold: Threshold = None,
+    margin: Margin = None,
+    floor: Floor = None,
+    allow_missing: AllowMissing = False,
+    fail_on_improvement: FailOnImprovement = False,
+    format: Format = "terminal",
+    output: Output = None,
+) -> None:
+    """Two sides on this machine, in alternating fresh processes; exits as `check` does.
+
+    Other options choose what is timed: --device, --dtype, --family, --profile, --threads, -k.
+    """
+    from bench.ab import engine
+    from bench.report import judgement
+
+    _known(format)
+    if order not in engine.ORDERS:
+        fail(f"--order: unknown {order!r}; known: {', '.join(engine.ORDERS)}")
+    with _told(), _bar() as bar:
+        allowed = _limits(threshold, margin, floor)
+        both = [
+            _side(baseline_python, baseline_env, baseline_ref, baseline_threads, "baseline"),
+            _side(candidate_python, candidate_env, candidate_ref, candidate_threads, "candidate"),
+        ]
+        plan = engine.Plan(tuple(context.args), screen_runs, confirm_runs, order)
+        if resume:
+            if context.args or any(side.given for side in both) or folder:
+                fail(f"--resume: {resume} holds what is compared; leave the other options out")
+            both, plan = engine.recall(resume)
+        kept = resume or _free(folder)
+        outcome = engine.run(
+            both,
+            plan,
+            allowed,
+            kept,
+            bar,
+            allow_missing=allow_missing,
+            fail_on_improvement=fail_on_improvement,
+        )
+    give(judgement.FORMATS[format](outcome), output)
+    raise typer.Exit(outcome.code)
+
+
+def history(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE.csv...]", show_default=False)
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, help="Change in percent from which one is told.")
+    ] = 5,
+    every: Annotated[bool, typer.Option("--all", help="Also cells that did not change.")] = False,
+    format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
+    output: Output = None,
+) -> None:
+    """The times of each machine over its runs (those in results), and where they changed."""
+    from bench.compare import files as stored
+    from bench.compare import history as found
+    from bench.compare import sides
+    from bench.report import history as shown
+
+    if format not in shown.FORMATS:
+        fail(f"--format: unknown {format!r}; known: {', '.join(shown.FORMATS)}")
+    with _told():
+        frame = stored.read(files or ["results"])
+        notices(frame)
+        try:
+            series = found.series(sides.where(frame, where or []), threshold / 100)
+        except (found.NeedsRuptures, sides.CannotCompare) as problem:
+            fail(str(problem))
+    give(shown.FORMATS[format](series, every), output)
+
+
+def _known(format: str) -> None:
+    from bench.report import judgement
+
+    if format not in judgement.FORMATS:
+        fail(f"--format: unknown {format!r}; known: {', '.join(judgement.FORMATS)}")
+
+
+def _limits(threshold: float | None, margin: float | None, floor: float | None) -> "Limits":
+    from bench.settings import limits
+
+    return limits(threshold, margin, floor)
+
+
+def _side(
+    python: str | None, env: list[str] | None, ref: str | None, threads: int | None, name: str
+) -> "Side":
+    from bench.ab import sides
+
+    return sides.Side(python or "", sides.variables(env, f"--{name}-env"), ref or "", threads)
+
+
+def _free(folder: Path | None) -> Path:
+    """Return the folder of a new comparison; one that holds something already is refused."""
+    made = folder or Path("ab") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if made.exists() and (not made.is_dir() or any(made.iterdir())):
+        fail(f"{made} is not empty; name a new folder, or go on with --resume {made}")
+    return made
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """End with one line where the user has to mend something."""
+    from bench.launch import CannotRun
+    from bench.records.reader import BadFile
+    from bench.settings import BadSettings
+
+    try:
+        yield
+    except (BadFile, BadSettings, CannotRun) as problem:
+        fail(str(problem))
+
+
+def _bar() -> Any:
+    from rich.console import Console
+
+    from bench.report.bar import Bar
+
+    return Bar(Console(stderr=True))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("check")(check)
+    app.command("history")(history)
+    app.command("ab", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+        ab
+    )

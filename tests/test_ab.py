@@ -1,0 +1,348 @@
+"""`bench ab` and `bench check --confirm`: a screen of two sides in turn, fresh runs to confirm."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from frames import row
+from test_launch import Listener
+from typer.testing import CliRunner
+
+from bench import cli, launch
+from bench.ab import engine, sides
+from bench.ab.sides import Side
+from bench.compare.gate import Limits
+from bench.launch import CannotRun
+from bench.records import reader, schema
+from bench.records.writer import Writer, reopen
+
+CELLS = [("tensors", f"op{n}", "cpu", "float32", f"n={n}") for n in range(20)]
+
+
+class Machine:
+    """Takes the place of the processes: writes rows whose true times are known."""
+
+    def __init__(self, noise=0.02, seed=1):
+        self.random, self.noise = random.Random(seed), noise
+        self.slow, self.order, self.killed_at, self.columns = {}, [], None, {}
+
+    def run(self, words, runs, output, resume, watcher, place=launch.HERE):
+        options = dict(w.removeprefix("--").split("=", 1) for w in words if "=" in w)
+        side = "candidate" if "SIDE" in place.env else "baseline"
+        self.order.append((side, [w for w in words if not w.startswith("--output")]))
+        path = resume or Path(options["output"])
+        cells = CELLS
+        if "cells" in options:
+            named = reader.cells(Path(options["cells"]))
+            cells = [cell for cell in CELLS if cell in named]
+        done = set()
+        if resume:
+            rows = reader.read(resume)
+            last = rows[rows.run_id == rows.run_id.iloc[-1]]
+            done = set(last.params)
+            run_id = rows.run_id.iloc[-1]
+        else:
+            run_id = f"{len(self.order)}"
+        writer = reopen(path) if path.exists() else Writer(path)
+        watcher.begins(1, 0, len(cells), dict(zip(schema.CELL, cells[0], strict=True)))
+        level = self.random.gauss(0, self.noise)
+        for number, (family, benchmark, device, dtype, params) in enumerate(cells):
+            if params in done:
+                continue
+            if self.killed_at == (len(self.order), number):
+                writer.close()
+                return 2, path
+            factor = self.slow.get(params, 1.0) if side == "candidate" else 1.0
+            seconds = 1e-3 * factor * self.random.lognormvariate(level / 4, self.noise)
+            identity = {"family": family, "benchmark": benchmark, "device": device}
+            identity |= {"dtype": dtype, "params": params, "run_id": run_id}
+            extra = self.columns.get((side, params), {})
+            writer.append(row(**identity, **({"min_s": seconds, "median_s": seconds} | extra)))
+        writer.close()
+        return 0, path
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine without processes; the candidate is known by an environment variable."""
+    made = Machine()
+    monkeypatch.setattr(launch, "run", made.run)
+    monkeypatch.setattr(sides, "_probe", lambda place, name: None)
+    return made
+
+
+class Watcher(Listener):
+    """Keeps the stages too."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = []
+
+    def begins(self, run, done, total, cell):
+        self.cells.append(run)
+
+    def stage(self, name, runs):
+        self.stages.append((name, runs))
+
+
+BOTH = [Side(), Side(env={"SIDE": "candidate"})]
+
+
+def compared(folder, plan=None, **settings):
+    watcher = Watcher()
+    outcome = engine.run(BOTH, plan or engine.Plan(), Limits(), folder, watcher, **settings)
+    return outcome, watcher
+
+
+def regressed(outcome):
+    return [cell.key[-1] for cell in outcome.cells if cell.verdict == "regressed"]
+
+
+def test_one_environment_against_itself_passes_twenty_times(machine, tmp_path):
+    codes = [compared(tmp_path / str(n))[0].code for n in range(20)]
+    assert codes == [0] * 20
+
+
+def test_a_slowed_operation_is_named_alone(machine, tmp_path):
+    machine.slow = {"n=3": 1.15}
+    found = [compared(tmp_path / str(n))[0] for n in range(20)]
+    assert sum(o.code == 1 and regressed(o) == ["n=3"] for o in found) >= 19
+
+
+def test_sides_take_turns_and_only_suspects_are_confirmed(machine, tmp_path):
+    machine.slow = {"n=3": 1.5}
+    machine.noise = 0.001
+    outcome, watcher = compared(tmp_path / "ab", engine.Plan(words=("-k", "op")))
+    first = [side[0] for side, _ in machine.order[:6]]
+    assert first == ["b", "c", "c", "b", "b", "c"]
+    assert watcher.stages == [("screen", 6), ("confirm", 10)]
+    assert watcher.cells == [*range(1, 7), *range(1, 11)]
+    assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
+    assert machine.order[6][1][:2] == ["-k", "op"]
+    assert len(reader.read(tmp_path / "ab" / "confirm-candidate.csv")) == 5
+    assert len(reader.read(tmp_path / "ab" / "candidate.csv")) == 60
+    assert outcome.notes[:2] == [
+        "20 cells screened in 3 and 3 runs",
+        "1 confirmed in 5 and 5 fresh runs",
+    ]
+
+
+def test_what_is_confirmed_is_judged_on_the_fresh_runs_alone(machine, tmp_path, monkeypatch):
+    """A fluke of the screen, however large, is cleared by the fresh runs."""
+    machine.noise = 0.001
+    real = machine.run
+
+    def run(words, *rest, **more):
+        machine.slow = {} if any("--cells" in word for word in words) else {"n=3": 3.0}
+        return real(words, *rest, **more)
+
+    monkeypatch.setattr(launch, "run", run)
+    outcome, _ = compared(tmp_path / "ab")
+    assert outcome.code == 0
+    (cell,) = [cell for cell in outcome.cells if cell.key[-1] == "n=3"]
+    assert cell.verdict == "same"
+    assert abs(cell.change) < 0.01
+
+
+def test_everything_slower_is_found_since_nothing_shifts_between_turns(machine, tmp_path):
+    machine.slow = {cell[-1]: 1.3 for cell in CELLS}
+    outcome, _ = compared(tmp_path / "ab")
+    assert len(regressed(outcome)) == 20
+
+
+def test_errors_and_missing_cells_are_told_without_confirming(machine, tmp_path):
+    machine.noise = 0.001
+    machine.columns = {("candidate", "n=1"): {"status": "wrong", "reason": "off by 2"}}
+    outcome, watcher = compared(tmp_path / "ab")
+    assert (outcome.code, watcher.stages) == (1, [("screen", 6)])
+    worst = outcome.cells[0]
+    assert (worst.verdict, worst.reason) == ("errored", "wrong: off by 2")
+
+
+def test_cells_that_could_not_be_timed_are_tried_again(machine, tmp_path):
+    machine.noise = 0.001
+    machine.columns = {("candidate", "n=1"): {"status": "unstable", "reason": "a neighbour"}}
+    outcome, watcher = compared(tmp_path / "ab")
+    assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
+    assert outcome.code == 0
+    (cell,) = [cell for cell in outcome.cells if cell.verdict == "inconclusive"]
+    assert cell.reason == "unstable: a neighbour"
+
+
+@pytest.mark.parametrize("killed_at", [(1, 0), (1, 5), (4, 0), (4, 19), (7, 0), (12, 0)])
+def test_what_was_cut_off_is_gone_on_with(machine, tmp_path, killed_at):
+    machine.slow = {"n=3": 1.5, "n=4": 1.5}
+    machine.noise = 0.001
+    machine.killed_at = killed_at
+    with pytest.raises(CannotRun, match="did not run to its end"):
+        compared(tmp_path / "ab")
+    machine.killed_at = None
+    outcome, _ = compared(tmp_path / "ab")
+    assert sorted(regressed(outcome)) == ["n=3", "n=4"]
+    for name, runs, cells in (("baseline", 3, 20), ("confirm-candidate", 5, 2)):
+        rows = reader.read(tmp_path / "ab" / f"{name}.csv")
+        assert list(rows.groupby("run_id").size()) == [cells] * runs
+
+
+def test_the_order_may_be_random_and_is_the_same_when_resumed():
+    plan = engine.Plan(order="random")
+    assert plan.sequence(5) == plan.sequence(5)
+    assert sorted(plan.sequence(5)) == ["baseline"] * 5 + ["candidate"] * 5
+
+
+@pytest.fixture
+def ab(machine, tmp_path, monkeypatch):
+    """Run the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, command="ab"):
+        return CliRunner().invoke(cli.app, [command, *words])
+
+    return run
+
+
+CANDIDATE = ("--candidate-env", "SIDE=candidate")
+
+
+def test_the_command_says_what_it_found_and_exits_by_it(ab, machine, tmp_path):
+    machine.slow = {"n=3": 1.5}
+    done = ab(*CANDIDATE, "--folder", "mine", "--format", "json", "-o", "out.json", "-k", "op")
+    assert done.exit_code == 1, done.output
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [c["params"] for c in found["cells"] if c["verdict"] == "regressed"] == ["n=3"]
+    assert "candidate: SIDE=candidate; in mine" in done.output
+    again = ab("--resume", "mine")
+    assert again.exit_code == 1
+    assert "op3 cpu float32 n=3" in again.output
+    stored = ("mine/confirm-candidate.csv", "--baseline", "mine/confirm-baseline.csv")
+    assert ab(*stored, command="check").exit_code == 1
+
+
+def test_threads_go_to_their_side(ab, machine):
+    done = ab(*CANDIDATE, "--baseline-threads", "1", "--candidate-threads", "2")
+    assert done.exit_code == 0, done.output
+    assert {(side, w) for side, words in machine.order for w in words if "threads" in w} == {
+        ("baseline", "--threads=1"),
+        ("candidate", "--threads=2"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--candidate-env", "SIDE"], "--candidate-env: 'SIDE' is not NAME=VALUE"),
+        (["--candidate-python", "nowhere"], "--candidate-python: no Python at nowhere"),
+        (["--order", "odd"], "--order: unknown 'odd'; known: abba, random"),
+        (["--format", "odd"], "--format: unknown 'odd'"),
+        (["--candidate-ref", "x"], "--candidate-ref: fatal: not a git repository"),
+        (["--resume", "nowhere"], "--resume: nowhere/ab.json: No such file"),
+        (["--resume", "x", "--candidate-ref", "y"], "leave the other options out"),
+        (["--folder", "full"], "full is not empty"),
+    ],
+)
+def test_bad_input_is_one_line(ab, tmp_path, words, said):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").write_text("")
+    done = ab(*words)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert "Traceback" not in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.fixture
+def stored(machine, tmp_path):
+    """Files of both sides, five runs each, made on another day."""
+
+    def make(**slow):
+        machine.slow = slow
+        for side in engine.SIDES:
+            place = launch.Place(env={"SIDE": ""} if side == "candidate" else {})
+            for _ in range(5):
+                machine.run([f"--output={tmp_path / side}.csv"], 1, None, None, Watcher(), place)
+        machine.order.clear()
+        return [f"{tmp_path / 'candidate'}.csv", "--baseline", f"{tmp_path / 'baseline'}.csv"]
+
+    return make
+
+
+def test_confirm_judges_the_flagged_cells_on_fresh_runs(ab, machine, stored):
+    machine.noise = 0.001
+    files = stored(**{"n=3": 1.3})
+    assert ab(*files, command="check").exit_code == 1
+    machine.slow = {}  # it was a bad moment
+    done = ab(*files, *CANDIDATE, "--confirm", "--folder", "again", command="check")
+    assert done.exit_code == 0, done.output
+    assert "1 of 20 cells to confirm" in done.output
+    assert [side for side, _ in machine.order] == ["candidate"] * 5
+    machine.slow = {"n=3": 1.3}
+    done = ab(*files, *CANDIDATE, "--confirm", command="check")
+    assert done.exit_code == 1
+    assert "regressed  op3 cpu float32 n=3" in done.output
+
+
+def test_a_baseline_that_can_be_run_is_timed_beside(ab, machine, stored):
+    files = stored(**{"n=3": 1.5})
+    words = ("--confirm", *CANDIDATE, "--baseline-env", "X=1")
+    assert ab(*files, *words, command="check").exit_code == 1
+    assert [side for side, _ in machine.order].count("baseline") == 5
+
+
+def test_nothing_suspicious_is_nothing_to_confirm(ab, machine, stored):
+    machine.noise = 0.001
+    done = ab(*stored(), "--confirm", command="check")
+    assert done.exit_code == 0
+    assert machine.order == []
+
+
+def test_a_place_finds_its_interpreter_and_its_suite(tmp_path):
+    (tmp_path / "made").mkdir()
+    prefix = os.path.dirname(os.path.dirname(sys.executable))
+    place = sides.prepare(Side(python=prefix, env={"K": "V"}), "candidate", tmp_path / "made")
+    assert place.python == os.path.join(prefix, "bin", "python") or os.name == "nt"
+    assert place.env["K"] == "V"
+    told = subprocess.run(
+        [place.python, "-P", "-c", "import bench; print(bench.__file__)"],
+        env=place.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(tmp_path / "made") in told.stdout
+
+
+def test_a_python_without_the_suite_s_needs_is_told(tmp_path, monkeypatch):
+    (tmp_path / "made").mkdir()
+    monkeypatch.setattr(sides, "_NEEDED", ("no_such_module",))
+    with pytest.raises(CannotRun, match=r"the candidate cannot run the suite: .*no_such_module"):
+        sides.prepare(Side(python=sys.executable), "candidate", tmp_path / "made")
+
+
+def test_a_ref_brings_its_own_suite_or_its_own_code(tmp_path, monkeypatch):
+    def git(*words):
+        config = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *config, *words], cwd=tmp_path / "repo", check=True)
+
+    (tmp_path / "repo").mkdir()
+    git("init", "--quiet")
+    (tmp_path / "repo" / "mine.py").write_text("VALUE = 1\n")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    monkeypatch.chdir(tmp_path / "repo")
+    (tmp_path / "made").mkdir()
+    place = sides.prepare(Side(ref="HEAD"), "baseline", tmp_path / "made")
+    assert place.package == launch.PACKAGE
+    told = subprocess.run(
+        [place.python, "-P", "-c", "import mine; print(mine.__file__)"],
+        env=place.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert str(tmp_path / "made" / "tree") in told.stdout
+    sides.clean(tmp_path / "made")
+    assert not (tmp_path / "made").exists()

@@ -1,0 +1,144 @@
+"""`bench history`: levels that changed are found, noise is not."""
+
+import json
+import math
+import random
+import sys
+
+import pytest
+from frames import frame, row
+from markdown_it import MarkdownIt
+from test_compare import HOSTILE
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.compare import history
+from bench.records.writer import Writer
+
+pytest.importorskip("ruptures", reason="an optional extra")
+
+
+def logs(*levels, noise=0.02, flukes=0.0, seed=1):
+    """Logarithms around levels, each given with its length; a share of them are flukes."""
+    source = random.Random(seed)
+
+    def one(level):
+        fluke = source.expovariate(1 / 0.3) if source.random() < flukes else 0.0
+        return source.gauss(math.log(level), noise) + fluke
+
+    return [one(level) for level, n in levels for _ in range(n)]
+
+
+@pytest.mark.parametrize("flukes", [0.0, 0.05])
+def test_noise_and_flukes_have_no_steps(flukes):
+    """Of 100 unchanged series of 40 runs, one step at most."""
+    found = [history.steps(logs((1, 40), flukes=flukes, seed=seed)) for seed in range(100)]
+    assert sum(map(bool, found)) <= 1
+
+
+@pytest.mark.parametrize("factor", [1.10, 0.8, 3.0])
+def test_a_step_is_found_where_it_is(factor):
+    hits = 0
+    for seed in range(40):
+        found = history.steps(logs((1, 20), (factor, 20), seed=seed))
+        hits += len(found) == 1 and abs(found[0][0] - 20) <= 1
+    assert hits >= 36
+
+
+def test_one_bad_run_is_no_new_level():
+    assert history.steps(logs((1, 10), (4, 1), (1, 10))) == []
+    assert history.steps(logs((1, 2), (2, 2))) == []
+
+
+def runs(factor=1.3, machine="here", **columns):
+    """Rows of twenty runs; from the twelfth on torch is another one."""
+    source = random.Random(4)
+    rows = []
+    for run in range(20):
+        later = run >= 12
+        for params, slow in (("n=1", 1.0), ("n=2", factor)):
+            seconds = 1e-3 * (slow if later else 1) * source.lognormvariate(0, 0.01)
+            rows.append(
+                {"run_id": f"{run}", "run_started": f"2026-01-{run + 1:02}T00:00:00Z"}
+                | {"params": params, "machine": machine, "min_s": seconds, "median_s": 2 * seconds}
+                | {"torch": "2.12" if later else "2.11"}
+                | columns
+            )
+    return rows
+
+
+def test_a_change_is_told_with_its_time_and_its_cause():
+    first, second = history.series(frame(*runs()), 0.05)
+    assert first.changes == ()
+    (change,) = second.changes
+    assert change.started == "2026-01-13T00:00:00Z"
+    assert change.change == pytest.approx(0.3, abs=0.03)
+    assert change.causes == ("torch 2.11 -> 2.12",)
+    assert history.series(frame(*runs()), 0.5)[1].changes == ()
+
+
+def test_machines_and_threads_have_histories_of_their_own():
+    both = [*runs(), *runs(machine="there"), *runs(machine="there", threads=8)]
+    found = history.series(frame(*both), 0.05)
+    assert [(s.machine, s.threads) for s in found[::2]] == [
+        ("here", "4"),
+        ("there", "4"),
+        ("there", "8"),
+    ]
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """Write rows and run the command on them."""
+
+    def run(rows, *words):
+        writer = Writer(tmp_path / "all.csv")
+        for columns in rows:
+            writer.append(row(**columns))
+        writer.close()
+        return CliRunner().invoke(cli.app, ["history", str(tmp_path / "all.csv"), *words])
+
+    return run
+
+
+def test_the_command_shows_what_changed(shown):
+    done = shown(runs())
+    assert done.exit_code == 0, done.output
+    assert "here, 4 threads: 2 cells in 20 runs from 2026-01-01" in done.output
+    assert "1 changed" in done.output
+    assert "cat cpu float32 n=2" in done.output
+    assert "2026-01-13T00:00:00Z: +30% (torch 2.11 -> 2.12)" in done.output
+    assert "n=1" not in done.output
+
+
+def test_all_cells_json_and_markdown(shown):
+    assert "n=1" in shown(runs(), "--all").output
+
+
+def test_json_holds_every_time(shown):
+    (one,) = json.loads(shown(runs(), "--format", "json").output)
+    assert len(one["seconds"]) == 20
+    assert one["changes"][0]["run"] == 12
+
+
+def test_markdown_is_a_table_and_hostile_names_stay_text(shown):
+    done = shown(runs(benchmark=HOSTILE), "--format", "markdown")
+    page = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(done.output)
+    assert page.count("<table>") == 1
+    assert "<script" not in page
+
+
+def test_without_files_and_results_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, ["history"])
+    assert done.exit_code == 2
+    assert "results" in done.output
+    done = CliRunner().invoke(cli.app, ["history", "--format", "odd"])
+    assert "--format: unknown 'odd'; known: terminal, markdown, json" in done.output
+
+
+def test_without_ruptures_it_says_what_to_install(shown, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ruptures", None)
+    done = shown(runs())
+    assert done.exit_code == 2
+    assert "pip install 'torch-device-bench[history]'" in done.output
