@@ -1,16 +1,17 @@
 """What this machine is: nothing here names its host or its user."""
 
+import importlib.util
 import os
 import platform
 import re
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 import psutil
 import torch
-import torchvision
 
 from bench.labels import slug
 from bench.measure import devices
@@ -37,6 +38,17 @@ class Environment:
     def columns(self) -> dict[str, str | int]:
         """The same as a mapping from column to value."""
         return asdict(self)
+
+
+def torchvision_version() -> str:
+    """Return torchvision's version without importing it, which takes longer than torch itself."""
+    found = importlib.util.find_spec("torchvision")
+    if found and found.origin:
+        version = Path(found.origin).with_name("version.py")
+        text = version.read_text(encoding="utf-8") if version.exists() else ""
+        if said := re.search(r"^__version__ = ['\"](.+)['\"]", text, re.M):
+            return said[1]
+    return metadata.version("torchvision")
 
 
 def cpu_model() -> str:
@@ -72,7 +84,7 @@ def current() -> Environment:
         os=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         torch=torch.__version__,
-        torchvision=torchvision.__version__,
+        torchvision=torchvision_version(),
         cpu=cpu_model(),
         cpu_count=cpu_count(),
         memory_bytes=psutil.virtual_memory().total,

@@ -25,7 +25,8 @@ from bench.records.schema import join_params
 
 #: Forty cells from 1 us to 2 ms: 20 operations in two dtypes.
 CELLS = "matmul or softmax or bench_contiguous or chain or bench_sum or bench_linear or bmm"
-WORDS = ("--device=cpu", "--dtype=float32,bfloat16", "-k", CELLS)
+FAMILIES = "--family=tensors,training"
+WORDS = (FAMILIES, "--device=cpu", "--dtype=float32,bfloat16", "-k", CELLS)
 #: Rounds of a cell that are kept, evenly spaced over all of them, in order.
 KEPT = 20
 COLUMNS = ("run", "busy", "cell", "status", "min_s", "median_s", "rounds_s")
