@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import __version__, cli_gate, cli_results
+from bench import __version__, cli_fleet, cli_gate, cli_results
 from bench.cli_results import fail
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -216,6 +216,7 @@ def _called(name: str) -> Any:
 
 cli_results.add_to(app)
 cli_gate.add_to(app)
+cli_fleet.add_to(app)
 
 
 def main() -> None:

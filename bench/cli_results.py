@@ -34,6 +34,9 @@ def compare(
     sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
     top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
+    outliers: Annotated[
+        bool, typer.Option("--outliers", help="Which machines are not like those alike.")
+    ] = False,
     format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
 ) -> None:
     """Set machines, devices, dtypes or versions side by side."""
@@ -52,6 +55,9 @@ def compare(
         frame = stored.read(files)
         notices(frame)
         chosen = sides.where(frame, where or [])
+        if outliers:
+            _outliers(chosen, format)
+            return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
         made = sides.compare(chosen, columns_, rows_, baseline)
     except (reader.BadFile, sides.CannotCompare) as problem:
@@ -66,6 +72,15 @@ def compare(
         "json": comparison.as_json,
     }
     show(write[format](made, found))
+
+
+def _outliers(frame: Any, format: str) -> None:
+    from bench.compare import outliers
+    from bench.report import outliers as shown
+
+    if format not in shown.FORMATS:
+        fail(f"--format: --outliers has no {format}; known: {', '.join(shown.FORMATS)}")
+    show(shown.FORMATS[format](outliers.find(frame)))
 
 
 def verdict(

@@ -69,7 +69,7 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
     """Whether the profile and the options ask for this cell."""
     family, given = rows.family(item), rows.given(item)
     device, dtype = given["device"], given["dtype"]
-    if run.families and family not in run.families:
+    if family not in run.families if run.families else family in options.ON_REQUEST:
         return False
     cell = (family, rows.benchmark(item), device, dtype, rows.params(item))
     if cell in run.finished or (run.cells is not None and cell not in run.cells):
@@ -148,7 +148,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run.placement = threads.place()
     run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
     if not run.profile.once:
-        run.yardsticks = threads.yardsticks(run.environment.key)
+        run.yardsticks = threads.yardsticks(run.environment.key, len(cells))
     run.repeats_left = max(10, int(REPEATS * len(cells)))
     # What torch and pytest have made stays; the collections between cells need not look at it.
     gc.collect()

@@ -1,16 +1,21 @@
 """Run the suite in fresh processes, show how far they are, and outlive their deaths."""
 
+import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 import pytest
 
 from bench.records import reader
@@ -78,6 +83,7 @@ class Told:
     file: Path | None = None
     cell: dict[str, Any] | None = None
     finished: bool = False
+    timed_out: bool = False
     others: list[str] = field(default_factory=list)
 
 
@@ -116,11 +122,30 @@ def _died(code: int, killed: bool) -> tuple[str, str]:
     return "error", f"the process died in this cell: {name}"
 
 
+def _end(pid: int) -> None:
+    """Kill a process and those it has started."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (*process.children(recursive=True), process):
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+
+
 def _process(
-    words: Sequence[str], run: int, watcher: Watcher, place: Place
+    words: Sequence[str], run: int, watcher: Watcher, place: Place, limit_s: float
 ) -> tuple[int, Told, str]:
-    """Run one process to its end; return its exit status, what it told, and its own output."""
+    """Run one process to its end; return its exit status, what it told, and its own output.
+
+    After `limit_s` it is killed, with all that it started; so it is where `watcher` raises.
+    """
     told = Told()
+    ended = threading.Event()
+
+    def watch(pid: int) -> None:
+        if not ended.wait(limit_s):
+            told.timed_out = True
+            _end(pid)
+
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
             command("--benchmark-only", "-p", "bench.progress", *words, place=place),
@@ -132,27 +157,45 @@ def _process(
             errors="replace",
         )
         assert process.stderr
-        while True:
-            try:
-                _listen(process.stderr, told, run, watcher)
-                code = process.wait()
-                break
-            except KeyboardInterrupt:
-                # The process got the same signal and ends by itself, with its rows on disk.
-                continue
+        if math.isfinite(limit_s):
+            threading.Thread(target=watch, args=(process.pid,), daemon=True).start()
+        try:
+            while True:
+                try:
+                    _listen(process.stderr, told, run, watcher)
+                    code = process.wait()
+                    break
+                except KeyboardInterrupt:
+                    # The process got the same signal and ends by itself, with its rows on disk.
+                    continue
+        except BaseException:
+            _end(process.pid)
+            raise
+        finally:
+            ended.set()
         output.seek(0)
         return code, told, output.read()
 
 
 def _one_run(
-    words: list[str], goes_on: list[str], run: int, watcher: Watcher, place: Place
+    words: list[str],
+    goes_on: list[str],
+    run: int,
+    watcher: Watcher,
+    place: Place,
+    ends_at: float,
 ) -> tuple[int, Path | None]:
     """Run the suite once, in as many processes as its deaths make necessary."""
     file: Path | None = None
     deaths = 0
     while True:
         kills = _out_of_memory_kills()
-        code, told, output = _process([*words, *goes_on], run, watcher, place)
+        limit_s = max(0.0, ends_at - time.monotonic())
+        code, told, output = _process([*words, *goes_on], run, watcher, place, limit_s)
+        if told.timed_out:
+            raise CannotRun(
+                f"time is up; {told.cell['benchmark'] if told.cell else 'start'} was on"
+            )
         file = told.file or file
         for line in told.others:
             watcher.says(line)
@@ -183,6 +226,7 @@ def run(
     resume: Path | None,
     watcher: Watcher,
     place: Place = HERE,
+    limit_s: float = math.inf,
 ) -> tuple[int, Path | None]:
     """Run the suite `runs` times, each in a fresh process, into one file.
 
@@ -190,8 +234,9 @@ def run(
     is gone on with, and then the missing ones follow. Returns the exit status (the worst of all
     runs) and the file.
 
-    Raises CannotRun where `resume` is no result file.
+    Raises CannotRun where `resume` is no result file, and after `limit_s`, when all is ended.
     """
+    ends_at = time.monotonic() + limit_s
     first = 1
     goes_on = [f"--output={output}"] if output else []
     if resume:
@@ -202,7 +247,7 @@ def run(
         goes_on = [f"--resume={resume}"]
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
-        code, found = _one_run(words, goes_on, number, watcher, place)
+        code, found = _one_run(words, goes_on, number, watcher, place, ends_at)
         file = found or file
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:
             code = 0  # that run was complete

@@ -51,6 +51,8 @@ class Run:
 
 
 RUN = pytest.StashKey[Run]()
+#: Families that start many processes, and have no place in every run.
+ON_REQUEST = ("distributed",)
 
 
 def add(parser: pytest.Parser) -> None:
@@ -59,7 +61,8 @@ def add(parser: pytest.Parser) -> None:
     names = "may be repeated or joined by commas"
     group.addoption("--device", action="append", metavar="NAME", help=f"device to time; {names}")
     group.addoption("--dtype", action="append", metavar="NAME", help=f"dtype to time; {names}")
-    group.addoption("--family", action="append", metavar="NAME", help=f"family to time; {names}")
+    asked = f"{', '.join(ON_REQUEST)} only where asked for"
+    group.addoption("--family", action="append", metavar="NAME", help=f"family; {asked}; {names}")
     group.addoption("--cells", metavar="FILE", help="time only the cells that this CSV names")
     group.addoption("--profile", default="default", help=f"one of {', '.join(profiles.PROFILES)}")
     group.addoption("--results", default="results", metavar="DIR", help="folder of result CSVs")

@@ -27,11 +27,14 @@ class Teller:
     out: TextIO = field(default_factory=lambda: os.fdopen(os.dup(2), "w", encoding="utf-8"))
     done: int = 0
 
+    gone: bool = False
+
     def tell(self, **what: Any) -> None:
-        """Write one line; a launcher that has gone is no reason to stop."""
+        """Write one line, unless the launcher has gone."""
         try:
             print(MARK + json.dumps(what), file=self.out, flush=True)
         except OSError:
+            self.gone = True
             self.out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     @pytest.hookimpl(trylast=True)
@@ -50,6 +53,9 @@ class Teller:
             total = item.session.testscollected
             self.tell(begins=known, done=self.done, total=total)
         self.done += 1
+        if self.gone:
+            # Nobody waits for the rest, and nobody would end it.
+            item.session.shouldstop = "what launched this run has gone; --resume goes on"
 
     def pytest_sessionfinish(self) -> None:
         """Tell that the process ends in order."""

@@ -243,6 +243,26 @@ def test_a_slow_core_is_named():
     assert not any("slower" in fault for fault in watch.signs([1e-3] * 8, 1, calm=True).faults)
 
 
+def test_a_run_waits_for_a_disturbance_to_pass_while_its_patience_lasts(monkeypatch):
+    slept = []
+    monkeypatch.setattr(stability.time, "sleep", slept.append)
+    sticks = stability.Yardsticks(
+        scripted_yardstick(2.0, 2.0, 1.0, *[2.0] * 5), None, stability.Patience(0.09)
+    )
+    watch = stability.Watch(sticks)
+    assert watch.calm(1e-6)
+    assert slept == [stability.PAUSE_S] * 2
+    assert not watch.calm(1e-6)
+    assert len(slept) == 5
+    assert watch.waited_s == pytest.approx(5 * stability.PAUSE_S)
+    assert watch.slowness == [(1.0, 1.0), (2.0, 1.0)]
+
+
+def test_patience_grows_with_the_cells_up_to_a_bound():
+    assert stability.Patience.of(4).left_s == 4 * stability.PATIENCE_S
+    assert stability.Patience.of(10_000).left_s == stability.MOST_PATIENCE_S
+
+
 @pytest.mark.parametrize(("cpu_s", "parallel"), [(2.0, True), (1.0, False)])
 def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s, parallel):
     now, cpu = stability.time.perf_counter(), stability.time.process_time()

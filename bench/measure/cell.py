@@ -190,22 +190,47 @@ class Cell:
         """
         expected = against or operation
         fault = self._check(operation, args, kwargs, terms, check, proof, expected, norm)
+        call = functools.partial(operation, *args, **kwargs)
         if self._plan is not None:
-            self._time(self._plan, operation, args, kwargs)
+            self._time(
+                self._plan,
+                rounds.compile_loop(operation, args, kwargs, self._device.clock),
+                rounds.compile_loop(operation, args, kwargs, self._device.now),
+                call,
+            )
         if self._hand_over:
-            self._hand_over(self.result.timing, functools.partial(operation, *args, **kwargs))
+            self._hand_over(self.result.timing, call)
         if fault:
             raise WrongAnswer(fault)
+
+    def loop(self, loop: rounds.Loop, check: Callable[[], Answer]) -> None:
+        """Check and time what processes of its own run, and time themselves.
+
+        ``loop(n)`` runs it `n` times in a row and returns the seconds that took; `check` returns
+        how far its answer is from the reference. Raises WrongAnswer after timing.
+        """
+        self.uses_processes()
+        self.result.first_call_s = loop(1)
+        self.result.answer = check()
+        if self._plan is not None:
+            self._time(self._plan, loop)
+        if self._hand_over:
+            self._hand_over(self.result.timing, functools.partial(loop, 1))
+        if self.result.answer.fault:
+            raise WrongAnswer(self.result.answer.fault)
 
     def _time(
         self,
         plan: rounds.Plan,
-        operation: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        loop: rounds.Loop,
+        free: rounds.Loop | None = None,
+        call: Callable[[], object] | None = None,
     ) -> None:
-        """Fill in the timing and its signs; raise Disturbed where another attempt is due."""
-        loop = rounds.compile_loop(operation, args, kwargs, self._device.clock)
+        """Fill in the timing and its signs; raise Disturbed where another attempt is due.
+
+        `free` does not wait for the device; it and `call` are missing where another process has
+        the device.
+        """
         if plan.once:
             self.result.timing = rounds.once(loop)
             return
@@ -217,12 +242,10 @@ class Cell:
             timing = rounds.measure(loop, plan, self._clock_cost_s, watch.calm)
             self.result.signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
         self.result.timing = timing
-        if not self._device.is_host:
-            free = rounds.compile_loop(operation, args, kwargs, self._device.now)
+        if free and not self._device.is_host:
             self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize)
             self.result.device_s = rounds.device_time(free, self._device)
-        if self._device.peak_bytes:
-            call = functools.partial(operation, *args, **kwargs)
+        if call and self._device.peak_bytes:
             self.result.peak_bytes = self._device.peak_bytes(call)
         if not self.result.signs.faults:
             return

@@ -12,7 +12,15 @@ from typing import Any
 
 import torch
 
-from bench.measure import devices, dtypes, environment, memory, profiles, rounds, threads
+from bench.measure import (
+    devices,
+    dtypes,
+    environment,
+    memory,
+    profiles,
+    rounds,
+    threads,
+)
 from bench.measure.answer import Answer
 from bench.measure.cell import Cell, Disturbed, Result
 
@@ -92,7 +100,7 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
     memory.settle_allocator()
     threads.place()
     key = environment.current().key
-    sticks = threads.yardsticks(key)
+    sticks = threads.yardsticks(key, len(operations))
     plan = profiles.PROFILES["default"].plan()
     cost = device.clock_cost()
     earlier: dict[str, list[Result]] = {}

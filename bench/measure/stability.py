@@ -38,6 +38,9 @@ LONG_CALL_S, SLOW_TEAM_OF_LONG = 200e-6, 2.0
 SEVERAL_THREADS = 1.5
 #: A yardstick is tried so often at a look at most, and until it takes this many times its best.
 TRIES, GOOD_ENOUGH = 6, 1.1
+#: Seconds that a run waits for disturbances to pass: for each of its cells, in all at most, and how
+#: long between two looks. Where a host moves its virtual cores about, they last seconds.
+PATIENCE_S, MOST_PATIENCE_S, PAUSE_S = 0.25, 45.0, 0.02
 #: Seconds in which a yardstick's best time is looked for at the start of a run.
 SEARCH_S = 0.5
 
@@ -85,16 +88,37 @@ def count_up() -> int:
     return total
 
 
+@dataclass
+class Patience:
+    """What is left of the seconds that a run may wait."""
+
+    left_s: float = 0.0
+
+    @classmethod
+    def of(cls, cells: int) -> "Patience":
+        """Return that of a run of so many cells."""
+        return cls(min(MOST_PATIENCE_S, PATIENCE_S * cells))
+
+    def wait(self) -> bool:
+        """Wait a moment; return False, at once, where none is left."""
+        if self.left_s <= 0:
+            return False
+        time.sleep(PAUSE_S)
+        self.left_s -= PAUSE_S
+        return True
+
+
 @dataclass(frozen=True)
 class Yardsticks:
     """One for the core of the main thread, and one for all compute threads together.
 
     The second is read only beside operations that use several threads: it costs little more than
-    the signal from core to core, which they pay as well.
+    the signal from core to core, which they pay as well. `patience` is that of the run.
     """
 
     core: Yardstick
     team: Yardstick | None = None
+    patience: Patience = field(default_factory=Patience)
 
     def learn(self, key: str) -> None:
         """Take over what is known to be the best on the machine that `key` names."""
@@ -130,24 +154,33 @@ class Watch:
     slowness: list[tuple[float, float]] = field(default_factory=list)
     parallel: bool | None = None
     slow_team: float = SLOW_TEAM
+    waited_s: float = 0.0
 
     def calm(self, call_s: float) -> bool:
-        """Whether the cores in use are at their best just now, between two rounds of such calls."""
+        """Whether the cores in use are at their best just now, between two rounds of such calls.
+
+        Where they are not, wait for them while the patience of the run lasts.
+        """
         self.slow_team = SLOW_TEAM if call_s < LONG_CALL_S else SLOW_TEAM_OF_LONG
         if self.parallel is None:
             # The first look comes after the warm-up, which shows how many threads are at work.
             wall = time.perf_counter() - self.started
             self.parallel = time.process_time() - self.cpu_started > SEVERAL_THREADS * wall
         team = self.yardsticks.team if self.parallel else None
-        self.slowness.append((self.yardsticks.core.read(), team.read() if team else 1.0))
-        core, threads = self.slowness[-1]
-        return core < SLOW_CORE and threads < self.slow_team
+        while True:
+            core, threads = self.yardsticks.core.read(), team.read() if team else 1.0
+            quiet = core < SLOW_CORE and threads < self.slow_team
+            if quiet or not self.yardsticks.patience.wait():
+                break
+            self.waited_s += PAUSE_S
+        self.slowness.append((core, threads))
+        return quiet
 
     def signs(self, rounds_s: Sequence[float], iterations: int, calm: bool) -> "Signs":
         """What was seen, judged; `calm` where the rounds are those of calm moments alone."""
         now = switches()
         count = None if now is None or self.switched is None else now - self.switched
-        seconds = time.perf_counter() - self.started
+        seconds = time.perf_counter() - self.started - self.waited_s
         core = team = 1.0
         if self.slowness and not calm:
             core, team = (statistics.fmean(column) for column in zip(*self.slowness, strict=True))

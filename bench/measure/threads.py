@@ -109,15 +109,17 @@ def meet() -> Callable[[], object]:
     return torch.ones(2**15 * torch.get_num_threads()).neg_
 
 
-def yardsticks(key: str) -> stability.Yardsticks:
+def yardsticks(key: str, cells: int = 0) -> stability.Yardsticks:
     """Return the yardsticks of the core and, where there are several threads, of the team.
 
-    They know the best of the last day on the machine and software that `key` names.
+    They know the best of the last day on the machine and software that `key` names, and have the
+    patience of a run of so many `cells`.
     """
     several = torch.get_num_threads() > 1
     made = stability.Yardsticks(
         stability.Yardstick(stability.count_up),
         stability.Yardstick(meet()) if several else None,
+        stability.Patience.of(cells),
     )
     made.learn(key)
     return made

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from bench.compare import power
+from bench.compare import gate, power
 from bench.compare.replicates import Key
 from bench.peers import model, rules
 from bench.peers.collection import Runs, read
@@ -24,11 +24,13 @@ MODELLED_RUNS, MODELLED_CELLS = 64, 40
 
 
 def stable(runs: Runs) -> list[Key]:
-    """Return the cells whose slowdowns a gate can be asked to find."""
+    """Return the cells whose slowdowns a gate can be asked to find: none is below its floor."""
     found = []
+    shortest = gate.Limits().floor_s / (min(power.SLOWDOWNS) - 1)
     for key, samples in runs.items():
         usable = [sample for sample in samples if sample]
-        if len(usable) >= MOSTLY * len(samples):
+        long = [sample.min_s >= shortest for sample in usable]
+        if len(usable) >= MOSTLY * len(samples) and all(long):
             noise = model.fit({key: list(usable)})
             # Of a single cell, what it shares with all others is all there is.
             if noise.common <= STABLE:

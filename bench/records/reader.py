@@ -5,6 +5,7 @@ import io
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -205,6 +206,18 @@ def frame(rows: list[dict[str, object]]) -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=list(schema.COLUMNS), dtype=object)
     kinds = dict.fromkeys(schema.INTEGERS, "Int64") | dict.fromkeys(schema.FLOATS, "float64")
     return made.astype(kinds | dict.fromkeys(schema.TEXTS, "str"))
+
+
+def lines(text: str) -> list[list[str]]:
+    """Return the fields of each row of a CSV's text, without its header and half a last row."""
+    csv.field_size_limit(MAX_FIELD)
+    whole, newline, _ = text.rpartition("\n")
+    return list(csv.reader(io.StringIO(whole + newline, newline="")))[1:]
+
+
+def row(fields: list[str], source: str = "a row from another machine") -> dict[str, Any]:
+    """Return the fields of a row as `schema.Row` takes them; BadFile where they are none."""
+    return _row(Path(source), 1, fields)
 
 
 def cells(path: Path) -> set[tuple[str, ...]]:

@@ -1,0 +1,128 @@
+"""The command `bench fleet`: the suite on every machine of a Dask cluster."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli_results import fail
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+File = Annotated[Path | None, typer.Option(metavar="FILE", help="For a scheduler with TLS.")]
+
+
+def fleet(
+    context: typer.Context,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a Dask cluster; a local one without.")
+    ] = None,
+    per: Annotated[str, typer.Option(help="What a machine is: host or worker.")] = "host",
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes on each machine.")] = 1,
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds a machine may take.")] = 3600,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For a CSV a machine (fleet/<UTC time>).")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Measure what this folder lacks.")
+    ] = None,
+    tls_ca_file: File = None,
+    tls_cert: File = None,
+    tls_key: File = None,
+) -> None:
+    """The suite once on every machine of a cluster; exits with 1 where one did not end well.
+
+    Other options choose what is timed: --device, --dtype, --family, --profile, -k.
+    """
+    try:
+        from bench.fleet import cluster
+    except ModuleNotFoundError as problem:
+        if problem.name not in ("distributed", "dask"):
+            raise
+        fail("bench fleet runs on Dask: pip install 'torch-device-bench[fleet]'")
+    from rich.console import Console
+
+    from bench.records.reader import BadFile
+    from bench.records.writer import CannotWrite
+    from bench.report.bars import Bars
+
+    if per not in cluster.PER:
+        fail(f"--per: unknown {per!r}; known: {', '.join(cluster.PER)}")
+    words, complete = list(context.args), list[str]()
+    if resume:
+        if words or folder:
+            fail(f"--resume: {resume} holds what is measured; leave the other options out")
+        try:
+            words, runs, complete = cluster.recall(resume)
+        except (OSError, ValueError, KeyError, TypeError):
+            fail(f"--resume: {resume / 'fleet.json'} is not what bench fleet writes")
+    kept = resume or folder or Path("fleet") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if not resume and kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
+        fail(f"{kept} is not empty; name a new folder, or go on with --resume {kept}")
+    tls = {"tls_ca_file": tls_ca_file, "tls_client_cert": tls_cert, "tls_client_key": tls_key}
+    ended: list[cluster.Ended] = []
+    with _connected(scheduler, tls) as client:
+        nodes, problems = cluster.find(client, per)
+        for line in (*cluster.differences(nodes), *problems):
+            typer.echo(line, err=True)
+        todo = [node for node in nodes if node.label not in complete]
+        try:
+            kept.mkdir(parents=True, exist_ok=True)
+            cluster.remember(kept, words, runs, complete)
+            with Bars(Console(stderr=True)) as bars:
+                measuring = cluster.Fleet(client, kept, words, runs, time_limit, bars)
+                for one in measuring.measure(todo):
+                    ended.append(one)
+                    complete += [one.label] if one.code in (0, 1) else []
+                    cluster.remember(kept, words, runs, complete)
+        except (BadFile, CannotWrite) as problem:
+            fail(str(problem))
+        except OSError as problem:
+            fail(f"cannot write to {kept}: {problem.strerror}; name another folder with --folder")
+        except KeyboardInterrupt:
+            fail(f"stopped; go on with --resume {kept}", 130)
+    typer.echo(f"{len(complete)} machines complete, in {kept}; bench compare {kept} --outliers")
+    lost = [one for one in ended if one.code not in (0, 1)]
+    if lost:
+        typer.echo(f"go on with bench fleet --resume {kept}", err=True)
+    raise typer.Exit(1 if lost or problems or any(one.code for one in ended) else 0)
+
+
+@contextlib.contextmanager
+def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["Client"]:
+    """Connect to the scheduler, or to a cluster of this machine alone, which no other one sees."""
+    from distributed import Client, LocalCluster
+    from distributed.security import Security
+
+    given = {name: str(path) for name, path in tls.items() if path}
+    options: dict[str, Any] = {"set_as_default": False}
+    if given:
+        options["security"] = Security(require_encryption=True, **given)
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            own = LocalCluster(
+                n_workers=1,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=None,
+            )
+            options["address"] = stack.enter_context(own)
+        else:
+            options |= {"address": scheduler, "timeout": 15}
+        try:
+            client = stack.enter_context(Client(**options))
+        except (OSError, ValueError, TypeError) as problem:
+            what = " ".join(str(problem).split())[:200]
+            fail(f"--scheduler {scheduler}: {what}; is it up, and reachable from here?")
+        yield client
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    forward = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command("fleet", context_settings=forward)(fleet)

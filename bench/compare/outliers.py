@@ -1,0 +1,188 @@
+"""Machines of the same hardware that are not like the others: which, at what, by how much.
+
+The deviation of a machine at a cell is ln(time) less the median of all machines of that hardware,
+in units of 1.4826 times the median absolute deviation (the robust z of B. Iglewicz and D. Hoaglin,
+"How to detect and handle outliers", 1993). A cell whose machines happen to agree gets the deviation
+that is usual among cells. Its chance comes from Student's t distribution, with Holm's correction
+over all runs and cells.
+
+A single such cell may be a fluke of its run, and flukes are counted: of a group of cells, as many
+as are off must be too many for the share of flukes as large in the rest of the fleet, by the
+binomial distribution, with Bonferroni's correction over all machines and all groups that are looked
+at: a device's cells, a benchmark's, and those of a benchmark from some size on or up to it.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import bdtrc, stdtr
+
+from bench.compare import files
+from bench.compare.gate import relative
+from bench.records import schema
+
+#: Machines of one hardware from which on they are a crowd to stand out of.
+FEWEST = 5
+#: Chance of naming a machine in a whole fleet of equal ones, and deviations nobody would act on.
+ALPHA, LEAST = 0.01, math.log(1.05)
+#: A group is off where at least this share of it is; those that are by this much of its median, and
+#: flukes that are, are alike.
+MOSTLY, ALIKE = 0.6, 0.8
+#: Degrees of freedom are not believed beyond this: times have longer tails than a normal.
+DEGREES = 30
+_MAD = 1.4826
+HARDWARE = ("cpu", "device_name", "threads")
+_SIZE = re.compile(r"(?:^|;)(\w+)=([0-9.]+)(?=;|$)")
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """What is off at a machine: its median change (0.1: 10 % slower) over `cells` of `of`."""
+
+    machine: str
+    others: int
+    device: str
+    what: str
+    where: str
+    change: float
+    cells: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Machines of one hardware: how many, with how many cells, and those that are off."""
+
+    hardware: str
+    machines: int
+    cells: int
+    outliers: tuple[Outlier, ...]
+
+
+def find(frame: pd.DataFrame) -> list[Fleet]:
+    """Return every kind of hardware that has enough machines, with what is off in it."""
+    ok = frame[(frame.status == "ok") & (frame.median_s > 0)]
+    times = ok.median_s.where((ok.device != "cpu") | ~(ok.min_s > 0), ok.min_s)
+    ok = ok.assign(y=np.log(times), threads=files.texts(ok.threads))
+    fleets = []
+    for hardware, rows in ok.groupby(list(HARDWARE), sort=True):
+        by = rows.groupby(["machine", "run_id", *schema.CELL], sort=True).y
+        wide = by.median().unstack(["machine", "run_id"])
+        machines = rows.machine.nunique()
+        if machines >= FEWEST:
+            cpu, device, threads = map(str, hardware)
+            name = f"{cpu}, {threads} threads" + ("" if device == cpu else f", {device}")
+            fleets.append(Fleet(name, machines, len(wide), tuple(_outliers(wide, machines))))
+    return fleets
+
+
+def _flagged(table: np.ndarray, machines: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the deviations (cells x runs, logarithms), and which of them are no chance."""
+    enough = (~np.isnan(table)).sum(axis=1) >= FEWEST
+    off = table - np.nanmedian(table, axis=1, keepdims=True)
+    spread = _MAD * np.nanmedian(np.abs(off), axis=1)
+    usual = np.nanmedian(spread[enough]) if enough.any() else math.nan
+    z = off / np.maximum(np.maximum(spread, usual), 1e-9)[:, None]
+    degrees = min(DEGREES, machines - 1)
+    p = np.where(enough[:, None] & ~np.isnan(z), 2 * stdtr(degrees, -np.abs(z)), np.nan)
+    # Holm's: the k-th smallest of n is significant while all up to it are below alpha / (n - k).
+    flat = np.sort(p[~np.isnan(p)])
+    failed = flat > ALPHA / (len(flat) - np.arange(len(flat)))
+    bound = flat[np.argmax(failed)] if failed.any() else math.inf
+    return off, (p < bound) & (np.abs(off) > LEAST)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Cells that may be off together; `where` says which ones of a benchmark they are."""
+
+    device: str
+    what: str
+    where: str
+    rows: np.ndarray
+
+
+def _groups(cells: pd.DataFrame) -> list[_Group]:
+    """Return every group of cells that is looked at."""
+    found = []
+    for device, of_device in cells.groupby("device"):
+        found.append(_Group(str(device), "everything", "", of_device.index.to_numpy()))
+        for benchmark, own in of_device.groupby("benchmark"):
+            one = (str(device), str(benchmark))
+            found.append(_Group(*one, "", own.index.to_numpy()))
+            sizes: dict[str, dict[float, list[int]]] = {}
+            for place, text in zip(own.index.tolist(), own.params, strict=True):
+                for name, value in _SIZE.findall(text):
+                    sizes.setdefault(name, {}).setdefault(float(value), []).append(place)
+            for name, places in sizes.items():
+                values = sorted(places)
+                for cut in range(1, len(values)):
+                    upper = [i for value in values[cut:] for i in places[value]]
+                    lower = [i for value in values[:cut] for i in places[value]]
+                    where = f"from {name}={values[cut]:.15g} on"
+                    found.append(_Group(*one, where, np.array(upper)))
+                    where = f"up to {name}={values[cut - 1]:.15g}"
+                    found.append(_Group(*one, where, np.array(lower)))
+    return found
+
+
+def _outliers(wide: pd.DataFrame, machines: int) -> list[Outlier]:
+    off, flagged = _flagged(wide.to_numpy(), machines)
+    timed = ~np.isnan(off)
+    groups = _groups(pd.DataFrame(list(wide.index), columns=list(schema.CELL)))
+    labels = wide.columns.get_level_values("machine").to_numpy()
+    found = []
+    for machine in sorted(set(labels[flagged.any(axis=0)])):
+        own = labels == machine
+        bound = ALPHA / (2 * machines * len(groups))
+        for sign in (1, -1):
+            hit = np.where(flagged, np.maximum(sign * off, 0.0), 0.0)
+            others, count = np.sort(hit[:, ~own], axis=None), timed[:, ~own].sum()
+            for group in _told(groups, hit[:, own], timed[:, own], others, count, bound):
+                here = hit[group.rows][:, own]
+                change = relative(sign * float(np.median(here[here > 0])))
+                counts = int((here > 0).any(axis=1).sum()), len(group.rows)
+                one = (str(machine), machines - 1, group.device, group.what, group.where)
+                found.append(Outlier(*one, change, *counts))
+    return sorted(found, key=lambda each: -abs(math.log1p(each.change)))
+
+
+def _told(
+    groups: Sequence[_Group],
+    hit: np.ndarray,
+    timed: np.ndarray,
+    others: np.ndarray,
+    count: int,
+    bound: float,
+) -> list[_Group]:
+    """Return the groups that are off, none of which shares a cell with one that says more.
+
+    `hit` (cells x runs of the machine) and `others` (of the rest of the fleet, sorted, of `count`
+    times) hold how far each cell is off in one direction, 0 where that is chance.
+    """
+    sure = []
+    for group in groups:
+        own = hit[group.rows]
+        total = int(timed[group.rows].sum())
+        off = int((own > 0).sum())
+        if off < max(1.0, MOSTLY * total):
+            continue
+        least = ALIKE * float(np.median(own[own > 0]))
+        alike = int((own >= least).sum())
+        # Half a fluke more than were seen: none seen does not mean that there are none.
+        rate = (len(others) - np.searchsorted(others, least) + 0.5) / (count + 1)
+        # At least so many of so many, by chance.
+        if bdtrc(alike - 1, total, rate) < bound:
+            sure.append((off, off / total, group))
+    sure.sort(key=lambda each: (-each[0], -each[1]))
+    told: list[_Group] = []
+    taken = np.zeros(len(hit), bool)
+    for _, _, group in sure:
+        if not taken[group.rows].any():
+            taken[group.rows] = True
+            told.append(group)
+    return told

@@ -1,0 +1,112 @@
+"""The training step over ranks: real processes on the CPU, and none of them left behind."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+import torch
+
+from bench.distributed import ranks
+from bench.distributed.ranks import RankDied, Ranks
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="this torch has no gloo",
+)
+
+
+@pytest.fixture
+def no_leftovers():
+    """After the test no process of this one is left."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    left = set(psutil.Process().children(recursive=True)) - before
+    psutil.wait_procs(left, timeout=3)
+    assert not [one for one in left if one.is_running()]
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Room for two ranks, whatever machine this is."""
+    monkeypatch.setattr(ranks, "most", lambda device: 2)
+
+
+@pytest.mark.usefixtures("no_leftovers", "room")
+def test_two_ranks_make_the_step_of_one():
+    with Ranks(CPU, 2, "step", 32) as group:
+        found = group.check()
+        assert found.fault == ""
+        assert found.rel_error <= found.tolerance
+        assert group.run(3) > 0
+        assert group.check().fault == ""
+
+
+@pytest.mark.usefixtures("no_leftovers", "room")
+def test_a_rank_that_dies_ends_the_cell_and_all_others():
+    with Ranks(CPU, 2, "all_reduce", 1024) as group:
+        assert group.check().fault == ""
+        torchrun = psutil.Process(group._process.pid)
+        victim = max(torchrun.children(), key=lambda one: one.pid)
+        os.kill(victim.pid, signal.SIGKILL)
+        torchrun_gone = psutil.wait_procs([victim], timeout=10)
+        assert torchrun_gone[0]
+        with pytest.raises(RankDied, match=r"a rank died: .*SIGKILL"):
+            group.run(1000)
+
+
+@pytest.mark.usefixtures("no_leftovers", "room")
+def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
+    with Ranks(CPU, 2, "all_reduce", 1024, limit_s=30) as group:
+        group._connection.settimeout(2)
+        group._limit_s = 2
+        for child in psutil.Process(group._process.pid).children():
+            child.suspend()
+        start = time.monotonic()
+        with pytest.raises(RankDied, match="did not answer within 2 s"):
+            group.run(1)
+        assert time.monotonic() - start < 20
+
+
+def test_more_ranks_than_room_and_devices_without_backend_are_unsupported(monkeypatch):
+    monkeypatch.setattr(ranks, "most", lambda device: 1)
+    with pytest.raises(NotImplementedError, match="2 ranks are not supported on this cpu"):
+        Ranks(CPU, 2, "step", 8)
+    with pytest.raises(NotImplementedError, match="no backend for mps"):
+        Ranks(torch.device("mps"), 1, "step", 8)
+
+
+def test_ranks_are_powers_of_two_up_to_the_room(monkeypatch):
+    monkeypatch.setattr(ranks.environment, "cpu_count", lambda: 6)
+    assert ranks.powers_of_two() == [1, 2, 4]
+    monkeypatch.setattr(ranks.environment, "cpu_count", lambda: 96)
+    assert ranks.powers_of_two() == [1, 2, 4, 8]
+
+
+FAKED = """
+from bench.measure.answer import Answer
+
+class Group:
+    def run(self, count):
+        return 1e-3 * count
+
+@dtypes("float32")
+@pytest.mark.parametrize("ranks", [1, 2])
+def bench_group(cell, ranks):
+    cell.work(items=8)
+    fault = "the ranks hold different parameters" if ranks == 2 else ""
+    cell.loop(Group().run, lambda: Answer(1e-7, 1e-5, fault))
+"""
+
+
+def test_what_processes_of_their_own_time_is_a_row(suite):
+    suite.write(FAKED)
+    suite.run()
+    one, two = suite.rows().sort_values("params").itertuples()
+    assert (one.status, two.status) == ("ok", "wrong")
+    assert two.reason == "the ranks hold different parameters"
+    assert one.median_s == pytest.approx(1e-3)
+    assert (one.rel_error, one.tolerance) == (1e-7, 1e-5)
+    assert one.first_call_s == pytest.approx(1e-3)

@@ -1,0 +1,336 @@
+"""`bench fleet`: every machine of a cluster, and what becomes of the others when one is lost."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+from frames import row
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.records import reader, schema
+
+pytest.importorskip("distributed", reason="an optional extra")
+
+from bench.fleet import cluster
+from bench.fleet.cluster import Node
+
+CELLS = "bench_bmm or bench_item"
+WORDS = ("--device", "cpu", "--dtype", "float32", "--family", "tensors", "--profile", "smoke")
+
+
+def bench(*words):
+    return CliRunner().invoke(cli.app, list(words))
+
+
+@pytest.fixture
+def dask(tmp_path):
+    """A scheduler and three workers on loopback, started with Dask's own commands."""
+    env = os.environ | {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+    started = []
+
+    def start(*words):
+        log = (tmp_path / f"{len(started)}.log").open("w")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", *words],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=env,
+        )
+        started.append(process)
+        return process, tmp_path / f"{len(started) - 1}.log"
+
+    _, log = start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    address = wait_for(lambda: re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()))[0]
+    own = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
+    workers = {
+        name: start("worker", address, "--name", name, *own)[0] for name in ("a1", "b2", "c3")
+    }
+    yield address, workers
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(timeout=20)
+
+
+def wait_for(look, limit_s=60):
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"nothing within {limit_s} s")
+
+
+def suites():
+    """The processes that time the suite now."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "bench.progress" in (process.info["cmdline"] or ()):
+            found.append(process)
+    return found
+
+
+def test_three_workers_one_of_which_is_killed_while_it_measures(dask, tmp_path):
+    """Two are complete, the third is reported, and --resume measures what is missing."""
+    address, workers = dask
+    folder = tmp_path / "fleet"
+    words = [sys.executable, "-m", "bench", "fleet", "--scheduler", address, "--per", "worker"]
+    words += ["--folder", str(folder), *WORDS, "-k", CELLS]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    victim = folder / "b2.csv"
+    wait_for(lambda: victim.exists() and len(victim.read_text().splitlines()) > 1, 120)
+    workers["b2"].kill()
+    _, told = process.communicate(timeout=180)
+    assert process.returncode == 1, told
+    assert "b2: its worker is gone" in re.sub(r"b2: \d+ rows; ", "b2: ", told)
+    assert f"go on with bench fleet --resume {folder}" in told
+    counts = {path.stem: len(reader.read(path)) for path in folder.glob("*.csv")}
+    assert counts["a1"] == counts["c3"] > counts["b2"] >= 1
+    assert wait_for(lambda: not suites(), 30)
+    again, _ = dask_worker(address, "b2", tmp_path)
+    try:
+        words = ["--scheduler", address, "--per", "worker", "--resume", str(folder)]
+        done = bench("fleet", *words)
+        assert done.exit_code == 0, done.output
+    finally:
+        again.terminate()
+        again.wait(timeout=20)
+    rows = reader.read(victim)
+    assert len(rows) == counts["a1"]
+    assert rows.run_id.nunique() == 1
+    assert set(rows.machine) == {"b2"}
+    assert not suites()
+
+
+def dask_worker(address, name, tmp_path):
+    words = ["worker", address, "--name", name, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    log = (tmp_path / "again.log").open("w")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_" + words[0],
+            *words[1:],
+            "--host",
+            "127.0.0.1",
+        ],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for(lambda: "Registered to" in (tmp_path / "again.log").read_text())
+    return process, log
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("bench.fleet")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    done = bench("fleet")
+    assert done.exit_code == 2
+    assert "pip install 'torch-device-bench[fleet]'" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--per", "rack"], "--per: unknown 'rack'; known: host, worker"),
+        (["--resume", "nowhere"], "nowhere/fleet.json is not what bench fleet writes"),
+        (["--resume", "x", "--folder", "y"], "leave the other options out"),
+        (["--folder", "full"], "full is not empty"),
+        (["--scheduler", "nonsense://"], "--scheduler nonsense://"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "something").write_text("")
+    done = bench("fleet", *words)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+
+
+class Future:
+    """A task whose end the test decides."""
+
+    def __init__(self, told=None, problem=None):
+        self.told, self.problem = told, problem
+
+    def done(self):
+        return self.told is not None or self.problem is not None
+
+    def result(self, timeout=None):
+        if self.problem:
+            raise self.problem
+        if self.told is None:
+            raise TimeoutError
+        return self.told
+
+    def cancel(self):
+        pass
+
+
+class Client:
+    """A cluster without processes: what a task gives is known by the address it goes to."""
+
+    def __init__(self, **futures):
+        self.futures, self.submitted, self.running = futures, [], []
+
+    def nthreads(self):
+        return dict.fromkeys(self.futures, 1)
+
+    def submit(self, task, *args, workers, **_):
+        self.submitted.append((workers[0], args))
+        return self.futures[workers[0]]
+
+    def subscribe_topic(self, topic, handler):
+        pass
+
+    def unsubscribe_topic(self, topic):
+        pass
+
+
+def described(name, host, torch="2.11.0", address=""):
+    environment = {"torch": torch, "cpu": "a CPU"}
+    told = {"name": name, "address": address or f"tcp://{name}", "host": host}
+    return Future(told | {"environment": environment})
+
+
+def test_machines_are_found_once_and_problems_cost_only_themselves():
+    client = Client(
+        x1=described("node-17", "h1"),
+        x2=described("node-17b", "h1"),
+        x3=described("tcp://10.0.0.3:1", "h3", address="tcp://10.0.0.3:1"),
+        x4=Future(problem=ModuleNotFoundError("No module named 'bench'", name="bench")),
+        x5=Future(problem=RuntimeError("torch cannot be\nused there: x")),
+        x6=Future(),
+    )
+    nodes, problems = cluster.find(client, "host", limit_s=0.3)
+    assert [node.label for node in nodes] == ["node-17", "node-3"]
+    assert problems == [
+        "x4 lacks the module bench: pip install 'torch-device-bench[fleet]' there",
+        "x5: RuntimeError: torch cannot be used there: x",
+        "x6 did not answer within 0 s",
+    ]
+    assert len(cluster.find(client, "worker", limit_s=0.3)[0]) == 3
+
+
+def test_versions_that_differ_are_listed_with_who_has_them():
+    nodes = [Node(f"n{n}", "", "", {"torch": "2.6" if n < 4 else "2.11"}) for n in range(5)]
+    assert cluster.differences(nodes) == ["torch differs: 2.6: n0, n1, n2 and 1 more; 2.11: n4"]
+    assert cluster.differences(nodes[:2]) == []
+    assert cluster.differences([]) == []
+
+
+class Watcher:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.ended, self.lines = [], []
+
+    def begins(self, *_, **__):
+        pass
+
+    def says(self, label, line):
+        self.lines.append((label, line))
+
+    def ends(self, ended):
+        self.ended.append(ended)
+
+
+def as_csv(label, cells=3):
+    lines = [",".join(schema.COLUMNS)]
+    for n in range(cells):
+        made = row(machine=label, params=f"n={n}")
+        lines.append(",".join("" if v is None else str(v) for v in vars(made).values()))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """No waiting for what cannot come."""
+    monkeypatch.setattr(cluster, "LOOK_S", 0.01)
+    monkeypatch.setattr(cluster, "LOST_S", 0.05)
+    monkeypatch.setattr(cluster, "GRACE_S", 0.2)
+    monkeypatch.setattr(cluster, "Event", lambda *_, **__: threading.Event())
+
+
+def measured(client, folder, *nodes, limit_s=0.1):
+    watcher = Watcher()
+    folder.mkdir(exist_ok=True)
+    fleet = cluster.Fleet(client, folder, [], 1, limit_s, watcher)
+    return {one.label: one for one in fleet.measure(nodes)}, watcher
+
+
+@pytest.mark.usefixtures("quick")
+def test_rows_come_into_a_file_a_machine_and_failures_stay_alone(tmp_path):
+    gone = Client(
+        x1=Future((0, as_csv("n1"))),
+        x2=Future(problem=RuntimeError("boom")),
+        x3=Future((1, as_csv("n3", 2) + "half a")),
+        x4=Future(),
+    )
+    nodes = [Node(f"n{n}", f"x{n}", f"h{n}", {}) for n in range(1, 5)]
+    found, watcher = measured(gone, tmp_path / "f", *nodes)
+    assert {label: (e.code, e.rows) for label, e in found.items()} == {
+        "n1": (0, 3),
+        "n2": (None, 0),
+        "n3": (1, 2),
+        "n4": (None, 0),
+    }
+    assert found["n2"].reason == "RuntimeError: boom"
+    assert found["n4"].reason.startswith("hangs: no answer")
+    assert len(watcher.ended) == 4
+    assert len(reader.read(tmp_path / "f" / "n1.csv")) == 3
+    assert len(reader.read(tmp_path / "f" / "n3.csv")) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_row_that_is_none_costs_its_machine_alone(tmp_path):
+    header = as_csv("x", 0)
+    client = Client(x1=Future((0, header + "not,a,row\n")), x2=Future((0, as_csv("n2"))))
+    nodes = [Node("n1", "x1", "h1", {}), Node("n2", "x2", "h2", {})]
+    found, _ = measured(client, tmp_path / "f", *nodes)
+    assert "3 fields where the header has" in found["n1"].reason
+    assert found["n2"].rows == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_workers_of_one_host_never_measure_at_once(tmp_path):
+    client = Client(x1=Future(), x2=Future((0, as_csv("n2"))))
+    nodes = [Node("n1", "x1", "h", {}), Node("n2", "x2", "h", {})]
+    watcher = Watcher()
+    (tmp_path / "f").mkdir()
+    ended = cluster.Fleet(client, tmp_path / "f", [], 1, 5, watcher).measure(nodes)
+    client.futures["x1"].told = None
+    at_first = []
+
+    def finish():
+        at_first.append([address for address, _ in client.submitted])
+        client.futures["x1"].told = (0, as_csv("n1"))
+
+    timer = threading.Timer(0.3, finish)
+    timer.start()
+    assert [one.label for one in ended] == ["n1", "n2"]
+    assert at_first == [["x1"]]
+
+
+@pytest.mark.usefixtures("quick")
+def test_rows_that_are_there_already_are_not_written_twice(tmp_path):
+    client = Client(x1=Future((0, as_csv("n1", 2))))
+    measured(client, tmp_path / "f", Node("n1", "x1", "h", {}))
+    client.futures["x1"].told = (0, as_csv("n1", 3))
+    found, _ = measured(client, tmp_path / "f", Node("n1", "x1", "h", {}))
+    assert found["n1"].rows == 1
+    assert client.submitted[1][1][3].count("\n") == 3
+    assert len(reader.read(tmp_path / "f" / "n1.csv")) == 3
+
+
+def test_what_is_written_down_is_recalled(tmp_path):
+    cluster.remember(tmp_path, ["-k", "x"], 2, ["b", "a"])
+    assert cluster.recall(tmp_path) == (["-k", "x"], 2, ["a", "b"])

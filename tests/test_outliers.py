@@ -1,0 +1,144 @@
+"""`bench compare --outliers`: slow machines are found, in the right words, and none is invented."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from frames import frame, row
+from typer.testing import CliRunner
+
+from bench import cli
+from bench.compare import outliers
+from bench.records.writer import Writer
+from bench.report import outliers as report
+
+#: Five benchmarks of eight sizes, and one of a single cell.
+CELLS = [
+    *(
+        {"benchmark": name, "params": f"n={2**k}"}
+        for name in ("host_to_device", "matmul", "add", "softmax", "step")
+        for k in range(10, 26, 2)
+    ),
+    {"benchmark": "item", "params": ""},
+]
+
+
+def fleet(machines, seed=1, runs=1, flukes=0.03, slow=(), noise=0.02):
+    """A fleet of equal machines, but for `slow`: (machine, benchmark, least size, factor)."""
+    source = np.random.default_rng(seed)
+    base = frame(*CELLS)
+    names = [f"node-{n}" for n in range(machines)]
+    repeated = base.loc[base.index.repeat(machines * runs)].reset_index(drop=True)
+    count = len(repeated)
+    repeated["machine"] = np.tile(np.repeat(names, runs), len(CELLS))
+    repeated["run_id"] = [f"{m}-{r}" for m in range(machines) for r in range(runs)] * len(CELLS)
+    struck = source.random(count) < flukes
+    y = source.normal(0, noise, count) + struck * source.exponential(0.2, count)
+    size = repeated.params.str.removeprefix("n=").replace("", "0").astype(float)
+    for machine, benchmark, least, factor in slow:
+        hit = (repeated.machine == machine) & (size >= least)
+        hit &= benchmark in ("", None) or repeated.benchmark == benchmark
+        y += np.where(hit, np.log(factor), 0.0)
+    repeated["median_s"] = repeated["min_s"] = 1e-4 * np.exp(y)
+    return repeated
+
+
+def said(rows):
+    return report.text(outliers.find(rows)).splitlines()
+
+
+def test_a_uniform_fleet_has_none():
+    """Of 200 fleets of sixteen equal machines, two with a machine named at most."""
+    named = [any(f.outliers for f in outliers.find(fleet(16, seed))) for seed in range(200)]
+    assert sum(named) <= 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_node_is_found_and_what_it_is_slow_at(seed):
+    lines = said(fleet(16, seed, slow=[("node-7", "host_to_device", 2**20, 1.38)]))
+    assert len(lines) == 2
+    assert lines[0] == "16 machines with a CPU, 4 threads: 1 off"
+    assert lines[1].startswith("- node-7: host_to_device on cpu from n=1048576 on ")
+    assert lines[1].endswith("% slower than the other 15 (3 of 3 cells); the rest is normal")
+    percent = int(lines[1].split(" on ")[-1].split()[0].rstrip("%"))
+    assert 33 <= percent <= 43
+
+
+def test_a_machine_that_is_slow_at_everything_is_said_so():
+    lines = said(fleet(16, slow=[("node-3", None, 0, 1.3)], flukes=0))
+    assert len(lines) == 2
+    assert lines[1].startswith("- node-3: everything on cpu ")
+    assert "(41 of 41 cells)" in lines[1]
+
+
+def test_two_machines_and_a_fast_one():
+    slow = [("node-1", "matmul", 0, 1.5), ("node-2", "add", 0, 1.5), ("node-2", "step", 0, 1.4)]
+    lines = said(fleet(16, slow=[*slow, ("node-4", "softmax", 0, 0.6)]))
+    assert lines[0].endswith("3 off")
+    assert [line.split(":")[0] for line in lines[1:]] == ["- node-4", "- node-2", "- node-1"]
+    assert "% faster than" in lines[1]
+    assert lines[2].count("; ") == 2
+    assert "add on cpu" in lines[2]
+    assert "step on cpu" in lines[2]
+
+
+def test_a_thousand_machines():
+    slow = [("node-17", "host_to_device", 2**16, 1.38), ("node-503", "matmul", 0, 1.25)]
+    lines = said(fleet(1000, slow=slow))
+    assert lines[0] == "1000 machines with a CPU, 4 threads: 2 off"
+    assert "node-17: host_to_device on cpu from n=65536 on" in lines[1]
+    assert "node-503: matmul on cpu 2" in lines[2]
+
+
+def test_a_benchmark_of_one_cell_needs_several_runs():
+    assert said(fleet(16, slow=[("node-1", "item", 0, 2.0)])) == [
+        "16 machines with a CPU, 4 threads: all alike in 41 cells"
+    ]
+    lines = said(fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], flukes=0))
+    assert lines[1].startswith("- node-1: item on cpu 1")
+
+
+def test_other_hardware_is_another_fleet_and_a_few_are_none():
+    here, there = fleet(8), fleet(6, seed=2, slow=[("node-1", "matmul", 0, 1.5)])
+    there["cpu"] = there["device_name"] = "another CPU"
+    there["machine"] = "x" + there.machine
+    both = pd.concat([here, there], ignore_index=True)
+    assert [line.split(":")[0] for line in said(both)] == [
+        "8 machines with a CPU, 4 threads",
+        "6 machines with another CPU, 4 threads",
+        "- xnode-1",
+    ]
+    assert said(fleet(4)) == ["no hardware with 5 machines or more: nothing to stand out of"]
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A folder with a CSV for each of six machines."""
+    rows = fleet(6, slow=[("node-2", "matmul", 0, 1.5)], flukes=0)
+    columns = ["machine", "run_id", "benchmark", "params", "min_s", "median_s"]
+    for name, own in rows.groupby("machine"):
+        writer = Writer(tmp_path / f"{name}.csv")
+        for each in own[columns].to_dict("records"):
+            writer.append(row(**each))
+        writer.close()
+    return tmp_path
+
+
+@pytest.mark.parametrize("format_", ["terminal", "markdown", "json"])
+def test_the_command_reads_a_folder(stored, format_):
+    words = ["compare", str(stored), "--outliers", "--format", format_]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    if format_ == "json":
+        (found,) = json.loads(done.output)
+        assert [one["machine"] for one in found["outliers"]] == ["node-2"]
+    else:
+        assert "matmul" in done.output
+        assert "node" in done.output
+
+
+def test_a_format_it_has_not_is_one_line(stored):
+    done = CliRunner().invoke(cli.app, ["compare", str(stored), "--outliers", "--format", "csv"])
+    assert done.exit_code == 2
+    assert "--outliers has no csv" in done.output
