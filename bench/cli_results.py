@@ -41,8 +41,9 @@ def compare(
 ) -> None:
     """Set machines, devices, dtypes or versions side by side."""
     from bench.compare import files as stored
-    from bench.compare import sides
-    from bench.records import reader
+    from bench.compare import sides, spread
+    from bench.records import many, reader
+    from bench.records.many import Many
     from bench.report import comparison
 
     for option, value, known in (
@@ -51,16 +52,20 @@ def compare(
     ):
         if value not in known:
             fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
+    chosen = columns or rows or baseline
     try:
+        if outliers or (not chosen and len(stored.paths(files)) >= many.FILES):
+            _crowd(*stored.read_many(files), where or [], outliers, format)
+            return
         frame = stored.read(files)
         notices(frame)
-        chosen = sides.where(frame, where or [])
-        if outliers:
-            _outliers(chosen, format)
+        narrowed = sides.where(frame, where or [])
+        if not chosen and narrowed.machine.nunique() > spread.WIDE:
+            _crowd(Many.of(narrowed), [], [], outliers, format)
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
-        made = sides.compare(chosen, columns_, rows_, baseline)
-    except (reader.BadFile, sides.CannotCompare) as problem:
+        made = sides.compare(narrowed, columns_, rows_, baseline)
+    except (reader.BadFile, many.NeedsPolars, sides.CannotCompare) as problem:
         fail(str(problem))
     found = comparison.lines(made, sort, top, only_different)
     # https://no-color.org
@@ -74,13 +79,21 @@ def compare(
     show(write[format](made, found))
 
 
-def _outliers(frame: Any, format: str) -> None:
-    from bench.compare import outliers
-    from bench.report import outliers as shown
+def _crowd(rows: Any, told: list[str], where: list[str], outliers: bool, format: str) -> None:
+    """Show what there is to say of many machines: those that are off, or how far all lie apart."""
+    from bench.compare import outliers as off
+    from bench.compare import spread
+    from bench.report import outliers as shown_off
+    from bench.report import spread as shown
 
-    if format not in shown.FORMATS:
-        fail(f"--format: --outliers has no {format}; known: {', '.join(shown.FORMATS)}")
-    show(shown.FORMATS[format](outliers.find(frame)))
+    _tell(told)
+    rows = spread.where(rows, where)
+    if not outliers:
+        show(shown.FORMATS[format](rows, spread.of(rows)))
+    elif format in shown_off.FORMATS:
+        show(shown_off.FORMATS[format](off.find(rows)))
+    else:
+        fail(f"--format: --outliers has no {format}; known: {', '.join(shown_off.FORMATS)}")
 
 
 def verdict(
@@ -109,11 +122,26 @@ def report(
     ] = False,
 ) -> None:
     """One HTML file with verdicts, pictures and every cell; works offline."""
+    from bench.compare import files as stored
+    from bench.compare import spread
+    from bench.records import many, reader
+    from bench.records.many import Many
     from bench.report import digest, html
 
     if not (output or png or markdown):
         fail("nothing to write: give -o report.html, --png DIR or --markdown")
+    try:
+        if len(stored.paths(files)) >= many.FILES:
+            rows, told = stored.read_many(files)
+            _tell(told)
+            _crowd_report(rows, output, png, markdown)
+            return
+    except (reader.BadFile, many.NeedsPolars) as problem:
+        fail(str(problem))
     frame = read(files)
+    if frame.machine.nunique() > spread.WIDE:
+        _crowd_report(Many.of(frame), output, png, markdown)
+        return
     if markdown:
         show(digest.markdown(frame))
     if not (output or png):
@@ -128,6 +156,18 @@ def report(
                 (png / f"{picture.name}.png").write_bytes(picture.png())
     except OSError as problem:
         fail(f"cannot write {problem.filename}: {problem.strerror}; name another place")
+
+
+def _crowd_report(rows: Any, output: Path | None, png: Path | None, markdown: bool) -> None:
+    from bench.compare import spread
+    from bench.report import spread as shown
+
+    if png:
+        fail("--png: there are pictures of single machines only; give fewer files")
+    if markdown:
+        show(shown.markdown(rows, spread.of(rows)))
+    if output:
+        give(shown.page(rows), output)
 
 
 def export_results(
@@ -192,8 +232,12 @@ def read(files: list[str]) -> Any:
 
 def notices(frame: Any) -> None:
     """Tell on standard error what the user should know of files that were read."""
-    for notice in frame.attrs["notices"]:
-        typer.echo(notice, err=True)
+    _tell(frame.attrs["notices"])
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
 
 
 def show(text: str) -> None:

@@ -168,6 +168,7 @@ def test_cells_that_could_not_be_timed_are_tried_again(machine, tmp_path):
     machine.columns = {("candidate", "n=1"): {"status": "unstable", "reason": "a neighbour"}}
     outcome, watcher = compared(tmp_path / "ab")
     assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
+    assert watcher.stages[1:] == [("confirm", 2 * runs) for runs in range(5, 11)]
     assert outcome.code == 0
     (cell,) = [cell for cell in outcome.cells if cell.verdict == "inconclusive"]
     assert cell.reason == "unstable: a neighbour"
@@ -190,8 +191,9 @@ def test_what_was_cut_off_is_gone_on_with(machine, tmp_path, killed_at):
 
 def test_the_order_may_be_random_and_is_the_same_when_resumed():
     plan = engine.Plan(order="random")
-    assert plan.sequence(5) == plan.sequence(5)
+    assert plan.sequence(5) == plan.sequence(8)[:10]
     assert sorted(plan.sequence(5)) == ["baseline"] * 5 + ["candidate"] * 5
+    assert len({tuple(engine.Plan(order="random", seed=n).sequence(5)) for n in range(9)}) > 1
 
 
 @pytest.fixture

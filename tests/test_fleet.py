@@ -52,10 +52,17 @@ def dask(tmp_path):
         name: start("worker", address, "--name", name, *own)[0] for name in ("a1", "b2", "c3")
     }
     yield address, workers
-    for process in started:
-        process.terminate()
-    for process in started:
-        process.wait(timeout=20)
+    for process in reversed(started):
+        end(process)
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def wait_for(look, limit_s=60):
@@ -99,8 +106,7 @@ def test_three_workers_one_of_which_is_killed_while_it_measures(dask, tmp_path):
         done = bench("fleet", *words)
         assert done.exit_code == 0, done.output
     finally:
-        again.terminate()
-        again.wait(timeout=20)
+        end(again)
     rows = reader.read(victim)
     assert len(rows) == counts["a1"]
     assert rows.run_id.nunique() == 1

@@ -1,6 +1,7 @@
 """Broken and odd files through every reading command: one clear line or a result, no traceback.
 
-``MUTATIONS=10000 pytest tests/test_mutations.py`` takes as many files as that.
+``MUTATIONS=10000 pytest tests/test_mutations.py`` takes as many files as that;
+``MUTATIONS=7000-10000`` goes on from the 7,000th.
 """
 
 import os
@@ -15,7 +16,8 @@ from bench import cli
 from bench.records.schema import COLUMNS, Row
 from bench.records.writer import Writer
 
-COUNT = int(os.environ.get("MUTATIONS", "80"))
+FIRST, _, LAST = os.environ.get("MUTATIONS", "0-80").rpartition("-")
+SEEDS = range(int(FIRST or 0), int(LAST))
 #: A drawn report takes a second or two; one in so many is drawn.
 REPORTS = 40
 HANG_S = 60
@@ -23,6 +25,8 @@ COMMANDS = (
     ("compare",),
     ("compare", "--columns", "dtype", "--format", "json"),
     ("compare", "--format", "markdown", "--sort", "ratio"),
+    ("compare", "--outliers", "--format", "markdown"),
+    ("history", "--all"),
     ("verdict",),
     ("export", "--format", "go"),
     ("export", "--format", "pytest-benchmark"),
@@ -112,7 +116,7 @@ def test_mutated_files_never_end_in_a_traceback(tmp_path):
     path = tmp_path / "mutated.csv"
     runner = CliRunner()
     read = 0
-    for seed in range(COUNT):
+    for seed in SEEDS:
         path.write_bytes(mutate(data, random.Random(seed)))
         commands = list(COMMANDS)
         if seed % REPORTS == 0:
@@ -133,4 +137,4 @@ def test_mutated_files_never_end_in_a_traceback(tmp_path):
                 if command == COMMANDS[0]:
                     break  # the reader is the same for all
             read += done.exit_code == 0
-    assert read > COUNT // 10
+    assert read > len(SEEDS) // 10

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from bench import cli
 from bench.compare import outliers
+from bench.records.many import Many
 from bench.records.writer import Writer
 from bench.report import outliers as report
 
@@ -45,12 +46,14 @@ def fleet(machines, seed=1, runs=1, flukes=0.03, slow=(), noise=0.02):
 
 
 def said(rows):
-    return report.text(outliers.find(rows)).splitlines()
+    return report.text(outliers.find(Many.of(rows))).splitlines()
 
 
 def test_a_uniform_fleet_has_none():
     """Of 200 fleets of sixteen equal machines, two with a machine named at most."""
-    named = [any(f.outliers for f in outliers.find(fleet(16, seed))) for seed in range(200)]
+    named = [
+        any(f.outliers for f in outliers.find(Many.of(fleet(16, seed)))) for seed in range(200)
+    ]
     assert sum(named) <= 2
 
 

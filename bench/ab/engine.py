@@ -54,13 +54,13 @@ class Plan:
     seed: int = 0
 
     def sequence(self, runs: int) -> list[str]:
-        """Return which side comes when; each comes `runs` times."""
-        if self.order == "abba":
-            turns = [SIDES if turn % 2 == 0 else SIDES[::-1] for turn in range(runs)]
-            return [side for turn in turns for side in turn]
-        mixed = [*SIDES] * runs
-        random.Random(self.seed).shuffle(mixed)
-        return mixed
+        """Return which side comes when; each comes `runs` times, and more go on with fewer."""
+        source = random.Random(self.seed)
+        turns = []
+        for turn in range(runs):
+            swapped = turn % 2 == 1 if self.order == "abba" else source.random() < 0.5
+            turns.append(SIDES[::-1] if swapped else SIDES)
+        return [side for turn in turns for side in turn]
 
 
 @dataclass
@@ -89,12 +89,16 @@ def _stage(
     files: Mapping[str, Path],
     words: Mapping[str, Sequence[str]],
     watcher: Watcher,
+    ended: int = 0,
 ) -> None:
-    """Run the processes of a stage that its files lack; CannotRun where one does not end well."""
+    """Run the processes of a stage that its files lack; CannotRun where one does not end well.
+
+    The first `ended` of them are known to be complete.
+    """
     begun = {side: _begun(file) for side, file in files.items()}
     done = sum(begun.values())
     for number, side in enumerate(sequence, 1):
-        if number < done:
+        if number < done or number <= ended:
             continue
         file = files[side]
         following = _Following(watcher, number, side)
@@ -174,14 +178,32 @@ def _confirm(
     folder: Path,
     watcher: Watcher,
 ) -> dict[str, pd.DataFrame]:
-    """Time these cells in fresh processes of each side; return its rows."""
+    """Time these cells in fresh processes of each side; return its rows.
+
+    Where a cell was unstable so often that too few times of it are left, up to twice as many.
+    """
+    cells = set(cells)
     _write_cells(folder / "suspects.csv", cells)
     files = {side: folder / f"confirm-{side}.csv" for side in places}
-    sequence = [side for side in plan.sequence(plan.confirm) if side in places]
-    watcher.stage("confirm", len(sequence))
     words = _words(both, *plan.words, f"--cells={folder / 'suspects.csv'}")
-    _stage(sequence, places, files, words, watcher)
-    return {side: reader.read(file) for side, file in files.items()}
+    ended = 0
+    for runs in range(plan.confirm, 2 * plan.confirm + 1):
+        sequence = [side for side in plan.sequence(runs) if side in places]
+        watcher.stage("confirm", len(sequence))
+        _stage(sequence, places, files, words, watcher, ended)
+        ended = len(sequence)
+        rows = {side: reader.read(file) for side, file in files.items()}
+        if all(_enough(frame) for frame in rows.values()):
+            break
+    return rows
+
+
+def _enough(frame: pd.DataFrame) -> bool:
+    """Whether every cell that was unstable has been timed often enough all the same."""
+    times = replicates.times(frame)
+    unstable = frame.loc[frame.status == "unstable", list(schema.CELL)]
+    keys = set(unstable.itertuples(index=False, name=None))
+    return all(len(times.get(key, ())) >= gate.FEWEST_RUNS for key in keys)
 
 
 def run(

@@ -2,13 +2,14 @@
 
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.records import reader, schema
+from bench.records import many, reader, schema
+from bench.records.many import Many
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -35,7 +36,7 @@ def paths(words: Iterable[str]) -> list[Path]:
 
 def _harmless(frame: pd.DataFrame) -> pd.DataFrame:
     """Replace what would steer a terminal (ECMA-48 controls, changes of writing direction)."""
-    for column in schema.TEXTS:
+    for column in (name for name in schema.TEXTS if name in frame):
         # Most texts stand in every row: each is looked at once.
         strange = {text for text in frame[column].unique() if _CONTROLS.search(text)}
         if strange:
@@ -70,3 +71,18 @@ def read(words: Iterable[str]) -> pd.DataFrame:
         raise reader.BadFile(f"{frames[0].file.name}: no row in any file; run bench first")
     whole.attrs["notices"] = notices
     return whole
+
+
+def read_many(words: Sequence[str]) -> tuple[Many, list[str]]:
+    """Return the rows of all files that `words` name as numbers, and what to know of them.
+
+    Raises BadFile, NeedsPolars.
+    """
+    found = paths(words)
+    if len(found) < many.FILES:
+        frame = read(words)
+        return Many.of(frame), frame.attrs["notices"]
+    rows, notices = many.read(found)
+    for table in (rows.cells, rows.runs):
+        _harmless(table)
+    return rows, notices

@@ -21,9 +21,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtrc, stdtr
 
-from bench.compare import files
 from bench.compare.gate import relative
-from bench.records import schema
+from bench.records.many import Many
 
 #: Machines of one hardware from which on they are a crowd to stand out of.
 FEWEST = 5
@@ -63,20 +62,21 @@ class Fleet:
     outliers: tuple[Outlier, ...]
 
 
-def find(frame: pd.DataFrame) -> list[Fleet]:
+def find(rows: Many) -> list[Fleet]:
     """Return every kind of hardware that has enough machines, with what is off in it."""
-    ok = frame[(frame.status == "ok") & (frame.median_s > 0)]
-    times = ok.median_s.where((ok.device != "cpu") | ~(ok.min_s > 0), ok.min_s)
-    ok = ok.assign(y=np.log(times), threads=files.texts(ok.threads))
+    logs = np.log(rows.seconds())
     fleets = []
-    for hardware, rows in ok.groupby(list(HARDWARE), sort=True):
-        by = rows.groupby(["machine", "run_id", *schema.CELL], sort=True).y
-        wide = by.median().unstack(["machine", "run_id"])
-        machines = rows.machine.nunique()
+    for hardware, own in rows.runs.groupby(list(HARDWARE), sort=True):
+        own = own.sort_values(["machine", "run_id"])
+        machines = own.machine.nunique()
         if machines >= FEWEST:
+            table = rows.table(logs, own.index.to_numpy())
+            timed = ~np.isnan(table).all(axis=1)
+            cells = rows.cells[timed].reset_index(drop=True)
+            found = _outliers(table[timed], cells, own.machine.to_numpy())
             cpu, device, threads = map(str, hardware)
             name = f"{cpu}, {threads} threads" + ("" if device == cpu else f", {device}")
-            fleets.append(Fleet(name, machines, len(wide), tuple(_outliers(wide, machines))))
+            fleets.append(Fleet(name, machines, len(cells), tuple(found)))
     return fleets
 
 
@@ -130,51 +130,60 @@ def _groups(cells: pd.DataFrame) -> list[_Group]:
     return found
 
 
-def _outliers(wide: pd.DataFrame, machines: int) -> list[Outlier]:
-    off, flagged = _flagged(wide.to_numpy(), machines)
-    timed = ~np.isnan(off)
-    groups = _groups(pd.DataFrame(list(wide.index), columns=list(schema.CELL)))
-    labels = wide.columns.get_level_values("machine").to_numpy()
+def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> list[Outlier]:
+    """Return what is off in logarithms of times (cells x runs); the runs are sorted by machine."""
+    names, starts = np.unique(labels, return_index=True)
+    off, flagged = _flagged(table, len(names))
+    timed = ~np.isnan(table)
+    groups = _groups(cells)
+    member = np.zeros((len(groups), len(cells)), np.float32)
+    for place, group in enumerate(groups):
+        member[place, group.rows] = 1
+    total = np.add.reduceat(member @ timed.astype(np.float32), starts, axis=1)
+    ends = [*starts[1:], len(labels)]
+    bound = ALPHA / (2 * len(names) * len(groups))
     found = []
-    for machine in sorted(set(labels[flagged.any(axis=0)])):
-        own = labels == machine
-        bound = ALPHA / (2 * machines * len(groups))
-        for sign in (1, -1):
-            hit = np.where(flagged, np.maximum(sign * off, 0.0), 0.0)
-            others, count = np.sort(hit[:, ~own], axis=None), timed[:, ~own].sum()
-            for group in _told(groups, hit[:, own], timed[:, own], others, count, bound):
-                here = hit[group.rows][:, own]
+    for sign in (1, -1):
+        hit = np.where(flagged, np.maximum(sign * off, 0.0), 0.0)
+        flukes = np.sort(hit[hit > 0])
+        count = np.add.reduceat(member @ (hit > 0).astype(np.float32), starts, axis=1)
+        likely = count >= np.maximum(1.0, MOSTLY * total)
+        for machine in np.flatnonzero(likely.any(axis=0)):
+            own = slice(starts[machine], ends[machine])
+            some = [groups[place] for place in np.flatnonzero(likely[:, machine])]
+            rest = int(timed.sum() - timed[:, own].sum())
+            for group in _told(some, hit[:, own], timed[:, own], flukes, rest, bound):
+                here = hit[group.rows, own]
                 change = relative(sign * float(np.median(here[here > 0])))
                 counts = int((here > 0).any(axis=1).sum()), len(group.rows)
-                one = (str(machine), machines - 1, group.device, group.what, group.where)
+                one = (str(names[machine]), len(names) - 1, group.device, group.what, group.where)
                 found.append(Outlier(*one, change, *counts))
-    return sorted(found, key=lambda each: -abs(math.log1p(each.change)))
+    return sorted(found, key=lambda each: (-abs(math.log1p(each.change)), each.machine))
 
 
 def _told(
     groups: Sequence[_Group],
     hit: np.ndarray,
     timed: np.ndarray,
-    others: np.ndarray,
-    count: int,
+    flukes: np.ndarray,
+    rest: int,
     bound: float,
 ) -> list[_Group]:
     """Return the groups that are off, none of which shares a cell with one that says more.
 
-    `hit` (cells x runs of the machine) and `others` (of the rest of the fleet, sorted, of `count`
-    times) hold how far each cell is off in one direction, 0 where that is chance.
+    `hit` (cells x runs of the machine) holds how far each cell is off in one direction, 0 where
+    that is chance, and `flukes` the same of all machines, sorted, where it is not; the other
+    machines have `rest` times.
     """
     sure = []
     for group in groups:
         own = hit[group.rows]
-        total = int(timed[group.rows].sum())
-        off = int((own > 0).sum())
-        if off < max(1.0, MOSTLY * total):
-            continue
+        off, total = int((own > 0).sum()), int(timed[group.rows].sum())
         least = ALIKE * float(np.median(own[own > 0]))
         alike = int((own >= least).sum())
+        others = len(flukes) - np.searchsorted(flukes, least) - (hit >= least).sum()
         # Half a fluke more than were seen: none seen does not mean that there are none.
-        rate = (len(others) - np.searchsorted(others, least) + 0.5) / (count + 1)
+        rate = (others + 0.5) / (rest + 1)
         # At least so many of so many, by chance.
         if bdtrc(alike - 1, total, rate) < bound:
             sure.append((off, off / total, group))

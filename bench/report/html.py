@@ -1,7 +1,9 @@
 """One self-contained HTML file: verdicts, pictures, a table to sort and filter, the environment."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -86,17 +88,30 @@ def page(frame: pd.DataFrame) -> tuple[str, list[plots.Picture]]:
                 "environment": _environment(cells),
             }
         )
+    columns, rows = _table(frame)
+    runs = frame.run_id.nunique()
+    what = f"{runs} run{'s' if runs != 1 else ''}, {len(rows)} cells; median of one call, with the "
+    machines = [str(part["machine"]) for part in parts]
+    return render(machines, f"{what}95 % interval.", parts, columns, rows), pictures
+
+
+def render(
+    machines: Sequence[str],
+    subtitle: str,
+    parts: Sequence[dict[str, Any]],
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[Sequence[Entry]],
+) -> str:
+    """Return the page of these parts (see the template) and of a table."""
     loader = jinja2.PackageLoader("bench", "report")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )
-    columns, rows = _table(frame)
-    text = environment.get_template("template.html").render(
-        machines=[part["machine"] for part in parts],
-        runs=frame.run_id.nunique(),
+    return environment.get_template("template.html").render(
+        machines=machines,
+        subtitle=subtitle,
         parts=parts,
         columns=columns,
         rows=rows,
         nothing=advice.NOTHING,
     )
-    return text, pictures
