@@ -77,7 +77,7 @@ def read(path: Path, busy: bool | None = None) -> Runs:
     numbers = {run: place for place, run in enumerate(dict.fromkeys(x["run"] for x in lines))}
     runs: Runs = {}
     for x in lines:
-        if x["status"] == "ok":
+        if x["status"] == "ok" and x["rounds_s"]:
             rounds = tuple(map(float, x["rounds_s"].split()))
             benchmark, dtype, *params = x["cell"].split(" ", 2)
             key = ("", benchmark, "cpu", dtype, *(params or [""]))

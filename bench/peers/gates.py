@@ -5,7 +5,7 @@ and from a model of their noise, and prints one table for each. ``--markdown`` i
 """
 
 import argparse
-import sys
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +58,16 @@ def lines(
     return made
 
 
+def told(noise: model.Noise) -> str:
+    """Return the noise in a line, that of the cells by its median."""
+    return (
+        f"a process {statistics.median(noise.process):.3f} in the middle of the cells, all cells of "
+        f"a process {noise.common:.3f} (neighbours {noise.drift:.2f}), outliers in "
+        f"{noise.outliers:.1%} by {noise.outlier:.2f}, rounds {noise.rounds:.3f} "
+        f"(neighbours {noise.correlation:.2f})"
+    )
+
+
 HEADERS = ["runs a side", "rule", "false alarms", "+5 %", "+10 %", "+20 %", "+10 % and it alone"]
 
 
@@ -75,7 +85,9 @@ def main() -> None:
         parser.error(f"{given.file}: {problem}; make one with python -m bench.peers.collection")
     noise = model.fit(quiet)
     slowed = stable(quiet)
-    print(f"{len(slowed)} of {len(quiet)} cells are stable; the noise of all:\n{noise}")
+    print(
+        f"{len(slowed)} of {len(quiet)} cells are stable; the noise of all, in logarithms: {told(noise)}"
+    )
     modelled = model.draw(noise, MODELLED_CELLS, MODELLED_RUNS, seed=1)
     for title, runs, cells, alternating in (
         ("Collected, beside nothing else, sides alternating", quiet, slowed, True),
@@ -84,7 +96,7 @@ def main() -> None:
         ("Modelled, alternating", modelled, (), True),
         ("Modelled, one side after the other", modelled, (), False),
     ):
-        print(f"\n{title}\n", file=sys.stdout)
+        print(f"\n{title}\n")
         table = lines(runs, cells, given.runs, given.suites, alternating)
         print(tabulate(table, HEADERS, "github" if given.markdown else "simple"), flush=True)
 

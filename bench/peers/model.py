@@ -61,7 +61,7 @@ def fit(runs: Runs) -> Noise:
     }
     table = np.array([[y - middles[key] for y in ys] for key, ys in logs.items()])
     common = np.nanmedian(table, axis=0)
-    rest = [[y for y in row if not math.isnan(y)] for row in table - common]
+    rest = [[y for y in row if not math.isnan(y)] for row in (table - common).tolist()]
     process = [_spread(row) for row in rest]
     # Of an exponential distribution, what is beyond a bound has the mean of the whole beyond it.
     beyond = [
