@@ -61,7 +61,7 @@ def lines(
 def told(noise: model.Noise) -> str:
     """Return the noise in a line, that of the cells by its median."""
     return (
-        f"a process {statistics.median(noise.process):.3f} in the middle of the cells, all cells of "
+        f"a process {statistics.median(noise.process):.3f} in the middle of the cells, all of "
         f"a process {noise.common:.3f} (neighbours {noise.drift:.2f}), outliers in "
         f"{noise.outliers:.1%} by {noise.outlier:.2f}, rounds {noise.rounds:.3f} "
         f"(neighbours {noise.correlation:.2f})"
@@ -86,7 +86,7 @@ def main() -> None:
     noise = model.fit(quiet)
     slowed = stable(quiet)
     print(
-        f"{len(slowed)} of {len(quiet)} cells are stable; the noise of all, in logarithms: {told(noise)}"
+        f"{len(slowed)} of {len(quiet)} cells are stable; the noise, in logarithms: {told(noise)}"
     )
     modelled = model.draw(noise, MODELLED_CELLS, MODELLED_RUNS, seed=1)
     for title, runs, cells, alternating in (
