@@ -82,7 +82,8 @@ def fleet(
         except (BadFile, CannotWrite) as problem:
             fail(str(problem))
         except OSError as problem:
-            fail(f"cannot write to {kept}: {problem.strerror}; name another folder with --folder")
+            what = f"{kept} or the scheduler cannot be reached: {cluster.reason(problem)}"
+            fail(f"{what}; go on with --resume {kept}")
         except KeyboardInterrupt:
             fail(f"stopped; go on with --resume {kept}", 130)
     typer.echo(f"{len(complete)} machines complete, in {kept}; bench compare {kept} --outliers")

@@ -185,7 +185,7 @@ class Client:
     """A cluster without processes: what a task gives is known by the address it goes to."""
 
     def __init__(self, **futures):
-        self.futures, self.submitted, self.running = futures, [], []
+        self.futures, self.submitted, self.handlers = futures, [], {}
 
     def nthreads(self):
         return dict.fromkeys(self.futures, 1)
@@ -195,7 +195,7 @@ class Client:
         return self.futures[workers[0]]
 
     def subscribe_topic(self, topic, handler):
-        pass
+        self.handlers[topic.rpartition("-")[2]] = handler
 
     def unsubscribe_topic(self, topic):
         pass
@@ -304,6 +304,26 @@ def test_a_row_that_is_none_costs_its_machine_alone(tmp_path):
     found, _ = measured(client, tmp_path / "f", *nodes)
     assert "3 fields where the header has" in found["n1"].reason
     assert found["n2"].rows == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_rows_are_on_disk_while_their_machine_goes_on(tmp_path):
+    client = Client(x1=Future(), x2=Future())
+    nodes = [Node("n1", "x1", "h1", {}), Node("n2", "x2", "h2", {})]
+    lines = reader.lines(as_csv("n1"))
+
+    def tell():
+        client.handlers["n2"]((0, {"rows": [["no", "row"]]}))
+        client.handlers["n1"]((0, {"rows": lines[:2]}))
+        client.handlers["n1"]((0, {"says": "a line"}))
+
+    timer = threading.Timer(0.05, tell)
+    timer.start()
+    found, watcher = measured(client, tmp_path / "f", *nodes, limit_s=0.3)
+    assert (found["n1"].rows, found["n2"].rows) == (2, 0)
+    assert len(reader.read(tmp_path / "f" / "n1.csv")) == 2
+    assert ("n1", "a line") in watcher.lines
+    assert any(label == "n2" and "2 fields where" in line for label, line in watcher.lines)
 
 
 @pytest.mark.usefixtures("quick")

@@ -226,8 +226,12 @@ class Fleet:
             self._watcher.says(label, str(told["says"]))
         if "begins" in told:
             self._watcher.begins(label, **told["begins"])
-        for fields in told.get("rows", ()):
-            task.append(fields)
+        try:
+            for fields in told.get("rows", ()):
+                task.append(fields)
+        except reader.BadFile as problem:
+            # What the machine gives at its end will be refused as well; the others go on.
+            self._watcher.says(label, str(problem))
 
     def _ended(self, task: _Task) -> Ended | None:
         """Return how a machine has ended, or None while it goes on."""

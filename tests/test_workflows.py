@@ -1,0 +1,50 @@
+"""The files that GitHub reads say what it understands, and name commands that exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from bench import cli
+
+ROOT = Path(__file__).parent.parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "paths"),
+    [("vendor.github-workflows", WORKFLOWS), ("vendor.github-actions", [ROOT / "action.yml"])],
+)
+def test_they_keep_to_their_schema(schema, paths):
+    pytest.importorskip("check_jsonschema", reason="an extra of development")
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *paths]
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pages():
+    yield from (ROOT / "docs").glob("*.md")
+    yield from (*WORKFLOWS, ROOT / "action.yml", ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+
+
+def test_every_option_that_a_page_gives_a_command_exists():
+    """`bench NAME --option`, as far as the options are the command's own."""
+    commands = get_command(cli.app).commands
+    seen = 0
+    for page in pages():
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for name, rest in re.findall(r"(?:^|[ `/(])bench (\w[\w-]*)([^`\n#|;]*)", text, re.M):
+            if name not in commands:
+                continue
+            command = commands[name]
+            known = {
+                option for one in command.params for option in (*one.opts, *one.secondary_opts)
+            }
+            passes_on = command.context_settings.get("ignore_unknown_options")
+            for option in re.findall(r"(?<=\s)(--[a-z][\w-]*)", rest):
+                seen += 1
+                assert passes_on or option in known, (page.name, name, option)
+    assert seen > 40
