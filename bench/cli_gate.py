@@ -159,6 +159,7 @@ def ab(
             allow_missing=allow_missing,
             fail_on_improvement=fail_on_improvement,
         )
+        bar.ends()
     give(judgement.FORMATS[format](outcome), output)
     raise typer.Exit(outcome.code)
 
