@@ -20,8 +20,8 @@ pytest.importorskip("distributed", reason="an optional extra")
 from bench.fleet import cluster
 from bench.fleet.cluster import Node
 
-CELLS = "bench_bmm or bench_item"
-WORDS = ("--device", "cpu", "--dtype", "float32", "--family", "tensors", "--profile", "smoke")
+CELLS = "bench_sum or bench_softmax"
+WORDS = ("--device", "cpu", "--dtype", "float32", "--family", "tensors")
 
 
 def bench(*words):

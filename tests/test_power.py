@@ -69,6 +69,7 @@ def test_cells_that_were_not_timed_in_a_run_are_left_out():
     times = {key: [math.log(1e-4)] * 10 for key in KEYS} | {KEYS[0]: [None] * 10}
     seen = power.of_gate(times, 5, suites=20, slowed=KEYS[1:])
     assert (seen.alarms, seen.found[1.20]) == (0, 20)
+    assert power.of_gate(times, 5, suites=5, slowed=KEYS[:1]).found[1.20] == 0
     assert seen.honest
     assert seen.sharp
 

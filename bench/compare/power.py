@@ -93,8 +93,8 @@ def examine(
         victim = source.choice(names)
         alarms += bool(rule(base, new))
         for factor in SLOWDOWNS:
-            changed = [slower(sample, factor) for sample in new.get(victim, ())]
-            named = rule(base, {**new, victim: changed})
+            changed = {victim: [slower(s, factor) for s in new[victim]]} if victim in new else {}
+            named = rule(base, {**new, **changed})
             found[factor] += victim in named
             exact[factor] += named == {victim}
     return Power(per_side, suites, alarms, found, exact)

@@ -124,8 +124,8 @@ def read(paths: Sequence[Path]) -> tuple[Many, list[str]]:
             if frame.attrs["notice"]:
                 notices.append(frame.attrs["notice"])
             frame.attrs = {}
-            made: Any = polars.from_pandas(frame[list(_NEEDED)])
-            frames.append(made.cast(_types(polars)))
+            columns = {name: frame[name].tolist() for name in _NEEDED}
+            frames.append(polars.DataFrame(columns, schema=_types(polars)))
     if not frames:
         raise reader.BadFile("no file; give result files, folders or patterns")
     return _numbers(polars, polars.concat(frames)), notices
@@ -184,8 +184,8 @@ def _coded(polars: Any, rows: Any, names: Sequence[str]) -> tuple[pd.DataFrame, 
         code = rows[name].to_physical().to_numpy().astype(np.int64)
         key, _ = pd.factorize(key * (code.max(initial=0) + 1) + code)
     _, first = np.unique(key, return_index=True)
-    table = rows[first].select(names).with_columns(polars.col(polars.Categorical).cast(str))
-    made = table.to_pandas().sort_values(list(names))
+    table = rows[first]
+    made = pd.DataFrame({name: table[name].to_list() for name in names}).sort_values(list(names))
     rank = np.empty(len(made), np.int64)
     rank[made.index] = np.arange(len(made))
     return made.reset_index(drop=True), rank[key]
