@@ -21,6 +21,7 @@ def bench_ddp_step(cell, batch, ranks, scaling, part):
     total = batch * ranks if scaling == "weak" else batch
     cell.work(items=total, unit="sample", flop=3 * total * FORWARD_FLOP)
     work = "step" if part == "whole" else "compute"
+    cell.uses_processes()
     group = cell.enter(Ranks(cell.device, ranks, work, total))
     cell.loop(group.run, group.check)
 
@@ -34,5 +35,6 @@ def bench_all_reduce(cell, n, ranks):
     After the bus bandwidth of https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md.
     """
     cell.work(items=n, bytes=round(2 * (ranks - 1) / ranks * cell.nbytes(n)))
+    cell.uses_processes()
     group = cell.enter(Ranks(cell.device, ranks, "all_reduce", n))
     cell.loop(group.run, group.check)
