@@ -6,9 +6,10 @@ import random
 import re
 
 import pytest
+import torch
 
 from bench.measure import best, devices, rounds, stability, threads
-from bench.measure.cell import Cell, Disturbed
+from bench.measure.cell import Cell, Disturbed, Result
 
 
 def noise(count, level=1e-3, spread=0.01, seed=3):
@@ -110,8 +111,6 @@ def test_of_disturbed_attempts_the_least_disturbed_stands(monkeypatch):
     for last in (False, False, True):
         plan = rounds.Plan(8, 0.1, 0.001)
         device = devices.find("cpu")
-        import torch
-
         cell = Cell(device, torch.float32, plan, earlier=earlier, may_repeat=not last)
         if last:
             cell(torch.neg, cell.tensor(4))
@@ -196,22 +195,44 @@ def test_a_very_slow_operation_ends_at_the_limit():
     assert next(calls) == 2
 
 
-def test_only_rounds_between_calm_moments_count():
-    """The machine is busy in every third look; rounds beside it take twice as long."""
-    looks = itertools.cycle([True, True, True, True, False])
-    state = {"now": True}
+class Machine:
+    """Calm or not, look by look."""
 
-    def is_calm(_):
-        state["now"] = next(looks)
-        return state["now"]
+    def __init__(self, looks):
+        self.looks, self.calm, self.seen = looks, True, []
 
+    def look(self, _):
+        self.calm = next(self.looks)
+        self.seen.append(self.calm)
+        return self.calm
+
+    begin = settle = look
+
+
+def test_a_round_that_ended_in_a_disturbance_does_not_count_once_that_has_passed():
+    class Passing(Machine):
+        def begin(self, _):
+            return True
+
+        settle = begin
+
+    machine = Passing(itertools.cycle([True, False, True]))
     plan = rounds.Plan(8, 0.05, 0.001, precision=0)
+    timing = rounds.measure(lambda count: count * 1e-3, plan, 0, machine)
+    assert timing.calm
+    assert len(timing.rounds_s) == machine.seen.count(True) < len(machine.seen)
+
+
+def test_only_rounds_between_calm_moments_count():
+    """The machine is busy at every fifth look; rounds beside it take twice as long."""
+    plan = rounds.Plan(8, 0.05, 0.001, precision=0)
+    machine = Machine(itertools.cycle([True, True, True, True, False]))
     timing = rounds.measure(
-        lambda count: count * (1e-3 if state["now"] else 2e-3), plan, 0, is_calm
+        lambda count: count * (1e-3 if machine.calm else 2e-3), plan, 0, machine
     )
     assert timing.calm
     assert set(timing.rounds_s) == {1e-3}
-    busy = rounds.measure(lambda count: count * 2e-3, plan, 0, lambda _: False)
+    busy = rounds.measure(lambda count: count * 2e-3, plan, 0, Machine(itertools.repeat(False)))
     assert not busy.calm
     assert len(busy.rounds_s) >= plan.min_rounds
 
@@ -238,7 +259,7 @@ def test_the_yardstick_is_relative_to_its_best(monkeypatch):
 
 def test_a_slow_core_is_named():
     watch = stability.Watch(stability.Yardsticks(scripted_yardstick(2.0)))
-    assert not watch.calm(1e-6)
+    assert not watch.look(1e-6)
     assert "the CPU ran 2 times slower" in watch.signs([1e-3] * 8, 1, calm=False).faults[0]
     assert not any("slower" in fault for fault in watch.signs([1e-3] * 8, 1, calm=True).faults)
 
@@ -249,17 +270,36 @@ def test_a_run_waits_for_a_disturbance_to_pass_while_its_patience_lasts(monkeypa
     sticks = stability.Yardsticks(
         scripted_yardstick(2.0, 2.0, 1.0, *[2.0] * 5), None, stability.Patience(0.09)
     )
-    watch = stability.Watch(sticks)
-    assert watch.calm(1e-6)
+    watch = stability.Watch(sticks, patient=True)
+    assert watch.settle(1e-6)
     assert slept == [stability.PAUSE_S] * 2
-    assert not watch.calm(1e-6)
+    assert not watch.settle(1e-6)
     assert len(slept) == 5
     assert watch.waited_s == pytest.approx(5 * stability.PAUSE_S)
-    assert watch.slowness == [(1.0, 1.0), (2.0, 1.0)]
 
 
-def test_patience_grows_with_the_cells_up_to_a_bound():
-    assert stability.Patience.of(4).left_s == 4 * stability.PATIENCE_S
+def test_a_first_attempt_does_not_wait_and_a_further_one_without_calm_is_not_taken(monkeypatch):
+    monkeypatch.setattr(stability.time, "sleep", lambda _: pytest.fail("waited"))
+    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), None, stability.Patience(9.0))
+    assert not stability.Watch(sticks).begin(1e-6)
+    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), None, stability.Patience(0.0))
+    with pytest.raises(stability.NeverCalm):
+        stability.Watch(sticks, patient=True, again=True).begin(1e-6)
+
+
+def test_a_repeat_that_finds_no_calm_leaves_the_earlier_attempt_standing():
+    before = Result(timing=rounds.Timing((5e-3,) * 8, 1), signs=stability.Signs(1.0, None, ("x",)))
+    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), None, stability.Patience(0.0))
+    plan = rounds.Plan(8, 0.01, 0.001)
+    device = devices.find("cpu")
+    cell = Cell(device, torch.float32, plan, yardsticks=sticks, earlier=[before], may_repeat=True)
+    cell(torch.neg, cell.tensor(4))
+    assert cell.result is before
+
+
+def test_patience_grows_with_the_cells_between_two_bounds():
+    assert stability.Patience.of(1).left_s == stability.LEAST_PATIENCE_S
+    assert stability.Patience.of(40).left_s == 40 * stability.PATIENCE_S
     assert stability.Patience.of(10_000).left_s == stability.MOST_PATIENCE_S
 
 
@@ -268,10 +308,10 @@ def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s,
     now, cpu = stability.time.perf_counter(), stability.time.process_time()
     sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9, 1.9, 1.9))
     watch = stability.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
-    assert watch.calm(1e-6) is not parallel
+    assert watch.look(1e-6) is not parallel
     assert watch.parallel is parallel
-    assert watch.calm(1e-3)  # of a millisecond, two microseconds are no part
-    watch.calm(1e-6)
+    assert watch.look(1e-3)  # of a millisecond, two microseconds are no part
+    watch.look(1e-6)
     faults = watch.signs([1e-3] * 8, 1, calm=False).faults
     assert any("threads took 1.9 times as long to meet" in fault for fault in faults) is parallel
 

@@ -239,8 +239,14 @@ class Cell:
             timing = rounds.measure(loop, plan, self._clock_cost_s)
             self.result.signs = stability.judge(timing.rounds_s, timing.iterations, None, 0.0)
         else:
-            watch = stability.Watch(self._yardsticks or stability.yardsticks_of_the_core())
-            timing = rounds.measure(loop, plan, self._clock_cost_s, watch.calm)
+            sticks = self._yardsticks or stability.yardsticks_of_the_core()
+            again = bool(self._earlier)
+            watch = stability.Watch(sticks, patient=again or not self._may_repeat, again=again)
+            try:
+                timing = rounds.measure(loop, plan, self._clock_cost_s, watch)
+            except stability.NeverCalm:
+                self.result = min(self._earlier, key=_disturbance)
+                return
             self.result.signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
         self.result.timing = timing
         if free and not self._device.is_host:

@@ -9,7 +9,7 @@ import statistics
 import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bench.measure import devices, estimate
 
@@ -68,6 +68,31 @@ class Timing:
     calm: bool = True
 
 
+class Watcher(Protocol):
+    """Looks at the machine between rounds; told about how many seconds one iteration takes."""
+
+    def begin(self, call_s: float) -> bool:
+        """Whether the moment before the first round is calm."""
+
+    def look(self, call_s: float) -> bool:
+        """Whether this moment, after a round, is calm."""
+
+    def settle(self, call_s: float) -> bool:
+        """Whether it is calm after a wait for that, where one is allowed."""
+
+
+class _Calm:
+    """Sees nothing."""
+
+    def begin(self, call_s: float) -> bool:
+        return True
+
+    look = settle = begin
+
+
+CALM = _Calm()
+
+
 def compile_loop(
     call: Callable[..., object],
     args: Sequence[object],
@@ -115,44 +140,43 @@ def measure(
     loop: Loop,
     plan: Plan,
     clock_cost_s: float = 0.0,
-    is_calm: Callable[[float], bool] = lambda _: True,
+    watcher: Watcher = CALM,
 ) -> Timing:
     """Warm up, choose the iterations, and time rounds until `plan` says stop.
 
-    `is_calm` is asked before the first round and after each, outside the timed region; it is told
-    about how many seconds one iteration takes. Only rounds
-    between two calm moments count, if there are `plan.min_rounds` of them, and otherwise all;
-    which rounds count never depends on how long they took.
+    `watcher` looks at the machine before the first round and after each, outside the timed region.
+    Only rounds between two calm moments count, if there are `plan.min_rounds` of them, and
+    otherwise all; which rounds count never depends on how long they took.
     """
     min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
     iterations, call_s = _calibrate(loop, plan, min_time_s)
     every: list[float] = []
     calm: list[float] = []
     spent = 0.0
-    before = is_calm(call_s)
+    before = watcher.begin(call_s)
     while True:
         seconds = loop(iterations)
-        after = is_calm(call_s)
+        after = watcher.look(call_s)
         every.append(seconds / iterations)
         if before and after:
             calm.append(seconds / iterations)
-        before = after
         spent += seconds
-        if spent >= plan.limit_s:
+        if _ended(plan, every, calm, spent):
             break
-        if len(calm) < plan.min_rounds:
-            if len(every) >= plan.min_rounds and spent >= plan.max_time_s:
-                break
-            continue
-        if spent >= plan.max_time_s:
-            break
-        if len(every) % LOOK_EVERY == 0 and estimate.half_width(calm) <= plan.precision:
-            break
-        if _no_help(calm):
-            break
+        before = after or watcher.settle(call_s)
     if len(calm) >= min(plan.min_rounds, len(every)):
         return Timing(tuple(calm), iterations)
     return Timing(tuple(every), iterations, calm=len(calm) >= MOSTLY_CALM * len(every))
+
+
+def _ended(plan: Plan, every: Sequence[float], calm: Sequence[float], spent: float) -> bool:
+    """Whether enough rounds have been timed, or more of them would not help."""
+    if spent >= plan.limit_s:
+        return True
+    if len(calm) < plan.min_rounds:
+        return len(every) >= plan.min_rounds and spent >= plan.max_time_s
+    precise = len(every) % LOOK_EVERY == 0 and estimate.half_width(calm) <= plan.precision
+    return spent >= plan.max_time_s or precise or _no_help(calm)
 
 
 def _no_help(rounds_s: Sequence[float]) -> bool:

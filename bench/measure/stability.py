@@ -38,9 +38,10 @@ LONG_CALL_S, SLOW_TEAM_OF_LONG = 200e-6, 2.0
 SEVERAL_THREADS = 1.5
 #: A yardstick is tried so often at a look at most, and until it takes this many times its best.
 TRIES, GOOD_ENOUGH = 6, 1.1
-#: Seconds that a run waits for disturbances to pass: for each of its cells, in all at most, and how
-#: long between two looks. Where a host moves its virtual cores about, they last seconds.
-PATIENCE_S, MOST_PATIENCE_S, PAUSE_S = 0.25, 45.0, 0.02
+#: Seconds that a run waits for disturbances to pass: for each of its cells, in all at least and at
+#: most, and how long between two looks. Where a host moves its virtual cores about, they last
+#: seconds: so a disturbed cell first lets all others go before, and only then is waited for.
+PATIENCE_S, LEAST_PATIENCE_S, MOST_PATIENCE_S, PAUSE_S = 0.1, 1.0, 45.0, 0.02
 #: Seconds in which a yardstick's best time is looked for at the start of a run.
 SEARCH_S = 0.5
 
@@ -97,7 +98,7 @@ class Patience:
     @classmethod
     def of(cls, cells: int) -> "Patience":
         """Return that of a run of so many cells."""
-        return cls(min(MOST_PATIENCE_S, PATIENCE_S * cells))
+        return cls(min(MOST_PATIENCE_S, max(LEAST_PATIENCE_S, PATIENCE_S * cells)))
 
     def wait(self) -> bool:
         """Wait a moment; return False, at once, where none is left."""
@@ -143,11 +144,21 @@ def switches() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else None
 
 
+class NeverCalm(Exception):
+    """There was no calm moment to begin in."""
+
+
 @dataclass
 class Watch:
-    """Looks at the machine before the rounds, between them and after; never inside one."""
+    """Looks at the machine before the rounds, between them and after; never inside one.
+
+    A `patient` one waits for calm moments, as long as the patience of the run lasts; where rounds
+    are timed `again`, NeverCalm is raised rather than have as bad ones once more.
+    """
 
     yardsticks: Yardsticks
+    patient: bool = False
+    again: bool = False
     started: float = field(default_factory=time.perf_counter)
     cpu_started: float = field(default_factory=time.process_time)
     switched: int | None = field(default_factory=switches)
@@ -156,25 +167,32 @@ class Watch:
     slow_team: float = SLOW_TEAM
     waited_s: float = 0.0
 
-    def calm(self, call_s: float) -> bool:
-        """Whether the cores in use are at their best just now, between two rounds of such calls.
+    def begin(self, call_s: float) -> bool:
+        """Settle before the first round; raise NeverCalm where that is no use."""
+        calm = self.settle(call_s)
+        if self.again and not calm:
+            raise NeverCalm
+        return calm
 
-        Where they are not, wait for them while the patience of the run lasts.
-        """
+    def look(self, call_s: float) -> bool:
+        """Whether the cores in use are at their best just now, between two rounds of such calls."""
         self.slow_team = SLOW_TEAM if call_s < LONG_CALL_S else SLOW_TEAM_OF_LONG
         if self.parallel is None:
             # The first look comes after the warm-up, which shows how many threads are at work.
             wall = time.perf_counter() - self.started
             self.parallel = time.process_time() - self.cpu_started > SEVERAL_THREADS * wall
         team = self.yardsticks.team if self.parallel else None
-        while True:
-            core, threads = self.yardsticks.core.read(), team.read() if team else 1.0
-            quiet = core < SLOW_CORE and threads < self.slow_team
-            if quiet or not self.yardsticks.patience.wait():
-                break
-            self.waited_s += PAUSE_S
+        core, threads = self.yardsticks.core.read(), team.read() if team else 1.0
         self.slowness.append((core, threads))
-        return quiet
+        return core < SLOW_CORE and threads < self.slow_team
+
+    def settle(self, call_s: float) -> bool:
+        """Look; where it is not calm and waiting is allowed, wait until it is."""
+        while not self.look(call_s):
+            if not (self.patient and self.yardsticks.patience.wait()):
+                return False
+            self.waited_s += PAUSE_S
+        return True
 
     def signs(self, rounds_s: Sequence[float], iterations: int, calm: bool) -> "Signs":
         """What was seen, judged; `calm` where the rounds are those of calm moments alone."""
