@@ -58,6 +58,20 @@ def test_a_long_launch_is_timed_one_by_one(simulated):
     assert rounds.device_time(loop, simulated.device()) == pytest.approx(1e-3)
 
 
+def test_what_is_timed_beside_the_rounds_is_no_multiple_of_a_slow_call(simulated):
+    calls = []
+
+    def loop(count):
+        calls.append(count)
+        for _ in range(count):
+            simulated.launch(1.0)
+        return count * 2e-6
+
+    assert rounds.dispatch(loop, simulated.synchronize, call_s=1.0) == pytest.approx(2e-6)
+    assert rounds.device_time(loop, simulated.device(), call_s=1.0) == pytest.approx(1.0)
+    assert calls == [1, 1, 1, 1]
+
+
 def test_peak_memory_is_of_the_call_alone(suite, simulated):
     suite.write(KERNEL.format(seconds=1e-3, more="simulated.DEVICE.allocated += 4096"))
     suite.run("--device", "sim")

@@ -235,31 +235,38 @@ class Cell:
         if plan.once:
             self.result.timing = rounds.once(loop)
             return
+        try:
+            self._time_rounds(plan, loop)
+            disturbed = bool(self.result.signs.faults)
+            if disturbed:
+                self._earlier.append(self.result)
+        except stability.NeverCalm:
+            disturbed = True
+        else:
+            if disturbed and self._may_repeat:
+                raise Disturbed("; ".join(self.result.signs.faults))
+        if disturbed:
+            self.result = min(self._earlier, key=_disturbance)
+        assert self.result.timing
+        call_s = statistics.median(self.result.timing.rounds_s)
+        if free and not self._device.is_host:
+            self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize, call_s)
+            self.result.device_s = rounds.device_time(free, self._device, call_s)
+        if call and self._device.peak_bytes:
+            self.result.peak_bytes = self._device.peak_bytes(call)
+
+    def _time_rounds(self, plan: rounds.Plan, loop: rounds.Loop) -> None:
+        """Time the rounds and judge what was seen meanwhile; raises NeverCalm, see `Watch`."""
         if self._uses_processes:
             timing = rounds.measure(loop, plan, self._clock_cost_s)
-            self.result.signs = stability.judge(timing.rounds_s, timing.iterations, None, 0.0)
+            signs = stability.judge(timing.rounds_s, timing.iterations, None, 0.0)
         else:
             sticks = self._yardsticks or stability.yardsticks_of_the_core()
             again = bool(self._earlier)
             watch = stability.Watch(sticks, patient=again or not self._may_repeat, again=again)
-            try:
-                timing = rounds.measure(loop, plan, self._clock_cost_s, watch)
-            except stability.NeverCalm:
-                self.result = min(self._earlier, key=_disturbance)
-                return
-            self.result.signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
-        self.result.timing = timing
-        if free and not self._device.is_host:
-            self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize)
-            self.result.device_s = rounds.device_time(free, self._device)
-        if call and self._device.peak_bytes:
-            self.result.peak_bytes = self._device.peak_bytes(call)
-        if not self.result.signs.faults:
-            return
-        self._earlier.append(self.result)
-        if self._may_repeat:
-            raise Disturbed("; ".join(self.result.signs.faults))
-        self.result = min(self._earlier, key=_disturbance)
+            timing = rounds.measure(loop, plan, self._clock_cost_s, watch)
+            signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
+        self.result.timing, self.result.signs = timing, signs
 
     def _check(
         self,
@@ -278,7 +285,9 @@ class Cell:
         with fallback.recorded(self._device) as self.result.fell_back:
             start = self._device.clock()
             result = operation(*used_args, **used_kwargs)
-            self.result.first_call_s = self._device.clock() - start
+            first_call_s = self._device.clock() - start
+        # What starts, compiles or warms up does so at the first attempt alone.
+        self.result.first_call_s = self._earlier[0].first_call_s if self._earlier else first_call_s
         if check is None:
             again_args, again_kwargs = answer.fresh((args, kwargs))
             again = operation(*again_args, **again_kwargs)

@@ -24,6 +24,8 @@ COLD_S = 1.0
 MOSTLY_CALM = 0.75
 #: Rounds between two looks at the precision; a look costs a sort, outside the timed region.
 LOOK_EVERY = 4
+#: Seconds that are spent at most on what is timed beside the rounds, where one call is shorter.
+BESIDE_S = 0.1
 #: From this many rounds on, four times as many that leave the interval wider than this share of
 #: what it was are a sign that more do not help: independent rounds would leave half of it.
 NO_HELP_FROM, NO_HELP = 64, 0.8
@@ -190,8 +192,14 @@ def _no_help(rounds_s: Sequence[float]) -> bool:
     return estimate.half_width(rounds_s) > NO_HELP * estimate.half_width(rounds_s[: count // 4])
 
 
-def device_time(loop: Loop, device: devices.Device) -> float | None:
-    """Seconds the device itself takes for one call, without the gaps between launches.
+def _affordable(call_s: float, most: int, repeats: int) -> int:
+    """Return how many calls of `call_s`, one to `most`, fit `repeats` times into `BESIDE_S`."""
+    fits = BESIDE_S / repeats / call_s if call_s > 0 else most
+    return max(1, min(most, int(fits)))
+
+
+def device_time(loop: Loop, device: devices.Device, call_s: float = 0.0) -> float | None:
+    """Seconds the device itself takes for one call of `call_s`, without gaps between launches.
 
     The calls are queued while the device is busy with longer work, so that it finds one behind
     the other, and marks in its queue tell when it began and ended them: the median of three (the
@@ -200,7 +208,7 @@ def device_time(loop: Loop, device: devices.Device) -> float | None:
     """
     if device.event is None:
         return None
-    for calls in (20, 1):
+    for calls in dict.fromkeys((_affordable(call_s, 20, 3), 1)):
         times = []
         for _ in range(3):
             device.synchronize()
@@ -219,14 +227,15 @@ def device_time(loop: Loop, device: devices.Device) -> float | None:
     return None
 
 
-def dispatch(loop: Loop, synchronize: Callable[[], None], calls: int = 10) -> float:
+def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -> float:
     """Seconds the host needs to hand one call to an asynchronous device: the median of five.
 
     `loop` has a clock that does not wait. Few calls, so that the device's queue does not fill up
-    and make the host wait after all.
+    and make the host wait after all; a single one where each takes long (`call_s`).
     """
     times = []
-    for _ in range(5):
+    calls = _affordable(call_s, 10, 5)
+    for _ in range(5 if 5 * call_s <= BESIDE_S else 1):
         synchronize()
         times.append(loop(calls) / calls)
     synchronize()

@@ -17,6 +17,7 @@ import torch
 from bench.measure import stability
 
 _TASKS = Path("/proc/self/task")
+_CPUS = Path("/sys/devices/system/cpu")
 #: Whoever sets one of these has placed the threads already.
 PLACED_BY_USER = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
@@ -73,6 +74,20 @@ def _team(seconds: float = 0.01) -> list[int]:
     return sorted(thread for thread in after if after[thread] - before.get(thread, 0) > wanted)
 
 
+def by_core(cpus: frozenset[int]) -> list[int]:
+    """Return CPUs with one of each physical core first, by number; their siblings follow.
+
+    Where two CPUs are threads of one core (SMT), neighbours in number may be such siblings. Raises
+    OSError where the system does not tell (sysfs, cpuN/topology).
+    """
+    seen: dict[str, int] = {}
+    ranks = {}
+    for cpu in sorted(cpus):
+        core = (_CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
+        ranks[cpu] = seen[core] = seen.get(core, -1) + 1
+    return sorted(ranks, key=lambda cpu: (ranks[cpu], cpu))
+
+
 def place() -> Placement:
     """Give each compute thread of torch a CPU of its own, on Linux.
 
@@ -87,6 +102,12 @@ def place() -> Placement:
     count = torch.get_num_threads()
     if any(map(os.environ.get, PLACED_BY_USER)) or not 1 < count <= len(allowed):
         return Placement()
+    try:
+        cpus = by_core(allowed)
+    except OSError:
+        if count < len(allowed):
+            return Placement()  # two of them might be put on one core
+        cpus = sorted(allowed)
     # While two of them share a core, the moments in which they look busy are few: try again.
     for _ in range(5):
         team = _team()
@@ -94,7 +115,7 @@ def place() -> Placement:
             break
     else:
         return Placement()
-    made = Placement(dict(zip(team, sorted(allowed), strict=False)), allowed)
+    made = Placement(dict(zip(team, cpus, strict=False)), allowed)
     for thread, cpu in made.cpus.items():
         os.sched_setaffinity(thread, {cpu})
     return made
