@@ -58,6 +58,7 @@ def run(
     machine: Annotated[str | None, typer.Option(help="Label of this machine.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of result CSVs.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write this CSV instead.")] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the CSV of --output.")] = False,
     resume: Annotated[Path | None, typer.Option(help="Go on with the runs of this CSV.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes, all into one CSV.")] = 1,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No table.")] = False,
@@ -72,7 +73,9 @@ def run(
     words += _words(machine=machine, results=results) + (["-k", k] if k else [])
     try:
         with Bar(Console(stderr=True), runs) as bar:
-            code, file = launch.run([*words, *context.args], runs, output, resume, bar)
+            code, file = launch.run(
+                [*words, *context.args], runs, output, resume, bar, append=append
+            )
             if code in (0, 1):
                 bar.ends()
     except launch.CannotRun as problem:
@@ -185,6 +188,7 @@ def tune(
     top: Annotated[int, typer.Option(min=1, help="Settings to show.")] = 8,
 ) -> None:
     """Find this machine's best DataLoader setting."""
+    from bench.axes import NOT_PINNED
     from bench.loading import data, tune
     from bench.measure import devices
     from bench.report import tuning
@@ -194,8 +198,8 @@ def tune(
     try:
         on = devices.find(device)
         samples = _called(dataset) if dataset else data.custom_images()
-        settings = tune.space(pin=not on.is_host)
-        session = tune.sessions(samples, on.torch_device)
+        settings = tune.space(pin=not on.is_host and on.torch_device.type not in NOT_PINNED)
+        session = tune.sessions(samples, on)
         trials = tune.search(settings, session, method, budget)
     except devices.UnknownDevice as problem:
         fail(f"--device: {problem}")

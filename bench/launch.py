@@ -199,6 +199,8 @@ def _one_run(
         file = told.file or file
         for line in told.others:
             watcher.says(line)
+        if deaths and code == pytest.ExitCode.NO_TESTS_COLLECTED:
+            return 1, file  # it was the last cell that killed its process
         if told.finished or told.file is None or told.cell is None:
             if code not in (0, 1, 2) and not told.others:
                 watcher.says(output)
@@ -227,10 +229,12 @@ def run(
     watcher: Watcher,
     place: Place = HERE,
     limit_s: float = math.inf,
+    append: bool = False,
 ) -> tuple[int, Path | None]:
     """Run the suite `runs` times, each in a fresh process, into one file.
 
-    `words` are passed to pytest. With `resume`, the runs that file holds count, the last of them
+    `words` are passed to pytest. `output` must be a new file, unless the runs are to `append` to
+    it. With `resume`, the runs that file holds count, the last of them
     is gone on with, and then the missing ones follow. Returns the exit status (the worst of all
     runs) and the file.
 
@@ -239,6 +243,7 @@ def run(
     ends_at = time.monotonic() + limit_s
     first = 1
     goes_on = [f"--output={output}"] if output else []
+    goes_on += ["--append"] if append else []
     if resume:
         try:
             first = max(1, reader.read(resume).run_id.nunique())

@@ -37,9 +37,9 @@ def runs(suite, monkeypatch):
         launch, "command", lambda *words, place: [sys.executable, "-m", "pytest", *words]
     )
 
-    def run(number=1, output=None, resume=None, words=()):
+    def run(number=1, output=None, resume=None, words=(), **more):
         listener = Listener()
-        code, file = launch.run([*SMOKE, *words], number, output, resume, listener)
+        code, file = launch.run([*SMOKE, *words], number, output, resume, listener, **more)
         return code, file, listener
 
     return run
@@ -93,6 +93,26 @@ def test_a_cell_that_kills_its_process_is_a_row_and_the_rest_goes_on(suite, runs
     assert rows.reason["n=2"] == "the process died in this cell: SIGSEGV"
     assert rows.run_id.nunique() == 1
     assert any("going on" in line for line in told.lines)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_death_in_an_appended_run_costs_no_other_run(suite, runs, tmp_path):
+    suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
+    file = tmp_path / "out.csv"
+    assert runs(output=file, words=["-k", "n1"])[0] == 0
+    code, _, told = runs(2, output=file, append=True)
+    assert code in (0, 1), told.lines
+    assert list(reader.read(file).groupby("run_id", sort=False).size()) == [1, 3, 3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_death_in_the_last_cell_ends_its_run_and_no_other(suite, runs):
+    suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
+    code, file, told = runs(2, words=["-k", "n2"])
+    assert code == 1, told.lines
+    rows = reader.read(file)
+    assert list(rows.status) == ["error", "error"]
+    assert rows.run_id.nunique() == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

@@ -107,8 +107,9 @@ def _stage(
                 list(words[side]), begun[side], None, file, following, places[side]
             )
         else:
-            output = [f"--output={file}"] + (["--append"] if file.exists() else [])
-            code, _ = launch.run([*words[side], *output], 1, None, None, following, places[side])
+            code, _ = launch.run(
+                list(words[side]), 1, file, None, following, places[side], append=file.exists()
+            )
         if code not in (0, 1):  # 1: a cell failed, and its row says so
             raise CannotRun(f"the {side} did not run to its end (pytest's exit status {code})")
 
