@@ -21,6 +21,9 @@ ALL = (*NUMERIC, "bool")
 #: What profiles `smoke` and `default` time; `full` times every dtype a benchmark is marked with.
 DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
 
+#: Devices for which PyTorch pins no memory (pytorch issue 86060).
+NOT_PINNED = ("mps",)
+
 
 def values(default: Iterable[Any], *, full: Iterable[Any] = ()) -> list[Any]:
     """Values of one parameter: those of every profile, then those only profile `full` adds."""

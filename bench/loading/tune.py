@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from bench.loading.workers import START_METHODS, loader_of
 from bench.measure import environment, estimate
+from bench.measure.devices import Device
 
 METHODS = ("grid", "random", "bayes")
 #: Share of the budget for looking around; the rest goes to the settings that looked best, ...
@@ -98,14 +99,14 @@ def space(pin: bool = False) -> list[Setting]:
     return found
 
 
-def sessions(dataset: Dataset[Any], device: torch.device) -> Session:
+def sessions(dataset: Dataset[Any], device: Device) -> Session:
     """Return what opens real loaders of `dataset`, whose batches go to `device`."""
     count = len(dataset)  # type: ignore[arg-type]
 
     def to_device(batch: Any, wait: bool) -> None:
         for part in batch if isinstance(batch, (list, tuple)) else [batch]:
             if isinstance(part, torch.Tensor):
-                part.to(device, non_blocking=not wait)
+                part.to(device.torch_device, non_blocking=not wait)
 
     @contextlib.contextmanager
     def session(setting: Setting) -> Iterator[Callable[[], float]]:
@@ -115,10 +116,10 @@ def sessions(dataset: Dataset[Any], device: torch.device) -> Session:
             with loader_of(dataset, **setting.arguments()) as loader:
 
                 def epoch() -> float:
-                    start = time.perf_counter()
+                    start = device.clock()
                     for batch in loader:
                         to_device(batch, not setting.pin)
-                    return count / (time.perf_counter() - start)
+                    return count / (device.clock() - start)
 
                 yield epoch
 

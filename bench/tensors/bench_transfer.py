@@ -7,7 +7,7 @@ copies have been seen to corrupt data on MPS.
 import pytest
 import torch
 
-from bench.axes import ALL, accelerator_only, dtypes, values
+from bench.axes import ALL, NOT_PINNED, accelerator_only, dtypes, values
 from bench.measure.answer import same_values
 
 SIZES = values((2**4, 2**16, 2**22, 2**25), full=(2**12, 2**20))
@@ -15,6 +15,8 @@ SIZES = values((2**4, 2**16, 2**22, 2**25), full=(2**12, 2**20))
 
 def host_tensor(cell, n, memory):
     host = cell.tensor(n).cpu()
+    if memory == "pinned" and cell.device.type in NOT_PINNED:
+        raise NotImplementedError(f"memory is not pinned for {cell.device.type}")
     return host.pin_memory() if memory == "pinned" else host
 
 
