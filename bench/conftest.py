@@ -69,14 +69,16 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
     """Whether the profile and the options ask for this cell."""
     family, given = rows.family(item), rows.given(item)
     device, dtype = given["device"], given["dtype"]
-    if family not in run.families if run.families else family in options.ON_REQUEST:
-        return False
     cell = (family, rows.benchmark(item), device, dtype, rows.params(item))
-    if cell in run.finished or (run.cells is not None and cell not in run.cells):
+    if cell in run.finished:
         return False
     if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
         return False
     if item.get_closest_marker("host_only") and not run.devices[device].is_host:
+        return False
+    if run.cells is not None:
+        return cell in run.cells  # whatever profile or option they came from
+    if family not in run.families if run.families else family in options.ON_REQUEST:
         return False
     if item.get_closest_marker("full") and not run.profile.every_size:
         return False
