@@ -53,15 +53,20 @@ def compare(
         if value not in known:
             fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
     chosen = columns or rows or baseline
+    idle = ["--sort ratio"] if sort == "ratio" else []
+    idle += ["--only-different"] if only_different else []
+    idle += ["--top"] if top and outliers else []
     try:
         if outliers or (not chosen and len(stored.paths(files)) >= many.FILES):
-            _crowd(*stored.read_many(files), where or [], outliers, format)
+            _refuse(idle, outliers)
+            _crowd(*stored.read_many(files), where or [], outliers, format, top)
             return
-        frame = stored.read(files)
+        frame = stored.read(files, copies=True)
         notices(frame)
         narrowed = sides.where(frame, where or [])
         if not chosen and narrowed.machine.nunique() > spread.WIDE:
-            _crowd(Many.of(narrowed), [], [], outliers, format)
+            _refuse(idle, outliers)
+            _crowd(Many.of(narrowed), [], [], outliers, format, top)
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
         made = sides.compare(narrowed, columns_, rows_, baseline)
@@ -79,7 +84,16 @@ def compare(
     show(write[format](made, found))
 
 
-def _crowd(rows: Any, told: list[str], where: list[str], outliers: bool, format: str) -> None:
+def _refuse(idle: list[str], outliers: bool) -> None:
+    """Refuse options that were given and have nothing to apply to where machines are a crowd."""
+    why = "so many are shown by their spread; for ratios name sides with --columns"
+    if idle:
+        fail(f"{idle[0]}: {'--outliers names every machine that is off' if outliers else why}")
+
+
+def _crowd(
+    rows: Any, told: list[str], where: list[str], outliers: bool, format: str, top: int | None
+) -> None:
     """Show what there is to say of many machines: those that are off, or how far all lie apart."""
     from bench.compare import outliers as off
     from bench.compare import spread
@@ -89,7 +103,7 @@ def _crowd(rows: Any, told: list[str], where: list[str], outliers: bool, format:
     _tell(told)
     rows = spread.where(rows, where)
     if not outliers:
-        show(shown.FORMATS[format](rows, spread.of(rows)))
+        show(shown.FORMATS[format](rows, spread.of(rows)[:top]))
     elif format in shown_off.FORMATS:
         show(shown_off.FORMATS[format](off.find(rows)))
     else:
@@ -183,7 +197,11 @@ def export_results(
     if format not in exports.FORMATS:
         fail(f"--format: unknown {format!r}; known: {', '.join(exports.FORMATS)}")
     frame = read(files)
-    give(exports.FORMATS[format](frame), output)
+    try:
+        text = exports.FORMATS[format](frame)
+    except exports.CannotExport as problem:
+        fail(str(problem))
+    give(text, output)
 
 
 def import_results(
@@ -193,14 +211,23 @@ def import_results(
     """Read a JSON file of pytest-benchmark into a result CSV."""
     from bench.exchange import imports
     from bench.records.reader import BadFile
-    from bench.records.writer import CannotWrite, Writer
+    from bench.records.writer import CannotWrite, Writer, why
 
     try:
         rows = imports.pytest_benchmark(file)
+    except BadFile as problem:
+        fail(str(problem))
+    try:
         writer = Writer(output)
+    except CannotWrite as problem:
+        cause = problem.__cause__
+        # The writer's own advice names options of a run.
+        reason = why(cause) if isinstance(cause, OSError) else str(problem)
+        fail(f"cannot write {output}: {reason}; name another file with -o")
+    try:
         for row in rows:
             writer.append(row)
-    except (BadFile, CannotWrite) as problem:
+    except CannotWrite as problem:
         fail(str(problem))
     writer.close()
     typer.echo(f"{len(rows):,} rows in {output}")

@@ -9,9 +9,10 @@ from frames import frame, row
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.compare import files, sides
+from bench.compare import files, sides, spread
+from bench.records import many
 from bench.records.writer import Writer
-from bench.report import comparison, escape
+from bench.report import comparison, digest, escape
 
 
 def store(path, *rows):
@@ -83,6 +84,59 @@ def test_sorting_and_choosing_rows(two):
     assert "neg" not in shown
 
 
+@pytest.mark.parametrize(
+    "words", [["--only-different"], ["--sort", "ratio", "--top", "1"], ["--top", "1"]]
+)
+@pytest.mark.parametrize("format_", ["terminal", "markdown"])
+def test_the_mean_is_of_all_rows_whichever_are_shown(two, words, format_):
+    shown = run(*two, *words, "--format", format_).output
+    assert "there takes 1.60 times as long as here, geometric mean of 3 cells" in shown
+    assert "1 of 4 cells are left out of the mean" in shown
+
+
+def test_the_mean_of_a_digest_is_of_all_rows(two, monkeypatch):
+    monkeypatch.setattr(digest, "ROWS", 1)
+    shown = digest.markdown(files.read(two))
+    assert "1 of 4 cells</summary>" in shown
+    assert "geometric mean of 3 cells" in shown
+
+
+@pytest.fixture
+def crowd(tmp_path):
+    """Thirteen machines, three cells each."""
+    rows = [
+        {"machine": f"m{k}", "run_id": f"m{k}", "benchmark": name}
+        for k in range(spread.WIDE + 1)
+        for name in ("add", "cat", "neg")
+    ]
+    return store(tmp_path / "x.csv", *rows)
+
+
+def test_the_first_rows_of_a_crowd(crowd):
+    made = json.loads(run(crowd, "--top", "2", "--format", "json").output)
+    assert [one["benchmark"] for one in made] == ["add", "cat"]
+    assert len(json.loads(run(crowd, "--sort", "name", "--format", "json").output)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sort", "ratio"], "--sort ratio: so many are shown by their spread"),
+        (["--only-different"], "--only-different: so many are shown by their spread"),
+        (["--outliers", "--top", "2"], "--top: --outliers names every machine that is off"),
+        (["--outliers", "--only-different"], "--only-different: --outliers names every machine"),
+    ],
+)
+@pytest.mark.parametrize("fewest", [1, 200])
+def test_what_a_crowd_has_no_use_for_is_refused(crowd, monkeypatch, words, said, fewest):
+    monkeypatch.setattr(many, "FILES", fewest)
+    done = run(crowd, *words)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert run(crowd, "--columns", "machine", "--sort", "ratio").exit_code == 0
+
+
 def test_columns_can_be_chosen_and_what_differs_besides_is_warned_of(tmp_path):
     rows = [
         {"dtype": dtype, "median_s": seconds, "run_id": run, "torch": torch}
@@ -152,12 +206,29 @@ def test_other_peoples_text_stays_text(tmp_path):
     shown = run(str(path), "--format", "markdown").output
     assert "<script>" not in shown
     assert "[x](" not in shown
-    assert "@user" not in shown.replace("\\@", "")
+    assert "@user" not in shown
     body = [line for line in shown.splitlines() if line.startswith("|")]
     # A bar from a file would make a column of its own.
     assert len({line.replace("\\|", "").count("|") for line in body}) == 1
     assert "'=cmd()" in run(str(path), "--format", "csv").output
     assert escape.no_formula("ok") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("@github, a@b.de", r"\@&#8203;github, a\@&#8203;b.de"),
+        ("x/y#12 and GH-3", r"x/y\#&#8203;12 and GH&#8203;-3"),
+        ("www.x.de _www.x.de", r"www&#8203;.x.de \_www&#8203;.x.de"),
+        ("http://x.de", r"http\:&#8203;//x.de"),
+        ("$a$ $$b$$", "{0}a{0} {0}{0}b{0}{0}".format(r"<span>\$</span>")),
+        # What is no link stays as it is, but for Markdown's own escapes.
+        ("CPU @ 2.20GHz, C#, HIGH-2, v1.0.0", r"CPU \@ 2.20GHz, C\#, HIGH-2, v1.0.0"),
+        ("n=16 dim=-1 50 % 1,024 x", "n=16 dim=-1 50 % 1,024 x"),
+    ],
+)
+def test_github_makes_no_link_mention_or_math(text, shown):
+    assert escape.markdown(text) == shown
 
 
 def test_a_torn_line_is_told(two):

@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
-from frames import frame
+from frames import frame, row
 
-from bench.compare import rates, runs
+from bench.compare import files, rates, runs, sides
+from bench.records.writer import Writer
 from bench.report import summary
 
 
@@ -67,3 +68,21 @@ def test_blank_texts_group_like_others(column):
     pooled = runs.pool(frame({column: ""}, {column: "", "run_id": "b"}))
     assert len(pooled) == 1
     assert isinstance(pooled, pd.DataFrame)
+
+
+def test_a_copy_of_a_file_is_no_further_run(tmp_path):
+    first, copy = tmp_path / "a.csv", tmp_path / "b.csv"
+    writer = Writer(first)
+    for run in range(2):
+        writer.append(row(run_id=f"r{run}", median_s=1e-3 * (1 + run)))
+    writer.close()
+    copy.write_bytes(first.read_bytes())
+    both = files.read([str(first), str(copy), str(first)])
+    assert len(both) == 2
+    assert both.attrs["notices"] == [
+        f"{copy}: rows of runs that another file has too, counted once"
+    ]
+    # Side by side they are what was asked for.
+    made = sides.compare(files.read([str(tmp_path)], copies=True), columns=("file",))
+    assert {len(estimate.medians) for estimate in made.cells.values()} == {2}
+    assert len(made.cells) == 2

@@ -206,6 +206,11 @@ def test_two_runs_never_write_into_one_file(path):
 def test_a_short_row_and_a_missing_file_are_refused(path, tmp_path):
     with pytest.raises(reader.BadFile, match="No such file"):
         reader.read(tmp_path / "none.csv")
-    path.write_bytes(path.read_bytes()[:-90] + b"\r\n")
-    with pytest.raises(reader.BadFile, match=r"line 3: \d+ fields where the header has"):
+    whole = path.read_bytes()
+    for cut in (8, 30, 90):
+        path.write_bytes(whole[:-cut] + b"\r\n")
+        with pytest.raises(reader.BadFile, match=r"line 3: \d+ fields where the header has"):
+            reader.read(path)
+    path.write_bytes(whole + b"\r\n" + whole.splitlines(keepends=True)[-1])
+    with pytest.raises(reader.BadFile, match=r"line 4: "):
         reader.read(path)

@@ -1,10 +1,10 @@
 """What is known of a cell on one side, and the ratio of two sides with its interval."""
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
@@ -50,23 +50,9 @@ class Ratio:
         return self.low > 1 or self.high < 1
 
 
-@functools.cache
-def _student(degrees: int) -> float:
-    """Quantile of Student's distribution for a two-sided interval."""
-    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
-
-
 def _variance(sample: Sequence[float]) -> float:
     mean = sum(sample) / len(sample)
     return sum([(x - mean) ** 2 for x in sample]) / (len(sample) - 1)
-
-
-def _log_interval(logs: Sequence[float]) -> tuple[float, float]:
-    """Student's interval of the mean of `logs` (two or more)."""
-    count = len(logs)
-    mean = math.fsum(logs) / count
-    half = _student(count - 1) * math.sqrt(_variance(logs) / count)
-    return mean - half, mean + half
 
 
 def ratio(side: Estimate, base: Estimate) -> Ratio | None:
@@ -120,33 +106,60 @@ def by_group(
     frame: pd.DataFrame, rows: Sequence[str], sides: Sequence[str]
 ) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]:
     """Return the estimate of each pair of row and side that the frame has."""
-    keys = [*rows, *sides]
-    needed = ["status", "reason", "median_s", "ci_low_s", "ci_high_s"]
-    groups: dict[tuple[str, ...], list[list[object]]] = {}
-    for key, values in zip(
-        frame[keys].to_numpy().tolist(), frame[needed].to_numpy().tolist(), strict=True
-    ):
-        groups.setdefault(tuple(key), []).append(values)
-    cut = len(rows)
-    return {(key[:cut], key[cut:]): _estimate(found) for key, found in groups.items()}
-
-
-def _estimate(found: list[list[object]]) -> Estimate:
-    ok = [row for row in found if row[0] == "ok" and isinstance(row[2], float) and row[2] > 0]
+    keys, cut = [*rows, *sides], len(rows)
+    group = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+    _, first = np.unique(group, return_index=True)
+    names = map(tuple, frame[keys].iloc[first].to_numpy().tolist())
+    median, low, high = (
+        frame[name].to_numpy(float) for name in ("median_s", "ci_low_s", "ci_high_s")
+    )
+    # A time of 0 is none: no clock can tell it from nothing.
+    ok = (frame.status == "ok").to_numpy() & (median > 0)
     # An answer that is wrong now and then is wrong, however fast it was in the other runs.
-    if not ok or any(row[0] == "wrong" for row in found):
-        status, reason, *_ = min(found, key=lambda row: _WORST.index(str(row[0])))
-        # A time of 0 is none: no clock can tell it from nothing.
-        return Estimate(
-            (), None, None, "unmeasurable" if status == "ok" else str(status), str(reason)
-        )
-    medians = tuple(row[2] for row in ok if isinstance(row[2], float))
-    if len(ok) > 1:
-        low, high = _log_interval([math.log(m) for m in medians])
-        if max(-low, high) > 700:  # beyond what a float holds: a file that was edited
-            return Estimate(medians, None, None, "ok")
-        return Estimate(medians, math.exp(low), math.exp(high), "ok")
-    bounds = [float(str(value)) for value in ok[0][3:5]]
-    if any(map(math.isnan, bounds)):
-        return Estimate(medians, None, None, "ok")
-    return Estimate(medians, bounds[0], bounds[1], "ok")
+    ok &= ~np.isin(group, group[(frame.status == "wrong").to_numpy()])
+    place = np.flatnonzero(ok)[np.argsort(group[ok], kind="stable")]
+    counts = np.bincount(group[ok], minlength=len(first))
+    ends = np.cumsum(counts)
+    medians = median[place].tolist()
+    bounds = np.column_stack((low, high))[place[(ends - counts)[counts == 1]]]
+    lows, highs = np.full(len(first), np.nan), np.full(len(first), np.nan)
+    lows[counts == 1], highs[counts == 1] = bounds.T
+    lows[counts > 1], highs[counts > 1] = _intervals(np.log(median[place]), counts)
+    bare = ~np.isin(group, group[ok])
+    said: dict[int, list[tuple[str, str]]] = {}
+    texts = (frame.status[bare].tolist(), frame.reason[bare].tolist())
+    for number, *text in zip(group[bare].tolist(), *texts, strict=True):
+        said.setdefault(number, []).append((text[0], text[1]))
+    found = {}
+    columns = (names, counts.tolist(), ends.tolist(), lows.tolist(), highs.tolist())
+    for number, (key, count, end, least, most) in enumerate(zip(*columns, strict=True)):
+        if not count:
+            made = _without_time(said[number])
+        else:
+            known = not (math.isnan(least) or math.isnan(most))
+            low_s, high_s = (least, most) if known else (None, None)
+            made = Estimate(tuple(medians[end - count : end]), low_s, high_s, "ok")
+        found[key[:cut], key[cut:]] = made
+    return found
+
+
+def _intervals(logs: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Student's intervals of the means of groups, for those of two members or more.
+
+    `logs` holds the logarithms of all groups, one after the other, `counts` how many each has. NaN
+    is what is beyond a float, as in a file that was edited.
+    """
+    group = np.repeat(np.arange(len(counts)), counts)
+    mean = np.bincount(group, logs, len(counts)) / np.maximum(counts, 1)
+    squares = np.bincount(group, (logs - mean[group]) ** 2, len(counts))
+    n, mean, squares = (column[counts > 1] for column in (counts, mean, squares))
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * np.sqrt(squares / (n - 1) / n)
+    beyond = np.abs(mean) + half > 700
+    low, high = (np.where(beyond, np.nan, mean + off) for off in (-half, half))
+    return np.exp(low), np.exp(high)
+
+
+def _without_time(said: list[tuple[str, str]]) -> Estimate:
+    """Return the worst of the statuses that the runs of a cell ended with, and its reason."""
+    status, reason = min(said, key=lambda row: _WORST.index(row[0]))
+    return Estimate((), None, None, "unmeasurable" if status == "ok" else status, reason)

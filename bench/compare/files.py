@@ -11,6 +11,8 @@ import pandas as pd
 from bench.records import many, reader, schema
 from bench.records.many import Many
 
+#: What two rows share where one is a copy of the other.
+_SAME = ("machine", "run_id", "run_started", *schema.CELL, "status", "median_s")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -31,7 +33,7 @@ def paths(words: Iterable[str]) -> list[Path]:
         if not here:
             raise reader.BadFile(f"{word}: no CSV there; give result files, folders or patterns")
         found += here
-    return list(dict.fromkeys(found))
+    return list({path.resolve(): path for path in found}.values())
 
 
 def _harmless(frame: pd.DataFrame) -> pd.DataFrame:
@@ -52,9 +54,24 @@ def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
     return column.astype(str).fillna("")
 
 
-def read(words: Iterable[str]) -> pd.DataFrame:
+def once(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave out rows of a run that another file has too: counted twice, noise looks small."""
+    again = frame.duplicated(list(_SAME))
+    if not again.any():
+        return frame
+    copies = frame.loc[again, "file"].unique()
+    kept = frame[~again].reset_index(drop=True)
+    kept.attrs["notices"] = [
+        *frame.attrs.get("notices", []),
+        *(f"{copy}: rows of runs that another file has too, counted once" for copy in copies),
+    ]
+    return kept
+
+
+def read(words: Iterable[str], copies: bool = False) -> pd.DataFrame:
     """Return the rows of all files that `words` name, with a column ``file``.
 
+    A row that stands in several files comes once, or as often as it is there with `copies`.
     ``frame.attrs["notices"]`` lists what the user should know of them. Raises BadFile.
     """
     frames, notices = [], []
@@ -70,7 +87,7 @@ def read(words: Iterable[str]) -> pd.DataFrame:
     if whole.empty:
         raise reader.BadFile(f"{frames[0].file.name}: no row in any file; run bench first")
     whole.attrs["notices"] = notices
-    return whole
+    return whole if copies else once(whole)
 
 
 def read_many(words: Sequence[str]) -> tuple[Many, list[str]]:

@@ -115,6 +115,11 @@ def compare(
     side_names = columns or choose(frame)
     extra = [name for name in rows or () if name not in side_names and name not in ROWS]
     row_names = tuple(name for name in ROWS if name not in side_names) + tuple(extra)
+    warnings: list[str] = []
+    if "file" not in (*side_names, *extra):
+        known = frame.attrs.get("notices", [])
+        frame = files.once(frame)
+        warnings += [notice for notice in frame.attrs.get("notices", []) if notice not in known]
     side_columns = [column for name in side_names for column in ASPECTS[name]]
     row_columns = [column for name in row_names for column in ASPECTS.get(name, (name,))]
     texts = frame.assign(**{c: files.texts(frame[c]) for c in [*side_columns, *row_columns]})
@@ -122,7 +127,7 @@ def compare(
     distinct = texts[side_columns].drop_duplicates().to_numpy().tolist()
     sides: list[tuple[str, ...]] = [tuple(map(str, side)) for side in distinct]
     asked = {column for name in (*side_names, *extra) for column in ASPECTS[name]}
-    equal, warnings = {}, []
+    equal = {}
     for column in ENVIRONMENT:
         values = files.texts(frame[column]).unique()
         if len(values) == 1:

@@ -124,7 +124,8 @@ def read(paths: Sequence[Path]) -> tuple[Many, list[str]]:
             if frame.attrs["notice"]:
                 notices.append(frame.attrs["notice"])
             frame.attrs = {}
-            columns = {name: frame[name].tolist() for name in _NEEDED}
+            blank = frame[list(_NEEDED)].astype(object)
+            columns = blank.where(blank.notna(), None).to_dict("list")
             frames.append(polars.DataFrame(columns, schema=_types(polars)))
     if not frames:
         raise reader.BadFile("no file; give result files, folders or patterns")
@@ -152,7 +153,7 @@ def _together(polars: Any, paths: Sequence[Path]) -> Any:
     made = polars.concat(parts).with_columns(polars.col(_TEXTS).fill_null(""))
     col = polars.col
     times = [col(name) for name in ("min_s", "median_s")]
-    bad = (col("schema_version") != schema.SCHEMA_VERSION) | col("threads").is_null()
+    bad = col("schema_version") != schema.SCHEMA_VERSION
     bad |= ~col("status").cast(polars.String).is_in(list(schema.STATUSES))
     bad |= (col("status").cast(polars.String) == "ok") & col("median_s").is_null()
     for time in times:
@@ -181,7 +182,7 @@ def _coded(polars: Any, rows: Any, names: Sequence[str]) -> tuple[pd.DataFrame, 
     """Return the distinct values of some columns, sorted, and which of them each row has."""
     key = np.zeros(len(rows), np.int64)
     for name in names:
-        code = rows[name].to_physical().to_numpy().astype(np.int64)
+        code = rows[name].to_physical().cast(polars.Int64).fill_null(-1).to_numpy() + 1
         key, _ = pd.factorize(key * (code.max(initial=0) + 1) + code)
     _, first = np.unique(key, return_index=True)
     table = rows[first]

@@ -117,6 +117,22 @@ def _whole_lines(path: Path, text: str) -> tuple[str, str]:
     return whole + newline, f"{path}, line {line}: half a row, left out: the run was cut off there"
 
 
+def _full(rows: str) -> bool:
+    """Whether every row has a field for each column: pandas fills up a row that is cut short."""
+    lines = rows.removesuffix("\n").split("\n")
+    quoted = [line for line in lines if '"' in line]
+    plain = rows.count(",") - sum(line.count(",") for line in quoted)
+    try:
+        # A field of several lines ends in an error here, and is left to the closer look too.
+        fields = [next(csv.reader([line], strict=True)) for line in quoted]
+    except csv.Error:
+        return False
+    width = len(schema.COLUMNS)
+    return plain == (width - 1) * (len(lines) - len(quoted)) and all(
+        len(row) == width for row in fields
+    )
+
+
 def _fast(text: str) -> pd.DataFrame | None:
     """Read a valid file by pandas' own parser, or return None: something in it needs a closer look.
 
@@ -127,7 +143,7 @@ def _fast(text: str) -> pd.DataFrame | None:
     lowered = rest.lower()
     there = [word for word in ("nan", "inf") if word in lowered]
     words = any(f",{sign}{word}" in lowered for sign in _SIGNS for word in there)
-    if head.rstrip("\r") != ",".join(schema.COLUMNS) or not rest or words:
+    if head.rstrip("\r") != ",".join(schema.COLUMNS) or not rest or words or not _full(rest):
         return None
     numbers = (*schema.FLOATS, *schema.INTEGERS)
     try:

@@ -104,10 +104,14 @@ def _cells(line: Line, colour: bool) -> tuple[str, list[str]]:
     return unit, texts
 
 
-def means(comparison: Comparison, found: list[Line]) -> list[str]:
-    """Return the geometric mean of the ratios of each side, over the cells that all sides share."""
-    shared = [line for line in found if all(e and e.medians for e, _ in line.cells)]
-    left_out = len(found) - len(shared)
+def means(comparison: Comparison) -> list[str]:
+    """Return the geometric mean of the ratios of each side, over the cells that all sides share.
+
+    It is of all rows, whichever are shown: the mean of those that differ most says nothing.
+    """
+    every = lines(comparison)
+    shared = [line for line in every if all(e and e.medians for e, _ in line.cells)]
+    left_out = len(every) - len(shared)
     said = []
     for place, side in enumerate(comparison.sides):
         if side == comparison.baseline or not shared:
@@ -121,7 +125,7 @@ def means(comparison: Comparison, found: list[Line]) -> list[str]:
             )
     if left_out:
         said.append(
-            f"{left_out:,} of {len(found):,} cells are left out of the mean: "
+            f"{left_out:,} of {len(every):,} cells are left out of the mean: "
             f"not all {len(comparison.sides)} sides have a usable time"
         )
     return said
@@ -164,13 +168,13 @@ def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str
     """Return the comparison for a terminal."""
     table = _table(comparison, found, "simple", colour=colour)
     parts = [*_head(comparison), "", table, "", LEGEND]
-    return "\n".join([*parts, *means(comparison, found)]).lstrip("\n")
+    return "\n".join([*parts, *means(comparison)]).lstrip("\n")
 
 
 def markdown(comparison: Comparison, found: list[Line]) -> str:
     """Return the comparison as GitHub Markdown; what comes from files cannot become markup."""
     table = _table(comparison, found, "github", escape.markdown)
-    told = [*_head(comparison), LEGEND, *means(comparison, found)]
+    told = [*_head(comparison), LEGEND, *means(comparison)]
     return "\n".join([table, "", *(f"- {escape.markdown(line)}" for line in told)])
 
 
