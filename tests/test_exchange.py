@@ -4,13 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from frames import frame
 from test_compare import store
 from typer.testing import CliRunner
 
 from bench import cli
+from bench.compare import files
 from bench.exchange import exports, imports
 from bench.records import reader
 
@@ -24,6 +27,33 @@ ROWS = (
     {"params": "dim=1;n=16", **TIMES, "dtype": "float16"},
     {"benchmark": "broken", "status": "wrong", "reason": "off"},
 )
+STATS = dict.fromkeys(("min", "q1", "median", "q3", "max", "mean"), 1e-3)
+STATS |= {"stddev": 0.0, "rounds": 5, "iterations": 1}
+
+
+def bench(*words):
+    return CliRunner().invoke(cli.app, list(map(str, words)))
+
+
+def of_pytest(path, *fullnames, cpu="a CPU", datetime="2026-01-01T00:00:00.123456+00:00"):
+    """A file of --benchmark-json with tests of these names, one millisecond each."""
+    entries = [
+        {"fullname": full, "name": full.rpartition("::")[2], "params": None, "stats": STATS}
+        for full in fullnames
+    ]
+    machine = {"cpu": {"brand_raw": cpu}, "python_version": "3.12.0"}
+    whole = {"machine_info": machine, "benchmarks": entries, "datetime": datetime}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(whole))
+    return path
+
+
+def three_runs(**columns):
+    """A cell in three runs of 1, 2 and 4 ms."""
+    return [
+        {"run_id": f"r{k}", **TIMES, "median_s": 2**k * 1e-3, "q1_s": 1e-4, **columns}
+        for k in range(3)
+    ]
 
 
 def test_a_round_trip_through_pytest_benchmark_keeps_cells_and_times(tmp_path):
@@ -60,6 +90,77 @@ def test_what_pytest_benchmark_writes_is_imported(tmp_path, suite):
     assert got.median_s == pytest.approx(mine.median_s)
 
 
+def test_several_runs_make_the_way_there_and_back(tmp_path):
+    made, back = tmp_path / "x.json", tmp_path / "back.csv"
+    rows = [*three_runs(threads=None), *three_runs(threads=None, benchmark="neg")]
+    path = store(tmp_path / "x.csv", *rows)
+    assert bench("export", path, "--format", "pytest-benchmark", "-o", made).exit_code == 0
+    done = bench("import", made, "-o", back)
+    assert done.exit_code == 0, done.output
+    before, after = reader.read(Path(path)), reader.read(back)
+    columns = [*exports.KEPT, "status", "rounds", "median_s", "q1_s"]
+    assert after[columns].equals(before[columns])
+    assert list(after.run_id.unique()) == ["r0", "r1", "r2"]
+
+
+def test_one_name_in_two_files_or_classes_stays_apart(tmp_path):
+    names = ("t/test_a.py::test_x", "t/test_b.py::test_x", "t/test_b.py::TestC::test_x", "test_x")
+    path, out = of_pytest(tmp_path / "x.json", *names), tmp_path / "x.csv"
+    done = bench("import", path, "-o", out)
+    assert done.exit_code == 0, done.output
+    rows = reader.read(out)
+    assert list(rows.benchmark) == ["x"] * 4
+    assert list(rows.family) == ["t/test_a.py", "t/test_b.py", "t/test_b.py::TestC", "imported"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.py::test_x", "a.py::test_x"], "benchmarks[1] is the same benchmark with the same"),
+        (["a.py::test_x", "a.py::bench_x"], "as benchmarks[0], 'a.py::bench_x'"),
+        (["a.py::"], "benchmarks[0] as a row, line 1, column benchmark: blank"),
+    ],
+)
+def test_what_no_reader_takes_is_not_written(tmp_path, names, said):
+    done = bench("import", of_pytest(tmp_path / "x.json", *names), "-o", tmp_path / "x.csv")
+    assert done.exit_code == 2
+    assert said in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_files_of_one_name_are_runs_of_their_own(tmp_path):
+    paths = [
+        of_pytest(tmp_path / "a" / "0001_base.json", "test_x"),
+        of_pytest(tmp_path / "b" / "0001_base.json", "test_x", cpu="another"),
+        of_pytest(tmp_path / "c" / "0001_base.json", "test_x", datetime="2026-01-02"),
+        of_pytest(tmp_path / "a" / "copy.json", "test_x"),
+    ]
+    for path in paths:
+        assert bench("import", path, "-o", path.with_suffix(".csv")).exit_code == 0
+    a, b, c, copy = (reader.read(path.with_suffix(".csv")).run_id[0] for path in paths)
+    assert len({a, b, c}) == 3
+    assert copy == a
+    words = [str(path.with_suffix(".csv")) for path in paths[:3]]
+    assert len(files.read(words)) == 3
+
+
+def test_what_another_suite_does_not_tell_is_blank(tmp_path):
+    out = tmp_path / "x.csv"
+    assert bench("import", of_pytest(tmp_path / "x.json", "test_x"), "-o", out).exit_code == 0
+    (row,) = reader.read(out)[["cpu_count", "memory_bytes", "threads"]].to_numpy().tolist()
+    assert all(map(pd.isna, row))
+
+
+def test_a_file_that_is_there_is_kept_and_another_asked_for(tmp_path):
+    out = tmp_path / "x.csv"
+    out.write_text("mine")
+    done = bench("import", of_pytest(tmp_path / "x.json", "test_x"), "-o", out)
+    assert done.exit_code == 2
+    assert done.output == f"bench: cannot write {out}: File exists; name another file with -o\n"
+    assert out.read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -69,6 +170,11 @@ def test_what_pytest_benchmark_writes_is_imported(tmp_path, suite):
         (
             '{"machine_info": {}, "benchmarks": [{"name": "x", "stats": {"min": NaN}}]}',
             "benchmarks[0].stats.min is nan",
+        ),
+        (
+            '{"machine_info": {}, "benchmarks": [{"name": "x", "stats": {"min": 1%s}}]}'
+            % ("0" * 400),
+            "benchmarks[0].stats.min is inf",
         ),
     ],
 )
@@ -98,6 +204,86 @@ def test_go_lines_are_what_benchstat_parses(tmp_path):
     assert "1.200m" in done.stdout
 
 
+def test_go_tells_its_configuration_again_where_it_changes():
+    text = exports.go(
+        frame({}, {"dtype": "float16"}, {"machine": "there", "run_id": "b", "os": "Darwin 25"})
+    )
+    assert text.splitlines() == [
+        *("goos: linux", "cpu: a CPU", "machine: here"),
+        "BenchmarkCat/device=cpu/dtype=float32 1 1e+06 ns/op",
+        "BenchmarkCat/device=cpu/dtype=float16 1 1e+06 ns/op",
+        *("goos: darwin", "machine: there"),
+        "BenchmarkCat/device=cpu/dtype=float32 1 1e+06 ns/op",
+    ]
+    text = exports.go(frame({"torch": "2.10.0"}, {"run_id": "b"}))
+    assert [line for line in text.splitlines() if "torch" in line] == [
+        *("torch: 2.10.0", "torch: 2.11.0")
+    ]
+
+
+@pytest.mark.parametrize("format_", ["pytest-benchmark", "bencher", "smaller-is-better"])
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("machine", "there", "machine differs (here, there)"),
+        ("threads", None, "threads differs (blank, 4)"),
+    ],
+)
+def test_a_format_that_holds_one_machine_refuses_two(tmp_path, format_, column, value, said):
+    path = store(tmp_path / "x.csv", {}, {column: value, "run_id": "b"})
+    done = bench("export", path, "--format", format_)
+    assert done.exit_code == 2
+    assert f"bench: --format {format_}: " in done.output
+    assert said in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_the_family_is_in_names_that_would_be_alike():
+    rows = frame({}, {"family": "loading"}, {"family": "loading", "benchmark": "neg"})
+    names = ["tensors/bench_cat[cpu-float32]", "loading/bench_cat[cpu-float32]"]
+    names += ["bench_neg[cpu-float32]"]
+    assert list(json.loads(exports.bencher(rows))) == names
+    assert [one["name"] for one in json.loads(exports.smaller_is_better(rows))] == names
+    assert [one["name"] for one in json.loads(exports.pytest_benchmark(rows))["benchmarks"]] == (
+        names
+    )
+    first, second, third = (line for line in exports.go(rows).splitlines() if "Bench" in line)
+    assert first.startswith("BenchmarkCat/family=tensors/device=cpu/")
+    assert second.startswith("BenchmarkCat/family=loading/device=cpu/")
+    assert third.startswith("BenchmarkNeg/device=cpu/")
+    with pytest.raises(exports.CannotExport, match="2 cells would have the name"):
+        exports.bencher(frame({"params": "a=1-b=2"}, {"params": "a=1;b=2"}))
+
+
+def test_runs_are_one_estimate_where_a_name_stands_once():
+    # A cell that is wrong in one of its runs has no time.
+    wrong = [{"benchmark": "neg", "run_id": "r0"}, {"benchmark": "neg", "status": "wrong"}]
+    rows = frame(*three_runs(), *wrong)
+    (latency,) = json.loads(exports.bencher(rows)).values()
+    assert latency["latency"]["value"] == pytest.approx(2e6)
+    assert latency["latency"]["lower_value"] < 1e6  # three runs so far apart tell little
+    (entry,) = json.loads(exports.smaller_is_better(rows))
+    assert entry["value"] == pytest.approx(2e-3)
+    assert entry["extra"] == "here, torch 2.11.0, 4 threads, 3 runs"
+
+
+def test_pytest_benchmark_is_given_no_figure_that_nobody_measured():
+    quiet = TIMES | {"q1_s": 1.19e-3, "q3_s": 1.21e-3}
+    rows = frame(quiet, {"dtype": "float16", "cpu_count": None}, {"dtype": "int8", "os": "BSD 1"})
+    whole = json.loads(exports.pytest_benchmark(rows))
+    full, bare, _ = (entry["stats"] for entry in whole["benchmarks"])
+    # Of rounds beyond the fences no more is known than that they are there.
+    assert full["outliers"] == ""
+    assert full["ld15iqr"] == pytest.approx(1.19e-3 - 1.5 * 2e-5)
+    assert full["hd15iqr"] == pytest.approx(1.21e-3 + 1.5 * 2e-5)
+    assert bare["rounds"] == 1
+    assert {bare[name] for name in ("min", "median", "max", "mean")} == {1e-3}
+    # Rows that differ do not speak for each other.
+    assert whole["machine_info"]["system"] == ""
+    assert "count" not in whole["machine_info"]["cpu"]
+    assert "options" not in whole["benchmarks"][0]
+
+
 def test_bencher_and_github_action_benchmark():
     made = json.loads(exports.bencher(frame(*ROWS)))
     latency = made["bench_cat[cpu-float32-dim=0-n=16]"]["latency"]
@@ -105,7 +291,7 @@ def test_bencher_and_github_action_benchmark():
     assert latency["lower_value"] < latency["value"] < latency["upper_value"]
     first, second = json.loads(exports.smaller_is_better(frame(*ROWS)))
     assert first["unit"] == "s"
-    assert first["value"] == 1.2e-3
+    assert first["value"] == pytest.approx(1.2e-3)
     assert first["range"] == "± 5e-05"
     assert second["name"] == "bench_cat[cpu-float16-dim=1-n=16]"
 

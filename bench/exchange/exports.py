@@ -1,12 +1,26 @@
 """Result rows as other tools read them. Only rows that are `ok` are handed on."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pandas as pd
 
-from bench.records.schema import split_params
+from bench.compare import estimates, files
+from bench.compare.estimates import Estimate
+from bench.records import schema
+
+#: A cell, as `schema.CELL` has it.
+Cell = tuple[str, ...]
+#: What a row is known by: pytest-benchmark has no place of its own for it, and `imports` wants it.
+KEPT = schema.COLUMNS[schema.COLUMNS.index("suite_version") : schema.COLUMNS.index("status")]
+#: What a format without a place for it can hold one of: times of several would be mixed.
+ALIKE = ("machine", "torch", "threads", "python")
+
+
+class CannotExport(ValueError):
+    """The rows do not fit into the format; the message is one line for the user."""
 
 
 def _usable(frame: pd.DataFrame) -> list[Any]:
@@ -14,85 +28,141 @@ def _usable(frame: pd.DataFrame) -> list[Any]:
     return list(frame[(frame.status == "ok") & (frame.median_s > 0)].itertuples())
 
 
-def _name(row: Any) -> str:
+def _cell(row: Any) -> Cell:
+    return tuple(getattr(row, name) for name in schema.CELL)
+
+
+def _values(frame: pd.DataFrame, column: str) -> list[str]:
+    return sorted(set(files.texts(frame[column])))
+
+
+def _only(frame: pd.DataFrame, column: str) -> str:
+    """Return what all rows have in a column, blank where they differ: no row speaks for others."""
+    values = _values(frame, column)
+    return values[0] if len(values) == 1 else ""
+
+
+def _refuse_several(frame: pd.DataFrame, format: str) -> None:
+    """Raise CannotExport where rows differ in what the format holds one of."""
+    for column in ALIKE:
+        values = [value or "blank" for value in _values(frame, column)]
+        if len(values) > 1:
+            raise CannotExport(
+                f"--format {format}: {column} differs ({', '.join(values[:4])}) and the format "
+                "holds one; export the files of each by themselves"
+            )
+
+
+def _names(cells: Iterable[Cell], name: Callable[[Cell, str], str]) -> dict[Cell, str]:
+    """Return the name of each cell, with the family in it where two would have the same without.
+
+    `name` makes it, the family blank to leave it out. Raises CannotExport where that is not enough.
+    """
+    short = {cell: name(cell, "") for cell in cells}
+    counts = Counter(short.values())
+    made = {
+        cell: text if counts[text] == 1 else name(cell, cell[0]) for cell, text in short.items()
+    }
+    text, count = Counter(made.values()).most_common(1)[0] if made else ("", 0)
+    if count > 1:
+        raise CannotExport(f"{count} cells would have the name {text!r:.200}; rename their params")
+    return made
+
+
+def _pytest_name(cell: Cell, family: str) -> str:
     """Return the name that pytest gives the cell: ``bench_cat[cpu-float32-dim=0-n=16]``."""
-    params = "-".join(filter(None, [row.device, row.dtype, *row.params.split(";")]))
-    return f"bench_{row.benchmark}[{params}]"
+    _, benchmark, device, dtype, params = cell
+    inner = "-".join(filter(None, [device, dtype, *params.split(";")]))
+    return f"{family}{'/' if family else ''}bench_{benchmark}[{inner}]"
 
 
-def _number(value: float) -> float | None:
-    return None if pd.isna(value) else float(value)
+def _go_name(cell: Cell, family: str) -> str:
+    """Return the name that Go would give it: ``BenchmarkCat/device=cpu/dtype=float32/n=16``."""
+    _, benchmark, device, dtype, params = cell
+    name = "".join(part.capitalize() for part in benchmark.split("_"))
+    parts = [f"family={family}"] if family else []
+    parts += [f"device={device}", f"dtype={dtype}", *filter(None, params.split(";"))]
+    return "_".join("/".join([f"Benchmark{name}", *parts]).split())
+
+
+def _or(value: Any, otherwise: float) -> float:
+    return otherwise if pd.isna(value) else float(value)
+
+
+def _plain(value: Any) -> str | int | None:
+    """Return a text or an integer of the frame as JSON has it."""
+    return None if pd.isna(value) else value if isinstance(value, str) else int(value)
+
+
+def _text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def _stats(row: Any) -> dict[str, Any]:
+    """Return the statistics of the rounds, in seconds.
+
+    pytest-benchmark's tables fail where one is missing: a row of which nothing but the median is
+    known is given as pytest-benchmark gives a single round of that time.
+    """
+    names = ("min", "q1", "median", "q3", "max", "mean")
+    seconds = {name: _or(getattr(row, f"{name}_s"), row.median_s) for name in names}
+    rounds, iqr = int(_or(row.rounds, 1)), seconds["q3"] - seconds["q1"]
+    return seconds | {
+        "stddev": _or(row.stddev_s, 0.0),
+        "iqr": iqr,
+        "rounds": rounds,
+        "iterations": int(_or(row.iterations, 1)),
+        # The rounds themselves are not stored, so nobody can count those that lie outside; the
+        # tables want a text here all the same.
+        "outliers": "",
+        # The outermost rounds within the fences, which histograms need: these are the extremes
+        # where there is no outlier, and lie no further out than the fences where there is one.
+        "ld15iqr": max(seconds["min"], seconds["q1"] - 1.5 * iqr),
+        "hd15iqr": min(seconds["max"], seconds["q3"] + 1.5 * iqr),
+        "ops": 1 / seconds["mean"] if seconds["mean"] else 0.0,
+        "total": seconds["mean"] * rounds,
+    }
 
 
 def pytest_benchmark(frame: pd.DataFrame) -> str:
-    """Return what ``pytest-benchmark compare`` reads; see its ``--benchmark-json``."""
+    """Return what ``pytest-benchmark compare`` reads: an entry for each run of each cell.
+
+    See its ``--benchmark-json``; ``extra_info`` tells the runs apart. Raises CannotExport.
+    """
+    _refuse_several(frame, "pytest-benchmark")
+    rows = _usable(frame)
+    names = _names(dict.fromkeys(map(_cell, rows)), _pytest_name)
     benchmarks = []
-    for row in _usable(frame):
-        rounds = int(row.rounds) if pd.notna(row.rounds) else 1
-        named = dict(split_params(row.params), device=row.device, dtype=row.dtype)
-        mean, stddev = _number(row.mean_s) or row.median_s, _number(row.stddev_s) or 0.0
-        q1, q3 = _number(row.q1_s) or row.median_s, _number(row.q3_s) or row.median_s
+    for row in rows:
+        cell = _cell(row)
+        params = dict(schema.split_params(row.params), device=row.device, dtype=row.dtype)
         benchmarks.append(
             {
                 "group": row.benchmark,
-                "name": _name(row),
-                "fullname": f"bench/{row.family}::{_name(row)}",
-                "params": named,
-                "param": "-".join(named.values()),
-                "extra_info": {"machine": row.machine, "run_id": row.run_id},
-                "options": {
-                    "disable_gc": True,
-                    "timer": "perf_counter",
-                    "min_rounds": rounds,
-                    "max_time": 0.0,
-                    "min_time": 0.0,
-                    "warmup": False,
-                },
-                "stats": {
-                    "min": _number(row.min_s) or row.median_s,
-                    "max": _number(row.max_s) or row.median_s,
-                    "mean": mean,
-                    "stddev": stddev,
-                    "rounds": rounds,
-                    "median": row.median_s,
-                    "iqr": q3 - q1,
-                    "q1": q1,
-                    "q3": q3,
-                    "iqr_outliers": 0,
-                    "stddev_outliers": 0,
-                    "outliers": "0;0",
-                    "ld15iqr": _number(row.min_s) or row.median_s,
-                    "hd15iqr": _number(row.max_s) or row.median_s,
-                    "ops": 1 / mean,
-                    "total": mean * rounds,
-                    "iterations": int(row.iterations) if pd.notna(row.iterations) else 1,
-                },
+                "name": names[cell],
+                "fullname": f"bench/{row.family}::{_pytest_name(cell, '')}",
+                "params": params,
+                "param": "-".join(params.values()),
+                "extra_info": {name: _plain(getattr(row, name)) for name in KEPT},
+                "stats": _stats(row),
             }
         )
-    first = frame.iloc[0]
-    cpus = int(first.cpu_count) if pd.notna(first.cpu_count) else 0
+    system, _, release = _only(frame, "os").partition(" ")
+    cpu, count = _only(frame, "cpu"), _only(frame, "cpu_count")
     machine = {
-        "node": str(first.machine),
-        "processor": str(first.cpu),
-        "machine": str(first.machine),
-        "system": str(first.os).partition(" ")[0],
-        "release": str(first.os).partition(" ")[2],
-        "python_version": str(first.python),
-        "python_implementation": "CPython",
-        "python_implementation_version": str(first.python),
-        "python_compiler": "",
-        "python_build": ["", ""],
-        "cpu": {
-            "brand_raw": str(first.cpu),
-            "count": cpus,
-        },
+        "node": _only(frame, "machine"),
+        "processor": cpu,
+        "system": system,
+        "release": release,
+        "python_version": _only(frame, "python"),
+        "cpu": {"brand_raw": cpu} | ({"count": int(count)} if count else {}),
     }
     whole = {
         "machine_info": machine,
-        "commit_info": {"id": "unknown", "time": None, "dirty": False, "branch": "(unknown)"},
+        # What pytest-benchmark writes where it finds no commit; the CSV has none.
+        "commit_info": {"id": "unknown", "time": None, "branch": "(unknown)"},
         "benchmarks": benchmarks,
-        "datetime": str(first.run_started),
-        "version": "5.0.0",
+        "datetime": min(frame.run_started),
     }
     return json.dumps(whole, indent=1)
 
@@ -101,39 +171,66 @@ def go(frame: pd.DataFrame) -> str:
     """Return the Go benchmark format, which benchstat reads: a line for each run of each cell.
 
     https://go.googlesource.com/proposal/+/master/design/14313-benchmark-format.md
+    A configuration line holds for what follows, and stands again where its value changes. Raises
+    CannotExport.
     """
-    first = frame.iloc[0]
-    lines = [f"goos: {str(first.os).partition(' ')[0].lower()}", f"cpu: {first.cpu}"]
-    lines.append(f"machine: {first.machine}")
-    for row in _usable(frame):
-        name = "".join(part.capitalize() for part in row.benchmark.split("_"))
-        parts = [f"device={row.device}", f"dtype={row.dtype}", *filter(None, row.params.split(";"))]
-        words = "/".join([f"Benchmark{name}", *parts]).split()
-        rounds = int(row.rounds) if pd.notna(row.rounds) else 1
-        calls = rounds * (int(row.iterations) if pd.notna(row.iterations) else 1)
-        lines.append(f"{'_'.join(words)} {calls} {row.median_s * 1e9:.6g} ns/op")
+    rows = _usable(frame)
+    names = _names(dict.fromkeys(map(_cell, rows)), _go_name)
+    # benchstat sets files side by side where their lines of configuration agree: what two files
+    # are to be compared in is told within a file that has several of it, and nowhere else.
+    mixed = [name for name in ALIKE if name != "machine" and len(_values(frame, name)) > 1]
+    told: dict[str, str] = {}
+    lines = []
+    for row in rows:
+        config = {"goos": row.os.partition(" ")[0].lower(), "cpu": row.cpu, "machine": row.machine}
+        config |= {name: _text(getattr(row, name)) for name in mixed}
+        changed = {key: value for key, value in config.items() if told.get(key) != value}
+        lines += [f"{key}: {value}".rstrip() for key, value in changed.items()]
+        told |= changed
+        calls = int(_or(row.rounds, 1)) * int(_or(row.iterations, 1))
+        lines.append(f"{names[_cell(row)]} {calls} {row.median_s * 1e9:.6g} ns/op")
     return "\n".join(lines) + "\n"
 
 
+def _by_name(frame: pd.DataFrame, format: str) -> dict[str, Estimate]:
+    """Return the estimate of each cell over its runs, for a format that has one entry a name."""
+    _refuse_several(frame, format)
+    found = estimates.by_group(frame, schema.CELL, ())
+    timed = {cell: estimate for (cell, _), estimate in found.items() if estimate.medians}
+    names = _names(timed, _pytest_name)
+    return {names[cell]: estimate for cell, estimate in timed.items()}
+
+
 def bencher(frame: pd.DataFrame) -> str:
-    """Return Bencher Metric Format: latency in nanoseconds with its interval (bencher.dev)."""
+    """Return Bencher Metric Format: latency in nanoseconds with its interval (bencher.dev).
+
+    Raises CannotExport.
+    """
     made = {}
-    for row in _usable(frame):
-        latency: dict[str, float] = {"value": row.median_s * 1e9}
-        if pd.notna(row.ci_low_s) and pd.notna(row.ci_high_s):
-            latency |= {"lower_value": row.ci_low_s * 1e9, "upper_value": row.ci_high_s * 1e9}
-        made[_name(row)] = {"latency": latency}
+    for name, estimate in _by_name(frame, "bencher").items():
+        assert estimate.seconds is not None
+        latency = {"value": estimate.seconds * 1e9}
+        if estimate.low is not None and estimate.high is not None:
+            latency |= {"lower_value": estimate.low * 1e9, "upper_value": estimate.high * 1e9}
+        made[name] = {"latency": latency}
     return json.dumps(made, indent=1)
 
 
 def smaller_is_better(frame: pd.DataFrame) -> str:
-    """Return what github-action-benchmark reads as its tool ``customSmallerIsBetter``."""
+    """Return what github-action-benchmark reads as its tool ``customSmallerIsBetter``.
+
+    Raises CannotExport.
+    """
     made = []
-    for row in _usable(frame):
-        entry = {"name": _name(row), "unit": "s", "value": row.median_s}
-        if pd.notna(row.ci_low_s) and pd.notna(row.ci_high_s):
-            entry["range"] = f"± {(row.ci_high_s - row.ci_low_s) / 2:.3g}"
-        made.append(entry | {"extra": f"{row.machine}, torch {row.torch}, {row.threads} threads"})
+    machine, torch, threads, _ = (_only(frame, name) for name in ALIKE)
+    said = [machine, torch and f"torch {torch}", threads and f"{threads} threads"]
+    for name, estimate in _by_name(frame, "smaller-is-better").items():
+        entry: dict[str, Any] = {"name": name, "unit": "s", "value": estimate.seconds}
+        if estimate.low is not None and estimate.high is not None:
+            entry["range"] = f"± {(estimate.high - estimate.low) / 2:.3g}"
+        runs = len(estimate.medians)
+        extra = [*filter(None, said), f"{runs} run{'s' if runs > 1 else ''}"]
+        made.append(entry | {"extra": ", ".join(extra)})
     return json.dumps(made, indent=1)
 
 

@@ -30,9 +30,9 @@ class Row:
     torch: str
     torchvision: str
     cpu: str
-    cpu_count: int
-    memory_bytes: int
-    threads: int
+    cpu_count: int | None
+    memory_bytes: int | None
+    threads: int | None
     device_name: str
     driver: str
     family: str
