@@ -5,12 +5,13 @@ import re
 import shutil
 
 import pytest
+from frames import frame
 from test_compare import HOSTILE, store
 from truths import Machine
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.compare import files
+from bench.compare import cells, files
 from bench.records import reader
 from bench.records.schema import Row
 from bench.records.writer import Writer
@@ -69,6 +70,100 @@ def test_the_report_is_one_small_file_with_every_picture(stored, tmp_path):
     ), addresses
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
+
+
+def frame_of(*machines):
+    return frame(*(row for machine in machines for row in machine.rows))
+
+
+def test_pictures_of_two_machines_have_names_of_their_own(tmp_path):
+    for name in ("A.b", "a-b"):
+        writer = Writer(tmp_path / f"{name}.csv")
+        for columns in a_machine(name).frame().to_dict("records"):
+            writer.append(Row(**{k: None if v != v else v for k, v in columns.items()}))
+        writer.close()
+    words = ["report", *map(str, tmp_path.glob("*.csv")), "--png", str(tmp_path / "png")]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    names = {path.stem for path in (tmp_path / "png").iterdir()}
+    assert len(names) == 12
+    assert {"a-b-heatmap", "a-b-heatmap-2", "a-b-roofline-cpu", "a-b-roofline-cpu-2"} <= names
+
+
+def test_two_versions_of_torch_on_a_machine_are_two_parts_of_the_report():
+    old, new = Machine(name="m", runs=2).crossing(96), Machine(name="m", runs=2).crossing(20)
+    for row in new.rows:
+        row |= {"torch": "2.15.0", "run_id": f"new-{row['run_id']}"}
+    page, pictures = html.page(frame_of(old, new))
+    assert re.findall("<h1>(.*)</h1>", page) == ["PyTorch on m"]
+    headings = re.findall("<h2>(.*)</h2>", page)
+    assert headings[:2] == ["m, torch 2.11.0, 4 threads", "m, torch 2.15.0, 4 threads"]
+    assert len(re.findall("<li>step in float32: mps overtakes cpu", page)) == 2
+    assert [picture.name for picture in pictures] == [
+        *("m-torch-2-11-0-4-threads-heatmap", "m-torch-2-11-0-4-threads-size-step"),
+        *("m-torch-2-15-0-4-threads-heatmap", "m-torch-2-15-0-4-threads-size-step"),
+    ]
+    assert "<button>torch</button>" in page
+    assert "<button>threads</button>" not in page
+    assert page.count("<td>2.15.0</td>") == page.count("<td>2.11.0</td>") == 14
+
+
+def test_names_of_pictures_are_those_of_files_everywhere():
+    machine = Machine(runs=1).cell(1e-2, benchmark="copy", device="../a:b", bytes=2.7e8)
+    for n in (1, 2, 3):
+        known = {"benchmark": "matmul", "device": "../a:b", "params": f"n={n}"}
+        machine.cell(1e-3, **known, bytes=n, flop=n * n)
+    names = [picture.name for picture in plots.of(machine.frame())]
+    assert "roofline-a-b" in names
+    (drawn, *_) = plots.of(machine.frame())
+    for owner in ("CON", 300 * "x", "机器", "a/../b"):
+        (named,) = plots.named([drawn], owner, ["size-matmul"])
+        assert re.fullmatch(r"[a-z0-9-]{1,200}", named.name)
+        assert named.name != "size-matmul"
+
+
+def test_a_table_that_was_cut_says_so(monkeypatch):
+    machine = Machine(runs=2)
+    for n in range(7):
+        machine.cell(1e-3, params=f"n={n}")
+    page, _ = html.page(machine.frame())
+    assert "2 runs, 7 cells; median" in page
+    monkeypatch.setattr(html, "MAX_ROWS", 5)
+    page, _ = html.page(machine.frame())
+    assert page.count("<tr>") == 1 + 5
+    assert "2 runs, 5 of 7 cells, the rest is in the CSV; median" in page
+
+
+def test_a_page_without_pictures_of_all_says_so(monkeypatch):
+    machines = [Machine(name=name, runs=1).crossing(96) for name in "ab"]
+    assert "pictures of" not in html.page(frame_of(*machines))[0]
+    monkeypatch.setattr(html, "MAX_PICTURED", 1)
+    page, pictures = html.page(frame_of(*machines))
+    assert "95 % interval; pictures of the first 1 of 2 parts." in page
+    assert {picture.name for picture in pictures} == {"a-heatmap", "a-size-step"}
+
+
+def heat(machine):
+    """The texts of the heat map of a machine."""
+    picture = plots.heat_map(cells.of(machine.frame()))
+    return [text.get_text() for text in picture.figure.axes[0].texts]
+
+
+def test_the_heat_map_divides_times_of_the_same_size():
+    machine = Machine(noise=0)
+    for n, seconds in ((16, 1e-3), (256, 4e-3), (1024, 9e-3)):
+        machine.cell(seconds, params=f"n={n}", items=n)
+    for n, seconds in ((16, 1e-3), (256, 2e-3)):
+        machine.cell(seconds, params=f"n={n}", items=n, device="mps")
+    assert heat(machine) == ["1.0x", "0.50x"]
+    machine.fault("oom", "x", params="n=1024", items=1024, device="mps")
+    assert heat(machine) == ["1.0x", "0.50x"]
+
+
+def test_a_roofline_has_a_roof_for_each_dtype(stored):
+    drawn = {picture.name: picture for picture in plots.of(files.read([str(stored)]))}
+    legend = drawn["roofline-cpu"].figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["float32", "float16", "matmul"]
 
 
 def test_ids_of_pictures_do_not_clash(stored):

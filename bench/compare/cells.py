@@ -1,4 +1,4 @@
-"""The cells of one machine by name, for rules that look some of them up."""
+"""The cells of one machine by name, for rules that look some of them up and compare them."""
 
 import math
 from collections.abc import Iterator
@@ -7,10 +7,60 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.compare import estimates
-from bench.compare.estimates import Estimate
+from bench.compare.estimates import Estimate, Ratio
 from bench.records.schema import split_params
 
 _KEYS = ("family", "benchmark", "device", "dtype", "params")
+#: A difference smaller than this factor is not worth a change of anyone's code.
+WORTH = 1.15
+
+
+def telling(value: Ratio | None) -> Ratio | None:
+    """Return a ratio that is significant and worth telling, None instead of any other."""
+    if value is None or not value.significant or 1 / WORTH < value.value < WORTH:
+        return None
+    return value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The rows of one machine with one torch and one number of threads.
+
+    Only such runs are replicates of each other. `torch` and `threads` are words such as
+    ``torch 2.14.0`` and ``4 threads``, blank where not known; `alone` says that the machine was
+    measured with no other.
+    """
+
+    machine: str
+    torch: str
+    threads: str
+    alone: bool
+    rows: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The machine, and where it has several settings what tells this one from them."""
+        words = (self.machine, *(() if self.alone else (self.torch, self.threads)))
+        return ", ".join(filter(None, words))
+
+
+def _threads(count: object) -> str:
+    return "" if count is pd.NA else f"{count} thread{'' if count == 1 else 's'}"
+
+
+def settings(frame: pd.DataFrame) -> list[Setting]:
+    """Return the rows of a frame by machine, torch and threads, those of a machine together."""
+    made = []
+    for machine, rows in frame.groupby("machine", sort=False):
+        texts = [
+            (f"torch {version}" if version else "", _threads(count))
+            for version, count in zip(rows.torch, rows.threads, strict=True)
+        ]
+        kinds = list(dict.fromkeys(texts))
+        for kind in kinds:
+            chosen = rows[[text == kind for text in texts]]
+            made.append(Setting(str(machine), *kind, len(kinds) == 1, chosen))
+    return made
 
 
 @dataclass(frozen=True)
@@ -30,7 +80,12 @@ class Cell:
     @property
     def name(self) -> str:
         """The benchmark and its params, as a sentence has them."""
-        return " ".join([self.benchmark, *(f"{k}={v}" for k, v in self.params.items())])
+        return " ".join(filter(None, (self.benchmark, self.setting)))
+
+    @property
+    def setting(self) -> str:
+        """The params alone, as a sentence has them."""
+        return " ".join(f"{k}={v}" for k, v in self.params.items())
 
     def number(self, param: str) -> float | None:
         """The value of a param as a positive number, or None."""

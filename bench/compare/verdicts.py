@@ -18,8 +18,6 @@ from bench.compare.cells import Cell
 from bench.compare.estimates import Estimate, Ratio
 from bench.compare.sweeps import Crossover, crossover
 
-#: A difference smaller than this is not worth a change of anyone's code.
-WORTH = 1.15
 #: From this factor on the sentence says "avoid" rather than "slower".
 AVOID = 1.5
 #: A call takes this many times the time of the smallest one where overhead has stopped to matter.
@@ -30,7 +28,7 @@ LOW_SHARE = 0.25
 LARGE_BYTES = 64 * 2**20
 #: Statuses that are told of each cell, worst first.
 _FAULTS = ("wrong", "error", "oom", "fallback")
-#: Cells of one fault that are named; the rest are counted.
+#: Cells of one fault, or of what is as good as the best, that are named; the rest are counted.
 NAMED = 3
 
 
@@ -60,10 +58,13 @@ def _telling(cell: Cell | None, base: Cell | None) -> Ratio | None:
     """Return the ratio of two cells where it is significant and worth telling."""
     if cell is None or base is None:
         return None
-    found = estimates.ratio(cell.estimate, base.estimate)
-    if found is None or not found.significant or 1 / WORTH < found.value < WORTH:
-        return None
-    return found
+    return cell_index.telling(estimates.ratio(cell.estimate, base.estimate))
+
+
+def _and(names: list[str]) -> str:
+    """Return ``a``, ``a and b``, or ``a, b, c and 4 more``."""
+    shown = names[:NAMED] + ([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def faults(found: list[Cell]) -> Iterator[Verdict]:
@@ -86,13 +87,34 @@ def faults(found: list[Cell]) -> Iterator[Verdict]:
 
 def unsupported(found: list[Cell]) -> Iterator[Verdict]:
     """Tell what each device refuses, by dtype."""
-    refused: dict[tuple[str, str], list[str]] = {}
+    places: dict[tuple[str, str], dict[str, list[Cell]]] = {}
     for cell in found:
-        if cell.estimate.status == "unsupported":
-            refused.setdefault((cell.device, cell.dtype), []).append(cell.benchmark)
-    for (device, dtype), names in refused.items():
-        text = f"unsupported on {device} in {dtype}: {', '.join(dict.fromkeys(names))}"
-        yield Verdict("unsupported", text, 0.0)
+        place = places.setdefault((cell.device, cell.dtype), {})
+        place.setdefault(cell.benchmark, []).append(cell)
+    for (device, dtype), by_benchmark in places.items():
+        names = [
+            benchmark + (f" ({_refused(cells)})" if _refused(cells) else "")
+            for benchmark, cells in by_benchmark.items()
+            if any(cell.estimate.status == "unsupported" for cell in cells)
+        ]
+        if names:
+            text = f"unsupported on {device} in {dtype}: {', '.join(names)}"
+            yield Verdict("unsupported", text, 0.0)
+
+
+def _refused(cells: list[Cell]) -> str:
+    """Name the cells of one benchmark that are refused by as few params as it takes.
+
+    Nothing needs to be said where all of them are.
+    """
+    refused = [cell for cell in cells if cell.estimate.status == "unsupported"]
+    names = dict.fromkeys(name for cell in cells for name in cell.params)
+    spans = {name: dict.fromkeys(cell.params.get(name, "") for cell in refused) for name in names}
+    alike = [c for c in cells if all(c.params.get(name, "") in spans[name] for name in names)]
+    if len(alike) > len(refused):  # the values do not tell the refused cells from the others
+        return _and([cell.setting for cell in refused])
+    told = [n for n in names if any(c.params.get(n, "") not in spans[n] for c in cells)]
+    return " ".join(f"{name}={'|'.join(spans[name])}" for name in told)
 
 
 def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[float, Estimate]]]]:
@@ -132,7 +154,15 @@ def devices(found: list[Cell]) -> Iterator[Verdict]:
         rest = " ".join(f"{k}={v}" for k, v in cell.params.items() if k != param)
         what = " ".join(filter(None, [cell.benchmark, rest, f"in {cell.dtype}"]))
         for device in others:
-            sizes = sorted(by_device[device].keys() & base.keys())
+            ratios = {
+                size: value
+                for size in sorted(by_device[device].keys() & base.keys())
+                if (value := estimates.ratio(by_device[device][size], base[size]))
+            }
+            sizes = list(ratios)
+            told = [size for size in sizes if cell_index.telling(ratios[size])]
+            if not told:
+                continue
             seen = crossover(by_device[device], base)
             if isinstance(seen, Crossover):
                 verb = "overtakes" if seen.faster_above else "falls behind"
@@ -143,11 +173,9 @@ def devices(found: list[Cell]) -> Iterator[Verdict]:
                 text += f"{_size(sizes[0])} to {_size(sizes[-1])}"
             else:
                 continue
-            largest = estimates.ratio(by_device[device][sizes[-1]], base[sizes[-1]])
-            if largest is None:
-                continue
-            text += f"; at {_size(sizes[-1])} it is {_times(largest)}"
-            yield Verdict("device", text, abs(math.log(largest.value)))
+            if told[-1] == sizes[-1]:
+                text += f"; at {_size(sizes[-1])} it is {_times(ratios[sizes[-1]])}"
+            yield Verdict("device", text, abs(math.log(ratios[told[-1]].value)))
 
 
 def dtypes(found: list[Cell]) -> Iterator[Verdict]:
@@ -185,10 +213,10 @@ def peaks(found: list[Cell]) -> Iterator[Verdict]:
         copies = [pair for pair in moved.values() if pair[0].benchmark == "copy"]
         if copies:
             best, peak = max(copies, key=lambda pair: pair[1])
-            text = f"{device} moves {_amount(peak, 'B')} at its best ({best.name} in {best.dtype})"
-            yield Verdict("peak", text, 0.0)
+            text = f"{device} moves {_amount(peak, 'B')} in its best copy "
+            yield Verdict("peak", f"{text}({best.setting} in {best.dtype})", 0.0)
             for cell, rate in moved.values():
-                if rate < LOW_SHARE * peak:
+                if rate < LOW_SHARE * peak and not _computes(cell, here, peak):
                     share = f"{rate / peak:.0%}"
                     text = f"{cell.name} in {cell.dtype} on {device} reaches {share} of that"
                     yield Verdict("peak", text, math.log(peak / rate))
@@ -199,8 +227,21 @@ def peaks(found: list[Cell]) -> Iterator[Verdict]:
         ]
         for dtype in dict.fromkeys(cell.dtype for cell, _ in products):
             best, peak = max((p for p in products if p[0].dtype == dtype), key=lambda p: p[1])
-            text = f"{device} computes {_amount(peak, 'FLOP')} in {dtype} ({best.name})"
+            text = f"{device} computes {_amount(peak, 'FLOP')} in its best {dtype} matmul "
+            text += f"({best.setting})"
             yield Verdict("peak", text, 0.0)
+
+
+def _computes(cell: Cell, here: list[Cell], bandwidth: float) -> bool:
+    """Whether arithmetic bounds a cell on its device, not the bandwidth in bytes/s.
+
+    Its FLOP for each byte then lie beyond the ridge of the roofline: the best FLOP/s of its dtype
+    over the bandwidth (S. Williams, A. Waterman, D. Patterson, CACM 52(4), 2009).
+    """
+    if not cell.flop or not cell.bytes:
+        return False
+    best = max(c.rate(c.flop) or 0.0 for c in here if c.dtype == cell.dtype)
+    return cell.flop / cell.bytes > best / bandwidth
 
 
 def overhead(found: list[Cell]) -> Iterator[Verdict]:
@@ -228,40 +269,74 @@ def overhead(found: list[Cell]) -> Iterator[Verdict]:
 
 
 def loading(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell how many workers and which batch load fastest."""
-    loaders = [c for c in found if c.benchmark == "loader" and c.rate(c.items)]
-    if not loaders:
+    """Tell how many workers and which batch load fastest, and what workers win or cost."""
+    known = [
+        c for c in found if c.benchmark == "loader" and {"workers", "batch"} <= c.params.keys()
+    ]
+    timed = [c for c in known if rates.items_per_second(c)]
+    if not timed:
         return
-    best = max(loaders, key=lambda cell: cell.rate(cell.items) or 0)
-    same_batch = {c.params.get("workers"): c for c in loaders if _batch(c) == _batch(best)}
-    alone = same_batch.get("0")
-    text = f"loading: workers={best.params.get('workers')} batch={_batch(best)} is the best, "
-    text += f"{best.rate(best.items):,.0f} images/s"
-    value = _telling(best, alone)
-    if value and best is not alone:
-        text += f", {_times(value)} than without workers"
-        yield Verdict("loading", text, abs(math.log(value.value)))
+    best, *others = sorted(timed, key=rates.items_per_second, reverse=True)
+    ties = [c for c in others if not cell_index.telling(rates.ratio(c, best))]
+    text = f"loading: {_loader(best)} is {'among ' if ties else ''}the best, "
+    text += f"{rates.items_per_second(best):,.0f} images/s"
+    worth = 0.0
+    rival = next((c for c in others if _alone(c) != _alone(best) and rates.ratio(c, best)), None)
+    if rival:
+        said, worth = _workers(best, rival)
+        text += said
+    if alike := [_loader(c) for c in ties if _alone(c) == _alone(best)]:
+        text += f"; {_and(alike)} may be about as fast"
+    if untimed := len(known) - len(timed):
+        text += f"; {untimed} of {len(known)} settings {'has' if untimed == 1 else 'have'} no time"
+    yield Verdict("loading", text, worth)
+
+
+def _workers(best: Cell, rival: Cell) -> tuple[str, float]:
+    """Say what workers win or cost, and its worth: one of the two cells has none."""
+    alone = _alone(best)
+    value = cell_index.telling(rates.ratio(rival, best) if alone else rates.ratio(best, rival))
+    if value is None:
+        return f"; no difference worth telling is seen {'with' if alone else 'without'} workers", 0
+    if alone:
+        text = f"; the best with workers, {_loader(rival)}, is {_times(value)}"
     else:
-        yield Verdict("loading", f"{text}; workers make no difference worth telling", 0.0)
+        same = rival.params["batch"] == best.params["batch"]
+        text = f", {_times(value)} than {'without workers' if same else _loader(rival)}"
+    return text, abs(math.log(value.value))
 
 
-def _batch(cell: Cell) -> str | None:
-    return cell.params.get("batch")
+def _alone(cell: Cell) -> bool:
+    """Whether images are loaded without workers, by the process that trains."""
+    return cell.params["workers"] == "0"
+
+
+def _loader(cell: Cell) -> str:
+    return f"workers={cell.params['workers']} batch={cell.params['batch']}"
 
 
 def optimizers(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell which implementation of each optimizer is the fastest."""
+    """Tell which implementation of each optimizer is the fastest, or what it is faster than."""
     steps = [c for c in found if c.benchmark == "optimizer_step" and c.dtype == "float32"]
     for group in cell_index.contrasts(steps, "implementation"):
         usable = {name: cell for name, cell in group.items() if cell.estimate.seconds}
-        if len(usable) < 2:
-            continue
         ordered = sorted(usable.items(), key=lambda pair: pair[1].estimate.seconds or 0)
-        (best, cell), (worst, other) = ordered[0], ordered[-1]
-        if value := _telling(cell, other):
-            text = f"{cell.params.get('optimizer')} on {cell.device}: {best} is the fastest, "
-            text += f"{_times(value)} than {worst}"
-            yield Verdict("optimizer", text, abs(math.log(value.value)))
+        slower = {name: value for name, c in ordered[1:] if (value := _telling(ordered[0][1], c))}
+        if not slower:
+            continue
+        best, cell = ordered[0]
+        ties = [name for name, _ in ordered[1:] if name not in slower]
+        untimed = {
+            name: c.estimate.status
+            for name, c in group.items()
+            if name not in usable and c.estimate.status != "unsupported"
+        }
+        worst, value = list(slower.items())[-1]
+        text = f"{cell.params.get('optimizer')} on {cell.device}: {best} is "
+        text += f"{'' if ties or untimed else 'the fastest, '}{_times(value)} than {worst}"
+        text += f"; {_and(ties)} may be about as fast" if ties else ""
+        text += "".join(f"; {name} has no time ({status})" for name, status in untimed.items())
+        yield Verdict("optimizer", text, abs(math.log(value.value)))
 
 
 def in_place(found: list[Cell]) -> Iterator[Verdict]:

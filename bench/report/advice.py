@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from bench.compare import verdicts
+from bench.compare import cells, verdicts
 
 NOTHING = "no difference seen that is above the noise"
 
 
 def text(frame: pd.DataFrame, top: int | None = None) -> str:
-    """Return the verdicts on each machine of a frame for a terminal."""
+    """Return the verdicts on each machine, torch and threads of a frame for a terminal."""
     return "\n\n".join(_lines(frame, top, "- {}", "{}:", str))
 
 
@@ -23,12 +23,13 @@ def _lines(
     frame: pd.DataFrame, top: int | None, item: str, title: str, escape: Callable[[str], str]
 ) -> Sequence[str]:
     parts = []
-    for machine, rows in frame.groupby("machine", sort=False):
-        runs = rows.run_id.nunique()
-        found = verdicts.of(rows)
+    for setting in cells.settings(frame):
+        runs = setting.rows.run_id.nunique()
+        found = verdicts.of(setting.rows)
         told = [verdict for verdict in found if verdict.topic not in verdicts.FACTS]
         facts = [verdict for verdict in found if verdict.topic in verdicts.FACTS]
-        head = f"{machine}, {runs} run{'s' if runs > 1 else ''}, torch {rows.torch.iloc[0]}"
+        words = (setting.machine, f"{runs} run{'s' if runs > 1 else ''}", setting.torch)
+        head = ", ".join(filter(None, (*words, "" if setting.alone else setting.threads)))
         said = [item.format(escape(verdict.text)) for verdict in told[:top]] or [NOTHING]
         said += [item.format(escape(verdict.text)) for verdict in facts[:top]]
         if runs == 1:

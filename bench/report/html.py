@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 
 from bench import units
+from bench.compare import cells as cell_index
 from bench.compare import estimates, files, verdicts
 from bench.compare.sides import ENVIRONMENT
 from bench.records import schema
@@ -16,7 +17,7 @@ from bench.report import advice, plots
 
 #: Rows of the table beyond which a browser would suffer; the CSV has them all.
 MAX_ROWS = 5_000
-#: Pictures for so many machines; more would make the file larger than it may be.
+#: Pictures for so many machines or settings; more would make the file larger than it may be.
 MAX_PICTURED = 3
 
 
@@ -53,17 +54,20 @@ def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[E
     ]
 
 
-def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]]]:
-    """Return the headings with their classes, and the rows."""
-    names = [*(["machine"] if frame.machine.nunique() > 1 else []), *schema.CELL]
+def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]], int]:
+    """Return the headings with their classes, the rows, and how many there would be in all."""
+    frame = frame.assign(threads=["" if n is pd.NA else str(n) for n in frame.threads])
+    between = [name for name in ("machine", "torch", "threads") if frame[name].nunique() > 1]
+    names = [*between, *schema.CELL]
     found = estimates.by_group(frame, names, [])
-    last = frame.drop_duplicates(names, keep="last").head(MAX_ROWS)
+    cells = frame.drop_duplicates(names, keep="last")
+    last = cells.head(MAX_ROWS)
     amounts = {"items": "float64", "rel_error": "float64"}
     rows = []
     for *key, items, error in last[[*names, *amounts]].astype(amounts).to_numpy().tolist():
         name = [Entry(str(text).replace(";", " ")) for text in key]
         rows.append([*name, *_figures(found[tuple(key), ()], items, error)])
-    return [*((name, "") for name in names), *_FIGURES], rows
+    return [*((name, "") for name in names), *_FIGURES], rows, len(cells)
 
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
@@ -74,25 +78,35 @@ def _environment(frame: pd.DataFrame) -> dict[str, str]:
 
 def page(frame: pd.DataFrame) -> tuple[str, list[plots.Picture]]:
     """Return the page for a frame (as `files.read` gives it) and the pictures in it."""
-    parts, pictures = [], []
-    for number, (machine, cells) in enumerate(frame.groupby("machine", sort=False)):
-        said = verdicts.of(cells)
-        drawn = plots.of(cells) if number < MAX_PICTURED else []
+    parts = []
+    pictures: list[plots.Picture] = []
+    settings = cell_index.settings(frame)
+    for number, setting in enumerate(settings):
+        said = verdicts.of(setting.rows)
+        drawn = plots.of(setting.rows) if number < MAX_PICTURED else []
+        owner = setting.name if len(settings) > 1 else ""
+        drawn = plots.named(drawn, owner, {picture.name for picture in pictures})
         pictures += drawn
         parts.append(
             {
-                "machine": machine,
+                "machine": setting.name,
                 "verdicts": [v for v in said if v.topic not in verdicts.FACTS],
                 "facts": [v for v in said if v.topic in verdicts.FACTS],
                 "pictures": drawn,
-                "environment": _environment(cells),
+                "environment": _environment(setting.rows),
             }
         )
-    columns, rows = _table(frame)
+    columns, rows, count = _table(frame)
     runs = frame.run_id.nunique()
-    what = f"{runs} run{'s' if runs != 1 else ''}, {len(rows)} cells; median of one call, with the "
-    machines = [str(part["machine"]) for part in parts]
-    return render(machines, f"{what}95 % interval.", parts, columns, rows), pictures
+    shown = f"{count:,} cells"
+    if len(rows) < count:
+        shown = f"{len(rows):,} of {shown}, the rest is in the CSV"
+    what = f"{runs:,} run{'s' if runs != 1 else ''}, {shown}; median of one call, with the "
+    what += "95 % interval"
+    if len(settings) > MAX_PICTURED:
+        what += f"; pictures of the first {MAX_PICTURED} of {len(settings)} parts"
+    machines = list(dict.fromkeys(setting.machine for setting in settings))
+    return render(machines, f"{what}.", parts, columns, rows), pictures
 
 
 def render(

@@ -3,8 +3,8 @@
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -18,18 +18,25 @@ from bench import units
 from bench.compare import cells as cell_index
 from bench.compare.cells import Cell
 from bench.compare.sweeps import Crossover, crossover
+from bench.labels import slug
 
 #: Colours that tell from each other by people who see colours differently (M. Okabe, K. Ito, "Color
 #: universal design", 2008), dark and light enough for either background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 #: A dtype has the same colour in every picture.
 _DTYPES = ("float32", "float16", "bfloat16", "float64")
+#: Shapes of points, as far as they tell from each other.
+_MARKS = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "p", "d", "1", "2", "+", "x")
 #: Stands for the text colour of the page until the SVG is written.
 _INK = "#123456"
 #: Benchmarks that are drawn over their size, as far as they are there.
 _SWEPT = (("training", "step"), ("training", "forward"), ("tensors", "matmul"), ("tensors", "add"))
 #: Rows of the heat map; the rest are in the table.
 _HEAT_ROWS = 45
+#: What the times of the heat map are divided by.
+_BASE = ("cpu", "float32")
+#: Letters of a machine's name in the name of a file, which some systems allow 255 in all.
+_OWNER = 100
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,23 @@ class Picture:
         return out.getvalue()
 
 
+def named(pictures: Iterable[Picture], owner: str, taken: Collection[str]) -> list[Picture]:
+    """Return pictures under names that are those of files on every system, and none in `taken`.
+
+    The name of the `owner` comes first, unless it is blank.
+    """
+    made, names = [], set(taken)
+    for picture in pictures:
+        stem = name = "-".join(filter(None, (slug(owner)[:_OWNER], slug(picture.name))))
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{stem}-{number}"
+        names.add(name)
+        made.append(replace(picture, name=name))
+    return made
+
+
 _STYLE: dict[Any, Any] = {
     **dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
@@ -78,25 +102,38 @@ def _ticks_in_words(axes: Axes, which: str, word: Callable[[float], str]) -> Non
     axis.set_minor_formatter(lambda *_: "")
 
 
-def _largest(cells: Iterable[Cell]) -> dict[tuple[str, str], dict[tuple[str, str], Cell]]:
-    """Return the largest cell of each benchmark, by device and dtype."""
-    found: dict[tuple[str, str], dict[tuple[str, str], Cell]] = {}
+_Places = dict[tuple[str, str], Cell]
+
+
+def _comparable(cells: Iterable[Cell]) -> dict[tuple[str, str], _Places]:
+    """Return the cells of each benchmark with the same params, by device and dtype.
+
+    These are the params that most devices and dtypes have, float32 on the CPU with a time; then
+    those that most have a time for, and of them the largest. Times of different sizes are no ratio.
+    """
+    found: dict[tuple[str, str], dict[tuple[object, ...], _Places]] = {}
     for cell in cells:
-        here = found.setdefault((cell.family, cell.benchmark), {})
-        key = (cell.device, cell.dtype)
-        if key not in here or (cell.items or 0) >= (here[key].items or 0):
-            here[key] = cell
-    return found
+        alike = found.setdefault((cell.family, cell.benchmark), {})
+        alike.setdefault(tuple(cell.params.items()), {})[cell.device, cell.dtype] = cell
+
+    def rank(places: _Places) -> tuple[float, ...]:
+        timed = sum(cell.estimate.seconds is not None for cell in places.values())
+        return len(places), timed, places[_BASE].items or 0
+
+    return {
+        name: max(based, key=rank)
+        for name, alike in found.items()
+        if (based := [p for p in alike.values() if _BASE in p and p[_BASE].estimate.seconds])
+    }
 
 
 def heat_map(cells: list[Cell]) -> Picture | None:
-    """Draw the ratio to float32 on the CPU of each benchmark at its largest size."""
-    rows = []
-    for (_, benchmark), by_place in _largest(cells).items():
-        base = by_place.get(("cpu", "float32"))
-        if base and base.estimate.seconds and len(by_place) > 1:
-            rows.append((benchmark, base.estimate.seconds, by_place))
-    rows = rows[:_HEAT_ROWS]
+    """Draw the ratio to float32 on the CPU of each benchmark at its largest common size."""
+    rows = [
+        (benchmark, by_place[_BASE].estimate.seconds or math.nan, by_place)
+        for (_, benchmark), by_place in _comparable(cells).items()
+        if len(by_place) > 1
+    ][:_HEAT_ROWS]
     found = dict.fromkeys(place for _, _, by_place in rows for place in by_place)
     places = sorted(found, key=lambda place: (place[0] != "cpu", place[0], place[1] != "float32"))
     if not rows:
@@ -126,7 +163,9 @@ def heat_map(cells: list[Cell]) -> Picture | None:
                 colour = "white" if abs(value) > 3.5 else "black"
             axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.5, label="log2 of the ratio: red is slower")
-    return Picture("heatmap", "Times as long as float32 on the CPU, largest size", figure)
+    return Picture(
+        "heatmap", "Times as long as float32 on the CPU, at the largest size they share", figure
+    )
 
 
 def _lines(cells: list[Cell], param: str) -> dict[tuple[str, str], dict[float, Cell]]:
@@ -269,31 +308,41 @@ def rooflines(cells: list[Cell]) -> list[Picture]:
     """
     made = []
     for device in dict.fromkeys(cell.device for cell in cells):
-        here = [c for c in cells if c.device == device and c.dtype == "float32"]
+        here = [c for c in cells if c.device == device]
         moved = [r for c in here if c.benchmark == "copy" and (r := c.rate(c.bytes))]
-        points = [
-            (c.flop / c.bytes, rate, c.benchmark)
-            for c in here
-            if c.flop and c.bytes and (rate := c.rate(c.flop))
-        ]
-        if not moved or len(points) < 3:
+        points = {dtype: _operations(c for c in here if c.dtype == dtype) for dtype in _DTYPES}
+        points = {dtype: found for dtype, found in points.items() if len(found) > 2}
+        if not moved or not points:
             continue
-        top, bandwidth = max(rate for _, rate, _ in points), max(moved)
-        figure, (axes,) = _figure(6.4, 3.6)
-        low, high = min(x for x, _, _ in points) / 2, max(x for x, _, _ in points) * 2
-        ridge = min(max(top / bandwidth, low), high)
-        roof = [(low, low * bandwidth), (ridge, min(top, ridge * bandwidth)), (high, top)]
-        axes.loglog(*zip(*roof, strict=True), color=_INK, linewidth=1)
-        names = dict.fromkeys(name for _, _, name in points)
-        for name, colour in zip(names, COLOURS * 9, strict=False):
-            chosen = [(x, y) for x, y, other in points if other == name]
-            axes.loglog(*zip(*chosen, strict=True), "o", markersize=4, color=colour, label=name)
+        figure, (axes,) = _figure(6.4, 4.2)
+        every = [point for found in points.values() for point in found]
+        low, high = min(x for x, _, _ in every) / 2, max(x for x, _, _ in every) * 2
+        ridge = min(max(max(rate for _, rate, _ in every) / max(moved), low), high)
+        axes.loglog((low, ridge), (low * max(moved), ridge * max(moved)), color=_INK, linewidth=1)
+        marks = dict(zip(dict.fromkeys(name for _, _, name in every), _MARKS * 9, strict=False))
+        for dtype, found in points.items():
+            colour, top = COLOURS[_DTYPES.index(dtype)], max(rate for _, rate, _ in found)
+            left = min(max(top / max(moved), low), high)
+            axes.loglog((left, high), (top, top), color=colour, linewidth=1, label=dtype)
+            for x, rate, name in found:
+                axes.loglog(x, rate, marks[name], markersize=4, color=colour, alpha=0.8)
+        for name, mark in marks.items():
+            axes.loglog([], [], mark, markersize=4, color=_INK, label=name)
         axes.set_xlabel("FLOP for each byte that must be moved")
         axes.set_ylabel("FLOP/s")
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=7, ncols=2)
-        made.append(Picture(f"roofline-{device}", f"Roofline of {device}, float32", figure))
+        axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        made.append(Picture(f"roofline-{slug(device)}", f"Roofline of {device}", figure))
     return made
+
+
+def _operations(cells: Iterable[Cell]) -> list[tuple[float, float, str]]:
+    """Return FLOP for each byte, FLOP/s and the benchmark of the cells that have them."""
+    return [
+        (c.flop / c.bytes, rate, c.benchmark)
+        for c in cells
+        if c.flop and c.bytes and (rate := c.rate(c.flop))
+    ]
 
 
 def of(frame: pd.DataFrame) -> list[Picture]:
