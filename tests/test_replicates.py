@@ -1,0 +1,103 @@
+"""What two sides' runs say of each other, on runs whose truth is known."""
+
+import math
+import random
+import statistics
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_ind
+
+from bench.compare import replicates
+from bench.compare.replicates import Pair
+
+
+def cell(number=0):
+    return ("", "op", "cpu", "float32", f"n={number}")
+
+
+def normal(source, count, sd, shift=0.0):
+    return tuple(source.gauss(shift, sd) for _ in range(count))
+
+
+def test_of_few_runs_it_is_students_test():
+    source = random.Random(1)
+    base, new = normal(source, 4, 0.02), normal(source, 4, 0.02, 0.05)
+    pair = Pair(cell(), base, new)
+    other = ttest_ind(new, base, alternative="greater")
+    assert pair.p_above(0.0, 1) == pytest.approx(other.pvalue)
+    assert pair.degrees == 6
+
+
+def test_of_five_runs_it_is_that_of_trimmed_means():
+    source = random.Random(2)
+    base, new = normal(source, 5, 0.02), normal(source, 5, 0.02, 0.05)
+    pair = Pair(cell(), base, new)
+    other = ttest_ind(new, base, alternative="greater", trim=0.2)
+    assert pair.difference == pytest.approx(
+        statistics.fmean(sorted(new)[1:4]) - statistics.fmean(sorted(base)[1:4])
+    )
+    assert pair.p_above(0.0, 1) == pytest.approx(other.pvalue)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_slow_run_neither_makes_nor_hides_a_change(side):
+    sides = [[0.0, 0.001, 0.002, -0.001, -0.002], [0.1, 0.101, 0.102, 0.099, 0.098]]
+    sides[side][3] += 1.0
+    pair = Pair(cell(), *map(tuple, sides))
+    assert pair.difference == pytest.approx(0.1, abs=0.002)
+    assert pair.p_above(math.log(1.02), 1) < 1e-4
+    same = Pair(cell(), tuple(sides[0]), tuple(y - 0.1 for y in sides[1]))
+    assert same.p_above(0.0, 1) > 0.1
+
+
+def test_the_prior_is_that_of_the_variances_drawn():
+    """Variances from a scaled inverse chi-squared distribution with 8 degrees and scale 4e-4."""
+    source = np.random.default_rng(5)
+    variances = 4e-4 * 8 / source.chisquare(8, 4000)
+    pairs = [
+        Pair(cell(n), *(tuple(source.normal(0, math.sqrt(v), 3)) for _ in range(2)))
+        for n, v in enumerate(variances)
+    ]
+    found = replicates.moderated(pairs)
+    assert found[0].prior.degrees == pytest.approx(8, rel=0.2)
+    assert found[0].prior.variance == pytest.approx(4e-4, rel=0.1)
+    assert found[0].degrees == found[0].own_degrees + found[0].prior.degrees
+    low, high = sorted((pairs[0].own_variance, found[0].prior.variance))
+    assert low < found[0].variance < high
+    # Its p-values are those of a test: below 5 % in 5 % of unchanged cells.
+    alarms = sum(pair.p_above(0.0, 1) < 0.05 for pair in found)
+    assert 0.04 < alarms / len(found) < 0.06
+
+
+def test_cells_of_one_variance_share_it():
+    source = random.Random(3)
+    pairs = [Pair(cell(n), normal(source, 3, 0.02), normal(source, 3, 0.02)) for n in range(40)]
+    found = replicates.moderated(pairs)
+    assert found[0].prior.degrees > 20
+    assert math.sqrt(found[0].variance) == pytest.approx(0.02, rel=0.2)
+
+
+def test_few_cells_and_cells_without_noise_have_no_prior():
+    source = random.Random(4)
+    few = [Pair(cell(n), normal(source, 5, 0.02), normal(source, 5, 0.02)) for n in range(9)]
+    assert replicates.moderated(few) == few
+    still = [Pair(cell(n), (0.0,) * 5, (0.0,) * 5) for n in range(40)]
+    assert replicates.moderated(still) == still
+    assert replicates.moderated([]) == []
+    assert replicates.moderated(still)[0].p_above(0.0, 1) == 1.0
+
+
+def test_one_cell_without_noise_borrows_some():
+    source = random.Random(6)
+    pairs = [Pair(cell(n), normal(source, 5, 0.02), normal(source, 5, 0.02)) for n in range(40)]
+    pairs.append(Pair(cell(40), (0.0,) * 5, (0.03,) * 5))
+    assert replicates.moderated(pairs)[-1].variance > 0
+
+
+@pytest.mark.parametrize("value", [1e-6, 0.01, 1.0, 30.0, 1e6])
+def test_the_trigamma_function_is_inverted(value):
+    from scipy.special import polygamma
+
+    place = replicates._trigamma_inverse(value)
+    assert polygamma(1, place) == pytest.approx(value, rel=1e-6)
