@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from bench.compare.gate import Limits
 
 Threshold = Annotated[
-    float | None, typer.Option(min=0, help="Change in percent from which a cell fails (5).")
+    float | None, typer.Option(help="Change in percent from which a cell fails (5).")
 ]
-Margin = Annotated[
-    float | None, typer.Option(min=0, help="Change in percent that the test allows (2).")
-]
+Margin = Annotated[float | None, typer.Option(help="Change in percent that the test allows (2).")]
 Floor = Annotated[
-    float | None, typer.Option(min=0, help="Change in seconds below which nothing fails (1e-6).")
+    float | None, typer.Option(help="Change in seconds below which nothing fails (1e-6).")
 ]
 AllowMissing = Annotated[bool, typer.Option(help="Missing cells do not fail.")]
 FailOnImprovement = Annotated[bool, typer.Option(help="Faster cells fail too.")]
@@ -171,9 +169,7 @@ def history(
     where: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b.")
     ] = None,
-    threshold: Annotated[
-        float, typer.Option(min=0, help="Change in percent from which one is told.")
-    ] = 5,
+    threshold: Annotated[float, typer.Option(help="Change in percent from which one is told.")] = 5,
     every: Annotated[bool, typer.Option("--all", help="Also cells that did not change.")] = False,
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
@@ -183,14 +179,16 @@ def history(
     from bench.compare import history as found
     from bench.compare import sides
     from bench.report import history as shown
+    from bench.settings import number
 
     if format not in shown.FORMATS:
         fail(f"--format: unknown {format!r}; known: {', '.join(shown.FORMATS)}")
     with _told():
+        share = number("--threshold", threshold) / 100
         frame = stored.read(files or ["results"])
         notices(frame)
         try:
-            series = found.series(sides.where(frame, where or []), threshold / 100)
+            series = found.series(sides.where(frame, where or []), share)
         except (found.NeedsRuptures, sides.CannotCompare) as problem:
             fail(str(problem))
     give(shown.FORMATS[format](series, every), output)

@@ -6,6 +6,9 @@ from typing import Any
 
 from bench.compare.gate import Limits
 
+#: What no percentage and no number of seconds reaches.
+LARGEST = 1_000_000
+
 
 class BadSettings(ValueError):
     """A setting is wrong; the message is one line for the user."""
@@ -19,15 +22,22 @@ def _table(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as problem:
         raise BadSettings(f"{path}: {problem}; mend the file") from problem
-    found = whole.get("tool", {}).get("bench", {}).get("check", {})
-    if not isinstance(found, dict):
-        raise BadSettings(f"{path}: tool.bench.check is no table")
+    found, names = whole, ("tool", "bench", "check")
+    for depth, name in enumerate(names, 1):
+        found = found.get(name, {})
+        if not isinstance(found, dict):
+            raise BadSettings(f"{path}: {'.'.join(names[:depth])} is no table")
     return found
 
 
-def _number(path: Path, name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
-        raise BadSettings(f"{path}: tool.bench.check.{name} is {value!r}; give a number, 0 or more")
+def number(name: str, value: object) -> float:
+    """Return a setting as the number it is; NaN and infinity would let everything pass.
+
+    Raises BadSettings, which calls it `name`.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LARGEST:
+        what = f"give a number, 0 or more and less than {LARGEST:,}"
+        raise BadSettings(f"{name} is {value!r}; {what}")
     return float(value)
 
 
@@ -42,25 +52,25 @@ def limits(
     The file may hold ``threshold``, ``margin``, ``floor`` (seconds), and a table ``thresholds``
     from family or benchmark to percent. Raises BadSettings.
     """
-    table = _table(path)
+    table, where = _table(path), f"{path}: tool.bench.check"
     known = ("threshold", "margin", "floor", "thresholds")
     for name in table:
         if name not in known:
             what = f"unknown setting {name!r}; known: {', '.join(known)}"
-            raise BadSettings(f"{path}: tool.bench.check has an {what}")
+            raise BadSettings(f"{where} has an {what}")
     several = table.get("thresholds", {})
     if not isinstance(several, dict):
-        raise BadSettings(f"{path}: tool.bench.check.thresholds is no table")
+        raise BadSettings(f"{where}.thresholds is no table")
     default = Limits()
 
     def value(given: float | None, name: str, unset: float, scale: float) -> float:
         if given is not None:
-            return given / scale
-        return _number(path, name, table[name]) / scale if name in table else unset
+            return number(f"--{name}", given) / scale
+        return number(f"{where}.{name}", table[name]) / scale if name in table else unset
 
     return Limits(
         threshold=value(threshold, "threshold", default.threshold, 100),
         margin=value(margin, "margin", default.margin, 100),
         floor_s=value(floor_s, "floor", default.floor_s, 1),
-        thresholds={k: _number(path, f"thresholds.{k}", v) / 100 for k, v in several.items()},
+        thresholds={k: number(f"{where}.thresholds.{k}", v) / 100 for k, v in several.items()},
     )

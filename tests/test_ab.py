@@ -30,11 +30,12 @@ class Machine:
         self.random, self.noise = random.Random(seed), noise
         self.slow, self.order, self.killed_at, self.columns = {}, [], None, {}
 
-    def run(self, words, runs, output, resume, watcher, place=launch.HERE):
+    def run(self, words, runs, output, resume, watcher, place=launch.HERE, append=False):
         options = dict(w.removeprefix("--").split("=", 1) for w in words if "=" in w)
         side = "candidate" if "SIDE" in place.env else "baseline"
-        self.order.append((side, [w for w in words if not w.startswith("--output")]))
-        path = resume or Path(options["output"])
+        self.order.append((side, list(words)))
+        path = resume or output
+        assert append == bool(output and output.exists())
         cells = CELLS
         if "cells" in options:
             named = reader.cells(Path(options["cells"]))
@@ -174,6 +175,35 @@ def test_cells_that_could_not_be_timed_are_tried_again(machine, tmp_path):
     assert cell.reason == "unstable: a neighbour"
 
 
+@pytest.mark.parametrize("side", ["baseline", "candidate"])
+def test_a_cell_that_was_timed_on_one_side_only_is_confirmed_and_not_cleared(
+    machine, tmp_path, side
+):
+    machine.noise = 0.001
+    machine.columns = {(side, "n=1"): {"status": "unstable", "reason": "a neighbour"}}
+    outcome, watcher = compared(tmp_path / "ab")
+    assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
+    (cell,) = [cell for cell in outcome.cells if cell.key[-1] == "n=1"]
+    assert cell.verdict == "inconclusive"
+    assert cell.reason.startswith("unstable: a neighbour")
+
+
+def test_a_cell_that_was_unstable_on_both_sides_is_confirmed(machine, tmp_path, monkeypatch):
+    machine.noise = 0.001
+    real = machine.run
+    unstable = {"status": "unstable", "reason": "a neighbour"}
+
+    def run(words, *rest, **more):
+        both = {} if any("--cells" in word for word in words) else {"n=1": unstable}
+        machine.slow = {"n=1": 1.5}
+        machine.columns = {(side, n): u for side in engine.SIDES for n, u in both.items()}
+        return real(words, *rest, **more)
+
+    monkeypatch.setattr(launch, "run", run)
+    outcome, _ = compared(tmp_path / "ab")
+    assert (outcome.code, regressed(outcome)) == (1, ["n=1"])
+
+
 @pytest.mark.parametrize("killed_at", [(1, 0), (1, 5), (4, 0), (4, 19), (7, 0), (12, 0)])
 def test_what_was_cut_off_is_gone_on_with(machine, tmp_path, killed_at):
     machine.slow = {"n=3": 1.5, "n=4": 1.5}
@@ -264,8 +294,9 @@ def stored(machine, tmp_path):
         machine.slow = slow
         for side in engine.SIDES:
             place = launch.Place(env={"SIDE": ""} if side == "candidate" else {})
+            file = tmp_path / f"{side}.csv"
             for _ in range(5):
-                machine.run([f"--output={tmp_path / side}.csv"], 1, None, None, Watcher(), place)
+                machine.run([], 1, file, None, Watcher(), place, append=file.exists())
         machine.order.clear()
         return [f"{tmp_path / 'candidate'}.csv", "--baseline", f"{tmp_path / 'baseline'}.csv"]
 

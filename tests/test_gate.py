@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import product
 from xml.etree import ElementTree
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from bench import cli
 from bench.compare import gate, replicates
 from bench.compare.gate import Limits
+from bench.records import schema
 from bench.records.reader import frame as to_frame
 from bench.records.writer import Writer
 from bench.report import judgement
@@ -239,6 +241,10 @@ def test_settings_come_from_pyproject_and_options_win(stored, tmp_path, monkeypa
         ("[tool.bench.check]\nspeed = 1\n", "unknown setting 'speed'; known: threshold, margin"),
         ("[tool.bench.check]\nmargin = 'x'\n", "tool.bench.check.margin is 'x'; give a number"),
         ("[tool.bench]\ncheck = 1\n", "tool.bench.check is no table"),
+        ('[tool]\nbench = "x"\n', "pyproject.toml: tool.bench is no table"),
+        ("tool = 1\n", "pyproject.toml: tool is no table"),
+        ("[tool.bench.check]\nfloor = nan\n", "tool.bench.check.floor is nan; give a number"),
+        ("[tool.bench.check.thresholds]\ncat = inf\n", "thresholds.cat is inf; give a number"),
         ("[tool", "mend the file"),
     ],
 )
@@ -268,6 +274,30 @@ def test_bad_input_is_one_line(stored, tmp_path, monkeypatch, words, said):
     assert said in done.output
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "1e6", "-1"])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("check", "--threshold"),
+        ("check", "--margin"),
+        ("check", "--floor"),
+        ("ab", "--margin"),
+        ("history", "--threshold"),
+    ],
+)
+def test_a_limit_that_lets_everything_pass_is_refused(
+    stored, tmp_path, monkeypatch, command, option, value
+):
+    monkeypatch.chdir(tmp_path)
+    old = stored("a.csv", runs(seed=1, cells=2))
+    words = {"check": [old, "--baseline", old], "history": [old], "ab": []}[command]
+    done = CliRunner().invoke(cli.app, [command, *words, option, value])
+    assert done.exit_code == 2
+    (line,) = done.output.strip().splitlines()
+    said = f"bench: {option} is {float(value)!r}; give a number, 0 or more and less than 1,000,000"
+    assert line == said
+
+
 def test_junit_is_read_by_another_program(tmp_path):
     junitparser = pytest.importorskip("junitparser", reason="an extra of development")
     old, new = runs(seed=1), runs(seed=2, slow={3: 1.5})
@@ -283,7 +313,7 @@ def test_junit_is_read_by_another_program(tmp_path):
 def test_markdown_renders_as_a_heading_a_table_and_folded_details():
     old, new = runs(seed=1), runs(seed=2, slow={3: 1.5})
     page = MarkdownIt("gfm-like", {"linkify": False}).render(judgement.markdown(judged(old, new)))
-    assert page.startswith("<h3>❌ a cell has regressed or errored: 1 regressed, ")
+    assert page.startswith("<h3>❌ a cell has regressed: 1 regressed, ")
     assert page.count("<table>") == 2
     assert "<td>regressed</td>" in page[: page.index("<details>")]
     assert page.rstrip().endswith("</details>")
@@ -298,7 +328,214 @@ def test_a_flaw_in_one_run_of_many_is_no_less_a_flaw():
     assert verdicts(outcome, "errored") == ["n=2"]
     known = next(r for r in old if r["params"] == "n=2")
     known |= {"status": "wrong", "reason": "off by 0.3"}
-    assert judged(old, new).code == 0
+    assert judged(old, new).code == 1
+    assert judged(spoiled(old, "wrong"), new).code == 0
+
+
+def spoiled(rows, *statuses, params="n=2"):
+    """The same rows, in which a cell has these statuses in turn, the last one from there on."""
+    left = list(statuses)
+    made = []
+    for each in rows:
+        if each["params"] == params:
+            status = left.pop(0) if len(left) > 1 else left[0]
+            each = each | {"status": status, "reason": "" if status == "ok" else f"why {status}"}
+        made.append(each)
+    return made
+
+
+def found(old, new, **settings):
+    """The exit status, and what is said of cell n=2 of six: None where nothing is."""
+    outcome = judged(old, new, **settings)
+    cells = [cell for cell in outcome.cells if cell.key[-1] == "n=2"]
+    assert len(cells) <= 1
+    return (outcome.code, *((cells[0].verdict, cells[0].reason) if cells else (None, None)))
+
+
+WITH, NEW_WITH = runs(seed=1, cells=6), runs(seed=2, cells=6)
+WITHOUT, NEW_WITHOUT = ([r for r in rows if r["params"] != "n=2"] for rows in (WITH, NEW_WITH))
+
+
+@pytest.mark.parametrize("fault", ["wrong", "oom", "error"])
+@pytest.mark.parametrize(
+    "old",
+    [
+        spoiled(WITH, "unstable"),
+        spoiled(WITH, "unsupported"),
+        spoiled(WITH, "fallback"),
+        spoiled(WITH, "ok", "wrong"),
+        spoiled(WITH, "unstable", "oom"),
+        spoiled(WITH, "error", "ok"),
+        WITH,
+        WITHOUT,
+    ],
+)
+def test_a_fault_that_the_baseline_has_not_throughout_has_errored(fault, old):
+    assert found(old, spoiled(NEW_WITH, fault)) == (1, "errored", f"{fault}: why {fault}")
+
+
+def test_the_worst_of_several_faults_is_told():
+    new = spoiled(NEW_WITH, "unstable", "wrong", "oom", "error", "unstable")
+    assert found(WITH, new) == (1, "errored", "wrong: why wrong")
+    assert found(spoiled(WITH, "wrong"), new) == (1, "errored", "error: why error")
+
+
+@pytest.mark.parametrize("fault", ["wrong", "fallback", "oom", "error"])
+def test_a_fault_that_the_baseline_has_throughout_is_not_the_candidate_s(fault):
+    said = f"{fault}: why {fault}"
+    old = spoiled(WITH, fault)
+    assert found(old, spoiled(NEW_WITH, fault)) == (
+        *(0, "inconclusive"),
+        f"{said} (as in the baseline)",
+    )
+    assert found(old, NEW_WITH) == (0, "inconclusive", f"{said} (in the baseline)")
+    assert found(old, NEW_WITHOUT)[:2] == (4, "missing")
+
+
+def test_what_the_backend_refuses_on_both_sides_is_the_same():
+    old = spoiled(WITH, "unsupported")
+    said = "unsupported: why unsupported"
+    both = found(old, spoiled(NEW_WITH, "unsupported"))
+    assert both == (0, "same", f"{said} (as in the baseline)")
+    assert found(old, NEW_WITH) == (0, "inconclusive", f"{said} (in the baseline)")
+    gone = found(old, NEW_WITHOUT)
+    assert gone == (0, "inconclusive", f"not there now, and {said} (in the baseline)")
+    assert found(WITH, spoiled(NEW_WITH, "unsupported"))[:2] == (1, "errored")
+
+
+def test_a_cell_is_new_where_the_baseline_has_no_row_of_it():
+    assert found(WITHOUT, NEW_WITH) == (0, "new", "")
+    for status in ("unsupported", "fallback", "unstable"):
+        said = f"{status}: why {status}"
+        assert found(WITHOUT, spoiled(NEW_WITH, status)) == (0, "new", said)
+        assert found(WITHOUT, spoiled(NEW_WITH, "ok", status)) == (0, "new", "")
+
+
+def test_a_cell_without_a_stable_time_is_inconclusive_and_missing_only_where_it_is_gone():
+    old, said = spoiled(WITH, "unstable"), "unstable: why unstable"
+    assert found(old, NEW_WITH) == (0, "inconclusive", f"{said} (in the baseline)")
+    assert found(old, spoiled(NEW_WITH, "unstable")) == (
+        *(0, "inconclusive"),
+        f"{said} (as in the baseline)",
+    )
+    assert found(WITH, spoiled(NEW_WITH, "unstable")) == (0, "inconclusive", said)
+    assert found(old, NEW_WITHOUT)[:2] == (4, "missing")
+
+
+def test_every_cell_of_either_side_has_one_verdict():
+    both = [[], []]
+    for number, statuses in enumerate(product((*schema.STATUSES, None), repeat=2)):
+        for rows, status in zip(both, statuses, strict=True):
+            cell = {"params": f"n={number}", "status": status, "min_s": 1e-3}
+            rows += [cell | {"run_id": f"{run}"} for run in range(3) if status]
+    keys = [cell.key[-1] for cell in judged(*both).cells]
+    assert sorted(keys) == sorted({each["params"] for each in both[0] + both[1]})
+    assert len(keys) == 8 * 8 - 1
+
+
+def suspected(old, new):
+    keys = gate.suspects(as_frame(old), as_frame(new), Limits(), one_machine=True)
+    return "n=2" in {key[-1] for key in keys}
+
+
+def test_cells_unstable_on_either_side_are_looked_at_again():
+    """What is known already, or cannot be timed on a side, is not."""
+    unstable = spoiled(WITH, "unstable"), spoiled(NEW_WITH, "unstable")
+    assert suspected(WITH, unstable[1])
+    assert suspected(unstable[0], NEW_WITH)
+    assert suspected(*unstable)
+    assert suspected(spoiled(WITH, "ok", "unstable"), NEW_WITH)
+    assert not suspected(spoiled(WITH, "unstable", "ok"), NEW_WITH)
+    assert not suspected(unstable[0], spoiled(NEW_WITH, "wrong", "unstable"))
+    assert not suspected(unstable[0], spoiled(NEW_WITH, "wrong"))
+    assert not suspected(spoiled(WITH, "oom"), unstable[1])
+    assert not suspected(WITHOUT, spoiled(NEW_WITH, "ok", "unstable"))
+    assert not suspected(spoiled(WITH, "unstable"), NEW_WITHOUT)
+
+
+def test_a_flaw_of_the_first_look_is_not_confirmed_away():
+    """A cell that is slower and was wrong in one run of the screen."""
+    new = spoiled(runs(seed=2, cells=6, slow={2: 2.0}), "wrong", "ok")
+    assert not suspected(WITH, new)
+    screened = judged(WITH, new)
+    settled = gate.settle(screened, judged(WITH, NEW_WITH), set())
+    assert (settled.code, verdicts(settled, "errored")) == (1, ["n=2"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (spoiled(WITH, "unstable"), NEW_WITH),
+        (spoiled(WITH, "unstable"), spoiled(NEW_WITH, "unstable")),
+        (spoiled(WITH, "wrong"), NEW_WITH),
+        (WITH, spoiled(NEW_WITH, "unstable")),
+    ],
+)
+def test_a_cell_without_times_on_both_sides_is_never_cleared(old, new):
+    settled = gate.settle(judged(old, new), None, set())
+    assert "n=2" in verdicts(settled, "inconclusive")
+
+
+def test_cells_of_a_single_run_a_side_are_cleared_by_a_screen():
+    screened = judged(runs(1, seed=1, cells=6), runs(1, seed=2, cells=6))
+    assert screened.count("inconclusive") == 6
+    assert gate.settle(screened, None, set()).count("same") == 6
+
+
+def kinds(outcome):
+    """What a program is told that reads JUnit: how many cases of each kind."""
+    suite = ElementTree.fromstring(judgement.junit(outcome).encode())[0]
+    found = [kind.tag for case in suite for kind in case]
+    counts = {tag: found.count(tag) for tag in ("failure", "error")}
+    assert [suite.get("failures"), suite.get("errors")] == [str(n) for n in counts.values()]
+    assert suite.get("skipped") == str(found.count("skipped"))
+    return tuple(counts.values())
+
+
+def loud(outcome):
+    return judgement.annotations(outcome).count("::error")
+
+
+def test_an_improvement_that_fails_is_said_to():
+    old, new = runs(seed=1, noise=0.001), runs(seed=2, noise=0.001, slow={3: 0.7})
+    outcome = judged(old, new)
+    assert (outcome.code, loud(outcome), kinds(outcome)) == (0, 0, (0, 0))
+    assert judgement.headline(outcome).startswith("fine: 1 improved")
+    outcome = judged(old, new, fail_on_improvement=True)
+    assert (outcome.code, loud(outcome), kinds(outcome)) == (1, 1, (1, 0))
+    assert judgement.headline(outcome).startswith("a cell has improved: 1 improved")
+
+
+def test_a_cell_that_may_be_missing_fails_nowhere():
+    old, new = runs(seed=1, cells=6), runs(seed=2, cells=5)
+    outcome = judged(old, new)
+    assert (outcome.code, loud(outcome), kinds(outcome)) == (4, 1, (0, 1))
+    assert judgement.headline(outcome).startswith("a cell of the baseline is missing: 1 missing")
+    outcome = judged(old, new, allow_missing=True)
+    assert (outcome.code, loud(outcome), kinds(outcome)) == (0, 0, (0, 0))
+    assert judgement.headline(outcome).startswith("fine: 1 missing")
+    slow = judged(old, runs(seed=2, cells=5, slow={1: 1.5}), allow_missing=True)
+    assert (slow.code, loud(slow), kinds(slow)) == (1, 1, (1, 0))
+    assert judgement.headline(slow).startswith("a cell has regressed: 1 regressed, 1 missing")
+
+
+def test_advice_fails_nowhere():
+    new = spoiled(runs(2, seed=2, slow={7: 3.0}, noise=0.001), "wrong")
+    outcome = judged(runs(2, seed=1, noise=0.001)[:-1], new)
+    assert outcome.count("regressed") == outcome.count("errored") == 1
+    assert (outcome.code, outcome.failing) == (0, frozenset())
+    assert (loud(outcome), kinds(outcome)) == (0, (0, 0))
+
+
+def test_sides_that_cannot_be_compared_fail_everywhere():
+    outcome = judged(runs(seed=1), runs(seed=2, cpu="another"))
+    assert (outcome.code, loud(outcome), kinds(outcome)) == (3, CELLS, (0, CELLS))
+    assert judgement.headline(outcome).startswith("the two sides cannot be compared: 40 incomp")
+
+
+def test_what_fails_is_told_to_programs():
+    made = json.loads(judgement.as_json(judged(WITH, NEW_WITH, fail_on_improvement=True)))
+    assert made["failing"] == ["errored", "improved", "missing", "regressed"]
 
 
 def test_a_machine_that_moves_as_a_whole_is_judged_where_its_sides_alternate():

@@ -1,15 +1,14 @@
 """The regression gate: which cells are slower than before, beyond the noise between runs.
 
-Runs are the replicates. A cell has regressed where three things hold: Welch's one-sided test
-rejects "at most `margin` slower" after Holm's correction over all judged cells (S. Holm,
-Scandinavian Journal of Statistics 6, 1979); the change exceeds the threshold; and it exceeds an
-absolute floor.
+Runs are the replicates. A cell has regressed where three things hold: a one-sided t test of
+trimmed means, with a variance that borrows from the other cells (see `replicates`), rejects "at
+most `margin` slower" after Holm's correction over all judged cells (S. Holm, Scandinavian Journal
+of Statistics 6, 1979); the change exceeds the threshold; and it exceeds an absolute floor.
 """
 
 import dataclasses
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -26,6 +25,10 @@ VERDICTS = (
 FEWEST_RUNS = 3
 #: A shift of the whole machine that is corrected; beyond it, nothing can be compared.
 MAX_SHIFT = math.log(1.10)
+#: Statuses without a fault; faults, the worst first; those that are none of a new cell.
+FAULTLESS = frozenset(("ok", "unstable"))
+FAULTS = ("wrong", "error", "oom", "unsupported", "fallback")
+REFUSALS = ("unsupported", "fallback")
 #: Share of a threshold beyond which a screen passes a cell on, and times it wants of it.
 SUSPICIOUS, FEWEST_TIMES = 0.6, 2
 #: Columns in which two sides must agree, and those whose differences are only told.
@@ -69,24 +72,90 @@ class Judged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All cells, shifts by device and dtype, what differs besides, and the exit status."""
+    """All cells, shifts by device and dtype, what differs besides, and the verdicts that fail.
+
+    `failing` holds `incomparable` where the sides cannot be compared, and is empty where all
+    verdicts are advice.
+    """
 
     cells: list[Judged]
     shifts: dict[tuple[str, str], float]
     runs: tuple[int, int]
     notes: list[str]
-    code: int
+    failing: frozenset[str]
+
+    @property
+    def failed(self) -> list[str]:
+        """Return the failing verdicts that a cell has, the worst first."""
+        return [verdict for verdict in VERDICTS if verdict in self.failing and self.count(verdict)]
+
+    @property
+    def code(self) -> int:
+        """Return the exit status: 3 incomparable, 4 if only missing cells fail, 1 if others do."""
+        if "incomparable" in self.failing:
+            return 3
+        if self.failed == ["missing"]:
+            return 4
+        return 1 if self.failed else 0
 
     def count(self, verdict: str) -> int:
         """Return how many cells have that verdict."""
         return sum(cell.verdict == verdict for cell in self.cells)
 
 
-def _said(frame: pd.DataFrame, unstable: bool) -> dict[Key, str]:
-    """Return what the last unstable row of each cell says, or the last one that went wrong."""
-    bad = frame[(frame.status != "ok") & (frame.status.eq("unstable") == unstable)]
-    rows = bad[[*schema.CELL, "status", "reason"]].to_numpy().tolist()
-    return {tuple(map(str, row[:5])): ": ".join(filter(None, map(str, row[5:]))) for row in rows}
+def _failing(
+    comparable: bool, runs: tuple[int, int], allow_missing: bool, fail_on_improvement: bool
+) -> frozenset[str]:
+    """Return the verdicts that fail."""
+    failing = set()
+    if min(runs) >= FEWEST_RUNS:
+        failing = {"regressed", "errored"}
+        failing |= set() if allow_missing else {"missing"}
+        failing |= {"improved"} if fail_on_improvement else set()
+    return frozenset(failing if comparable else failing | {"incomparable"})
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What the runs of a side say of each cell: its times, and for each status its last reason."""
+
+    times: Times
+    said: Mapping[Key, Mapping[str, str]]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> "_Side":
+        columns = [*schema.CELL, "status", "reason"]
+        said: dict[Key, dict[str, str]] = {}
+        rows = frame[columns].drop_duplicates(keep="last").to_numpy().tolist()
+        for *cell, status, reason in rows:
+            text = ": ".join(filter(None, (str(status), str(reason))))
+            said.setdefault(tuple(map(str, cell)), {})[str(status)] = text
+        return cls(replicates.times(frame), said)
+
+    def count(self, key: Key) -> int:
+        """Return how many times of a cell can be used."""
+        return len(self.times.get(key, ()))
+
+    def faulty(self, key: Key) -> bool:
+        """Whether every row of a cell has one and the same fault."""
+        return len(self.said[key]) == 1 and not FAULTLESS & self.said[key].keys()
+
+
+def _broken(old: _Side, new: _Side) -> dict[Key, str]:
+    """Return what went wrong in the candidate, where it is not the baseline's own fault.
+
+    That is a fault of the same status in every row of the baseline. A cell that the baseline does
+    not have may be refused by the backend: nothing was lost.
+    """
+    broken = {}
+    for key, said in new.said.items():
+        known: Collection[str] = REFUSALS
+        if key in old.said:
+            known = old.said[key] if old.faulty(key) else ()
+        found = [said[status] for status in FAULTS if status in said and status not in known]
+        if found:
+            broken[key] = found[0]
+    return broken
 
 
 def relative(difference: float) -> float:
@@ -99,7 +168,7 @@ def _judge(pair: Pair, slower: float, faster: float, limits: Limits) -> Judged:
     threshold = limits.of(pair.key)
     difference, half = pair.difference, pair.half()
     change, low, high = (relative(difference + off) for off in (0, -half, half))
-    base = math.exp(statistics.fmean(pair.base))
+    base = math.exp(pair.level)
     far = abs(difference) > math.log1p(threshold) and abs(change) * base > limits.floor_s
     reason = ""
     if slower < limits.alpha and difference > 0 and far:
@@ -129,6 +198,7 @@ def judge(
     shifts: dict[tuple[str, str], float] = {}
     if not one_machine:
         pairs, shifts = replicates.shifted(pairs)
+    pairs = replicates.moderated(pairs)
     margin = math.log1p(limits.margin)
     slower = replicates.holm([pair.p_above(margin, 1) for pair in pairs])
     faster = replicates.holm([pair.p_above(margin, -1) for pair in pairs])
@@ -161,49 +231,68 @@ def check(
 ) -> Outcome:
     """Judge each cell of `candidate` against `baseline`.
 
-    The exit status is 1 where a cell has regressed or errored (or improved, if that is to fail),
-    3 where the sides cannot be compared, 4 where a cell is missing, else 0; with fewer than three
-    runs a side it is 0 and the verdicts are advice.
+    A cell fails where it has regressed or errored, or is missing (unless `allow_missing`), or has
+    improved (if `fail_on_improvement`); with fewer than three runs a side all is advice. Cells of
+    the baseline are `missing` where the candidate has no row of them, unless the baseline could
+    not have them either; cells are `new` where the baseline has no row of them.
     """
     limits = limits or Limits()
     hard, soft = _environment(baseline, candidate, vary)
     runs = (baseline.run_id.nunique(), candidate.run_id.nunique())
-    old, new = replicates.times(baseline), replicates.times(candidate)
-    faults, known = _said(candidate, unstable=False), _said(baseline, unstable=False)
-    broken = {key: faults[key] for key in old if key in faults and key not in known}
-    sound = {key: times for key, times in new.items() if key not in broken}
-    cells, shifts = judge(old, sound, limits, one_machine)
+    old, new = _Side.of(baseline), _Side.of(candidate)
+    broken = _broken(old, new)
+    sound = {key: times for key, times in new.times.items() if key not in broken}
+    cells, shifts = judge(old.times, sound, limits, one_machine)
     for place, shift in shifts.items():
         if abs(shift) > MAX_SHIFT:
             hard.append(f"everything on {' in '.join(place)} moved by {relative(shift):+.0%}")
     if hard:
         cells = [Judged(cell.key, "incomparable", cell.change) for cell in cells]
-    cells += [Judged(key, "errored", reason=broken[key]) for key in broken]
-    cells += _unjudged(baseline, candidate, {cell.key for cell in cells})
-    cells += [Judged(key, "new") for key in new if key not in old]
+    cells += [Judged(key, "errored", reason=reason) for key, reason in broken.items()]
+    done = {cell.key for cell in cells}
+    rest = [key for key in {**old.said, **new.said} if key not in done]
+    cells += [_unjudged(key, old, new, shifts) for key in rest]
     if not hard and min(runs) < FEWEST_RUNS:
         soft.append(
             f"{runs[0]} and {runs[1]} runs: advice only; {FEWEST_RUNS} runs a side are judged "
             "(bench run --runs 5)"
         )
-    code = 3 if hard else 0
-    if not hard and min(runs) >= FEWEST_RUNS:
-        code = _code(cells, allow_missing, fail_on_improvement)
-    return Outcome(_ordered(cells), shifts, runs, hard + soft, code)
+    failing = _failing(not hard, runs, allow_missing, fail_on_improvement)
+    return Outcome(_ordered(cells), shifts, runs, hard + soft, failing)
 
 
-def _unjudged(baseline: pd.DataFrame, candidate: pd.DataFrame, judged: set[Key]) -> list[Judged]:
-    """Return the cells that no times could be compared of, and why."""
-    cells = []
-    there = set(map(tuple, candidate[list(schema.CELL)].astype(str).to_numpy().tolist()))
-    unstable = _said(baseline, unstable=True) | _said(candidate, unstable=True)
-    for key in replicates.times(baseline):
-        if key not in there:
-            cells.append(Judged(key, "missing", reason="the baseline has it"))
-        elif key not in judged:
-            reason = unstable.get(key, "one run with a usable time is too few")
-            cells.append(Judged(key, "inconclusive", reason=reason))
-    return cells
+def _unjudged(key: Key, old: _Side, new: _Side, shifts: Mapping[tuple[str, str], float]) -> Judged:
+    """Return a cell of which no times could be compared, and why."""
+    if key not in old.said:
+        said = [text for status, text in new.said[key].items() if status != "ok"]
+        return Judged(key, "new", reason=said[-1] if said and not new.count(key) else "")
+    refused = old.faulty(key) and "unsupported" in old.said[key]
+    if key not in new.said:
+        if refused:
+            reason = f"not there now, and {old.said[key]['unsupported']} (in the baseline)"
+            return Judged(key, "inconclusive", reason=reason)
+        return Judged(key, "missing", reason="the baseline has it")
+    if refused and new.said[key].keys() == old.said[key].keys():
+        reason = f"{new.said[key]['unsupported']} (as in the baseline)"
+        return Judged(key, "same", reason=reason)
+    change = None
+    if old.count(key) and new.count(key):
+        pair = Pair(key, tuple(old.times[key]), tuple(new.times[key]))
+        change = relative(pair.difference - shifts.get((key[2], key[3]), 0.0))
+    return Judged(key, "inconclusive", change, reason=_why(key, old, new))
+
+
+def _why(key: Key, old: _Side, new: _Side) -> str:
+    """Return why the times of a cell that both sides have could not be compared."""
+    alike = old.said[key].keys() == new.said[key].keys()
+    for side, where in (
+        (new, " (as in the baseline)" if alike else ""),
+        (old, " (in the baseline)"),
+    ):
+        said = [text for status, text in side.said[key].items() if status != "ok"]
+        if said and side.count(key) < FEWEST_TIMES:
+            return said[-1] + where
+    return "one run with a usable time is too few"
 
 
 def _ordered(cells: list[Judged]) -> list[Judged]:
@@ -211,41 +300,34 @@ def _ordered(cells: list[Judged]) -> list[Judged]:
     return sorted(cells, key=lambda c: (VERDICTS.index(c.verdict), -(c.change or 0), c.key))
 
 
-def _code(cells: list[Judged], allow_missing: bool, fail_on_improvement: bool) -> int:
-    """Return the exit status of cells that can be judged."""
-    found = {cell.verdict for cell in cells}
-    if found & {"regressed", "errored"} or (fail_on_improvement and "improved" in found):
-        return 1
-    return 4 if "missing" in found and not allow_missing else 0
-
-
 def suspects(
     baseline: pd.DataFrame, candidate: pd.DataFrame, limits: Limits, one_machine: bool = False
 ) -> set[Key]:
     """Return the cells that a first look cannot clear: they differ, or hardly could be timed.
 
-    They differ by more than `SUSPICIOUS` of their threshold and could be beyond the floor.
+    They differ by more than `SUSPICIOUS` of their threshold and could be beyond the floor, or were
+    unstable on a side. What a side lacks, or never could time, no further look brings; and what
+    went wrong in the candidate is known already.
     """
-    old, new = replicates.times(baseline), replicates.times(candidate)
-    pairs = replicates.pairs(old, new, fewest=1)
+    old, new = _Side.of(baseline), _Side.of(candidate)
+    pairs = replicates.pairs(old.times, new.times, fewest=1)
     if not one_machine:
         pairs, _ = replicates.shifted(pairs)
     found = set()
     for pair in pairs:
         apart = abs(pair.difference)
-        seconds = relative(apart) * math.exp(statistics.fmean(pair.base))
+        seconds = relative(apart) * math.exp(pair.level)
         if apart > math.log1p(SUSPICIOUS * limits.of(pair.key)) and seconds > limits.floor_s:
             found.add(pair.key)
-    unsettled = [
-        set(frame.loc[frame.status == "unstable", list(schema.CELL)].itertuples(False, None))
-        for frame in (baseline, candidate)
-    ]
-    rare = {
-        key
-        for key in (*old, *new)
-        if min(len(old.get(key, ())), len(new.get(key, ()))) < FEWEST_TIMES
-    }
-    return found | (set.union(*unsettled) & rare)
+    for key in old.said.keys() & new.said.keys():
+        said = (old.said[key].keys(), new.said[key].keys())
+        if (
+            any("unstable" in statuses for statuses in said)
+            and all(FAULTLESS & statuses for statuses in said)
+            and min(old.count(key), new.count(key)) < FEWEST_TIMES
+        ):
+            found.add(key)
+    return found - _broken(old, new).keys()
 
 
 def settle(
@@ -255,13 +337,16 @@ def settle(
     allow_missing: bool = False,
     fail_on_improvement: bool = False,
 ) -> Outcome:
-    """Put both looks together: what was suspected is judged by the second alone."""
+    """Put both looks together: what was suspected is judged by the second alone.
+
+    What was not is cleared where it is inconclusive, but only if both sides have a time of it.
+    """
     seen = confirmed.cells if confirmed else []
     again = {cell.key: cell for cell in seen if cell.key in suspected}
     cells = [again.pop(cell.key, cell) for cell in screened.cells]
     cells = [
         dataclasses.replace(cell, verdict="same", reason="cleared by the screen")
-        if cell.verdict == "inconclusive" and cell.key not in suspected
+        if cell.verdict == "inconclusive" and cell.change is not None and cell.key not in suspected
         else cell
         for cell in cells
     ]
@@ -270,14 +355,10 @@ def settle(
         f"{len(screened.cells)} cells screened in {screened.runs[0]} and {screened.runs[1]} runs",
         *screened.notes,
     ]
-    runs = screened.runs
+    failing, runs = screened.failing, screened.runs
     if confirmed:
-        runs = confirmed.runs
+        failing, runs = failing | confirmed.failing, confirmed.runs
         notes.insert(1, f"{len(suspected)} confirmed in {runs[0]} and {runs[1]} fresh runs")
         notes += [note for note in confirmed.notes if note not in notes]
-    code = 0
-    if 3 in (screened.code, confirmed and confirmed.code):
-        code = 3
-    elif min(runs) >= FEWEST_RUNS:
-        code = _code(cells, allow_missing, fail_on_improvement)
-    return Outcome(_ordered(cells), screened.shifts, runs, notes, code)
+    failing = _failing("incomparable" not in failing, runs, allow_missing, fail_on_improvement)
+    return Outcome(_ordered(cells), screened.shifts, runs, notes, failing)

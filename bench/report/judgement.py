@@ -8,25 +8,30 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from bench.compare.gate import FEWEST_RUNS, VERDICTS, Judged, Outcome, relative
+from bench.compare.gate import VERDICTS, Judged, Outcome, relative
 from bench.report import escape
 
 #: Verdicts that need someone to look.
 TELLING = ("regressed", "errored", "missing", "improved")
+#: Verdicts of which nothing has to be said where they do not fail.
+_QUIET = ("same", "improved", "new")
 _SAID = {
-    0: "fine",
-    1: "a cell has regressed or errored",
-    3: "the two sides cannot be compared",
-    4: "a cell of the baseline is missing",
+    "regressed": "a cell has regressed",
+    "errored": "a cell has errored",
+    "missing": "a cell of the baseline is missing",
+    "improved": "a cell has improved",
 }
 
 
 def headline(outcome: Outcome) -> str:
     """Return the verdict on the whole in a line."""
     counts = [f"{n:,} {verdict}" for verdict in VERDICTS if (n := outcome.count(verdict))]
-    said = _SAID[outcome.code]
-    if outcome.code == 0 and min(outcome.runs) < FEWEST_RUNS:
-        said = "advice only"
+    if "incomparable" in outcome.failing:
+        said = "the two sides cannot be compared"
+    elif outcome.failed:
+        said = ", ".join(_SAID[verdict] for verdict in outcome.failed)
+    else:
+        said = "fine" if outcome.failing else "advice only"
     return f"{said}: {', '.join(counts) or 'no cell'}"
 
 
@@ -96,33 +101,37 @@ def annotations(outcome: Outcome) -> str:
     lines = []
     for cell in outcome.cells:
         if cell.verdict in TELLING or cell.verdict == "incomparable":
-            kind = "error" if outcome.code and cell.verdict != "improved" else "warning"
+            kind = "error" if cell.verdict in outcome.failing else "warning"
             said = f"{name(cell)} {cell.verdict} {_change(cell)} {cell.reason}"
             lines.append(f"::{kind} title=bench check::{_annotated(' '.join(said.split()))}")
     lines += [f"::warning title=bench check::{_annotated(note)}" for note in outcome.notes]
     return "\n".join(lines)
 
 
+def _kind(cell: Judged, outcome: Outcome) -> str:
+    """Return what a cell is in JUnit's words, blank where it passes."""
+    if cell.verdict not in outcome.failing:
+        return "" if cell.verdict in _QUIET else "skipped"
+    return "failure" if cell.verdict in ("regressed", "improved") else "error"
+
+
 def junit(outcome: Outcome) -> str:
-    """Return JUnit XML: a test case for each cell; what was not judged is skipped."""
-    failing = ("regressed",) if outcome.code != 3 else ()
+    """Return JUnit XML: a test case a cell, skipped where it was not judged, or is only told."""
+    kinds = [_kind(cell, outcome) for cell in outcome.cells]
     counts = {
-        "tests": len(outcome.cells),
-        "failures": sum(cell.verdict in failing for cell in outcome.cells),
-        "errors": sum(cell.verdict in ("errored", "missing") for cell in outcome.cells),
-        "skipped": sum(cell.verdict in ("incomparable", "inconclusive") for cell in outcome.cells),
+        "tests": len(kinds),
+        "failures": kinds.count("failure"),
+        "errors": kinds.count("error"),
+        "skipped": kinds.count("skipped"),
     }
     attributes = {key: str(value) for key, value in counts.items()}
     suite = ElementTree.Element("testsuite", {"name": "bench check", **attributes, "time": "0"})
-    for cell in outcome.cells:
+    for cell, kind in zip(outcome.cells, kinds, strict=True):
         case = ElementTree.SubElement(
             suite, "testcase", {"classname": cell.key[0], "name": name(cell), "time": "0"}
         )
-        message = " ".join(filter(None, (cell.verdict, _change(cell), cell.reason)))
-        kind = {"errored": "error", "missing": "error", "incomparable": "skipped"}.get(cell.verdict)
-        kind = "skipped" if cell.verdict == "inconclusive" else kind
-        kind = "failure" if cell.verdict in failing else kind
         if kind:
+            message = " ".join(filter(None, (cell.verdict, _change(cell), cell.reason)))
             ElementTree.SubElement(case, kind, {"message": message})
     root = ElementTree.Element("testsuites")
     root.append(suite)
@@ -141,6 +150,7 @@ def as_json(outcome: Outcome) -> str:
         cells.append(dict(zip(keys, cell.key, strict=True)) | numbers)
     made = {
         "code": outcome.code,
+        "failing": sorted(outcome.failing),
         "headline": headline(outcome),
         "runs": {"baseline": outcome.runs[0], "candidate": outcome.runs[1]},
         "notes": _remarks(outcome),
