@@ -102,6 +102,44 @@ def test_a_benchmark_of_one_cell_needs_several_runs():
     assert lines[1].startswith("- node-1: item on cpu 1")
 
 
+def crowded(slow, machines=5, seed=1, **settings):
+    """A fleet in which the first machine has ten runs and each of the others one."""
+    rows = fleet(machines, seed, runs=10, flukes=0, slow=slow, **settings)
+    return rows[(rows.machine == "node-0") | rows.run_id.str.endswith("-0")]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_machine_of_many_runs_does_not_outvote_the_others(seed):
+    lines = said(crowded([("node-0", None, 0, 3.0)], seed=seed))
+    assert len(lines) == 2
+    assert lines[1].startswith("- node-0: everything on cpu ")
+    assert lines[1].endswith("of 41 cells)")
+
+
+def test_a_cell_of_two_machines_is_no_crowd_however_many_runs_they_have():
+    rows = fleet(6, runs=10, slow=[("node-1", "item", 0, 2.0)], flukes=0)
+    rows = rows[(rows.machine == "node-0") | rows.run_id.str[-2:].isin(["-0", "-1", "-2"])]
+    few = rows[(rows.benchmark != "item") | rows.machine.isin(["node-0", "node-1"])]
+    assert said(few) == ["6 machines with a CPU, 4 threads: all alike in 41 cells"]
+    assert said(rows)[1].startswith("- node-1: item on cpu ")
+
+
+def test_an_outlier_of_many_runs_does_not_hide_another():
+    """Its ten runs are one fluke a cell to the others, not ten."""
+    slow = [("node-0", "matmul", 0, 1.5), ("node-1", "add", 0, 1.5)]
+    assert [line.split(" on ")[0] for line in said(crowded(slow, machines=16))[1:]] == [
+        "- node-0: matmul",
+        "- node-1: add",
+    ]
+
+
+def test_the_median_over_a_machine_s_runs_leaves_out_what_was_not_timed():
+    gap = np.nan
+    table = np.array([[1, 5, gap, 2, 9, 3, 4], [gap, gap, gap, 7, gap, gap, 6]])
+    made = outliers._of_machines(table, np.array([0, 3, 4]))
+    np.testing.assert_array_equal(made, [[3, 2, 4], [gap, 7, 6]])
+
+
 def test_other_hardware_is_another_fleet_and_a_few_are_none():
     here, there = fleet(8), fleet(6, seed=2, slow=[("node-1", "matmul", 0, 1.5)])
     there["cpu"] = there["device_name"] = "another CPU"

@@ -1,15 +1,17 @@
 """Machines of the same hardware that are not like the others: which, at what, by how much.
 
-The deviation of a machine at a cell is ln(time) less the median of all machines of that hardware,
-in units of 1.4826 times the median absolute deviation (the robust z of B. Iglewicz and D. Hoaglin,
-"How to detect and handle outliers", 1993). A cell whose machines happen to agree gets the deviation
-that is usual among cells. Its chance comes from Student's t distribution, with Holm's correction
-over all runs and cells.
+The deviation of a run at a cell is ln(time) less the median of all machines of that hardware, in
+units of 1.4826 times the median absolute deviation (the robust z of B. Iglewicz and D. Hoaglin,
+"How to detect and handle outliers", 1993). Both medians are over machines, each of which gives the
+median of its own runs: one with many runs has no more say than the others. A cell whose machines
+happen to agree gets the deviation that is usual among cells. The chance of a deviation comes from
+Student's t distribution, with Holm's correction over all runs and cells.
 
 A single such cell may be a fluke of its run, and flukes are counted: of a group of cells, as many
-as are off must be too many for the share of flukes as large in the rest of the fleet, by the
-binomial distribution, with Bonferroni's correction over all machines and all groups that are looked
-at: a device's cells, a benchmark's, and those of a benchmark from some size on or up to it.
+as are off must be too many for the share of flukes as large in the rest of the fleet (of which each
+machine has one vote a cell, shared by its runs), by the binomial distribution, with Bonferroni's
+correction over all machines and all groups that are looked at: a device's cells, a benchmark's, and
+those of a benchmark from some size on or up to it.
 """
 
 import math
@@ -80,20 +82,56 @@ def find(rows: Many) -> list[Fleet]:
     return fleets
 
 
-def _flagged(table: np.ndarray, machines: int) -> tuple[np.ndarray, np.ndarray]:
+def _of_machines(table: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the median over the runs of each machine (cells x machines), NaN where none is timed.
+
+    `starts` holds the first column of each.
+    """
+    runs = np.diff(starts, append=table.shape[1])
+    made = np.empty((len(table), len(starts)))
+    for count in np.unique(runs):  # all machines of so many runs at once
+        places = np.flatnonzero(runs == count)
+        values = np.sort(table[:, starts[places, None] + np.arange(count)], axis=2)
+        timed = (~np.isnan(values)).sum(axis=2, keepdims=True)  # what is not is sorted last
+        middle = [np.maximum(timed - 1, 0) // 2, timed // 2]
+        lower, upper = (np.take_along_axis(values, place, axis=2) for place in middle)
+        made[:, places] = ((lower + upper) / 2)[:, :, 0]
+    return made
+
+
+def _flagged(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the deviations (cells x runs, logarithms), and which of them are no chance."""
-    enough = (~np.isnan(table)).sum(axis=1) >= FEWEST
-    off = table - np.nanmedian(table, axis=1, keepdims=True)
-    spread = _MAD * np.nanmedian(np.abs(off), axis=1)
+    each = _of_machines(table, starts)
+    enough = (~np.isnan(each)).sum(axis=1) >= FEWEST
+    off = table - np.nanmedian(each, axis=1, keepdims=True)
+    spread = _MAD * np.nanmedian(_of_machines(np.abs(off), starts), axis=1)
     usual = np.nanmedian(spread[enough]) if enough.any() else math.nan
     z = off / np.maximum(np.maximum(spread, usual), 1e-9)[:, None]
-    degrees = min(DEGREES, machines - 1)
+    degrees = min(DEGREES, len(starts) - 1)
     p = np.where(enough[:, None] & ~np.isnan(z), 2 * stdtr(degrees, -np.abs(z)), np.nan)
     # Holm's: the k-th smallest of n is significant while all up to it are below alpha / (n - k).
     flat = np.sort(p[~np.isnan(p)])
     failed = flat > ALPHA / (len(flat) - np.arange(len(flat)))
     bound = flat[np.argmax(failed)] if failed.any() else math.inf
     return off, (p < bound) & (np.abs(off) > LEAST)
+
+
+@dataclass(frozen=True)
+class _Flukes:
+    """How far cells are off in one direction, sorted, and the votes of all that are at least so."""
+
+    sizes: np.ndarray
+    votes: np.ndarray
+
+    @classmethod
+    def of(cls, hit: np.ndarray, vote: np.ndarray) -> "_Flukes":
+        sizes, votes = hit[hit > 0], vote[hit > 0]
+        order = np.argsort(sizes)
+        return cls(sizes[order], np.append(np.cumsum(votes[order][::-1])[::-1], 0.0))
+
+    def beyond(self, least: float) -> float:
+        """Return the votes of those that are off by `least` or more."""
+        return float(self.votes[np.searchsorted(self.sizes, least)])
 
 
 @dataclass(frozen=True)
@@ -133,8 +171,10 @@ def _groups(cells: pd.DataFrame) -> list[_Group]:
 def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> list[Outlier]:
     """Return what is off in logarithms of times (cells x runs); the runs are sorted by machine."""
     names, starts = np.unique(labels, return_index=True)
-    off, flagged = _flagged(table, len(names))
+    off, flagged = _flagged(table, starts)
     timed = ~np.isnan(table)
+    runs = np.add.reduceat(timed.astype(np.int32), starts, axis=1)
+    vote = 1 / np.repeat(np.maximum(runs, 1), np.diff(starts, append=len(labels)), axis=1)
     groups = _groups(cells)
     member = np.zeros((len(groups), len(cells)), np.float32)
     for place, group in enumerate(groups):
@@ -145,14 +185,15 @@ def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> lis
     found = []
     for sign in (1, -1):
         hit = np.where(flagged, np.maximum(sign * off, 0.0), 0.0)
-        flukes = np.sort(hit[hit > 0])
+        flukes = _Flukes.of(hit, vote)
         count = np.add.reduceat(member @ (hit > 0).astype(np.float32), starts, axis=1)
         likely = count >= np.maximum(1.0, MOSTLY * total)
         for machine in np.flatnonzero(likely.any(axis=0)):
             own = slice(starts[machine], ends[machine])
             some = [groups[place] for place in np.flatnonzero(likely[:, machine])]
-            rest = int(timed.sum() - timed[:, own].sum())
-            for group in _told(some, hit[:, own], timed[:, own], flukes, rest, bound):
+            rest = int((runs > 0).sum() - (runs[:, machine] > 0).sum())
+            of_own = hit[:, own], timed[:, own], vote[:, own]
+            for group in _told(some, *of_own, flukes, rest, bound):
                 here = hit[group.rows, own]
                 change = relative(sign * float(np.median(here[here > 0])))
                 counts = int((here > 0).any(axis=1).sum()), len(group.rows)
@@ -165,15 +206,15 @@ def _told(
     groups: Sequence[_Group],
     hit: np.ndarray,
     timed: np.ndarray,
-    flukes: np.ndarray,
+    vote: np.ndarray,
+    flukes: _Flukes,
     rest: int,
     bound: float,
 ) -> list[_Group]:
     """Return the groups that are off, none of which shares a cell with one that says more.
 
     `hit` (cells x runs of the machine) holds how far each cell is off in one direction, 0 where
-    that is chance, and `flukes` the same of all machines, sorted, where it is not; the other
-    machines have `rest` times.
+    that is chance, and `flukes` the same of all machines; the other machines have `rest` votes.
     """
     sure = []
     for group in groups:
@@ -181,7 +222,7 @@ def _told(
         off, total = int((own > 0).sum()), int(timed[group.rows].sum())
         least = ALIKE * float(np.median(own[own > 0]))
         alike = int((own >= least).sum())
-        others = len(flukes) - np.searchsorted(flukes, least) - (hit >= least).sum()
+        others = flukes.beyond(least) - vote[hit >= least].sum()
         # Half a fluke more than were seen: none seen does not mean that there are none.
         rate = (others + 0.5) / (rest + 1)
         # At least so many of so many, by chance.
