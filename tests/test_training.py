@@ -1,16 +1,30 @@
 """The family `training`: its proofs see what they are there to see."""
 
+import functools
+import os
+from pathlib import Path
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measure import answer, devices, rounds
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
-from bench.training import bench_epoch, bench_optimizers, bench_step, models
+from bench.training import (
+    bench_autograd,
+    bench_epoch,
+    bench_layers,
+    bench_loss,
+    bench_optimizers,
+    bench_step,
+    compiler,
+    models,
+)
 
 
-def cell(dtype=torch.float32, plan=None):
-    return Cell(devices.find("cpu"), dtype, plan)
+def cell(dtype=torch.float32, plan=None, hand_over=None):
+    return Cell(devices.find("cpu"), dtype, plan, hand_over=hand_over)
 
 
 def test_the_network_is_that_of_the_tutorial_and_always_the_same():
@@ -21,6 +35,87 @@ def test_the_network_is_that_of_the_tutorial_and_always_the_same():
     assert all(map(torch.equal, model.parameters(), again.parameters()))
     # 784*512 + 512*512 + 512*10 multiplications, and as many additions.
     assert models.FORWARD_FLOP == 2 * (784 * 512 + 512 * 512 + 512 * 10)
+
+
+TRAIN, FROZEN = "trained", "frozen_but_last"
+
+
+@pytest.mark.parametrize(
+    ("body", "params", "of_a_sample"),
+    [
+        (bench_autograd.bench_forward, {}, 1_337_344),
+        *(
+            (bench_autograd.bench_forward_mode, {"mode": m}, 1_337_344)
+            for m in bench_autograd.MODES
+        ),
+        (bench_autograd.bench_backward, {}, 1_871_872),
+        (bench_autograd.bench_forward_backward, {"parameters": TRAIN}, 3_209_216),
+        (bench_autograd.bench_forward_backward, {"parameters": FROZEN}, 1_347_584),
+        (bench_autograd.bench_second_backward, {}, 5_081_088),
+        (bench_step.bench_step, {}, 3_209_216),
+        (bench_step.bench_autocast_step, {}, 3_209_216),
+        (bench_epoch.bench_epoch, {}, 3_209_216),
+        (bench_layers.bench_linear, {"form": "module"}, 524_288),
+    ],
+)
+def test_the_declared_operations_are_those_that_pytorch_counts(body, params, of_a_sample):
+    counted = []
+
+    def count(_, call):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        counted.append(counter.get_total_flops())
+
+    mixed = body is bench_step.bench_autocast_step
+    on = cell(torch.bfloat16 if mixed else torch.float32, hand_over=count)
+    batch = {} if body is bench_layers.bench_linear else {"batch": 64}
+    body(on, **batch, **params)
+    assert counted == [on.result.flop] == [on.result.items * of_a_sample]
+
+
+PARAMETERS, IMAGES, LABELS = 669_706, 64 * 784, 64 * 8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("body", "params", "numbers", "labels"),
+    [
+        (bench_autograd.bench_forward, {}, PARAMETERS + IMAGES + 64 * 10, 0),
+        (
+            bench_autograd.bench_backward,
+            {},
+            512 * 512 + 512 * 10 + IMAGES + 64 * (512 + 512 + 10) + PARAMETERS,
+            LABELS,
+        ),
+        (
+            bench_autograd.bench_forward_backward,
+            {"parameters": TRAIN},
+            2 * PARAMETERS + IMAGES,
+            LABELS,
+        ),
+        (
+            bench_autograd.bench_forward_backward,
+            {"parameters": FROZEN},
+            PARAMETERS + 512 * 10 + 10 + IMAGES,
+            LABELS,
+        ),
+        (bench_autograd.bench_second_backward, {}, 2 * PARAMETERS + IMAGES, LABELS),
+        (bench_step.bench_step, {}, 3 * PARAMETERS + IMAGES, LABELS),
+        (bench_loss.bench_cross_entropy, {"target": "index"}, 64 * 10 + 1, LABELS),
+        (bench_loss.bench_cross_entropy, {"target": "one_hot"}, 64 * 20 + 1, 0),
+    ],
+)
+def test_the_declared_bytes_are_what_goes_in_and_comes_out(body, params, numbers, labels, dtype):
+    on = cell(dtype)
+    body(on, batch=64, **params)
+    assert on.result.bytes == numbers * dtype.itemsize + labels
+
+
+def test_a_step_in_mixed_precision_keeps_its_parameters_and_images_in_float32():
+    mixed, single = cell(torch.bfloat16), cell(torch.float32)
+    bench_step.bench_autocast_step(mixed, 64)
+    bench_step.bench_step(single, 64)
+    assert mixed.result.bytes == single.result.bytes
 
 
 def test_a_module_is_compared_by_its_parameters():
@@ -107,6 +202,57 @@ def test_every_part_of_a_step_runs():
     for part in bench_step.step_parts(on).values():
         part()
         part()
+
+
+def test_the_step_among_the_parts_moves_the_parameters_and_forgets_the_gradients(monkeypatch):
+    on = cell()
+    model = models.network(on)
+    monkeypatch.setattr(bench_step, "network", lambda _: model)
+    step = bench_step.step_parts(on)["step"]
+    for _ in range(2):
+        before = [p.detach().clone() for p in model.parameters()]
+        step()
+        assert not any(map(torch.equal, before, model.parameters()))
+        assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_compiled_cell_knows_nothing_of_those_before(monkeypatch, tmp_path):
+    compiled = []
+
+    def backend(graph, inputs):
+        folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+        assert not any(folder.iterdir())
+        Path(folder, "left").touch()
+        images = [i for i in inputs if isinstance(i, torch.Tensor) and i.ndim == 4]
+        compiled.append(([i.shape[0] for i in images], folder))
+        return graph.forward
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    monkeypatch.setattr(compiler, "_load", lambda _: None)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    for batch in (64, 1, 1024):
+        on = cell()
+        bench_step.bench_compiled(on, batch, "forward_backward")
+        on.close()
+    # Each is compiled once, for its own size: a number, where any size would have a symbol.
+    assert [sizes for sizes, _ in compiled] == [[64], [1], [1024]]
+    assert all(type(size) is int for sizes, _ in compiled for size in sizes)
+    assert {folder.parent for _, folder in compiled} == {tmp_path}
+    assert not any(tmp_path.iterdir())
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    assert "TRITON_CACHE_DIR" not in os.environ
+
+
+def test_code_that_would_be_compiled_while_it_is_timed_is_an_error():
+    torch.compiler.reset()
+    double = torch.compile(lambda x: 2 * x, backend="eager")
+    with pytest.raises(RuntimeError, match="Detected recompile"):
+        compiler.compiles_no_more(double, torch.ones(3))
+    double(torch.ones(3))
+    compiler.compiles_no_more(double, torch.ones(3))
+    with pytest.raises(RuntimeError, match="Detected recompile"):
+        compiler.compiles_no_more(double, torch.ones(3, dtype=torch.float64))
 
 
 def test_gradients_of_the_whole_step_are_those_of_float64():

@@ -68,7 +68,7 @@ def find(rows: Many) -> list[Fleet]:
     """Return every kind of hardware that has enough machines, with what is off in it."""
     logs = np.log(rows.seconds())
     fleets = []
-    for hardware, own in rows.runs.groupby(list(HARDWARE), sort=True):
+    for hardware, own in rows.runs.groupby(list(HARDWARE), sort=True, dropna=False):
         own = own.sort_values(["machine", "run_id"])
         machines = own.machine.nunique()
         if machines >= FEWEST:
@@ -76,8 +76,9 @@ def find(rows: Many) -> list[Fleet]:
             timed = ~np.isnan(table).all(axis=1)
             cells = rows.cells[timed].reset_index(drop=True)
             found = _outliers(table[timed], cells, own.machine.to_numpy())
-            cpu, device, threads = map(str, hardware)
-            name = f"{cpu}, {threads} threads" + ("" if device == cpu else f", {device}")
+            cpu, device, threads = hardware
+            name = cpu + ("" if pd.isna(threads) else f", {threads} threads")
+            name += "" if device == cpu else f", {device}"
             fleets.append(Fleet(name, machines, len(cells), tuple(found)))
     return fleets
 

@@ -4,7 +4,7 @@ import pytest
 
 from bench.axes import dtypes, values
 from bench.distributed.ranks import Ranks, powers_of_two
-from bench.training.models import FORWARD_FLOP, PARAMETERS
+from bench.training.models import BACKWARD_FLOP, FORWARD_FLOP, PARAMETERS
 
 RANKS = powers_of_two()
 BATCH = 256
@@ -19,7 +19,7 @@ SCALED = [(1, "weak"), *((ranks, how) for ranks in RANKS[1:] for how in ("weak",
 def bench_ddp_step(cell, batch, ranks, scaling, part):
     """Weak: `batch` samples a rank; strong: in all. `compute` leaves the all-reduce out."""
     total = batch * ranks if scaling == "weak" else batch
-    cell.work(items=total, unit="sample", flop=3 * total * FORWARD_FLOP)
+    cell.work(items=total, unit="sample", flop=total * (FORWARD_FLOP + BACKWARD_FLOP))
     work = "step" if part == "whole" else "compute"
     cell.uses_processes()
     group = cell.enter(Ranks(cell.device, ranks, work, total))

@@ -51,7 +51,8 @@ def _report(
         changed = [one for one in of_machine if one.changes]
         changed.sort(key=lambda one: one.changes[-1].started, reverse=True)
         runs = sorted({start for one in of_machine for start in one.started})
-        said = f"{machine}, {threads} threads: {len(of_machine)} cells in {len(runs)} runs from "
+        where = machine + (f", {threads} threads" if threads else "")
+        said = f"{where}: {len(of_machine)} cells in {len(runs)} runs from "
         said += f"{runs[0]} to {runs[-1]}, {len(changed)} changed"
         parts.append(f"{heading}{as_text(said)}")
         shown = of_machine if every else changed

@@ -1,17 +1,24 @@
 """Forward, without and with a graph; backward; what of the graph can be kept or saved."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
 from bench.axes import values
 from bench.training.models import (
+    BACKWARD_FLOP,
     BATCHES,
+    FORWARD_FLOP,
+    PARAMETERS,
+    SIZES,
     TERMS,
+    forward_work,
     gradients,
     loss_of,
     network,
     samples,
-    work,
+    training_work,
 )
 
 
@@ -21,7 +28,7 @@ def forward(model, x):
 
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_forward(cell, batch):
-    work(cell, batch)
+    forward_work(cell, batch)
     cell(forward, network(cell), samples(cell, batch)[0], terms=TERMS)
 
 
@@ -51,14 +58,17 @@ MODES = {
 @pytest.mark.parametrize("mode", list(MODES))
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_forward_mode(cell, batch, mode):
-    work(cell, batch)
+    forward_work(cell, batch)
     model = network(cell).train(mode == "train")
     cell(MODES[mode], model, samples(cell, batch)[0], terms=TERMS)
 
 
 @pytest.mark.parametrize("batch", values((1, 64, 1024), full=(4, 16, 256, 4096)))
 def bench_backward(cell, batch):
-    work(cell, batch, passes=2)
+    # Read: the weights of all layers but the first, and what an earlier call kept of each layer's
+    # output. Written: the gradients.
+    weights = sum(a * b for a, b in pairwise(SIZES[1:]))
+    training_work(cell, batch, weights + batch * sum(SIZES[1:]) + PARAMETERS, BACKWARD_FLOP)
     model, (x, y) = network(cell), samples(cell, batch)
     loss, parameters = loss_of(model, x, y), list(model.parameters())
     cell(
@@ -79,8 +89,13 @@ def freeze(model):
 @pytest.mark.parametrize("parameters", ["trained", "frozen_but_last"])
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_forward_backward(cell, batch, parameters):
-    work(cell, batch, passes=3 if parameters == "trained" else 1)
-    model = network(cell) if parameters == "trained" else freeze(network(cell))
+    if parameters == "trained":
+        model = network(cell)
+        training_work(cell, batch, moved=2 * PARAMETERS)
+    else:
+        model, (inputs, outputs) = freeze(network(cell)), SIZES[-2:]
+        trained = inputs * outputs + outputs
+        training_work(cell, batch, PARAMETERS + trained, FORWARD_FLOP + 2 * inputs * outputs)
     cell(gradients, model, *samples(cell, batch), terms=TERMS + batch, norm=2)
 
 
@@ -94,5 +109,5 @@ def backward_twice(model, x, y):
 
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_second_backward(cell, batch):
-    work(cell, batch, passes=5)
+    training_work(cell, batch, 2 * PARAMETERS, FORWARD_FLOP + 2 * BACKWARD_FLOP)
     cell(backward_twice, network(cell), *samples(cell, batch), terms=TERMS + batch, norm=2)

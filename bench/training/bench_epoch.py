@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Subset
 
 from bench.loading.data import fashion_mnist
 from bench.measure.answer import Answer
-from bench.training.models import FORWARD_FLOP, loss_of, network
+from bench.training.models import BACKWARD_FLOP, FORWARD_FLOP, loss_of, network
 
 SAMPLES = 1024
 
@@ -43,7 +43,7 @@ def bench_epoch(cell, batch):
     model = network(cell)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loader = DataLoader(Subset(fashion_mnist(cell), range(SAMPLES)), batch)
-    cell.work(items=SAMPLES, unit="sample", flop=3 * SAMPLES * FORWARD_FLOP)
+    cell.work(items=SAMPLES, unit="sample", flop=SAMPLES * (FORWARD_FLOP + BACKWARD_FLOP))
     images, labels = next(iter(loader))
     before = loss_of(model, images.to(cell.device, cell.dtype), labels.to(cell.device)).item()
     cell(epoch, model, optimizer, loader, check=the_loss_falls(loader, before))

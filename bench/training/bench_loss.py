@@ -16,7 +16,8 @@ def bench_cross_entropy(cell, batch, target):
     logits, labels = cell.tensor(batch, CLASSES), (torch.arange(batch) % CLASSES).to(cell.device)
     if target == "one_hot":
         labels = nn.functional.one_hot(labels, CLASSES).to(cell.dtype)
-    cell.work(items=batch, unit="sample", bytes=cell.nbytes(batch * CLASSES))
+    bytes_ = logits.nbytes + labels.nbytes + cell.nbytes(1)
+    cell.work(items=batch, unit="sample", bytes=bytes_)
     cell(nn.functional.cross_entropy, logits, labels, terms=batch + CLASSES)
 
 

@@ -8,11 +8,23 @@ import torch
 from torch import nn
 
 from bench.axes import dtypes, values
-from bench.training.models import BATCHES, TERMS, gradients, loss_of, network, samples, work
+from bench.training import compiler
+from bench.training.models import (
+    BATCHES,
+    PARAMETERS,
+    TERMS,
+    gradients,
+    loss_of,
+    network,
+    samples,
+    training_work,
+)
 
 #: Small, so that thousands of timed steps on one batch leave the network where it was: a loss that
 #: has fallen to nothing would have denormal gradients.
 LEARNING_RATE = 1e-5
+#: Numbers a step moves: it reads the parameters, and writes the gradients and the new parameters.
+MOVED = 3 * PARAMETERS
 
 
 def train_step(model, optimizer, x, y):
@@ -29,7 +41,7 @@ def expected_step(model, optimizer, x, y):
 
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_step(cell, batch):
-    work(cell, batch, passes=3)
+    training_work(cell, batch, MOVED)
     model = network(cell)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     cell(train_step, model, optimizer, *samples(cell, batch), terms=TERMS + batch, norm=2)
@@ -58,7 +70,7 @@ def expected_autocast_step(model, optimizer, scaler, dtype, x, y):
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_autocast_step(cell, batch):
     """Parameters in float32, the forward pass in the cell's dtype; float16 with a GradScaler."""
-    work(cell, batch, passes=3)
+    training_work(cell, batch, MOVED, dtype=torch.float32)
     model = network(cell, torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     scaler = torch.amp.GradScaler(cell.device.type) if cell.dtype == torch.float16 else None
@@ -76,14 +88,16 @@ def bench_autocast_step(cell, batch):
 @pytest.mark.parametrize("compiled", values((), full=("forward_backward",)))
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_compiled(cell, batch, compiled):
-    """The time of the compiler is in `first_call_s`."""
-    work(cell, batch, passes=3)
+    """The time of the compiler is in `first_call_s`, which finds nothing compiled before."""
+    training_work(cell, batch, moved=2 * PARAMETERS)
+    cell.enter(compiler.anew(cell.device))
     model = network(cell)
-    fast = torch.compile(model)
+    fast = torch.compile(model, fullgraph=True)
     cell(
         lambda _, x, y: gradients(fast, x, y),
         *(model, *samples(cell, batch)),
         against=gradients,
+        proof=lambda _, __, x, y: compiler.compiles_no_more(gradients, fast, x, y),
         terms=TERMS + batch,
         norm=2,
     )
@@ -127,18 +141,23 @@ def step_parts(cell):
     loss = loss_function(logits, on_device[1])
     parameters = list(model.parameters())
 
-    def zero_and_step():
-        optimizer.step()
-        return optimizer.zero_grad
-
     loss.backward(retain_graph=True)
+    kept = [p.grad for p in parameters]
+
+    def step_and_zero():
+        # Assigned anew, as a backward pass does: without gradients a step does nothing.
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
     return {
         "load": lambda: next(batches),
         "transfer": lambda: (x.to(cell.device), y.to(cell.device)),
         "forward": lambda: model(on_device[0]),
         "loss": lambda: loss_function(logits, on_device[1]),
         "backward": lambda: torch.autograd.grad(loss, parameters, retain_graph=True),
-        "step": zero_and_step,
+        "step": step_and_zero,
         "item": loss.item,
         "whole": lambda: whole_step(batches, model, optimizer, loss_function),
     }
@@ -146,7 +165,10 @@ def step_parts(cell):
 
 @pytest.mark.parametrize("part", [*PARTS, "whole"])
 def bench_step_part(cell, part):
-    """The parts timed apart; the row of the whole says so where they do not add up to it."""
+    """The parts timed apart; the row of the whole says so where they do not add up to it.
+
+    `step` is the optimizer's, its `zero_grad` with it.
+    """
     cell.work(items=BATCH, unit="sample")
     cell(step_parts(cell)[part], check=cell.unchecked)
     if not cell.result.timing:

@@ -9,6 +9,9 @@ from torch import nn
 SIZES = (28 * 28, 512, 512, 10)
 PARAMETERS = sum(a * b + b for a, b in pairwise(SIZES))
 FORWARD_FLOP = sum(2 * a * b for a, b in pairwise(SIZES))
+#: Those of its backward pass: as many for the gradients of the weights, and as many again for those
+#: of the layers' inputs, but for the first layer's, which is the image.
+BACKWARD_FLOP = FORWARD_FLOP + sum(2 * a * b for a, b in pairwise(SIZES[1:]))
 #: Summands behind an element of the output, layer after layer.
 TERMS = sum(SIZES[:-1])
 #: Samples in a batch: powers of four, along which crossovers are looked for.
@@ -56,17 +59,22 @@ def with_gradients(cell, model):
     return model
 
 
-def work(cell, batch, passes=1):
-    """Declare `passes` times the forward pass; a backward pass is two of them.
+def forward_work(cell, batch):
+    """Declare a forward pass: parameters and images are read once, logits are written once."""
+    numbers = PARAMETERS + batch * (SIZES[0] + SIZES[-1])
+    cell.work(items=batch, unit="sample", bytes=cell.nbytes(numbers), flop=batch * FORWARD_FLOP)
 
-    The bytes are those of the parameters and of input and output, once.
+
+def training_work(cell, batch, moved, flop=FORWARD_FLOP + BACKWARD_FLOP, dtype=None):
+    """Declare work on labelled samples: `flop` of each, and `moved` numbers for the whole batch.
+
+    Those are read or written beside the images, in their dtype (the cell's, where none is given),
+    and the labels, in int64. What a forward pass keeps for a backward pass in the same call is not
+    among them: it need not leave the caches.
     """
-    cell.work(
-        items=batch,
-        unit="sample",
-        bytes=cell.nbytes(PARAMETERS + batch * (SIZES[0] + SIZES[-1])),
-        flop=passes * batch * FORWARD_FLOP,
-    )
+    numbers = (moved + batch * SIZES[0]) * (dtype or cell.dtype).itemsize
+    labels = batch * torch.int64.itemsize
+    cell.work(items=batch, unit="sample", bytes=numbers + labels, flop=batch * flop)
 
 
 def loss_of(model, x, y):
