@@ -76,8 +76,8 @@ def find(rows: Many) -> list[Fleet]:
             timed = ~np.isnan(table).all(axis=1)
             cells = rows.cells[timed].reset_index(drop=True)
             found = _outliers(table[timed], cells, own.machine.to_numpy())
-            cpu, device, threads = hardware
-            name = cpu + ("" if pd.isna(threads) else f", {threads} threads")
+            cpu, device, threads = map(str, hardware)
+            name = cpu + (f", {threads} threads" if own.threads.notna().all() else "")
             name += "" if device == cpu else f", {device}"
             fleets.append(Fleet(name, machines, len(cells), tuple(found)))
     return fleets
