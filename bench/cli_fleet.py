@@ -39,7 +39,7 @@ def fleet(
     Other options choose what is timed: --device, --dtype, --family, --profile, -k.
     """
     try:
-        from bench.fleet import cluster
+        from bench.fleet import cluster, roster
     except ModuleNotFoundError as problem:
         if problem.name not in ("distributed", "dask"):
             raise
@@ -50,14 +50,14 @@ def fleet(
     from bench.records.writer import CannotWrite
     from bench.report.bars import Bars
 
-    if per not in cluster.PER:
-        fail(f"--per: unknown {per!r}; known: {', '.join(cluster.PER)}")
-    words, complete = list(context.args), list[str]()
+    if per not in roster.PER:
+        fail(f"--per: unknown {per!r}; known: {', '.join(roster.PER)}")
+    known = roster.Roster(list(context.args), runs, per)
     if resume:
-        if words or folder:
+        if known.words or folder:
             fail(f"--resume: {resume} holds what is measured; leave the other options out")
         try:
-            words, runs, complete = cluster.recall(resume)
+            known = roster.Roster.read(resume)
         except (OSError, ValueError, KeyError, TypeError):
             fail(f"--resume: {resume / 'fleet.json'} is not what bench fleet writes")
     kept = resume or folder or Path("fleet") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -66,19 +66,24 @@ def fleet(
     tls = {"tls_ca_file": tls_ca_file, "tls_client_cert": tls_cert, "tls_client_key": tls_key}
     ended: list[cluster.Ended] = []
     with _connected(scheduler, tls) as client:
-        nodes, problems = cluster.find(client, per)
+        try:
+            nodes, problems = cluster.find(client, known)
+        except roster.CannotTell as problem:
+            fail(f"--resume: {problem}")
+        away = known.machines.keys() - known.complete - {node.label for node in nodes}
+        problems += [f"{label} is not there, and not complete" for label in sorted(away)]
         for line in (*cluster.differences(nodes), *problems):
             typer.echo(line, err=True)
-        todo = [node for node in nodes if node.label not in complete]
+        todo = [node for node in nodes if node.label not in known.complete]
         try:
             kept.mkdir(parents=True, exist_ok=True)
-            cluster.remember(kept, words, runs, complete)
+            known.write(kept)
             with Bars(Console(stderr=True)) as bars:
-                measuring = cluster.Fleet(client, kept, words, runs, time_limit, bars)
+                measuring = cluster.Fleet(client, kept, known.words, known.runs, time_limit, bars)
                 for one in measuring.measure(todo):
                     ended.append(one)
-                    complete += [one.label] if one.code in (0, 1) else []
-                    cluster.remember(kept, words, runs, complete)
+                    known.complete += [one.label] if one.code in (0, 1) else []
+                    known.write(kept)
         except (BadFile, CannotWrite) as problem:
             fail(str(problem))
         except OSError as problem:
@@ -86,7 +91,8 @@ def fleet(
             fail(f"{what}; go on with --resume {kept}")
         except KeyboardInterrupt:
             fail(f"stopped; go on with --resume {kept}", 130)
-    typer.echo(f"{len(complete)} machines complete, in {kept}; bench compare {kept} --outliers")
+    done = f"{len(known.complete)} machines complete, in {kept}"
+    typer.echo(f"{done}; bench compare {kept} --outliers")
     lost = [one for one in ended if one.code not in (0, 1)]
     if lost:
         typer.echo(f"go on with bench fleet --resume {kept}", err=True)

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from bench.distributed import ranks
+from bench.distributed import rank, ranks
 from bench.distributed.ranks import RankDied, Ranks
 
 CPU = torch.device("cpu")
@@ -42,6 +42,49 @@ def test_two_ranks_make_the_step_of_one():
         assert found.rel_error <= found.tolerance
         assert group.run(3) > 0
         assert group.check().fault == ""
+
+
+SLOW_BARRIER = """
+import time
+from torch import distributed
+
+barrier = distributed.barrier
+
+def slow(*args, **kwargs):
+    time.sleep(0.5)
+    barrier(*args, **kwargs)
+
+distributed.barrier = slow
+"""
+
+
+@pytest.mark.usefixtures("no_leftovers", "room")
+def test_the_barrier_between_rounds_is_not_timed(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(SLOW_BARRIER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Ranks(CPU, 2, "all_reduce", 1024) as group:
+        group.check()
+        start = time.monotonic()
+        assert group.run(1) < 0.4
+        assert time.monotonic() - start > 0.5  # the barrier was slow
+
+
+def test_the_time_is_from_the_last_begin_to_the_last_end(monkeypatch):
+    """The first rank waits in its call for the last, which is no part of the call."""
+    clock = [100.0]
+
+    def step():
+        clock[0] += 0.25
+
+    def other_rank(times, op, group):
+        """It begins an eighth later, and ends an eighth before this one."""
+        assert op == rank.distributed.ReduceOp.MAX
+        times.copy_(torch.maximum(times, torch.tensor([100.125, 100.875])))
+
+    monkeypatch.setattr(rank.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(rank.distributed, "barrier", lambda: None)
+    monkeypatch.setattr(rank.distributed, "all_reduce", other_rank)
+    assert rank.seconds(step, 4, CPU, None) == 0.875
 
 
 @pytest.mark.usefixtures("no_leftovers", "room")

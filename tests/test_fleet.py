@@ -1,5 +1,6 @@
 """`bench fleet`: every machine of a cluster, and what becomes of the others when one is lost."""
 
+import json
 import os
 import re
 import subprocess
@@ -19,6 +20,7 @@ pytest.importorskip("distributed", reason="an optional extra")
 
 from bench.fleet import cluster
 from bench.fleet.cluster import Node
+from bench.fleet.roster import PER, CannotTell, Roster
 
 CELLS = "bench_sum or bench_softmax"
 WORDS = ("--device", "cpu", "--dtype", "float32", "--family", "tensors")
@@ -75,10 +77,11 @@ def wait_for(look, limit_s=60):
 
 
 def suites():
-    """The processes that time the suite now."""
+    """The processes that time the suite now for a fleet; others may do so for themselves."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if "bench.progress" in (process.info["cmdline"] or ()):
+        words = process.info["cmdline"] or ()
+        if "bench.progress" in words and "bench-fleet-" in " ".join(words):
             found.append(process)
     return found
 
@@ -131,6 +134,21 @@ def dask_worker(address, name, tmp_path):
     )
     wait_for(lambda: "Registered to" in (tmp_path / "again.log").read_text())
     return process, log
+
+
+def test_a_machine_that_is_away_is_named_when_the_others_go_on(tmp_path, monkeypatch):
+    """Its label goes to no other one, and nobody is told that all is complete."""
+    folder = tmp_path / "fleet"
+    known = Roster(["--help"], 1, "host", machines={"node-1": "somebody else"})
+    folder.mkdir()
+    known.write(folder)
+    monkeypatch.setattr(cluster.Fleet, "measure", lambda self, nodes: iter(()))
+    done = bench("fleet", "--resume", str(folder))
+    assert done.exit_code == 1
+    assert "node-1 is not there, and not complete" in done.output
+    machines = Roster.read(folder).machines
+    assert machines.pop("node-1") == "somebody else"
+    assert len(machines) == 1
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
@@ -216,14 +234,83 @@ def test_machines_are_found_once_and_problems_cost_only_themselves():
         x5=Future(problem=RuntimeError("torch cannot be\nused there: x")),
         x6=Future(),
     )
-    nodes, problems = cluster.find(client, "host", limit_s=0.3)
-    assert [node.label for node in nodes] == ["node-17", "node-3"]
+    nodes, problems = cluster.find(client, Roster([], 1, "host"), limit_s=0.3)
+    assert [node.label for node in nodes] == ["node-17", "node-1"]
     assert problems == [
         "x4 lacks the module bench: pip install 'torch-device-bench[fleet]' there",
         "x5: RuntimeError: torch cannot be used there: x",
         "x6 did not answer within 0 s",
     ]
-    assert len(cluster.find(client, "worker", limit_s=0.3)[0]) == 3
+    assert len(cluster.find(client, Roster([], 1, "worker"), limit_s=0.3)[0]) == 3
+
+
+def found(roster, *workers):
+    """The labels of workers, (name, host, port) each, by host and name or port; no name is ""."""
+    by_address = {f"tcp://{host}:{port}": (name, host) for name, host, port in workers}
+    futures = {
+        address: described(name or address, host, address=address)
+        for address, (name, host) in by_address.items()
+    }
+    nodes, problems = cluster.find(Client(**futures), roster)
+    assert problems == []
+    return {node.host: node.label for node in nodes}
+
+
+def again(roster, folder):
+    """The roster as the next process reads it."""
+    roster.write(folder)
+    return Roster.read(folder)
+
+
+def test_a_machine_keeps_its_label_whoever_else_answers(tmp_path):
+    """Also where the first was away at first, or is now; a new one gets a label of its own."""
+    first = Roster([], 1, "host")
+    assert found(first, ("", "h2", 1), ("", "h3", 1)) == {"h2": "node-1", "h3": "node-2"}
+    then = again(first, tmp_path)
+    at_last = found(then, ("", "h1", 9), ("", "h3", 8))
+    assert at_last == {"h1": "node-3", "h3": "node-2"}
+    assert found(again(then, tmp_path), ("", "h2", 7)) == {"h2": "node-1"}
+
+
+def test_a_name_that_comes_to_another_host_is_another_machine(tmp_path):
+    """Names such as SLURMCluster-0 go to whatever node the job gets."""
+    first = Roster([], 1, "host")
+    assert found(first, ("job-0", "h1", 1), ("job-1", "h2", 1)) == {"h1": "job-0", "h2": "job-1"}
+    shifted = found(again(first, tmp_path), ("job-0", "h2", 1), ("job-1", "h3", 1))
+    assert shifted == {"h2": "job-1", "h3": "job-1-2"}
+
+
+def test_workers_of_one_host_are_known_by_name_else_by_place_else_not(tmp_path):
+    def labels(roster, *workers):
+        client = Client(**{w[0]: described(w[1], "h", address=w[0]) for w in workers})
+        return [node.label for node in cluster.find(client, roster)[0]]
+
+    first = Roster([], 1, "worker")
+    unnamed = [("tcp://h:1", "tcp://h:1"), ("tcp://h:2", "tcp://h:2")]
+    assert labels(first, *unnamed, ("tcp://h:3", "a")) == ["node-1", "node-2", "a"]
+    then = again(first, tmp_path)
+    assert labels(then, ("tcp://h:0", "a"), *unnamed) == ["a", "node-1", "node-2"]
+    assert labels(then, ("tcp://h:5", "a")) == ["a"]
+    with pytest.raises(CannotTell, match="1 workers without a name answer on a host that had 2"):
+        labels(then, unnamed[1])
+
+
+def test_the_longest_name_has_room_for_a_number():
+    name = "n" * 80
+    roster = Roster([], 1, "host", machines={name: "another"})
+    assert found(roster, (name, "h", 1)) == {"h": f"{'n' * 70}-2"}
+
+
+def test_no_host_is_named_in_what_is_written_down(tmp_path):
+    for per in PER:
+        roster = Roster([], 1, per)
+        found(roster, ("", "secret-host", 1), ("a", "secret-host", 2), ("b", "other-host", 1))
+        again(roster, tmp_path)
+        text = (tmp_path / "fleet.json").read_text()
+        assert "host" not in text.replace('"per": "host"', "")
+        other = Roster([], 1, per)
+        found(other, ("", "secret-host", 1))
+        assert not set(other.machines.values()) & set(roster.machines.values())
 
 
 def test_versions_that_differ_are_listed_with_who_has_them():
@@ -358,5 +445,16 @@ def test_rows_that_are_there_already_are_not_written_twice(tmp_path):
 
 
 def test_what_is_written_down_is_recalled(tmp_path):
-    cluster.remember(tmp_path, ["-k", "x"], 2, ["b", "a"])
-    assert cluster.recall(tmp_path) == (["-k", "x"], 2, ["a", "b"])
+    roster = Roster(["-k", "x"], 2, "worker", ["b", "a"], {"a": "1", "b": "2"})
+    roster.write(tmp_path)
+    assert Roster.read(tmp_path) == roster
+
+
+@pytest.mark.parametrize("change", [{"per": "rack"}, {"machines": 3}, {"machines": None}])
+def test_what_was_not_written_by_us_is_refused(tmp_path, change):
+    Roster([], 1, "host").write(tmp_path)
+    file = tmp_path / "fleet.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    done = bench("fleet", "--resume", str(tmp_path))
+    assert done.exit_code == 2
+    assert "is not what bench fleet writes" in " ".join(done.output.split())

@@ -35,6 +35,40 @@ def test_images_are_made_once():
     assert first
 
 
+@pytest.mark.parametrize(
+    ("write", "make"),
+    [("write_png", lambda: data.image_folder("png")), ("_write_idx", data.made_up_fashion_mnist)],
+)
+def test_two_that_begin_together_leave_what_the_first_has_made(monkeypatch, tmp_path, write, make):
+    """The other one is done, and times its files, while this one still writes."""
+    monkeypatch.setattr(data, "cache", lambda: tmp_path)
+    monkeypatch.setattr(data, "IMAGES", 3)
+    real, files = getattr(data, write), {}
+
+    def writes(*args):
+        if not files:
+            monkeypatch.setattr(data, write, real)
+            there = filter(Path.is_file, make().rglob("*"))
+            files.update({path: path.stat().st_mtime_ns for path in there})
+            time.sleep(0.05)
+        real(*args)
+
+    monkeypatch.setattr(data, write, writes)
+    folder = make()
+    assert files
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_could_not_be_finished_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(data, "cache", lambda: tmp_path)
+    monkeypatch.setattr(data, "IMAGES", 3)
+    monkeypatch.setattr(data, "label_of", {0: 0}.__getitem__)
+    with pytest.raises(KeyError):
+        data.image_folder("png")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_made_up_images_have_the_format_of_fashion_mnist():
     from torchvision.datasets import FashionMNIST
 

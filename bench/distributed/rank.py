@@ -110,6 +110,26 @@ def reducing(device: torch.device, count: int) -> Work:
     return reduce, check
 
 
+def seconds(run: Callable[[], object], count: int, device: torch.device, words: Any) -> float:
+    """Return the seconds of `count` runs in a row: from the last begin of a rank to the last end.
+
+    The ranks tell each other when that was in the group `words`, after the clock has stopped: a
+    barrier within would add about as much as the reduction of a small message takes. They leave
+    the barrier before at different times, and then the first waits in its run for the last; so the
+    time counts from the last. The clock is the same for all processes of a machine.
+    """
+    distributed.barrier()
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    times = torch.tensor([start, time.perf_counter()], dtype=torch.float64)
+    distributed.all_reduce(times, op=distributed.ReduceOp.MAX, group=words)
+    last_start, last_end = times.tolist()
+    return float(last_end - last_start)
+
+
 def main() -> None:
     """Serve until the benchmark has gone."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -137,16 +157,6 @@ def main() -> None:
         distributed.broadcast(word, 0, group=words)
         return int(word)
 
-    def seconds(count: int) -> float:
-        distributed.barrier()
-        start = time.perf_counter()
-        for _ in range(count):
-            run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        distributed.barrier()
-        return time.perf_counter() - start
-
     if distributed.get_rank() == 0:
         connection = socket.create_connection(("127.0.0.1", given.port))
         connection.sendall(os.environ["BENCH_RANK_TOKEN"].encode())
@@ -154,7 +164,7 @@ def main() -> None:
             for line in lines:
                 asked = json.loads(line)
                 if "run" in asked:
-                    said = {"seconds": seconds(told(asked["run"]))}
+                    said = {"seconds": seconds(run, told(asked["run"]), device, words)}
                 else:
                     told(CHECK)
                     found = check()
@@ -168,7 +178,7 @@ def main() -> None:
             if number == CHECK:
                 check()
             else:
-                seconds(number)
+                seconds(run, number, device, words)
     distributed.destroy_process_group()
 
 

@@ -138,7 +138,10 @@ class Ranks:
         return found
 
     def run(self, count: int) -> float:
-        """Run `count` steps in a row on all ranks; return the seconds from first to last."""
+        """Run `count` steps in a row on all ranks; return the seconds that took.
+
+        From when the last rank began to when the last one had ended, without a barrier.
+        """
         return float(self._ask({"run": count})["seconds"])
 
     def check(self) -> Answer:

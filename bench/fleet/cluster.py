@@ -1,6 +1,5 @@
 """The client's side of a fleet: who is there, one task a machine at a time, rows as they come."""
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +9,12 @@ from typing import Any, Protocol
 
 from distributed import Client, Event, Future
 
-from bench import labels
 from bench.fleet import node
+from bench.fleet.roster import Roster
 from bench.records import reader
 from bench.records.schema import CELL, Row
 from bench.records.writer import CannotWrite, Writer, reopen
 
-#: Ways to tell machines apart: by their host, or each worker for itself, those of a host in turn.
-PER = ("host", "worker")
 #: Seconds between two looks at the cluster, for which a worker may be out of sight, and that a task
 #: may take beyond its own limit to tell that it has reached it.
 LOOK_S, LOST_S, GRACE_S = 0.5, 3.0, 30.0
@@ -56,8 +53,12 @@ class Watcher(Protocol):
         """A machine has ended."""
 
 
-def find(client: Client, per: str, limit_s: float = 60.0) -> tuple[list[Node], list[str]]:
-    """Ask every worker what it is; return the machines, and a line for each that cannot be used."""
+def find(client: Client, roster: Roster, limit_s: float = 60.0) -> tuple[list[Node], list[str]]:
+    """Ask every worker what it is; return the machines, and a line for each that cannot be used.
+
+    A machine keeps the label it has in `roster`, which takes in the new ones. Raises CannotTell
+    where it cannot be known which is which.
+    """
     asked = {
         address: client.submit(
             node.describe, workers=[address], allow_other_workers=False, pure=False, retries=0
@@ -77,15 +78,10 @@ def find(client: Client, per: str, limit_s: float = 60.0) -> tuple[list[Node], l
         except Exception as problem:  # whatever a machine raises costs only itself
             problems.append(f"{address}: {reason(problem)}")
     nodes: dict[str, Node] = {}
-    for number, told in enumerate(found, 1):
-        key = told["host"] if per == "host" else told["address"]
-        if key in nodes:
-            continue
-        name = told["name"]
-        label = name if labels.is_label(name) and name != told["address"] else f"node-{number}"
-        taken = {other.label for other in nodes.values()}
-        label = label if label not in taken else f"{label}-{number}"
-        nodes[key] = Node(label, told["address"], told["host"], told["environment"])
+    for who, told in zip(roster.identities(found), found, strict=True):
+        if who not in nodes:
+            label = roster.label(who, told)
+            nodes[who] = Node(label, told["address"], told["host"], told["environment"])
     return list(nodes.values()), problems
 
 
@@ -266,15 +262,3 @@ class Fleet:
         task.writer.close()
         task.future.cancel()
         self._client.unsubscribe_topic(f"{self._topic}-{label}")
-
-
-def remember(folder: Path, words: Sequence[str], runs: int, complete: Sequence[str]) -> None:
-    """Write down what is measured and who has ended well, so that it can be gone on with."""
-    told = {"words": list(words), "runs": runs, "complete": sorted(complete)}
-    (folder / "fleet.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-
-
-def recall(folder: Path) -> tuple[list[str], int, list[str]]:
-    """Return what was written down; OSError, ValueError, KeyError or TypeError where it was not."""
-    told = json.loads((folder / "fleet.json").read_text(encoding="utf-8"))
-    return list(map(str, told["words"])), int(told["runs"]), list(map(str, told["complete"]))

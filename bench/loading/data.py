@@ -1,10 +1,13 @@
 """Data sets to load: image files of our own making, and FashionMNIST real or made up.
 
-What is made up is made once, from a fixed seed, and kept in the user's cache folder.
+What is made up is made once, from a fixed seed, and kept in the user's cache folder, which the
+nodes of a cluster may share.
 """
 
 import os
 import struct
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,34 @@ CLASSES = 10
 #: a block of JPEG, so that compression leaves them black or white.
 BIT = 16
 #: Part of the folder's name: files of another making get another folder.
-VERSION = "1"
+VERSION = "2"
 
 
 def cache() -> Path:
     """Return the folder of files that are made once."""
     return Path(platformdirs.user_cache_dir("torch-device-bench")) / VERSION
+
+
+def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return `folder`, which `make` fills where it is not there; OSError where that fails.
+
+    It is made beside, under a name that no other process has on any host, and renamed as a whole:
+    a folder that is there is complete, and no file in it changes while another process times it.
+    """
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as beside:
+        unfinished = Path(beside) / folder.name
+        unfinished.mkdir()
+        make(unfinished)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # Another process was first, and its files are the same.
+            if not folder.is_dir():
+                raise
+    return folder
 
 
 def _image(number: int) -> torch.Tensor:
@@ -57,22 +82,17 @@ def label_of(number: int) -> int:
 
 def image_folder(kind: str) -> Path:
     """Return a folder of `IMAGES` files of `kind` (``png`` or ``jpeg``) and ``labels.csv``."""
-    folder = cache() / kind
-    labels = folder / "labels.csv"
-    if labels.exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    write = write_png if kind == "png" else write_jpeg
-    rows = []
-    for number in range(IMAGES):
-        name = f"{number:03}.{kind}"
-        write(_image(number), str(folder / name))
-        rows.append((name, label_of(number)))
-    # Last, and in one step: a folder with this file is complete.
-    unfinished = folder / f"labels.{os.getpid()}"
-    pd.DataFrame(rows, columns=["file", "label"]).to_csv(unfinished, index=False)
-    unfinished.replace(labels)
-    return folder
+
+    def make(folder: Path) -> None:
+        write = write_png if kind == "png" else write_jpeg
+        rows = []
+        for number in range(IMAGES):
+            name = f"{number:03}.{kind}"
+            write(_image(number), str(folder / name))
+            rows.append((name, label_of(number)))
+        pd.DataFrame(rows, columns=["file", "label"]).to_csv(folder / "labels.csv", index=False)
+
+    return _made_once(cache() / kind, make)
 
 
 class CustomImageDataset(Dataset[tuple[torch.Tensor, int]]):
@@ -134,20 +154,19 @@ def made_up_fashion_mnist() -> Path:
 
     A class is a pattern of its own under noise, so that a network can learn it.
     """
-    root = cache() / "fashion"
-    raw = root / "FashionMNIST" / "raw"
-    if (raw / "complete").exists():
-        return root
-    raw.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(2147)
-    patterns = random.integers(0, 160, (CLASSES, 28, 28), dtype=np.uint8)
-    for part, count in (("train", 60_000), ("t10k", 10_000)):
-        labels = random.integers(0, CLASSES, count, dtype=np.uint8)
-        images = patterns[labels] + random.integers(0, 96, (count, 28, 28), dtype=np.uint8)
-        _write_idx(raw / f"{part}-images-idx3-ubyte", images)
-        _write_idx(raw / f"{part}-labels-idx1-ubyte", labels)
-    (raw / "complete").touch()
-    return root
+
+    def make(folder: Path) -> None:
+        raw = folder / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        random = np.random.default_rng(2147)
+        patterns = random.integers(0, 160, (CLASSES, 28, 28), dtype=np.uint8)
+        for part, count in (("train", 60_000), ("t10k", 10_000)):
+            labels = random.integers(0, CLASSES, count, dtype=np.uint8)
+            images = patterns[labels] + random.integers(0, 96, (count, 28, 28), dtype=np.uint8)
+            _write_idx(raw / f"{part}-images-idx3-ubyte", images)
+            _write_idx(raw / f"{part}-labels-idx1-ubyte", labels)
+
+    return _made_once(cache() / "fashion", make)
 
 
 def fashion_mnist(cell, target_transform=None):

@@ -1,11 +1,15 @@
 """The best times of the yardsticks on this machine in the last day, kept in the user's cache.
 
 A process that begins while the machine is slow and ends before it recovers would take slow for its
-best; another process, an hour ago, knew better.
+best; another process, an hour ago, knew better. The nodes of a cluster often share the home folder
+with the cache in it: each knows its own bests alone, or a slow one would take the times of the
+fastest for its own, and be found disturbed where it is slow.
 """
 
+import hashlib
 import json
 import os
+import platform
 import time
 from pathlib import Path
 
@@ -18,6 +22,11 @@ MAX_AGE_S = 24 * 3600
 def path() -> Path:
     """Return the file that holds them."""
     return Path(platformdirs.user_cache_dir("torch-device-bench")) / "yardsticks.json"
+
+
+def _host() -> str:
+    """Return a word of its own for this host, which does not tell the host's name."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
 
 def _read() -> dict[str, dict[str, float]]:
@@ -34,19 +43,20 @@ def _read() -> dict[str, dict[str, float]]:
 
 
 def known(key: str) -> dict[str, float]:
-    """Return the bests in seconds by name, for a machine and its software as `key`."""
-    return {name: s for name, s in _read().get(key, {}).items() if name != "stored" and s > 0}
+    """Return the bests in seconds by name, of this host and its software as `key`."""
+    stored = _read().get(f"{_host()}: {key}", {})
+    return {name: s for name, s in stored.items() if name != "stored" and s > 0}
 
 
 def keep(key: str, bests: dict[str, float]) -> None:
     """Store bests in seconds; one that is no better than the known keeps the age of that."""
-    stored = _read()
+    stored, key = _read(), f"{_host()}: {key}"
     before = stored.get(key, {})
     better = {name: min(s, before.get(name, s)) for name, s in bests.items()}
     if all(before.get(name) == s for name, s in better.items()):
         return
     stored[key] = {"stored": before.get("stored", time.time())} | better
-    unfinished = path().with_suffix(f".{os.getpid()}")
+    unfinished = path().with_suffix(f".{_host()}-{os.getpid()}")
     try:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(json.dumps(stored), encoding="utf-8")
