@@ -12,7 +12,7 @@ from test_compare import HOSTILE
 from typer.testing import CliRunner
 
 from bench import cli
-from bench.compare import gate, replicates
+from bench.compare import gate, replicates, screen
 from bench.compare.gate import Limits
 from bench.records import schema
 from bench.records.reader import frame as to_frame
@@ -434,7 +434,7 @@ def test_every_cell_of_either_side_has_one_verdict():
 
 
 def suspected(old, new):
-    keys = gate.suspects(as_frame(old), as_frame(new), Limits(), one_machine=True)
+    keys = screen.suspects(as_frame(old), as_frame(new), Limits(), one_machine=True)
     return "n=2" in {key[-1] for key in keys}
 
 
@@ -458,7 +458,7 @@ def test_a_flaw_of_the_first_look_is_not_confirmed_away():
     new = spoiled(runs(seed=2, cells=6, slow={2: 2.0}), "wrong", "ok")
     assert not suspected(WITH, new)
     screened = judged(WITH, new)
-    settled = gate.settle(screened, judged(WITH, NEW_WITH), set())
+    settled = screen.settle(screened, judged(WITH, NEW_WITH), set())
     assert (settled.code, verdicts(settled, "errored")) == (1, ["n=2"])
 
 
@@ -472,14 +472,14 @@ def test_a_flaw_of_the_first_look_is_not_confirmed_away():
     ],
 )
 def test_a_cell_without_times_on_both_sides_is_never_cleared(old, new):
-    settled = gate.settle(judged(old, new), None, set())
+    settled = screen.settle(judged(old, new), None, set())
     assert "n=2" in verdicts(settled, "inconclusive")
 
 
 def test_cells_of_a_single_run_a_side_are_cleared_by_a_screen():
     screened = judged(runs(1, seed=1, cells=6), runs(1, seed=2, cells=6))
     assert screened.count("inconclusive") == 6
-    assert gate.settle(screened, None, set()).count("same") == 6
+    assert screen.settle(screened, None, set()).count("same") == 6
 
 
 def kinds(outcome):

@@ -288,3 +288,26 @@ def test_resuming_in_another_environment_is_refused(suite):
     result.stderr.fnmatch_lines(["ERROR: --resume: *torch '2.0.0', this is *; start a new run"])
     result = suite.run("--resume", "nothing.csv")
     result.stderr.fnmatch_lines(["ERROR: --resume: nothing.csv: No such file*"])
+
+
+def test_cells_that_a_file_names_are_timed_whatever_profile_they_came_from(suite):
+    suite.write("""
+    @dtypes("float32", "float64")
+    @pytest.mark.parametrize("n", values((1,), full=(2,)))
+    def bench_neg(cell, n):
+        cell(torch.neg, cell.tensor(n))
+    """)
+    suite.run("--profile", "smoke")
+    family = suite.rows().family[0]
+    cells = suite.pytester.path / "cells.csv"
+    cells.write_text(
+        "family,benchmark,device,dtype,params\n"
+        f"{family},neg,cpu,float64,n=1\n"
+        f"{family},neg,cpu,float32,n=2\n"
+    )
+    suite.run("--profile", "smoke", "--cells", str(cells), "--output", "named.csv")
+    rows = reader.read(suite.pytester.path / "named.csv")
+    assert sorted(zip(rows.dtype, rows.params, strict=True)) == [
+        ("float32", "n=2"),
+        ("float64", "n=1"),
+    ]

@@ -24,7 +24,7 @@ import pandas as pd
 from bench import launch
 from bench.ab import sides
 from bench.ab.sides import Side
-from bench.compare import gate, replicates
+from bench.compare import gate, replicates, screen
 from bench.compare.gate import Limits, Outcome
 from bench.compare.replicates import Key
 from bench.launch import CannotRun, Place
@@ -218,7 +218,7 @@ def run(
     """Compare two sides, going on with what `folder` holds of it already.
 
     What the sides differ in was asked for and is told; nothing is taken for a shift of the
-    machine, since the processes of both sides alternate. `settings` are those of `gate.settle`.
+    machine, since the processes of both sides alternate. `settings` are those of `screen.settle`.
 
     Raises CannotRun, BadFile.
     """
@@ -233,14 +233,14 @@ def run(
         _stage(plan.sequence(plan.screen), places, files, _words(named, *plan.words), watcher)
         old, new = (reader.read(files[side]) for side in SIDES)
         first = gate.check(old, new, limits, gate.HARD, one_machine=True)
-        suspects = gate.suspects(old, new, limits, one_machine=True)
+        suspects = screen.suspects(old, new, limits, one_machine=True)
         if not suspects:
-            return gate.settle(first, None, suspects, **settings)
+            return screen.settle(first, None, suspects, **settings)
         watcher.says(f"{len(suspects)} of {len(first.cells)} cells to confirm")
         fresh = _confirm(suspects, plan, named, places, folder, watcher)
         old, new = (fresh[side] for side in SIDES)
         second = gate.check(old, new, limits, gate.HARD, one_machine=True)
-        return gate.settle(first, second, suspects, **settings)
+        return screen.settle(first, second, suspects, **settings)
 
 
 def recheck(
@@ -261,9 +261,9 @@ def recheck(
 
     Raises CannotRun, BadFile.
     """
-    suspects = gate.suspects(*stored, limits)
+    suspects = screen.suspects(*stored, limits)
     if not suspects:
-        return gate.settle(outcome, None, suspects, **settings)
+        return screen.settle(outcome, None, suspects, **settings)
     named = dict(zip(SIDES, both, strict=True))
     if not both[0].given:
         del named["baseline"]
@@ -275,7 +275,7 @@ def recheck(
     old = fresh.get("baseline", _only(stored[0], cells))
     one_machine = "baseline" in fresh
     second = gate.check(old, fresh["candidate"], limits, vary, one_machine)
-    return gate.settle(outcome, second, suspects, **settings)
+    return screen.settle(outcome, second, suspects, **settings)
 
 
 def _controls(outcome: Outcome, suspects: set[Key]) -> set[Key]:

@@ -6,16 +6,15 @@ most `margin` slower" after Holm's correction over all judged cells (S. Holm, Sc
 of Statistics 6, 1979); the change exceeds the threshold; and it exceeds an absolute floor.
 """
 
-import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from bench.compare import files, replicates
+from bench.compare import files, replicates, told
 from bench.compare.replicates import Key, Pair, Times
-from bench.records import schema
+from bench.compare.told import Told
 
 VERDICTS = (
     *("regressed", "errored", "missing", "incomparable"),
@@ -25,12 +24,6 @@ VERDICTS = (
 FEWEST_RUNS = 3
 #: A shift of the whole machine that is corrected; beyond it, nothing can be compared.
 MAX_SHIFT = math.log(1.10)
-#: Statuses without a fault; faults, the worst first; those that are none of a new cell.
-FAULTLESS = frozenset(("ok", "unstable"))
-FAULTS = ("wrong", "error", "oom", "unsupported", "fallback")
-REFUSALS = ("unsupported", "fallback")
-#: Share of a threshold beyond which a screen passes a cell on, and times it wants of it.
-SUSPICIOUS, FEWEST_TIMES = 0.6, 2
 #: Columns in which two sides must agree, and those whose differences are only told.
 HARD = ("cpu", "device_name", "threads", "suite_version")
 SOFT = ("machine", "os", "python", "torch", "torchvision", "driver", "cpu_count", "memory_bytes")
@@ -103,7 +96,7 @@ class Outcome:
         return sum(cell.verdict == verdict for cell in self.cells)
 
 
-def _failing(
+def failing_verdicts(
     comparable: bool, runs: tuple[int, int], allow_missing: bool, fail_on_improvement: bool
 ) -> frozenset[str]:
     """Return the verdicts that fail."""
@@ -113,49 +106,6 @@ def _failing(
         failing |= set() if allow_missing else {"missing"}
         failing |= {"improved"} if fail_on_improvement else set()
     return frozenset(failing if comparable else failing | {"incomparable"})
-
-
-@dataclass(frozen=True)
-class _Side:
-    """What the runs of a side say of each cell: its times, and for each status its last reason."""
-
-    times: Times
-    said: Mapping[Key, Mapping[str, str]]
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame) -> "_Side":
-        columns = [*schema.CELL, "status", "reason"]
-        said: dict[Key, dict[str, str]] = {}
-        rows = frame[columns].drop_duplicates(keep="last").to_numpy().tolist()
-        for *cell, status, reason in rows:
-            text = ": ".join(filter(None, (str(status), str(reason))))
-            said.setdefault(tuple(map(str, cell)), {})[str(status)] = text
-        return cls(replicates.times(frame), said)
-
-    def count(self, key: Key) -> int:
-        """Return how many times of a cell can be used."""
-        return len(self.times.get(key, ()))
-
-    def faulty(self, key: Key) -> bool:
-        """Whether every row of a cell has one and the same fault."""
-        return len(self.said[key]) == 1 and not FAULTLESS & self.said[key].keys()
-
-
-def _broken(old: _Side, new: _Side) -> dict[Key, str]:
-    """Return what went wrong in the candidate, where it is not the baseline's own fault.
-
-    That is a fault of the same status in every row of the baseline. A cell that the baseline does
-    not have may be refused by the backend: nothing was lost.
-    """
-    broken = {}
-    for key, said in new.said.items():
-        known: Collection[str] = REFUSALS
-        if key in old.said:
-            known = old.said[key] if old.faulty(key) else ()
-        found = [said[status] for status in FAULTS if status in said and status not in known]
-        if found:
-            broken[key] = found[0]
-    return broken
 
 
 def relative(difference: float) -> float:
@@ -239,8 +189,8 @@ def check(
     limits = limits or Limits()
     hard, soft = _environment(baseline, candidate, vary)
     runs = (baseline.run_id.nunique(), candidate.run_id.nunique())
-    old, new = _Side.of(baseline), _Side.of(candidate)
-    broken = _broken(old, new)
+    old, new = Told.of(baseline), Told.of(candidate)
+    broken = told.broken(old, new)
     sound = {key: times for key, times in new.times.items() if key not in broken}
     cells, shifts = judge(old.times, sound, limits, one_machine)
     for place, shift in shifts.items():
@@ -257,11 +207,11 @@ def check(
             f"{runs[0]} and {runs[1]} runs: advice only; {FEWEST_RUNS} runs a side are judged "
             "(bench run --runs 5)"
         )
-    failing = _failing(not hard, runs, allow_missing, fail_on_improvement)
-    return Outcome(_ordered(cells), shifts, runs, hard + soft, failing)
+    failing = failing_verdicts(not hard, runs, allow_missing, fail_on_improvement)
+    return Outcome(ordered(cells), shifts, runs, hard + soft, failing)
 
 
-def _unjudged(key: Key, old: _Side, new: _Side, shifts: Mapping[tuple[str, str], float]) -> Judged:
+def _unjudged(key: Key, old: Told, new: Told, shifts: Mapping[tuple[str, str], float]) -> Judged:
     """Return a cell of which no times could be compared, and why."""
     if key not in old.said:
         said = [text for status, text in new.said[key].items() if status != "ok"]
@@ -279,86 +229,9 @@ def _unjudged(key: Key, old: _Side, new: _Side, shifts: Mapping[tuple[str, str],
     if old.count(key) and new.count(key):
         pair = Pair(key, tuple(old.times[key]), tuple(new.times[key]))
         change = relative(pair.difference - shifts.get((key[2], key[3]), 0.0))
-    return Judged(key, "inconclusive", change, reason=_why(key, old, new))
+    return Judged(key, "inconclusive", change, reason=told.why(key, old, new))
 
 
-def _why(key: Key, old: _Side, new: _Side) -> str:
-    """Return why the times of a cell that both sides have could not be compared."""
-    alike = old.said[key].keys() == new.said[key].keys()
-    for side, where in (
-        (new, " (as in the baseline)" if alike else ""),
-        (old, " (in the baseline)"),
-    ):
-        said = [text for status, text in side.said[key].items() if status != "ok"]
-        if said and side.count(key) < FEWEST_TIMES:
-            return said[-1] + where
-    return "one run with a usable time is too few"
-
-
-def _ordered(cells: list[Judged]) -> list[Judged]:
+def ordered(cells: list[Judged]) -> list[Judged]:
     """Sort by what needs a look first."""
     return sorted(cells, key=lambda c: (VERDICTS.index(c.verdict), -(c.change or 0), c.key))
-
-
-def suspects(
-    baseline: pd.DataFrame, candidate: pd.DataFrame, limits: Limits, one_machine: bool = False
-) -> set[Key]:
-    """Return the cells that a first look cannot clear: they differ, or hardly could be timed.
-
-    They differ by more than `SUSPICIOUS` of their threshold and could be beyond the floor, or were
-    unstable on a side. What a side lacks, or never could time, no further look brings; and what
-    went wrong in the candidate is known already.
-    """
-    old, new = _Side.of(baseline), _Side.of(candidate)
-    pairs = replicates.pairs(old.times, new.times, fewest=1)
-    if not one_machine:
-        pairs, _ = replicates.shifted(pairs)
-    found = set()
-    for pair in pairs:
-        apart = abs(pair.difference)
-        seconds = relative(apart) * math.exp(pair.level)
-        if apart > math.log1p(SUSPICIOUS * limits.of(pair.key)) and seconds > limits.floor_s:
-            found.add(pair.key)
-    for key in old.said.keys() & new.said.keys():
-        said = (old.said[key].keys(), new.said[key].keys())
-        if (
-            any("unstable" in statuses for statuses in said)
-            and all(FAULTLESS & statuses for statuses in said)
-            and min(old.count(key), new.count(key)) < FEWEST_TIMES
-        ):
-            found.add(key)
-    return found - _broken(old, new).keys()
-
-
-def settle(
-    screened: Outcome,
-    confirmed: Outcome | None,
-    suspected: set[Key],
-    allow_missing: bool = False,
-    fail_on_improvement: bool = False,
-) -> Outcome:
-    """Put both looks together: what was suspected is judged by the second alone.
-
-    What was not is cleared where it is inconclusive, but only if both sides have a time of it.
-    """
-    seen = confirmed.cells if confirmed else []
-    again = {cell.key: cell for cell in seen if cell.key in suspected}
-    cells = [again.pop(cell.key, cell) for cell in screened.cells]
-    cells = [
-        dataclasses.replace(cell, verdict="same", reason="cleared by the screen")
-        if cell.verdict == "inconclusive" and cell.change is not None and cell.key not in suspected
-        else cell
-        for cell in cells
-    ]
-    cells += again.values()
-    notes = [
-        f"{len(screened.cells)} cells screened in {screened.runs[0]} and {screened.runs[1]} runs",
-        *screened.notes,
-    ]
-    failing, runs = screened.failing, screened.runs
-    if confirmed:
-        failing, runs = failing | confirmed.failing, confirmed.runs
-        notes.insert(1, f"{len(suspected)} confirmed in {runs[0]} and {runs[1]} fresh runs")
-        notes += [note for note in confirmed.notes if note not in notes]
-    failing = _failing("incomparable" not in failing, runs, allow_missing, fail_on_improvement)
-    return Outcome(_ordered(cells), screened.shifts, runs, notes, failing)
