@@ -1,6 +1,7 @@
 """Run the suite in fresh processes, show how far they are, and outlive their deaths."""
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -58,9 +59,22 @@ def command(*words: str, place: Place = HERE) -> list[str]:
     return [*python, "-m", "pytest", *settings, *map(str, _folders(place.package, words)), *words]
 
 
+def _given(words: Sequence[str], option: str) -> list[str]:
+    """Return the values of an option, as ``--option=value`` or in two words."""
+    pairs = itertools.pairwise([*words, ""])
+    joined = [(word.partition("=") if "=" in word else (word, "", after)) for word, after in pairs]
+    return [value for name, _, value in joined if name == option]
+
+
 def _folders(package: Path, words: Sequence[str]) -> list[Path]:
     """Return where the families that `words` ask for are: the others need not be collected."""
-    asked = [w.removeprefix("--family=").split(",") for w in words if w.startswith("--family=")]
+    asked = [names.split(",") for names in _given(words, "--family")]
+    named = _given(words, "--cells")
+    if named:  # the last one counts, and wins over families
+        try:
+            asked = [sorted({cell[0] for cell in reader.cells(Path(named[-1]))})]
+        except reader.BadFile:
+            asked = []  # the suite says what is wrong with it
     folders = [package / name.strip() for names in asked for name in names]
     # An unknown one is refused by the suite, which lists those it knows.
     return folders if folders and all(folder.is_dir() for folder in folders) else [package]

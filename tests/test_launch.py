@@ -209,3 +209,18 @@ def test_the_bar_shows_cell_count_and_name():
     assert "cpu float16 cat dim=0 n=16" in shown
     assert "a line [for] the user" in shown
     assert "20/20" in shown
+
+
+def test_only_families_that_are_asked_for_are_collected(tmp_path):
+    def folders(*words):
+        return [path.name for path in launch._folders(launch.PACKAGE, words)]
+
+    assert folders("-k", "cat") == ["bench"]
+    assert folders("--family=tensors,loading") == ["tensors", "loading"]
+    assert folders("--family", "loading", "-k", "cat") == ["loading"]
+    assert folders("--family=sorting") == ["bench"]
+    cells = tmp_path / "cells.csv"
+    cells.write_text("family,benchmark,device,dtype,params\ntraining,step,cpu,float32,batch=1\n")
+    assert folders("--family=tensors", f"--cells={cells}") == ["training"]
+    cells.write_text("nothing\n")
+    assert folders(f"--cells={cells}") == ["bench"]
