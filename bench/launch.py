@@ -216,7 +216,9 @@ def _one_run(
         if deaths and code == pytest.ExitCode.NO_TESTS_COLLECTED:
             return 1, file  # it was the last cell that killed its process
         if told.finished or told.file is None or told.cell is None:
-            if code not in (0, 1, 2) and not told.others:
+            # A run that --resume finds complete has nothing to tell.
+            nothing_left = code == pytest.ExitCode.NO_TESTS_COLLECTED and "--resume" in str(goes_on)
+            if code not in (0, 1, 2) and not told.others and not nothing_left:
                 watcher.says(output)
             return code, file
         killed = _out_of_memory_kills() > kills

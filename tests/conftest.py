@@ -29,6 +29,7 @@ def _calm_machine(request, monkeypatch, tmp_path):
         monkeypatch.setattr(stability.Yardstick, "read", lambda self: 1.0)
         monkeypatch.setattr(stability, "resource", None)
         monkeypatch.setattr(stability, "SEARCH_S", 0)
+        monkeypatch.setattr(stability, "AGAIN_S", 0)
     # What this machine once did must not decide a test either.
     monkeypatch.setattr(best, "path", lambda: tmp_path / "yardsticks.json")
 

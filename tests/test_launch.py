@@ -62,8 +62,9 @@ def test_runs_are_fresh_processes_in_one_file(suite, runs, tmp_path):
     assert list(rows.groupby("run_id").size()) == [2, 2]
     assert told.cells == [(k, n, 2, "neg") for k in (1, 2) for n in (0, 1)]
     # One more than there are: those count, and a file is not written over.
-    code, file, _ = runs(3, resume=file)
+    code, file, told = runs(3, resume=file)
     assert code == 0
+    assert told.lines == []
     assert reader.read(file).run_id.nunique() == 3
     code, _, told = runs(output=file)
     assert code == pytest.ExitCode.USAGE_ERROR

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from bench.measure import stability
+from bench.measure import best, stability
 
 _TASKS = Path("/proc/self/task")
 _CPUS = Path("/sys/devices/system/cpu")
@@ -137,9 +137,10 @@ def yardsticks(key: str, cells: int = 0) -> stability.Yardsticks:
     patience of a run of so many `cells`.
     """
     several = torch.get_num_threads() > 1
+    search_s = stability.AGAIN_S if best.known(key) else stability.SEARCH_S
     made = stability.Yardsticks(
-        stability.Yardstick(stability.count_up),
-        stability.Yardstick(meet()) if several else None,
+        stability.Yardstick(stability.count_up, search_s),
+        stability.Yardstick(meet(), search_s) if several else None,
         stability.Patience.of(cells),
     )
     made.learn(key)
