@@ -201,7 +201,7 @@ def _resume(run: Run, path: Path) -> None:
     last = rows[rows.run_id == rows.run_id.iloc[-1]]
     here = {"suite_version": __version__, **run.environment.columns()}
     for column, value in here.items():
-        then = last[column].iloc[0]
+        then = last[column].tolist()[0]
         if then != value:
             raise _usage(
                 "resume", f"{path} has {column} {then!r}, this is {value!r}; start a new run"

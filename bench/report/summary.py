@@ -2,8 +2,6 @@
 
 import pandas as pd
 
-from bench.compare import rates
-
 #: Cells named one by one; a run that went wrong altogether says so in its first lines.
 NAMED = 12
 #: Statuses whose every cell is named with its reason.
@@ -31,7 +29,11 @@ def lines(frame: pd.DataFrame) -> list[str]:
     told += [f"{status}: {cell}: {reason}" for status, cell, reason in list(reasons)[:NAMED]]
     if len(telling) > NAMED:
         told.append(f"... and {len(telling) - NAMED:,} more; the reasons are in the CSV")
-    told += rates.bottlenecks(frame)
+    if {"loader", "step"} <= set(frame.benchmark):
+        # Here, since it brings scipy, which every process of the suite would wait for.
+        from bench.compare import rates
+
+        told += rates.bottlenecks(frame)
     unstable = frame[frame.status == "unstable"]
     if len(unstable):
         # Alike but for their figures.
