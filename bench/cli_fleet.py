@@ -102,8 +102,11 @@ def fleet(
 @contextlib.contextmanager
 def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["Client"]:
     """Connect to the scheduler, or to a cluster of this machine alone, which no other one sees."""
+    import dask
     from distributed import Client, LocalCluster
     from distributed.security import Security
+
+    from bench.fleet.node import OF_NANNY
 
     given = {name: str(path) for name, path in tls.items() if path}
     options: dict[str, Any] = {"set_as_default": False}
@@ -111,6 +114,8 @@ def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["
         options["security"] = Security(require_encryption=True, **given)
     with contextlib.ExitStack() as stack:
         if scheduler is None:
+            # It would set them here too, in the process of the client.
+            stack.enter_context(dask.config.set({OF_NANNY: {}}))
             own = LocalCluster(
                 n_workers=1,
                 threads_per_worker=1,

@@ -458,3 +458,24 @@ def test_what_was_not_written_by_us_is_refused(tmp_path, change):
     done = bench("fleet", "--resume", str(tmp_path))
     assert done.exit_code == 2
     assert "is not what bench fleet writes" in " ".join(done.output.split())
+
+
+def test_what_a_nanny_sets_for_its_workers_does_not_reach_the_suite(monkeypatch):
+    """Else everything would be timed on one thread; what the user has set stays."""
+    from bench.fleet import node
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    node.unburden()
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ["MKL_NUM_THREADS"] == "3"
+
+
+def test_a_local_cluster_leaves_the_environment_alone():
+    from bench import cli_fleet
+
+    before = dict(os.environ)
+    with cli_fleet._connected(None, {}) as client:
+        there = client.submit(os.environ.get, "OMP_NUM_THREADS", pure=False).result()
+    assert there == os.environ.get("OMP_NUM_THREADS")
+    assert dict(os.environ) == before

@@ -6,6 +6,7 @@ Nothing here imports torch: the worker stays small, and what is timed runs in a 
 import csv
 import io
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Event, Worker, get_worker
 
 from bench import launch
@@ -23,8 +25,20 @@ _ASK = (
 )
 
 
+#: Dask's variables for its own workers, such as OMP_NUM_THREADS=1.
+OF_NANNY = "distributed.nanny.pre-spawn-environ"
+
+
+def unburden() -> None:
+    """Take away what Dask's nanny has set: the suite is to run as in a process of the user's."""
+    for name, value in dask.config.get(OF_NANNY, {}).items():
+        if os.environ.get(name) == str(value):
+            del os.environ[name]
+
+
 def describe() -> dict[str, Any]:
     """Return the worker's name, its host (to tell machines apart, never stored), its versions."""
+    unburden()
     asked = subprocess.run(
         [sys.executable, "-c", _ASK], capture_output=True, text=True, check=False
     )
@@ -78,6 +92,7 @@ def suite(topic: str, words: list[str], runs: int, stored: str, limit_s: float) 
     Rows and progress go out as events on `topic` meanwhile. Raises CannotRun where it takes more
     than `limit_s`.
     """
+    unburden()
     with tempfile.TemporaryDirectory(prefix="bench-fleet-") as folder:
         file = Path(folder) / "rows.csv"
         if stored:

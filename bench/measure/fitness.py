@@ -265,8 +265,10 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     core, team = known.get("core", math.inf), known.get("team", math.inf)
     yield steadiness("core", stability.count_up, stability.SLOW_CORE, known_s=core)
     placed = threads.place()
-    yield placement(placed)
-    if environment.current().threads > 1:
-        yield steadiness("threads together", threads.meet(), stability.SLOW_TEAM, known_s=team)
-    placed.undo()
+    try:
+        yield placement(placed)
+        if environment.current().threads > 1:
+            yield steadiness("threads together", threads.meet(), stability.SLOW_TEAM, known_s=team)
+    finally:
+        placed.undo()
     yield from map(device, map(devices.find, names))
