@@ -314,7 +314,10 @@ def test_patience_grows_with_the_cells_between_two_bounds():
 
 
 @pytest.mark.parametrize(("cpu_s", "parallel"), [(2.0, True), (1.0, False)])
-def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s, parallel):
+def test_threads_that_meet_late_are_named_where_an_operation_uses_several(
+    monkeypatch, cpu_s, parallel
+):
+    monkeypatch.setattr(stability, "others_s", lambda: 0.0)
     now, cpu = stability.time.perf_counter(), stability.time.process_time()
     sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9, 1.9, 1.9))
     watch = stability.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
@@ -324,6 +327,40 @@ def test_threads_that_meet_late_are_named_where_an_operation_uses_several(cpu_s,
     watch.look(1e-6)
     faults = watch.signs([1e-3] * 8, 1, calm=False).faults
     assert any("threads took 1.9 times as long to meet" in fault for fault in faults) is parallel
+
+
+@pytest.mark.parametrize(("meets", "told"), [(40.0, True), (1.0, False)])
+def test_threads_that_sleep_or_are_starved_are_seen_too(monkeypatch, meets, told):
+    """They use little CPU time, so that the warm-up shows an operation of one thread."""
+    at = [0.0, 0.0, 0.0]  # the wall, the CPU of all threads, and that of the main thread
+    monkeypatch.setattr(stability.time, "perf_counter", lambda: at[0])
+    monkeypatch.setattr(stability.time, "process_time", lambda: at[1])
+    monkeypatch.setattr(stability.time, "thread_time", lambda: at[2])
+    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(*[meets] * 90))
+    watch = stability.Watch(sticks, started=0.0, cpu_started=0.0)
+    at[:] = [0.010, 0.0095, 0.009]
+    assert watch.look(1e-6)
+    assert not watch.parallel
+    at[:] = [0.020, 0.0190, 0.018]
+    assert watch.look(1e-6) is not told
+    assert watch.parallel
+    faults = watch.signs([1e-3] * 8, 1, calm=True).faults
+    assert any("threads took 40 times as long to meet" in fault for fault in faults) is told
+
+
+def test_an_operation_of_one_thread_stays_one(monkeypatch):
+    at = [0.0, 0.0]
+    monkeypatch.setattr(stability.time, "perf_counter", lambda: at[0])
+    monkeypatch.setattr(stability.time, "process_time", lambda: at[1])
+    monkeypatch.setattr(stability.time, "thread_time", lambda: min(at[0], 0.010))
+    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(9.0))
+    watch = stability.Watch(sticks, started=0.0, cpu_started=0.0)
+    at[:] = [0.010, 0.013]  # threads of an earlier operation spun on
+    assert watch.look(1e-6)
+    monkeypatch.setattr(stability.time, "thread_time", lambda: at[1] - 0.003)
+    at[:] = [0.090, 0.093]
+    assert watch.look(1e-6)
+    assert not watch.parallel
 
 
 def test_physical_cores_come_before_their_siblings(monkeypatch, tmp_path):
@@ -374,6 +411,12 @@ def test_hosts_that_share_a_cache_keep_their_bests_apart(monkeypatch):
     monkeypatch.setattr("platform.node", lambda: "node-1")
     assert best.known("the same hardware") == {"core": 1e-6}
     assert "node" not in best.path().read_text()
+
+
+def test_threads_that_wait_in_another_way_have_bests_of_their_own(monkeypatch):
+    best.keep("here", {"team": 2e-6})
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert best.known("here") == {}
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"here": 3}', '{"here": {"stored": "x"}}', "{"])

@@ -17,6 +17,8 @@ import platformdirs
 
 #: After this a best is forgotten: a machine may have changed for good.
 MAX_AGE_S = 24 * 3600
+#: Settings of OpenMP runtimes (GNU, LLVM, Intel) by which threads wait.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def path() -> Path:
@@ -27,6 +29,15 @@ def path() -> Path:
 def _host() -> str:
     """Return a word of its own for this host, which does not tell the host's name."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+
+
+def _entry(key: str) -> str:
+    """Return the name under which the bests of this host with its software as `key` are kept.
+
+    How threads wait for each other decides how fast they meet: spinning, or asleep.
+    """
+    waiting = [f"{name}={os.environ[name]}" for name in WAITING if os.environ.get(name)]
+    return " ".join([f"{_host()}:", key, *waiting])
 
 
 def _read() -> dict[str, dict[str, float]]:
@@ -44,13 +55,13 @@ def _read() -> dict[str, dict[str, float]]:
 
 def known(key: str) -> dict[str, float]:
     """Return the bests in seconds by name, of this host and its software as `key`."""
-    stored = _read().get(f"{_host()}: {key}", {})
+    stored = _read().get(_entry(key), {})
     return {name: s for name, s in stored.items() if name != "stored" and s > 0}
 
 
 def keep(key: str, bests: dict[str, float]) -> None:
     """Store bests in seconds; one that is no better than the known keeps the age of that."""
-    stored, key = _read(), f"{_host()}: {key}"
+    stored, key = _read(), _entry(key)
     before = stored.get(key, {})
     better = {name: min(s, before.get(name, s)) for name, s in bests.items()}
     if all(before.get(name) == s for name, s in better.items()):

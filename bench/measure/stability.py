@@ -36,6 +36,11 @@ LONG_CALL_S, SLOW_TEAM_OF_LONG = 200e-6, 2.0
 #: CPU time over wall time from which an operation runs on several threads. Two that wait for each
 #: other make 2; threads of an earlier operation, which spin on for a while, up to 1.3.
 SEVERAL_THREADS = 1.5
+#: The same of the other threads alone, over the rounds: those of an earlier operation sleep by
+#: then, and an operation of one thread leaves them at 0. Threads that are kept from their work, or
+#: sleep between two regions and are woken for each, do not come near `SEVERAL_THREADS`: a call of
+#: 15 us takes 60 to 170 us then, steadily.
+OTHER_THREADS = 0.03
 #: A yardstick is tried so often at a look at most, and until it takes this many times its best.
 TRIES, GOOD_ENOUGH = 6, 1.1
 #: Seconds that a run waits for disturbances to pass: for each of its cells, in all at least and at
@@ -145,6 +150,11 @@ def switches() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else None
 
 
+def others_s() -> float:
+    """CPU seconds of all threads of this process but the one that asks."""
+    return time.process_time() - time.thread_time()
+
+
 class NeverCalm(Exception):
     """There was no calm moment to begin in."""
 
@@ -163,8 +173,13 @@ class Watch:
     started: float = field(default_factory=time.perf_counter)
     cpu_started: float = field(default_factory=time.process_time)
     switched: int | None = field(default_factory=switches)
-    slowness: list[tuple[float, float]] = field(default_factory=list)
-    parallel: bool | None = None
+    slow_core: list[float] = field(default_factory=list)
+    slow_threads: list[float] = field(default_factory=list)
+    parallel: bool = False
+    #: When the first look was, and the CPU time of the other threads then.
+    first: tuple[float, float] | None = None
+    #: Whether rounds had been taken for calm before it was known that several threads are at work.
+    late: bool = False
     slow_team: float = SLOW_TEAM
     waited_s: float = 0.0
 
@@ -178,14 +193,24 @@ class Watch:
     def look(self, call_s: float) -> bool:
         """Whether the cores in use are at their best just now, between two rounds of such calls."""
         self.slow_team = SLOW_TEAM if call_s < LONG_CALL_S else SLOW_TEAM_OF_LONG
-        if self.parallel is None:
-            # The first look comes after the warm-up, which shows how many threads are at work.
-            wall = time.perf_counter() - self.started
-            self.parallel = time.process_time() - self.cpu_started > SEVERAL_THREADS * wall
-        team = self.yardsticks.team if self.parallel else None
-        core, threads = self.yardsticks.core.read(), team.read() if team else 1.0
-        self.slowness.append((core, threads))
-        return core < SLOW_CORE and threads < self.slow_team
+        if not self.parallel:
+            self.parallel = self._several()
+        self.slow_core.append(self.yardsticks.core.read())
+        calm = self.slow_core[-1] < SLOW_CORE
+        if self.parallel and self.yardsticks.team:
+            self.slow_threads.append(self.yardsticks.team.read())
+            calm = calm and self.slow_threads[-1] < self.slow_team
+        return calm
+
+    def _several(self) -> bool:
+        """Whether several threads are at work, by what the warm-up or the rounds so far show."""
+        now, others = time.perf_counter(), others_s()
+        if self.first is None:
+            self.first = now, others
+            wall = now - self.started
+            return time.process_time() - self.cpu_started > SEVERAL_THREADS * wall
+        self.late = others - self.first[1] > OTHER_THREADS * (now - self.first[0])
+        return self.late
 
     def settle(self, call_s: float) -> bool:
         """Look; where it is not calm and waiting is allowed, wait until it is."""
@@ -200,11 +225,14 @@ class Watch:
         now = switches()
         count = None if now is None or self.switched is None else now - self.switched
         seconds = time.perf_counter() - self.started - self.waited_s
-        core = team = 1.0
-        if self.slowness and not calm:
-            core, team = (statistics.fmean(column) for column in zip(*self.slowness, strict=True))
+        core = 1.0
+        team = statistics.fmean(self.slow_threads) if self.slow_threads else 1.0
+        if calm and not self.late:
+            team = 1.0
+        elif not calm and self.slow_core:
+            core = statistics.fmean(self.slow_core)
             if core < SLOW_CORE and team < self.slow_team:  # slow now and then, but too often
-                core = max(core, SLOW_CORE)
+                core = SLOW_CORE
         team = team if team >= self.slow_team else 1.0
         return judge(rounds_s, iterations, count, seconds, core, team)
 
