@@ -323,7 +323,7 @@ def test_threads_that_meet_late_are_named_where_an_operation_uses_several(
     watch = stability.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
     assert watch.look(1e-6) is not parallel
     assert watch.parallel is parallel
-    assert watch.look(1e-3)  # of a millisecond, two microseconds are no part
+    assert watch.look(20e-3)  # so long a call gets its data from memory anyway
     watch.look(1e-6)
     faults = watch.signs([1e-3] * 8, 1, calm=False).faults
     assert any("threads took 1.9 times as long to meet" in fault for fault in faults) is parallel
