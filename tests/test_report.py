@@ -15,7 +15,8 @@ from bench.compare import cells, files
 from bench.records import reader
 from bench.records.schema import Row
 from bench.records.writer import Writer
-from bench.report import html, plots
+from bench.report import html, picture, plots
+from bench.report.heat import heat_map
 
 
 def a_machine(name="a model"):
@@ -117,7 +118,7 @@ def test_names_of_pictures_are_those_of_files_everywhere():
     assert "roofline-a-b" in names
     (drawn, *_) = plots.of(machine.frame())
     for owner in ("CON", 300 * "x", "机器", "a/../b"):
-        (named,) = plots.named([drawn], owner, ["size-matmul"])
+        (named,) = picture.named([drawn], owner, ["size-matmul"])
         assert re.fullmatch(r"[a-z0-9-]{1,200}", named.name)
         assert named.name != "size-matmul"
 
@@ -145,7 +146,7 @@ def test_a_page_without_pictures_of_all_says_so(monkeypatch):
 
 def heat(machine):
     """The texts of the heat map of a machine."""
-    picture = plots.heat_map(cells.of(machine.frame()))
+    picture = heat_map(cells.of(machine.frame()))
     return [text.get_text() for text in picture.figure.axes[0].texts]
 
 

@@ -14,6 +14,7 @@ from bench.compare import estimates, files, verdicts
 from bench.compare.sides import ENVIRONMENT
 from bench.records import schema
 from bench.report import advice, plots
+from bench.report.picture import Picture, named
 
 #: Rows of the table beyond which a browser would suffer; the CSV has them all.
 MAX_ROWS = 5_000
@@ -76,16 +77,16 @@ def _environment(frame: pd.DataFrame) -> dict[str, str]:
     return {name: ", ".join(values) for name, values in texts.items() if values}
 
 
-def page(frame: pd.DataFrame) -> tuple[str, list[plots.Picture]]:
+def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     """Return the page for a frame (as `files.read` gives it) and the pictures in it."""
     parts = []
-    pictures: list[plots.Picture] = []
+    pictures: list[Picture] = []
     settings = cell_index.settings(frame)
     for number, setting in enumerate(settings):
         said = verdicts.of(setting.rows)
         drawn = plots.of(setting.rows) if number < MAX_PICTURED else []
         owner = setting.name if len(settings) > 1 else ""
-        drawn = plots.named(drawn, owner, {picture.name for picture in pictures})
+        drawn = named(drawn, owner, {picture.name for picture in pictures})
         pictures += drawn
         parts.append(
             {

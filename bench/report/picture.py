@@ -1,0 +1,87 @@
+"""A picture of a report, by matplotlib: as SVG that takes the colours of its page, or as PNG."""
+
+import io
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.labels import slug
+
+#: Colours that tell from each other by people who see colours differently (M. Okabe, K. Ito, "Color
+#: universal design", 2008), dark and light enough for either background.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
+#: A dtype has the same colour in every picture.
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+#: Stands for the text colour of the page until the SVG is written.
+INK = "#123456"
+#: Letters of a machine's name in the name of a file, which some systems allow 255 in all.
+_OWNER = 100
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the name of its file, and what it shows in a sentence."""
+
+    name: str
+    title: str
+    figure: Figure
+
+    def svg(self) -> str:
+        """Return the figure as an SVG element whose ink is that of the page around it."""
+        out = io.StringIO()
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
+            self.figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+        text = out.getvalue()
+        return text[text.index("<svg") :].replace(INK, "currentColor")
+
+    def png(self) -> bytes:
+        """Return the figure as a PNG, dark on white."""
+        out = io.BytesIO()
+        self.figure.savefig(out, format="png", dpi=130, facecolor="white")
+        return out.getvalue()
+
+
+def named(pictures: Iterable[Picture], owner: str, taken: Collection[str]) -> list[Picture]:
+    """Return pictures under names that are those of files on every system, and none in `taken`.
+
+    The name of the `owner` comes first, unless it is blank.
+    """
+    made, names = [], set(taken)
+    for picture in pictures:
+        stem = name = "-".join(filter(None, (slug(owner)[:_OWNER], slug(picture.name))))
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{stem}-{number}"
+        names.add(name)
+        made.append(replace(picture, name=name))
+    return made
+
+
+STYLE: dict[Any, Any] = {
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
+    ),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.parse_math": False,
+}
+
+
+def figure_of(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many inches with that many axes beside each other."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+
+
+def ticks_in_words(axes: Axes, which: str, word: Callable[[float], str]) -> None:
+    """Write the ticks of the axis `which`, ``x`` or ``y``, as `word` gives them."""
+    axis = getattr(axes, f"{which}axis")
+    axis.set_major_formatter(lambda value, _: word(value) if value > 0 else "")
+    axis.set_minor_formatter(lambda *_: "")
