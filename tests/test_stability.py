@@ -388,7 +388,7 @@ def test_the_best_of_a_day_is_known_to_the_next_process():
     slow.learn("this machine")
     assert (slow.core.best_s, slow.team.best_s) == (8e-6, 1e-6)
     slow.teach("this machine")
-    assert best.known("this machine") == {"core": 8e-6, "team": 1e-6}
+    assert best.known("this machine") == {stability.CORE: 8e-6, stability.TEAM: 1e-6}
     assert best.known("another") == {}
 
 

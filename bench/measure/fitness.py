@@ -262,8 +262,8 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     yield power()
     yield neighbours()
     known = best.known(environment.current().key)
-    core, team = known.get("core", math.inf), known.get("team", math.inf)
-    yield steadiness("core", stability.count_up, stability.SLOW_CORE, known_s=core)
+    core, team = (known.get(name, math.inf) for name in (stability.CORE, stability.TEAM))
+    yield steadiness("core", stability.digest, stability.SLOW_CORE, known_s=core)
     placed = threads.place()
     try:
         yield placement(placed)

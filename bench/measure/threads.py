@@ -139,7 +139,7 @@ def yardsticks(key: str, cells: int = 0) -> stability.Yardsticks:
     several = torch.get_num_threads() > 1
     search_s = stability.AGAIN_S if best.known(key) else stability.SEARCH_S
     made = stability.Yardsticks(
-        stability.Yardstick(stability.count_up, search_s),
+        stability.Yardstick(stability.digest, search_s),
         stability.Yardstick(meet(), search_s) if several else None,
         stability.Patience.of(cells),
     )
