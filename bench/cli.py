@@ -67,6 +67,7 @@ def run(
     from rich.console import Console
 
     from bench import launch
+    from bench.records.reader import BadFile
     from bench.report.bar import Bar
 
     words = _words(device=device, dtype=dtype, family=family, profile=profile, threads=threads)
@@ -81,17 +82,19 @@ def run(
     except launch.CannotRun as problem:
         fail(str(problem))
     if file and not quiet:
-        _show(file)
+        try:
+            _show(file)
+        except BadFile as problem:  # it ended before its first row
+            fail(str(problem), code or 2)
     raise typer.Exit(code)
 
 
 def _show(file: Path) -> None:
     """Print the tables of a result file, over all its runs."""
-    from bench.compare import runs
-    from bench.records import reader
+    from bench.compare import files, runs
     from bench.report import summary, table
 
-    frame = reader.read(file)
+    frame = files.read([str(file)])
     pooled = runs.pool(frame)
     if len(pooled):
         typer.echo(table.by_dtype(pooled) + "\n")
@@ -200,7 +203,9 @@ def tune(
         samples = _called(dataset) if dataset else data.custom_images()
         settings = tune.space(pin=not on.is_host and on.torch_device.type not in NOT_PINNED)
         session = tune.sessions(samples, on)
-        trials = tune.search(settings, session, method, budget)
+        trials = tune.search(
+            settings, session, method, budget, warn=lambda line: typer.echo(line, err=True)
+        )
     except devices.UnknownDevice as problem:
         fail(f"--device: {problem}")
     except tune.CannotTune as problem:

@@ -70,6 +70,8 @@ def fleet(
             nodes, problems = cluster.find(client, known)
         except roster.CannotTell as problem:
             fail(f"--resume: {problem}")
+        if not nodes and not problems:
+            fail("--scheduler: no worker has joined it; wait until they are up, and try again")
         away = known.machines.keys() - known.complete - {node.label for node in nodes}
         problems += [f"{label} is not there, and not complete" for label in sorted(away)]
         for line in (*cluster.differences(nodes), *problems):

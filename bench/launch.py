@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
-from bench.records import reader
+from bench.records import reader, schema
 from bench.records.schema import Row
 from bench.records.writer import reopen
 
@@ -54,9 +54,18 @@ HERE = Place()
 def command(*words: str, place: Place = HERE) -> list[str]:
     """The words that run pytest on the suite, wherever it is installed and whatever lies around."""
     settings = ("-c", str(place.package / "suite.ini"), "--rootdir", str(place.package.parent))
-    # Another suite is found by its PYTHONPATH, before what the folder one is in holds.
-    python = [place.python] if place.package == PACKAGE else [place.python, "-P"]
+    # Another suite is found by its PYTHONPATH, before what the folder one is in holds. So is this
+    # one where it is installed and that folder is a checkout, as in a workflow after pip install.
+    python = [place.python]
+    if place.package != PACKAGE or _shadowed(place.package):
+        python.append("-P")
     return [*python, "-m", "pytest", *settings, *map(str, _folders(place.package, words)), *words]
+
+
+def _shadowed(package: Path) -> bool:
+    """Whether the folder one is in holds another package of the same name."""
+    near = Path.cwd() / package.name
+    return near.is_dir() and not near.samefile(package)
 
 
 def _given(words: Sequence[str], option: str) -> list[str]:
@@ -191,6 +200,12 @@ def _process(
         return code, told, output.read()
 
 
+def _has_row(file: Path, cell: dict[str, Any]) -> bool:
+    """Whether the run of `cell` has a row of it already."""
+    names = ["run_id", *schema.CELL]
+    return bool((reader.read(file)[names] == [cell[name] for name in names]).all(axis=1).any())
+
+
 def _one_run(
     words: list[str],
     goes_on: list[str],
@@ -226,9 +241,10 @@ def _one_run(
             watcher.says(f"killed from outside; go on with --resume {file}")
             return 2, file
         status, reason = _died(code, killed)
-        writer = reopen(told.file)
-        writer.append(Row(status=status, reason=reason, **told.cell))
-        writer.close()
+        if not _has_row(told.file, told.cell):  # else it died after its row, while it cleared up
+            writer = reopen(told.file)
+            writer.append(Row(status=status, reason=reason, **told.cell))
+            writer.close()
         deaths += 1
         watcher.says(f"{reason} ({told.cell['benchmark']} {told.cell['dtype']}); going on")
         if deaths == MAX_DEATHS:
@@ -269,6 +285,7 @@ def run(
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
         code, found = _one_run(words, goes_on, number, watcher, place, ends_at)
+        code = code if code >= 0 else 128 - code  # ended by a signal, as a shell says it
         file = found or file
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:
             code = 0  # that run was complete

@@ -99,11 +99,13 @@ def read(config: pytest.Config) -> Run:
     # Given as a word, or left as it is: the host's clock of every device.
     now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
     try:
+        found = map(devices.find, _names(config.getoption("device")) or devices.names())
+        # By the name in the rows: ``cpu:0`` is ``cpu``.
         chosen = {
-            name: dataclasses.replace(devices.find(name), now=now)
-            if now is not time.perf_counter
-            else devices.find(name)
-            for name in _names(config.getoption("device")) or devices.names()
+            device.name: device
+            if now is time.perf_counter
+            else dataclasses.replace(device, now=now)
+            for device in found
         }
     except devices.UnknownDevice as problem:
         raise _usage("device", str(problem)) from None
@@ -185,7 +187,7 @@ def _append(run: Run, path: Path) -> None:
     rows = _stored("append", path)
     machines = set(rows.machine) - {run.machine}
     if machines:
-        other = ", ".join(sorted(machines))
+        other = ", ".join(map(repr, sorted(machines)))
         raise _usage("append", f"{path} is of machine {other}, this is {run.machine}")
     run.output, run.goes_on = path, True
 

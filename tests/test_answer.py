@@ -141,3 +141,9 @@ def test_moments_tell_distributions_apart():
     assert not check(torch.rand(100_000, generator=generator)).fault
     assert check(torch.randn(100_000, generator=generator)).fault
     assert check(torch.zeros(100_000)).fault
+
+
+def test_random_numbers_that_are_none_are_wrong_by_an_amount_that_can_be_stored():
+    found = answer.moments(mean=0.5, std=12**-0.5)(torch.tensor([0.5, float("nan")] * 600))
+    assert found.fault
+    assert found.rel_error == float("inf")

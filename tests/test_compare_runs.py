@@ -22,6 +22,7 @@ def test_the_middle_ok_run_stands_for_a_cell():
     assert list(pooled.benchmark) == ["cat", "neg"]
     assert pooled.median_s[0] == 2.0
     assert list(pooled.status) == ["ok", "unsupported"]
+    assert runs.pool(table.iloc[[0, 2]]).median_s[0] == 3.0
     assert runs.pool(table.iloc[:0]).empty
 
 

@@ -173,3 +173,13 @@ def test_doctor_needs_processes_enough_for_two_sides():
     done = CliRunner().invoke(cli.app, words)
     assert done.exit_code == 2
     assert "--gate needs 10 or more" in done.output
+
+
+def test_a_clock_that_cannot_be_read_is_not_told(monkeypatch):
+    """As psutil raises on some Macs."""
+
+    def raises():
+        raise RuntimeError("'pmgr' entry was not found")
+
+    monkeypatch.setattr(fitness.psutil, "cpu_freq", raises, raising=False)
+    assert "MHz" not in fitness.power().seen

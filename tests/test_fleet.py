@@ -151,6 +151,14 @@ def test_a_machine_that_is_away_is_named_when_the_others_go_on(tmp_path, monkeyp
     assert len(machines) == 1
 
 
+def test_a_cluster_without_workers_is_no_success(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "find", lambda client, known: ([], []))
+    done = bench("fleet", "--folder", str(tmp_path / "fleet"))
+    assert done.exit_code == 2
+    assert "no worker has joined it" in done.output
+    assert not (tmp_path / "fleet").exists()
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("bench.fleet")]:
         monkeypatch.delitem(sys.modules, name)

@@ -158,7 +158,7 @@ def test_families_and_appending_are_checked(suite):
     suite.run("--profile", "smoke", "--output", "a.csv")
     other = ["--benchmark-only", "--profile", "smoke", "--machine", "there"]
     result = suite.pytester.runpytest_inprocess(*other, "--output", "a.csv", "--append")
-    result.stderr.fnmatch_lines(["ERROR: --append: a.csv is of machine here, this is there"])
+    result.stderr.fnmatch_lines(["ERROR: --append: a.csv is of machine 'here', this is there"])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -225,3 +225,43 @@ def test_only_families_that_are_asked_for_are_collected(tmp_path):
     assert folders("--family=tensors", f"--cells={cells}") == ["training"]
     cells.write_text("nothing\n")
     assert folders(f"--cells={cells}") == ["bench"]
+
+
+def test_a_checkout_around_an_installed_suite_is_not_imported(tmp_path, monkeypatch):
+    """As in a workflow: a checkout, and what pip install has put elsewhere."""
+    monkeypatch.chdir(launch.PACKAGE.parent)
+    assert "-P" not in launch.command()
+    (tmp_path / "bench").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert launch.command()[1] == "-P"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
+    """While what the cell has opened is closed; and one at the end of a run is no success."""
+    suite.write("""
+    import contextlib, os, signal, faulthandler
+    faulthandler.disable()
+
+    @contextlib.contextmanager
+    def deadly():
+        yield
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    @dtypes("float32")
+    @pytest.mark.parametrize("n", [1, 2])
+    def bench_neg(cell, n):
+        if n == 1:
+            cell.enter(deadly())
+        cell(torch.neg, cell.tensor(n))
+    """)
+    code, file, told = runs()
+    assert code in (0, 1), told.lines
+    rows = reader.read(file)
+    assert list(rows.params) == ["n=1", "n=2"]
+    assert list(rows.status) == ["ok", "ok"]
+
+
+def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "_one_run", lambda *_: (-11, tmp_path / "out.csv"))
+    assert launch.run([], 3, None, None, Listener()) == (139, tmp_path / "out.csv")

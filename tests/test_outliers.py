@@ -183,3 +183,15 @@ def test_a_format_it_has_not_is_one_line(stored):
     done = CliRunner().invoke(cli.app, ["compare", str(stored), "--outliers", "--format", "csv"])
     assert done.exit_code == 2
     assert "--outliers has no csv" in done.output
+
+
+def test_what_a_filter_leaves_is_all_that_counts():
+    """Neither machines nor devices that it took away."""
+    rows = fleet(6)
+    rows.loc[rows.machine == "node-0", "cpu"] = "another"
+    everything = Many.of(rows)
+    two = everything.where((everything.runs.machine.isin(["node-1", "node-2"]))[everything.run])
+    assert outliers.find(two) == []
+    assert len(two.runs) == 2
+    untimed = rows.assign(status="error", reason="x", min_s=np.nan, median_s=np.nan)
+    assert outliers.find(Many.of(untimed)) == []

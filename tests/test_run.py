@@ -140,6 +140,16 @@ def test_a_simulated_device_runs_the_suite(suite, simulated):
     assert rows.dispatch_s[0] == pytest.approx(simulated.launch_s, rel=0.05)
 
 
+def test_one_device_under_two_names_is_timed_once(suite):
+    suite.write("""
+    @dtypes("float32")
+    def bench_neg(cell):
+        cell(torch.neg, cell.tensor(4))
+    """)
+    assert suite.run("--device", "cpu:0,cpu", "--profile", "smoke").ret == 0
+    assert list(suite.rows().device) == ["cpu"]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

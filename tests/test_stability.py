@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bench.measure import best, devices, rounds, stability, threads
+from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.cell import Cell, Disturbed, Result
 
 
@@ -209,7 +210,7 @@ class Machine:
     """Calm or not, look by look."""
 
     def __init__(self, looks):
-        self.looks, self.calm, self.seen = looks, True, []
+        self.looks, self.calm, self.seen, self.late = looks, True, [], False
 
     def look(self, _):
         self.calm = next(self.looks)
@@ -245,6 +246,56 @@ def test_only_rounds_between_calm_moments_count():
     busy = rounds.measure(lambda count: count * 2e-3, plan, 0, Machine(itertools.repeat(False)))
     assert not busy.calm
     assert len(busy.rounds_s) >= plan.min_rounds
+
+
+def test_rounds_before_a_late_discovery_do_not_count():
+    """Nothing had looked at the threads beside them."""
+
+    class Late(Machine):
+        def look(self, _):
+            self.late = len(self.seen) >= 3
+            return super().look(_)
+
+        begin = settle = Machine.look
+
+    machine = Late(itertools.repeat(True))
+    plan = rounds.Plan(8, 0.05, 0.001, precision=0)
+    seconds = itertools.chain([9e-3] * 6, itertools.repeat(1e-3))
+    timing = rounds.measure(lambda count: count * next(seconds), plan, 0, machine)
+    assert timing.calm
+    assert 9e-3 not in timing.rounds_s
+
+
+def test_what_was_wrong_once_is_not_asked_again(monkeypatch):
+    """The next answer might happen to be right; the time of a calmer attempt may stand."""
+    monkeypatch.setattr(stability, "judge", lambda *_: stability.Signs(1.0, None, ("x",)))
+    plan = rounds.Plan(8, 0.01, 0.001)
+    cell = Cell(devices.find("cpu"), torch.float32, plan, may_repeat=True)
+    with pytest.raises(WrongAnswer):
+        cell(torch.neg, cell.tensor(4), against=torch.abs)
+    assert cell.result.timing
+    assert cell.result.answer.fault
+
+
+def test_threads_of_the_host_are_no_part_of_another_device(simulated):
+    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(*[9.0] * 999))
+    plan = rounds.Plan(8, 0.01, 0.001)
+    seen = []
+    watch = stability.Watch.__init__
+
+    def noted(self, yardsticks, **more):
+        seen.append(yardsticks)
+        watch(self, yardsticks, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stability.Watch, "__init__", noted)
+        one = Cell(simulated.device(), torch.float32, plan, yardsticks=sticks)
+        one(simulated.launch, 1e-4, check=lambda *_: Answer())
+        cpu = Cell(devices.find("cpu"), torch.float32, plan, yardsticks=sticks)
+        cpu(torch.neg, cpu.tensor(4))
+    assert seen[0].team is None
+    assert seen[0].patience is sticks.patience
+    assert seen[1].team is sticks.team
 
 
 def scripted_yardstick(*seconds):
@@ -344,7 +395,8 @@ def test_threads_that_sleep_or_are_starved_are_seen_too(monkeypatch, meets, told
     at[:] = [0.020, 0.0190, 0.018]
     assert watch.look(1e-6) is not told
     assert watch.parallel
-    faults = watch.signs([1e-3] * 8, 1, calm=True).faults
+    assert watch.late
+    faults = watch.signs([1e-3] * 8, 1, calm=not told).faults
     assert any("threads took 40 times as long to meet" in fault for fault in faults) is told
 
 

@@ -97,3 +97,31 @@ def test_a_data_set_of_ones_own_is_tuned(monkeypatch):
     done = CliRunner().invoke(cli.app, words)
     assert done.exit_code == 0, done.output
     assert "DataLoader(dataset, num_workers=0, batch_size=" in done.output
+
+
+class Partial(Truth):
+    """Loaders of a data set that cannot be sent to workers that are spawned."""
+
+    def session(self, setting):
+        if setting.workers and setting.start == "spawn":
+            raise TypeError("cannot pickle\nthis")
+        return super().session(setting)
+
+
+def test_settings_in_which_loading_fails_are_left_out_and_named_once():
+    truth, told = Partial(), []
+    now = lambda: truth.now  # noqa: E731
+    trials = tune.search(SETTINGS, truth.session, "grid", 120, now=now, warn=told.append)
+    assert trials[0].setting.start == "fork"
+    assert len(told) == 1
+    assert told[0].startswith("left out: settings like num_workers=1 batch_size=16 ")
+    assert told[0].endswith("TypeError: cannot pickle this")
+    spawned = [s for s in SETTINGS if s.workers and s.start == "spawn"]
+    with pytest.raises(tune.CannotTune, match="--dataset: it gives no samples with num_workers=1"):
+        tune.search(spawned, truth.session, "grid", 120, now=now)
+
+
+def test_a_data_set_without_a_length_is_one_line():
+    done = CliRunner().invoke(cli.app, ["tune", "--dataset", "builtins:object"])
+    assert done.exit_code == 2
+    assert "bench: --dataset: a data set with a length is needed" in done.output

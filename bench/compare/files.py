@@ -75,7 +75,8 @@ def read(words: Iterable[str], copies: bool = False) -> pd.DataFrame:
     ``frame.attrs["notices"]`` lists what the user should know of them. Raises BadFile.
     """
     frames, notices = [], []
-    for path in paths(words):
+    found = paths(words)
+    for path in found:
         frame = reader.read(path)
         if frame.attrs["notice"]:
             notices.append(frame.attrs["notice"])
@@ -85,7 +86,7 @@ def read(words: Iterable[str], copies: bool = False) -> pd.DataFrame:
         raise reader.BadFile("no file; give result files, folders or patterns")
     whole = pd.concat(frames, ignore_index=True)
     if whole.empty:
-        raise reader.BadFile(f"{frames[0].file.name}: no row in any file; run bench first")
+        raise reader.BadFile(f"{found[0]}: no row in any file; run bench first")
     whole.attrs["notices"] = notices
     return whole if copies else once(whole)
 

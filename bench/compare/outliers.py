@@ -74,6 +74,8 @@ def find(rows: Many) -> list[Fleet]:
         if machines >= FEWEST:
             table = rows.table(logs, own.index.to_numpy())
             timed = ~np.isnan(table).all(axis=1)
+            if not timed.any():
+                continue
             cells = rows.cells[timed].reset_index(drop=True)
             found = _outliers(table[timed], cells, own.machine.to_numpy())
             cpu, device, threads = map(str, hardware)

@@ -8,14 +8,15 @@ from bench.records import schema
 def pool(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each cell of a frame of several runs.
 
-    It is the row whose median is in the middle of the `ok` runs' (the lower of two); a cell that
+    It is the row whose median is in the middle of the `ok` runs' (the slower of two: what
+    one of them alone reached may be a fluke); a cell that
     was ok in no run has its last row.
     """
     last = frame.drop_duplicates(list(schema.CELL), keep="last")
     ok = frame[frame.status == "ok"].sort_values("median_s", kind="stable")
     groups = ok.groupby(list(schema.CELL), sort=False, dropna=False)
     place, size = groups.cumcount(), groups.status.transform("size")
-    middle = ok[place == (size - 1) // 2]
+    middle = ok[place == size // 2]
     both = pd.concat([middle, last]).drop_duplicates(list(schema.CELL))
     # In the order of the first run, where a table of one run has its rows.
     order = pd.MultiIndex.from_frame(frame[list(schema.CELL)].drop_duplicates())

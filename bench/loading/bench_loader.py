@@ -27,7 +27,8 @@ YES_NO = ["yes", "no"]
 
 def time_epochs(cell, dataset, **settings):
     """Time whole epochs of a loader, and prove that each delivers every image once."""
-    cell.uses_processes()
+    if settings.get("num_workers"):
+        cell.uses_processes()
     loader = cell.enter(loader_of(dataset, **settings))
     cell.work(items=IMAGES, unit="image", bytes=IMAGES * 3 * SIDE * SIDE)
     check = each_once()

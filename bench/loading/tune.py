@@ -43,6 +43,9 @@ class Setting:
     persistent: bool = True
     pin: bool = False
 
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.arguments().items())
+
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of a DataLoader."""
         given: dict[str, Any] = {"num_workers": self.workers, "batch_size": self.batch}
@@ -101,7 +104,10 @@ def space(pin: bool = False) -> list[Setting]:
 
 def sessions(dataset: Dataset[Any], device: Device) -> Session:
     """Return what opens real loaders of `dataset`, whose batches go to `device`."""
-    count = len(dataset)  # type: ignore[arg-type]
+    try:
+        count = len(dataset)  # type: ignore[arg-type]
+    except TypeError as problem:
+        raise CannotTune(f"--dataset: a data set with a length is needed ({problem})") from None
 
     def to_device(batch: Any, wait: bool) -> None:
         for part in batch if isinstance(batch, (list, tuple)) else [batch]:
@@ -136,13 +142,15 @@ class _Search:
         self._began = now()
         self._budget_s = budget_s
         self._cost_s: dict[tuple[str, bool], float] = {}
+        self.broken: set[tuple[str, bool]] = set()
 
-    def _kind(self, setting: Setting) -> tuple[str, bool]:
+    def kind(self, setting: Setting) -> tuple[str, bool]:
+        """Return what settings that cost about the same, and fail alike, have in common."""
         return (setting.start if setting.workers else "", setting.persistent)
 
     def affords(self, setting: Setting, share: float = 1.0) -> bool:
         """Whether another look at `setting` ends within that share of the budget."""
-        cost = self._cost_s.get(self._kind(setting), UNKNOWN_S)
+        cost = self._cost_s.get(self.kind(setting), UNKNOWN_S)
         return self._now() - self._began + cost <= share * self._budget_s
 
     def look(self, setting: Setting) -> list[float]:
@@ -151,7 +159,7 @@ class _Search:
         with self._session(setting) as epoch:
             epoch()
             rates = [epoch() for _ in range(EPOCHS)]
-        kind = self._kind(setting)
+        kind = self.kind(setting)
         self._cost_s[kind] = max(self._now() - start, self._cost_s.get(kind, 0.0))
         return rates
 
@@ -214,22 +222,40 @@ def search(
     seed: int = 0,
     now: Callable[[], float] = time.perf_counter,
     tell: Callable[[Trial], object] = lambda trial: None,
+    warn: Callable[[str], object] = lambda line: None,
 ) -> list[Trial]:
     """Return the trials of a search, the best first.
 
     First every suggested setting gets a look, while a share of the budget lasts; then those close
-    to the best get further ones in turn, so that a lucky epoch does not decide. Raises CannotTune
-    where the budget is too small for a single look.
+    to the best get further ones in turn, so that a lucky epoch does not decide. Settings in which
+    loading fails are left out, with a line to `warn`. Raises CannotTune where all fail, or where
+    the budget is too small for a single look.
     """
     found = _Search(session, budget_s, now)
+    failed = ""
     for setting, told in _suggestions(settings, method, seed):
+        if found.kind(setting) in found.broken:
+            told(0.0)
+            continue
         if not found.affords(setting, LOOKING):
             if method == "bayes":
                 break
             continue
-        trial = found.trials[setting] = Trial(setting, found.look(setting))
+        try:
+            rates = found.look(setting)
+        except Exception as problem:
+            # Whatever the user's data set raises: one that cannot be pickled has no workers under
+            # spawn, and does without.
+            failed = f"{setting}: {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+            warn(f"left out: settings like {failed}")
+            found.broken.add(found.kind(setting))
+            told(0.0)
+            continue
+        trial = found.trials[setting] = Trial(setting, rates)
         told(trial.rate)
         tell(trial)
+    if not found.trials and failed:
+        raise CannotTune(f"--dataset: it gives no samples with {failed}")
     if not found.trials:
         raise CannotTune(f"--budget {budget_s:g}: too little for one setting; give more seconds")
     for trial in itertools.cycle(_finalists(found.trials.values())):

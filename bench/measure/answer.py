@@ -232,8 +232,9 @@ def moments(mean: float, std: float) -> Callable[..., Answer]:
     def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
         values = result.detach().to(CPU).to(torch.float64)
         count = values.numel()
-        off = abs(values.mean().item() - mean) / std
-        off = max(off, abs(values.std(correction=0).item() - std) / std)
+        spread = values.std(correction=0).item()  # NaN where any of them is
+        off = max(abs(values.mean().item() - mean), abs(spread - std)) / std
+        off = math.inf if math.isnan(off) else off
         allowed = 6 / math.sqrt(count) + dtypes.tolerance(result.dtype)
         # Too few numbers say nothing of the spread: 16 uniforms may be alike by chance.
         if count < 1000:

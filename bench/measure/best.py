@@ -17,8 +17,12 @@ import platformdirs
 
 #: After this a best is forgotten: a machine may have changed for good.
 MAX_AGE_S = 24 * 3600
-#: Settings of OpenMP runtimes (GNU, LLVM, Intel) by which threads wait.
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+#: What decides how fast threads meet: how those of the GNU, LLVM and Intel runtimes wait, where
+#: they are, and whether another runtime takes their place.
+MEETING = (
+    *("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"),
+    *("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "LD_PRELOAD"),
+)
 
 
 def path() -> Path:
@@ -34,10 +38,10 @@ def _host() -> str:
 def _entry(key: str) -> str:
     """Return the name under which the bests of this host with its software as `key` are kept.
 
-    How threads wait for each other decides how fast they meet: spinning, or asleep.
+    Settings by which threads meet faster or slower have bests of their own.
     """
-    waiting = [f"{name}={os.environ[name]}" for name in WAITING if os.environ.get(name)]
-    return " ".join([f"{_host()}:", key, *waiting])
+    meeting = [f"{name}={os.environ[name]}" for name in MEETING if os.environ.get(name)]
+    return " ".join([f"{_host()}:", key, *meeting])
 
 
 def _read() -> dict[str, dict[str, float]]:

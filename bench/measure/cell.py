@@ -1,6 +1,7 @@
 """One cell: what a benchmark body uses to make data, declare work and time one call."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import statistics
@@ -190,6 +191,8 @@ class Cell:
         """
         expected = against or operation
         fault = self._check(operation, args, kwargs, terms, check, proof, expected, norm)
+        # What was wrong once is not asked again: the next answer might happen to be right.
+        self._may_repeat = self._may_repeat and not fault
         call = functools.partial(operation, *args, **kwargs)
         if self._plan is not None:
             self._time(
@@ -213,6 +216,7 @@ class Cell:
             self.uses_processes()
         self.result.first_call_s = loop(1)
         self.result.answer = check()
+        self._may_repeat = self._may_repeat and not self.result.answer.fault
         if self._plan is not None:
             self._time(self._plan, loop)
         if self._hand_over:
@@ -246,7 +250,9 @@ class Cell:
             if disturbed and self._may_repeat:
                 raise Disturbed("; ".join(self.result.signs.faults))
         if disturbed:
+            found = self.result.answer
             self.result = min(self._earlier, key=_disturbance)
+            self.result.answer = found
         assert self.result.timing
         call_s = statistics.median(self.result.timing.rounds_s)
         if free and not self._device.is_host:
@@ -262,6 +268,8 @@ class Cell:
             signs = stability.judge(timing.rounds_s, timing.iterations, None, 0.0)
         else:
             sticks = self._yardsticks or stability.yardsticks_of_the_core()
+            if not self._device.is_host:  # whose threads have no part in it
+                sticks = dataclasses.replace(sticks, team=None)
             again = bool(self._earlier)
             watch = stability.Watch(sticks, patient=again or not self._may_repeat, again=again)
             timing = rounds.measure(loop, plan, self._clock_cost_s, watch)

@@ -1,5 +1,6 @@
 """Is this machine fit to measure on? What was looked at, what was seen, and what to do about it."""
 
+import contextlib
 import itertools
 import json
 import math
@@ -191,7 +192,9 @@ def power() -> Finding:
         if low:
             remedies.append("switch low power mode off")
             fit = False
-    frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
+    frequency = None
+    with contextlib.suppress(Exception):  # on some Macs psutil raises RuntimeError or SystemError
+        frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     if frequency and frequency.max:
         seen.append(f"{frequency.current:.0f} of {frequency.max:.0f} MHz")
     return Finding("power", ", ".join(seen) or "not told here", "; ".join(remedies), fit)

@@ -13,7 +13,9 @@ _UNSUPPORTED = re.compile(
     re.IGNORECASE,
 )
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|failed to allocate|cannot allocate memory", re.IGNORECASE
+    r"out of memory|not enough memory|can't allocate memory|failed to allocate|"
+    r"cannot allocate memory",
+    re.IGNORECASE,
 )
 
 

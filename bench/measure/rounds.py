@@ -71,7 +71,12 @@ class Timing:
 
 
 class Watcher(Protocol):
-    """Looks at the machine between rounds; told about how many seconds one iteration takes."""
+    """Looks at the machine between rounds; told about how many seconds one iteration takes.
+
+    It turns `late` where it learns in a look that it has not looked at all it should have.
+    """
+
+    late: bool
 
     def begin(self, call_s: float) -> bool:
         """Whether the moment before the first round is calm."""
@@ -85,6 +90,8 @@ class Watcher(Protocol):
 
 class _Calm:
     """Sees nothing."""
+
+    late = False
 
     def begin(self, call_s: float) -> bool:
         return True
@@ -158,7 +165,11 @@ def measure(
     before = watcher.begin(call_s)
     while True:
         seconds = loop(iterations)
+        known = watcher.late
         after = watcher.look(call_s)
+        if watcher.late and not known:
+            calm.clear()  # nothing vouches for them
+            before = False
         every.append(seconds / iterations)
         if before and after:
             calm.append(seconds / iterations)

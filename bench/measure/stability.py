@@ -188,7 +188,7 @@ class Watch:
     parallel: bool = False
     #: When the first look was, and the CPU time of the other threads then.
     first: tuple[float, float] | None = None
-    #: Whether rounds had been taken for calm before it was known that several threads are at work.
+    #: Whether looks were taken before it was known that several threads are at work.
     late: bool = False
     slow_team: float = SLOW_TEAM
     waited_s: float = 0.0
@@ -235,12 +235,10 @@ class Watch:
         now = switches()
         count = None if now is None or self.switched is None else now - self.switched
         seconds = time.perf_counter() - self.started - self.waited_s
-        core = 1.0
-        team = statistics.fmean(self.slow_threads) if self.slow_threads else 1.0
-        if calm and not self.late:
-            team = 1.0
-        elif not calm and self.slow_core:
+        core = team = 1.0
+        if not calm and self.slow_core:
             core = statistics.fmean(self.slow_core)
+            team = statistics.fmean(self.slow_threads) if self.slow_threads else 1.0
             if core < SLOW_CORE and team < self.slow_team:  # slow now and then, but too often
                 core = SLOW_CORE
         team = team if team >= self.slow_team else 1.0

@@ -137,7 +137,7 @@ def yardsticks(key: str, cells: int = 0) -> stability.Yardsticks:
     patience of a run of so many `cells`.
     """
     several = torch.get_num_threads() > 1
-    search_s = stability.AGAIN_S if best.known(key) else stability.SEARCH_S
+    search_s = stability.AGAIN_S if stability.CORE in best.known(key) else stability.SEARCH_S
     made = stability.Yardsticks(
         stability.Yardstick(stability.digest, search_s),
         stability.Yardstick(meet(), search_s) if several else None,

@@ -75,9 +75,15 @@ class Many:
         return made
 
     def where(self, rows: np.ndarray) -> "Many":
-        """Return the rows that a mask names."""
-        columns = (self.cell, self.run, self.status, self.min_s, self.median_s)
-        return Many(self.cells, self.runs, *(column[rows] for column in columns))
+        """Return the rows that a mask names, with the cells and runs that they are of."""
+        cells, cell = np.unique(self.cell[rows], return_inverse=True)
+        runs, run = np.unique(self.run[rows], return_inverse=True)
+        tables = (
+            table.iloc[kept].reset_index(drop=True)
+            for table, kept in ((self.cells, cells), (self.runs, runs))
+        )
+        columns = (column[rows] for column in (self.status, self.min_s, self.median_s))
+        return Many(*tables, cell, run, *columns)
 
 
 def _numbered(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:

@@ -202,8 +202,9 @@ def read(path: Path) -> pd.DataFrame:
             row = _row(path, line, fields)
             key = tuple(row[name] for name in ("run_id", *schema.CELL))
             if key in seen:
-                cell = f"cell {row['benchmark']} {row['device']} {row['dtype']} {row['params']}"
-                what = f"{cell.strip()[:120]} stands already in line {seen[key]} of the same run"
+                cell = f"{row['benchmark']} {row['device']} {row['dtype']} {row['params']}"
+                what = f"cell {cell.strip()[:120]!r} stands already in line {seen[key]}"
+                what += " of the same run"
                 raise _bad(path, line, "benchmark", what, "delete one of the two")
             seen[key] = line
             rows.append(row)
