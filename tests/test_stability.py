@@ -329,7 +329,7 @@ def test_a_run_waits_for_a_disturbance_to_pass_while_its_patience_lasts(monkeypa
     slept = []
     monkeypatch.setattr(stability.time, "sleep", slept.append)
     sticks = stability.Yardsticks(
-        scripted_yardstick(2.0, 2.0, 1.0, *[2.0] * 5), None, stability.Patience(0.09)
+        scripted_yardstick(2.0, 2.0, 1.0, *[2.0] * 5), patience=stability.Patience(0.09)
     )
     watch = stability.Watch(sticks, patient=True)
     assert watch.settle(1e-6)
@@ -341,16 +341,16 @@ def test_a_run_waits_for_a_disturbance_to_pass_while_its_patience_lasts(monkeypa
 
 def test_a_first_attempt_does_not_wait_and_a_further_one_without_calm_is_not_taken(monkeypatch):
     monkeypatch.setattr(stability.time, "sleep", lambda _: pytest.fail("waited"))
-    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), None, stability.Patience(9.0))
+    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), patience=stability.Patience(9.0))
     assert not stability.Watch(sticks).begin(1e-6)
-    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), None, stability.Patience(0.0))
+    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), patience=stability.Patience(0.0))
     with pytest.raises(stability.NeverCalm):
         stability.Watch(sticks, patient=True, again=True).begin(1e-6)
 
 
 def test_a_repeat_that_finds_no_calm_leaves_the_earlier_attempt_standing():
     before = Result(timing=rounds.Timing((5e-3,) * 8, 1), signs=stability.Signs(1.0, None, ("x",)))
-    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), None, stability.Patience(0.0))
+    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), patience=stability.Patience(0.0))
     plan = rounds.Plan(8, 0.01, 0.001)
     device = devices.find("cpu")
     cell = Cell(device, torch.float32, plan, yardsticks=sticks, earlier=[before], may_repeat=True)
@@ -397,7 +397,19 @@ def test_threads_that_sleep_or_are_starved_are_seen_too(monkeypatch, meets, told
     assert watch.parallel
     assert watch.late
     faults = watch.signs([1e-3] * 8, 1, calm=not told).faults
+    assert not any("slowest of the cores" in fault for fault in faults)
     assert any("threads took 40 times as long to meet" in fault for fault in faults) is told
+
+
+@pytest.mark.parametrize(("pace", "told"), [(1.25, True), (1.02, False)])
+def test_a_slow_core_among_others_is_named(pace, told):
+    """The main thread's is at its best, and the threads meet in time."""
+    pace = scripted_yardstick(*[pace] * 3)
+    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(), pace)
+    watch = stability.Watch(sticks, parallel=True)
+    assert watch.look(1e-6) is not told
+    faults = watch.signs([1e-3] * 8, 1, calm=not told).faults
+    assert any("slowest of the cores in use ran 1.2 times" in fault for fault in faults) is told
 
 
 def test_an_operation_of_one_thread_stays_one(monkeypatch):
@@ -441,6 +453,7 @@ def test_the_best_of_a_day_is_known_to_the_next_process():
     assert (slow.core.best_s, slow.team.best_s) == (8e-6, 1e-6)
     slow.teach("this machine")
     assert best.known("this machine") == {stability.CORE: 8e-6, stability.TEAM: 1e-6}
+    assert stability.PACE not in best.known("this machine")
     assert best.known("another") == {}
 
 

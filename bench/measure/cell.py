@@ -269,7 +269,7 @@ class Cell:
         else:
             sticks = self._yardsticks or stability.yardsticks_of_the_core()
             if not self._device.is_host:  # whose threads have no part in it
-                sticks = dataclasses.replace(sticks, team=None)
+                sticks = dataclasses.replace(sticks, team=None, pace=None)
             again = bool(self._earlier)
             watch = stability.Watch(sticks, patient=again or not self._may_repeat, again=again)
             timing = rounds.measure(loop, plan, self._clock_cost_s, watch)

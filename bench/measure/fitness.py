@@ -265,12 +265,15 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     yield power()
     yield neighbours()
     known = best.known(environment.current().key)
-    core, team = (known.get(name, math.inf) for name in (stability.CORE, stability.TEAM))
+    core, team, pace = (
+        known.get(name, math.inf) for name in (stability.CORE, stability.TEAM, stability.PACE)
+    )
     yield steadiness("core", stability.digest, stability.SLOW_CORE, known_s=core)
     placed = threads.place()
     try:
         yield placement(placed)
         if environment.current().threads > 1:
+            yield steadiness("all cores", threads.pace(), stability.SLOW_PACE, known_s=pace)
             yield steadiness("threads together", threads.meet(), stability.SLOW_TEAM, known_s=team)
     finally:
         placed.undo()

@@ -78,12 +78,11 @@ class Many:
         """Return the rows that a mask names, with the cells and runs that they are of."""
         cells, cell = np.unique(self.cell[rows], return_inverse=True)
         runs, run = np.unique(self.run[rows], return_inverse=True)
-        tables = (
-            table.iloc[kept].reset_index(drop=True)
-            for table, kept in ((self.cells, cells), (self.runs, runs))
+        return Many(
+            self.cells.iloc[cells].reset_index(drop=True),
+            self.runs.iloc[runs].reset_index(drop=True),
+            *(cell, run, self.status[rows], self.min_s[rows], self.median_s[rows]),
         )
-        columns = (column[rows] for column in (self.status, self.min_s, self.median_s))
-        return Many(*tables, cell, run, *columns)
 
 
 def _numbered(frame: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
