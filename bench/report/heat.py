@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 from matplotlib.colors import TwoSlopeNorm
+from matplotlib.ticker import FuncFormatter
 
 from bench import units
 from bench.compare.cells import Cell
@@ -74,7 +75,9 @@ def heat_map(cells: list[Cell]) -> Picture | None:
                 text = f"{units.significant(2**value, 2)}x"
                 colour = "white" if abs(value) > 3.5 else "black"
             axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color=colour)
-    figure.colorbar(image, ax=axes, shrink=0.5, label="log2 of the ratio: red is slower")
+    ticks = FuncFormatter(lambda power, _: f"{units.significant(2**power, 2)}x")
+    label = "times as long: red is slower"
+    figure.colorbar(image, ax=axes, shrink=0.5, label=label, format=ticks)
     return Picture(
         "heatmap", "Times as long as float32 on the CPU, at the largest size they share", figure
     )
