@@ -181,7 +181,7 @@ def _confirm(
 ) -> dict[str, pd.DataFrame]:
     """Time these cells in fresh processes of each side; return its rows.
 
-    Where a cell was unstable so often that too few times of it are left, up to twice as many.
+    Where a cell was unstable in some of them, up to twice as many, until it has its times.
     """
     cells = set(cells)
     _write_cells(folder / "suspects.csv", cells)
@@ -194,17 +194,17 @@ def _confirm(
         _stage(sequence, places, files, words, watcher, ended)
         ended = len(sequence)
         rows = {side: reader.read(file) for side, file in files.items()}
-        if all(_enough(frame) for frame in rows.values()):
+        if all(_enough(frame, plan.confirm) for frame in rows.values()):
             break
     return rows
 
 
-def _enough(frame: pd.DataFrame) -> bool:
-    """Whether every cell that was unstable has been timed often enough all the same."""
+def _enough(frame: pd.DataFrame, runs: int) -> bool:
+    """Whether every cell that was unstable has the times of so many runs all the same."""
     times = replicates.times(frame)
     unstable = frame.loc[frame.status == "unstable", list(schema.CELL)]
     keys = set(unstable.itertuples(index=False, name=None))
-    return all(len(times.get(key, ())) >= gate.FEWEST_RUNS for key in keys)
+    return all(len(times.get(key, ())) >= runs for key in keys)
 
 
 def run(
