@@ -132,9 +132,9 @@ class Patience:
 class Yardsticks:
     """One for the core of the main thread, and two for all compute threads together.
 
-    These are read only beside operations that use several threads. `team` costs little more than
-    the signal from core to core; `pace` is arithmetic in each core, and as slow as the slowest of
-    them. `patience` is that of the run.
+    These two are read beside operations that use several threads, the first beside others. `team`
+    costs little more than the signal from core to core; `pace` is arithmetic in each core, and as
+    slow as the slowest of them. `patience` is that of the run.
     """
 
     core: Yardstick
@@ -214,15 +214,16 @@ class Watch:
         self.slow_team = SLOW_TEAM if call_s < LONG_CALL_S else SLOW_TEAM_OF_LONG
         if not self.parallel:
             self.parallel = self._several()
-        self.slow_core.append(self.yardsticks.core.read())
-        calm = self.slow_core[-1] < SLOW_CORE
+        calm = True
         if self.parallel and self.yardsticks.team:
             self.slow_threads.append(self.yardsticks.team.read())
-            calm = calm and self.slow_threads[-1] < self.slow_team
+            calm = self.slow_threads[-1] < self.slow_team
         if self.parallel and self.yardsticks.pace:
             self.slow_pace.append(self.yardsticks.pace.read())
-            calm = calm and self.slow_pace[-1] < SLOW_PACE
-        return calm
+            return calm and self.slow_pace[-1] < SLOW_PACE
+        # With all cores at work each may have a lower clock than one alone: that is no disturbance.
+        self.slow_core.append(self.yardsticks.core.read())
+        return calm and self.slow_core[-1] < SLOW_CORE
 
     def _several(self) -> bool:
         """Whether several threads are at work, by what the warm-up or the rounds so far show."""
@@ -252,7 +253,8 @@ class Watch:
             every = (self.slow_core, self.slow_threads, self.slow_pace)
             core, team, pace = (statistics.fmean(seen) if seen else 1.0 for seen in every)
             if core < SLOW_CORE and team < self.slow_team and pace < SLOW_PACE:
-                core = SLOW_CORE  # slow now and then, but too often
+                # Slow now and then, but too often.
+                core, pace = (core, SLOW_PACE) if self.slow_pace else (SLOW_CORE, pace)
         team = team if team >= self.slow_team else 1.0
         return judge(rounds_s, iterations, count, seconds, core, team, pace)
 
