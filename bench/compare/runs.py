@@ -9,8 +9,7 @@ def pool(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each cell of a frame of several runs.
 
     It is the row whose median is in the middle of the `ok` runs' (the slower of two: what
-    one of them alone reached may be a fluke); a cell that
-    was ok in no run has its last row.
+    one of them alone reached may be a fluke); a cell that was ok in no run has its last row.
     """
     last = frame.drop_duplicates(list(schema.CELL), keep="last")
     ok = frame[frame.status == "ok"].sort_values("median_s", kind="stable")

@@ -327,7 +327,7 @@ def judge(
             f"the CPU ran {slow_core:.2g} times slower than at its best of today: "
             "a busy neighbour, or a lower clock"
         )
-    if slow_pace >= SLOW_PACE and slow_core < SLOW_CORE:
+    if slow_pace >= SLOW_PACE:
         faults.append(
             f"the slowest of the cores in use ran {slow_pace:.2g} times slower than at its best of "
             "today: a busy neighbour of it"

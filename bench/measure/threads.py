@@ -145,7 +145,8 @@ def yardsticks(key: str, cells: int = 0) -> stability.Yardsticks:
     patience of a run of so many `cells`.
     """
     several = torch.get_num_threads() > 1
-    search_s = stability.AGAIN_S if stability.PACE in best.known(key) else stability.SEARCH_S
+    last = stability.PACE if several else stability.CORE
+    search_s = stability.AGAIN_S if last in best.known(key) else stability.SEARCH_S
     made = stability.Yardsticks(
         stability.Yardstick(stability.digest, search_s),
         stability.Yardstick(meet(), search_s) if several else None,
