@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -12,7 +12,7 @@ from bench.cli_results import fail, give, notices
 
 if TYPE_CHECKING:
     from bench.ab.sides import Side
-    from bench.compare.gate import Limits
+    from bench.compare.gate import Limits, Outcome
 
 Threshold = Annotated[
     float | None, typer.Option(help="Change in percent from which a cell fails (5).")
@@ -24,6 +24,9 @@ Floor = Annotated[
 AllowMissing = Annotated[bool, typer.Option(help="Missing cells do not fail.")]
 FailOnImprovement = Annotated[bool, typer.Option(help="Faster cells fail too.")]
 Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or json.")]
+Summary = Annotated[
+    Path | None, typer.Option("--summary", metavar="FILE", help="Add it there as Markdown too.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Instead of printing.")]
 Folder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="For the CSVs (ab/<UTC time>), made anew.")
@@ -63,11 +66,11 @@ def check(
     candidate_ref: Ref = None,
     format: Format = "terminal",
     output: Output = None,
+    summary: Summary = None,
 ) -> None:
     """The gate. Exit 0 fine, 1 regression, 2 bad input, 3 incomparable, 4 a cell is missing."""
     from bench.compare import files as stored
     from bench.compare import gate
-    from bench.report import judgement
 
     _known(format)
     may_vary = [name for item in vary or [] for name in item.split(",")]
@@ -93,12 +96,11 @@ def check(
                 _side(candidate_python, candidate_env, candidate_ref, None, "candidate"),
             ]
             plan = engine.Plan(confirm=confirm_runs)
-            kept = _free(folder)
+            kept = _free(folder, resumes=False)
             outcome = engine.recheck(
                 sides, outcome, both, plan, allowed, kept, bar, vary=may_vary, **how
             )
-    give(judgement.FORMATS[format](outcome), output)
-    raise typer.Exit(outcome.code)
+    _hand_over(outcome, format, output, summary)
 
 
 def ab(
@@ -125,13 +127,13 @@ def ab(
     fail_on_improvement: FailOnImprovement = False,
     format: Format = "terminal",
     output: Output = None,
+    summary: Summary = None,
 ) -> None:
     """Two sides on this machine, in alternating fresh processes; exits as `check` does.
 
     Other options choose what is timed: --device, --dtype, --family, --profile, --threads, -k.
     """
     from bench.ab import engine
-    from bench.report import judgement
 
     _known(format)
     if order not in engine.ORDERS:
@@ -143,23 +145,16 @@ def ab(
             _side(candidate_python, candidate_env, candidate_ref, candidate_threads, "candidate"),
         ]
         plan = engine.Plan(tuple(context.args), screen_runs, confirm_runs, order)
+        how = {"allow_missing": allow_missing, "fail_on_improvement": fail_on_improvement}
         if resume:
-            if context.args or any(side.given for side in both) or folder:
-                fail(f"--resume: {resume} holds what is compared; leave the other options out")
-            both, plan = engine.recall(resume)
+            if context.args or _given(context) - {"resume", "format", "output", "summary"}:
+                what = f"{resume} holds what is compared and how"
+                fail(f"--resume: {what}; leave the other options out")
+            both, plan, allowed, how = engine.recall(resume)
         kept = resume or _free(folder)
-        outcome = engine.run(
-            both,
-            plan,
-            allowed,
-            kept,
-            bar,
-            allow_missing=allow_missing,
-            fail_on_improvement=fail_on_improvement,
-        )
+        outcome = engine.run(both, plan, allowed, kept, bar, **how)
         bar.ends()
-    give(judgement.FORMATS[format](outcome), output)
-    raise typer.Exit(outcome.code)
+    _hand_over(outcome, format, output, summary)
 
 
 def history(
@@ -194,6 +189,22 @@ def history(
     give(shown.FORMATS[format](series, every), output)
 
 
+def _hand_over(
+    outcome: "Outcome", format: str, output: Path | None, summary: Path | None
+) -> NoReturn:
+    """Print or write the outcome, and exit by it."""
+    from bench.report import judgement
+
+    if summary:
+        try:
+            with summary.open("a", encoding="utf-8") as file:
+                file.write(judgement.markdown(outcome) + "\n")
+        except OSError as problem:
+            fail(f"--summary: {summary}: {problem.strerror}; name another file")
+    give(judgement.FORMATS[format](outcome), output)
+    raise typer.Exit(outcome.code)
+
+
 def _known(format: str) -> None:
     from bench.report import judgement
 
@@ -215,11 +226,18 @@ def _side(
     return sides.Side(python or "", sides.variables(env, f"--{name}-env"), ref or "", threads)
 
 
-def _free(folder: Path | None) -> Path:
+def _given(context: typer.Context) -> set[str]:
+    """Return the options that the user gave."""
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    return {name for name, source in sources if source and source.name == "COMMANDLINE"}
+
+
+def _free(folder: Path | None, resumes: bool = True) -> Path:
     """Return the folder of a new comparison; one that holds something already is refused."""
     made = folder or Path("ab") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if made.exists() and (not made.is_dir() or any(made.iterdir())):
-        fail(f"{made} is not empty; name a new folder, or go on with --resume {made}")
+        or_else = f", or go on with --resume {made}" if resumes else ""
+        fail(f"{made} is not empty; name a new folder{or_else}")
     return made
 
 
@@ -228,12 +246,15 @@ def _told() -> Iterator[None]:
     """End with one line where the user has to mend something."""
     from bench.launch import CannotRun
     from bench.records.reader import BadFile
+    from bench.records.writer import CannotWrite
     from bench.settings import BadSettings
 
     try:
         yield
-    except (BadFile, BadSettings, CannotRun) as problem:
+    except (BadFile, BadSettings, CannotRun, CannotWrite) as problem:
         fail(str(problem))
+    except OSError as problem:
+        fail(f"{problem.filename or 'the files'}: {problem.strerror or problem}; make room there")
 
 
 def _bar() -> Any:

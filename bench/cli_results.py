@@ -66,7 +66,9 @@ def compare(
         narrowed = sides.where(frame, where or [])
         if not chosen and narrowed.machine.nunique() > spread.WIDE:
             _refuse(idle, outliers)
-            _crowd(Many.of(narrowed), [], [], outliers, format, top)
+            once = stored.once(narrowed)
+            told = [line for line in once.attrs["notices"] if line not in frame.attrs["notices"]]
+            _crowd(Many.of(once), told, [], outliers, format, top)
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
         made = sides.compare(narrowed, columns_, rows_, baseline)

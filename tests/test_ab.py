@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from bench import cli, launch
 from bench.ab import engine, sides
 from bench.ab.sides import Side
+from bench.compare import replicates
 from bench.compare.gate import Limits
 from bench.launch import CannotRun
 from bench.records import reader, schema
-from bench.records.writer import Writer, reopen
+from bench.records.writer import CannotWrite, Writer, reopen
 
 CELLS = [("tensors", f"op{n}", "cpu", "float32", f"n={n}") for n in range(20)]
 
@@ -250,8 +251,38 @@ def test_the_command_says_what_it_found_and_exits_by_it(ab, machine, tmp_path):
     again = ab("--resume", "mine")
     assert again.exit_code == 1
     assert "op3 cpu float32 n=3" in again.output
+    assert "leave the other options out" in ab("--resume", "mine", "--threshold", "9").output
     stored = ("mine/confirm-candidate.csv", "--baseline", "mine/confirm-baseline.csv")
     assert ab(*stored, command="check").exit_code == 1
+
+
+def test_what_is_gone_on_with_is_judged_as_it_was_begun(ab, machine, tmp_path):
+    machine.slow = {"n=3": 1.3}
+    words = ("--threshold", "50", "--folder", "mine", "--summary", "summary.md")
+    assert ab(*CANDIDATE, *words).exit_code == 0
+    again = ab("--resume", "mine", "--summary", "summary.md")
+    assert again.exit_code == 0, again.output
+    assert (tmp_path / "summary.md").read_text().count(": 20 same") == 2
+
+
+def test_a_file_that_a_full_disk_left_empty_is_begun_anew(machine, tmp_path):
+    (tmp_path / "candidate.csv").touch()
+    outcome, _ = compared(tmp_path)
+    assert outcome.code == 0
+    assert len(reader.read(tmp_path / "candidate.csv")) == 60
+
+
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device", "x.csv"), None])
+def test_a_full_disk_is_one_line(ab, machine, tmp_path, monkeypatch, problem):
+    def full(*words, **more):
+        raise problem or CannotWrite("cannot write x.csv: No space left on device; make room")
+
+    monkeypatch.setattr(launch, "run", full)
+    done = ab(*CANDIDATE)
+    assert done.exit_code == 2
+    assert "x.csv: No space left on device" in done.output
+    assert "Traceback" not in done.output
+    assert not isinstance(done.exception, OSError)
 
 
 def test_threads_go_to_their_side(ab, machine):
@@ -271,7 +302,7 @@ def test_threads_go_to_their_side(ab, machine):
         (["--order", "odd"], "--order: unknown 'odd'; known: abba, random"),
         (["--format", "odd"], "--format: unknown 'odd'"),
         (["--candidate-ref", "x"], "--candidate-ref: fatal: not a git repository"),
-        (["--resume", "nowhere"], "--resume: nowhere/ab.json: No such file"),
+        (["--resume", "nowhere"], f"--resume: {Path('nowhere', 'ab.json')}: No such file"),
         (["--resume", "x", "--candidate-ref", "y"], "leave the other options out"),
         (["--folder", "full"], "full is not empty"),
     ],
@@ -316,6 +347,26 @@ def test_confirm_judges_the_flagged_cells_on_fresh_runs(ab, machine, stored):
     done = ab(*files, *CANDIDATE, "--confirm", command="check")
     assert done.exit_code == 1
     assert "regressed  op3 cpu float32 n=3" in done.output
+
+
+@pytest.mark.parametrize("factor", [1.08, 1.3])
+def test_many_slow_cells_are_no_shift_of_the_machine(ab, machine, stored, factor):
+    """The cells that were picked for having moved do not tell how far the machine has."""
+    machine.noise = 0.001
+    slow = {f"n={number}": factor for number in range(9)}
+    done = ab(*stored(**slow), *CANDIDATE, "--confirm", "--format=json", command="check")
+    assert done.exit_code == 1
+    assert done.stdout.count('"verdict": "regressed"') == 9
+    assert {word for _, words in machine.order for word in words if "cells" not in word} == {
+        "--device=cpu",
+        "--threads=4",
+    }
+
+
+def test_a_second_look_at_runs_that_picked_the_suspects_counts_all_cells():
+    """Of a p-value the best of forty, a correction for one alone would make too much."""
+    assert replicates.holm([0.01], tests=40) == [pytest.approx(0.4)]
+    assert replicates.holm([0.01, 0.02], tests=1) == replicates.holm([0.01, 0.02])
 
 
 def test_a_baseline_that_can_be_run_is_timed_beside(ab, machine, stored):
@@ -367,8 +418,12 @@ def test_a_ref_brings_its_own_suite_or_its_own_code(tmp_path, monkeypatch):
     git("commit", "--quiet", "-m", "first")
     monkeypatch.chdir(tmp_path / "repo")
     (tmp_path / "made").mkdir()
-    place = sides.prepare(Side(ref="HEAD"), "baseline", tmp_path / "made")
-    assert place.package == launch.PACKAGE
+    pinned = sides.pinned(Side(ref="HEAD"), "baseline")
+    git("commit", "--quiet", "--allow-empty", "-m", "second")
+    assert sides.pinned(Side(ref="HEAD~"), "baseline") == pinned != Side(ref="HEAD~")
+    place = sides.prepare(pinned, "baseline", tmp_path / "made")
+    # A copy of the suite alone: what lies beside the installed one may be what the ref brings.
+    assert place.package == tmp_path / "made" / "suite" / "bench"
     told = subprocess.run(
         [place.python, "-P", "-c", "import mine; print(mine.__file__)"],
         env=place.environment(),

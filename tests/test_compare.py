@@ -1,6 +1,7 @@
 """`bench compare`: sides are chosen, differences judged, and other people's text stays text."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -251,6 +252,12 @@ def test_a_time_of_nothing_is_no_time():
     )
     statuses = {estimate.status for estimate in made.cells.values()}
     assert statuses == {"unmeasurable", "ok"}
+
+
+def test_an_interval_beyond_any_number_is_not_shown():
+    rows = frame({"ci_low_s": 1e-3, "ci_high_s": 1e308}, {"machine": "b"}).assign(file="x")
+    made = sides.compare(rows)
+    assert not re.search(r"±\d", comparison.text(made, comparison.lines(made)))
 
 
 def test_reading_commands_do_not_load_torch(two):

@@ -26,6 +26,15 @@ def test_the_middle_ok_run_stands_for_a_cell():
     assert runs.pool(table.iloc[:0]).empty
 
 
+def test_an_answer_that_was_wrong_in_one_run_is_wrong():
+    table = frame(
+        {"run_id": "a", "median_s": 3.0},
+        {"run_id": "b", "status": "wrong", "reason": "off by 1", "median_s": 1.0},
+        {"run_id": "c", "median_s": 2.0},
+    )
+    assert summary.lines(runs.pool(table))[1] == "wrong: cat cpu float32: off by 1"
+
+
 def test_a_summary_counts_and_names_what_went_wrong():
     table = frame(
         {"benchmark": "cat"},

@@ -146,6 +146,33 @@ def test_a_cell_twice_in_a_run_is_refused(folder):
         files.read_many([str(folder)])
 
 
+def test_odd_times_and_params_are_read_as_they_are(tmp_path, monkeypatch):
+    rows = fleet(13)
+    rows.loc[rows.benchmark == "item", "median_s"] = 0.0
+    rows.loc[rows.benchmark == "item", "params"] = "version=1.2.3"
+    wrong = (rows.benchmark == "add") & (rows.machine == "node-3")
+    rows.loc[wrong, "status"] = "wrong"
+    found = spread.of(Many.of(rows))
+    assert "item" not in {one.key[1] for one in found}
+    assert {one.machines for one in found if one.key[1] == "add"} == {12}
+    assert outliers.find(Many.of(rows))
+
+
+def test_many_files_without_a_row_are_refused(folder):
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
+    with pytest.raises(reader.BadFile, match="no row in any file"):
+        files.read_many([str(folder)])
+
+
+def test_a_copy_of_a_run_is_no_second_one(folder, monkeypatch):
+    monkeypatch.setattr(many, "FILES", 1000)
+    (folder / "again.csv").write_bytes((folder / "node-7.csv").read_bytes())
+    done = bench("compare", folder)
+    assert f"30 machines, 60 runs, {30 * 2 * 41:,} rows" in done.output
+    assert "rows of runs that another file has too, counted once" in done.output
+
+
 def test_without_polars_it_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "polars", None)
     done = bench("compare", folder, "--outliers")

@@ -132,6 +132,15 @@ def test_another_environment_is_incomparable_unless_it_may_vary(column):
     assert judged(old, new, vary=[column]).code == 0
 
 
+def test_a_device_that_one_side_has_alone_is_missing_or_new():
+    """Its name makes the cells of the other devices no less comparable."""
+    old = runs(seed=1)
+    new = [*runs(seed=2), *runs(seed=2, device="mps", device_name="M1", driver="15.1")]
+    assert judged(old, new).code == 0
+    assert judged(new, old).code == 4
+    assert judged(new, old, allow_missing=True).code == 0
+
+
 def test_another_torch_is_told_and_judged():
     outcome = judged(runs(seed=1), runs(seed=2, torch="2.12.0"))
     assert outcome.code == 0
@@ -531,6 +540,17 @@ def test_sides_that_cannot_be_compared_fail_everywhere():
     outcome = judged(runs(seed=1), runs(seed=2, cpu="another"))
     assert (outcome.code, loud(outcome), kinds(outcome)) == (3, CELLS, (0, CELLS))
     assert judgement.headline(outcome).startswith("the two sides cannot be compared: 40 incomp")
+
+
+@pytest.mark.parametrize("new", [runs(1, cpu="another"), runs(1, cpu="another", dtype="int8")])
+def test_sides_that_cannot_be_compared_fail_everywhere_without_times_too(new):
+    outcome = judged(runs(1), new)
+    assert outcome.code == 3
+    assert "::error" in judgement.annotations(outcome)
+    suite = ElementTree.fromstring(judgement.junit(outcome)).find("testsuite")
+    errors = suite.findall("testcase/error")
+    assert int(suite.get("errors")) == len(errors) > 0
+    assert int(suite.get("tests")) == len(suite.findall("testcase"))
 
 
 def test_what_fails_is_told_to_programs():

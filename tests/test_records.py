@@ -134,6 +134,7 @@ def edited(path, line, column, value):
         (2, "machine", "", "line 2, column machine: blank; restore"),
         (2, "median_s", "", "line 2, column median_s: blank in a row with status 'ok'; restore"),
         (2, "schema_version", "2", "line 2, column schema_version: schema 2 is newer .*; upgrade"),
+        (2, "schema_version", "", "line 2, column schema_version: blank; restore"),
         (2, "schema_version", "0", "line 2, column schema_version: no schema 0 exists; restore"),
         (
             1,
@@ -157,6 +158,11 @@ def test_what_is_wrong_is_said_with_file_line_column_and_remedy(path, line, colu
         (b"", "the file is empty"),
         (b"a,b\r\n1,2\r\n", "column 'schema_version' is missing"),
         (b"\xff\xfe\x00", "not UTF-8"),
+        (b"schema_version\r\n" + 9000 * b"9" + b"\r\n", "schema 9{20} is newer"),
+        (
+            (",".join(schema.COLUMNS) + ',"evil\x1b]0;x\x07\nme"\r\n').encode(),
+            r"line 1: unknown column 'evil\\x1b\]0;x\\x07\\nme'; a result",
+        ),
         (b"PK\x03\x04\x00\x00", "is missing"),
     ],
 )

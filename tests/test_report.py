@@ -15,7 +15,7 @@ from bench.compare import cells, files
 from bench.records import reader
 from bench.records.schema import Row
 from bench.records.writer import Writer
-from bench.report import html, picture, plots
+from bench.report import digest, html, picture, plots
 from bench.report.heat import heat_map
 
 
@@ -192,6 +192,22 @@ def test_bad_input_is_one_line(stored, words, said):
     assert done.exit_code == 2
     assert said in done.output
     assert len(done.output.strip().splitlines()) == 1
+
+
+def test_large_reports_stay_within_what_can_be_shown():
+    """Twelve machines with long names, whose faults have reasons as long as the reader takes."""
+    rows = []
+    for number in range(12):
+        machine = Machine(name=f"machine-{number}-{30 * 'x'}", runs=1)
+        for size in range(500):
+            machine.cell(1e-3, benchmark="softmax", params=f"form=out_of_place;n={size}")
+        for size in range(20):
+            known = {"benchmark": f"linear{size}", "params": f"n={size}"}
+            machine.fault("error", 9000 * "y", **known)
+        rows += machine.rows
+    whole = frame(*rows).assign(file="x")
+    assert len(digest.markdown(whole)) <= digest.MOST
+    assert len(html.page(whole)[0]) < 3_000_000
 
 
 def test_the_markdown_digest_is_short_and_folded(stored):

@@ -210,6 +210,31 @@ def test_an_answer_that_is_wrong_in_one_run_is_wrong():
     assert told(machine) == ["linear in float32 on cpu is wrong: off by 0.3"]
 
 
+def test_what_fails_in_some_runs_is_told_beside_its_time():
+    machine = Machine()
+    for benchmark in ("linear", "conv2d", "bmm"):
+        machine.cell(1e-3, benchmark=benchmark, params="n=4")
+    for row in (machine.rows[0], machine.rows[1]):
+        row |= {"status": "oom", "reason": "out of memory " + 1000 * "x", "median_s": None}
+    machine.rows[5] |= {"status": "unstable", "median_s": None}
+    (said,) = told(machine)
+    assert said.startswith("linear n=4 in float32 on cpu is oom in 2 of 5 runs: out of memory xxx")
+    assert len(said) < 400
+
+
+def test_what_could_not_be_timed_is_no_absence_of_a_difference():
+    machine = Machine().cell(1e-3, benchmark="neg").fault("unstable", "", benchmark="abs")
+    assert told(machine) == ["1 of 2 cells could not be timed well enough to say anything of them"]
+    assert advice.NOTHING not in advice.text(machine.frame())
+
+
+def test_runs_of_other_cells_are_no_replicates():
+    machine = Machine(runs=1).cell(1e-3, benchmark="neg").cell(1e-3, benchmark="abs")
+    machine.rows[1]["run_id"] = "another"
+    assert "A single run only advises" in advice.text(machine.frame())
+    assert "A single run only advises" not in advice.text(Machine().cell(1e-3).frame())
+
+
 def test_optimizers_in_place_and_copies():
     machine = Machine()
     for name, seconds in (("single_tensor", 8e-4), ("foreach", 4e-4), ("fused", 1e-4)):
@@ -265,6 +290,26 @@ def test_what_arithmetic_bounds_is_no_share_of_the_bandwidth():
     assert [said for said in told(machine, "peak") if "of that" in said] == [
         "mul n=33554432 in float64 on cpu reaches 10% of that"
     ]
+
+
+def test_the_link_to_a_device_is_no_share_of_its_bandwidth():
+    machine = Machine(noise=0)
+    known = {"device": "cuda", "bytes": 2.7e8}
+    machine.cell(1e-4, benchmark="copy", params="form=in_place;n=33554432", **known)
+    for benchmark in ("host_to_device", "device_to_host", "neg"):
+        machine.cell(1e-2, benchmark=benchmark, params="n=33554432", **known)
+    assert [said for said in told(machine, "peak") if "of that" in said] == [
+        "neg n=33554432 in float32 on cuda reaches 1% of that"
+    ]
+
+
+def test_the_overhead_is_told_of_the_smallest_call_or_not_at_all():
+    machine = Machine(noise=0)
+    known = {"benchmark": "add"}
+    machine.fault("unstable", "", params="form=out_of_place;n=16", **known)
+    for n in (65536, 1048576, 33554432):
+        machine.cell(1e-9 * n, params=f"form=out_of_place;n={n}", **known)
+    assert told(machine, "overhead") == []
 
 
 def test_peaks_and_overhead_are_facts_at_the_end():
@@ -365,6 +410,15 @@ def test_what_is_no_crossover_is_called_by_its_name(logs, expected):
     side = {size: estimate(value) for size, value in logs.items()}
     base = dict.fromkeys(side, estimate(1.0))
     assert sweeps.crossover(side, base) == expected
+
+
+def test_a_ratio_that_passes_1_by_chance_is_no_crossover():
+    ratios = {1: 0.98, 4: 2.0, 16: 0.5, 64: 0.25}
+    side = {size: estimate(value) for size, value in ratios.items()}
+    found = sweeps.crossover(side, dict.fromkeys(side, estimate(1.0)))
+    assert found.size == pytest.approx(8)
+    assert found.faster_above
+    assert 4 < found.low < 8 < found.high < 16
 
 
 def test_a_side_that_falls_behind_is_told_so():

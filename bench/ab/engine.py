@@ -12,6 +12,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import os
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ import pandas as pd
 from bench import launch
 from bench.ab import sides
 from bench.ab.sides import Side
+from bench.compare import files as stored_files
 from bench.compare import gate, replicates, screen
 from bench.compare.gate import Limits, Outcome
 from bench.compare.replicates import Key
@@ -80,6 +82,8 @@ class _Following:
 
 def _begun(file: Path) -> int:
     """Return how many runs have rows in a file."""
+    if file.exists() and not file.stat().st_size:  # the disk was full before the first row
+        file.unlink()
     return int(reader.read(file).run_id.nunique()) if file.exists() else 0
 
 
@@ -129,24 +133,31 @@ def _make(folder: Path) -> None:
         raise CannotRun(f"{what}; name another folder with --folder") from problem
 
 
-def _remember(folder: Path, both: Sequence[Side], plan: Plan) -> None:
-    """Write down what is compared, so that it can be gone on with."""
+def _remember(
+    folder: Path, both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
+) -> None:
+    """Write down what is compared and how it is judged, so that it can be gone on with."""
     made: dict[str, Any] = {"sides": [dataclasses.asdict(side) for side in both]}
-    made["plan"] = dataclasses.asdict(plan)
-    (folder / "ab.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    made |= {"plan": dataclasses.asdict(plan), "limits": dataclasses.asdict(limits)}
+    made["settings"] = settings
+    # Whole or not at all: without it, no run in the folder could be gone on with.
+    half = folder / "ab.json.part"
+    half.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    os.replace(half, folder / "ab.json")
 
 
-def recall(folder: Path) -> tuple[list[Side], Plan]:
+def recall(folder: Path) -> tuple[list[Side], Plan, Limits, dict[str, bool]]:
     """Return what was written down; CannotRun where it was not."""
     try:
         made = json.loads((folder / "ab.json").read_text(encoding="utf-8"))
         plan = Plan(**made["plan"] | {"words": tuple(made["plan"]["words"])})
         baseline, candidate = (Side(**side) for side in made["sides"])
+        limits, settings = Limits(**made["limits"]), dict(made["settings"])
     except (OSError, ValueError, TypeError, KeyError) as problem:
         what = problem.strerror if isinstance(problem, OSError) else "not what bench ab writes"
         remedy = "give the folder of an earlier bench ab"
         raise CannotRun(f"--resume: {folder / 'ab.json'}: {what}; {remedy}") from problem
-    return [baseline, candidate], plan
+    return [baseline, candidate], plan, limits, settings
 
 
 @contextlib.contextmanager
@@ -193,10 +204,15 @@ def _confirm(
         watcher.stage("confirm", len(sequence))
         _stage(sequence, places, files, words, watcher, ended)
         ended = len(sequence)
-        rows = {side: reader.read(file) for side, file in files.items()}
+        rows = {side: _rows(file) for side, file in files.items()}
         if all(_enough(frame, plan.confirm) for frame in rows.values()):
             break
     return rows
+
+
+def _rows(file: Path) -> pd.DataFrame:
+    """Return the rows of a file, with nothing in them that would steer a terminal."""
+    return stored_files.harmless(reader.read(file))
 
 
 def _enough(frame: pd.DataFrame, runs: int) -> bool:
@@ -222,16 +238,16 @@ def run(
 
     Raises CannotRun, BadFile.
     """
-    named = dict(zip(SIDES, both, strict=True))
+    named = {name: sides.pinned(side, name) for name, side in zip(SIDES, both, strict=True)}
     with _prepared(named) as places:
         _make(folder)
-        _remember(folder, both, plan)
+        _remember(folder, list(named.values()), plan, limits, settings)
         told = "; ".join(f"{name}: {side.told()}" for name, side in named.items())
         watcher.says(f"{told}; in {folder}")
         files = {side: folder / f"{side}.csv" for side in SIDES}
         watcher.stage("screen", 2 * plan.screen)
         _stage(plan.sequence(plan.screen), places, files, _words(named, *plan.words), watcher)
-        old, new = (reader.read(files[side]) for side in SIDES)
+        old, new = (_rows(files[side]) for side in SIDES)
         first = gate.check(old, new, limits, gate.HARD, one_machine=True)
         suspects = screen.suspects(old, new, limits, one_machine=True)
         if not suspects:
@@ -257,7 +273,8 @@ def recheck(
     """Confirm what a comparison of stored files suspects: on fresh runs of the candidate.
 
     The baseline is timed anew as well where it differs from this environment; otherwise its
-    stored runs stand, and some unsuspected cells are timed beside, to tell a shift of the machine.
+    stored runs stand: some unsuspected cells are timed beside, which alone tell a shift of the
+    machine, and p-values stay corrected for all cells, since those runs picked the suspects.
 
     Raises CannotRun, BadFile.
     """
@@ -268,14 +285,26 @@ def recheck(
     if not both[0].given:
         del named["baseline"]
     cells = suspects | (set() if both[0].given else _controls(outcome, suspects))
+    plan = dataclasses.replace(plan, words=(*plan.words, *_as_stored(stored[1], cells)))
     watcher.says(f"{len(suspects)} of {len(outcome.cells)} cells to confirm, in {folder}")
     with _prepared(named) as places:
         _make(folder)
         fresh = _confirm(cells, plan, named, places, folder, watcher)
     old = fresh.get("baseline", _only(stored[0], cells))
-    one_machine = "baseline" in fresh
-    second = gate.check(old, fresh["candidate"], limits, vary, one_machine)
+    if "baseline" in fresh:
+        second = gate.check(old, fresh["candidate"], limits, vary, one_machine=True)
+    else:
+        tests = sum(cell.p is not None for cell in outcome.cells)
+        calm = cells - suspects
+        second = gate.check(old, fresh["candidate"], limits, vary, still=calm, tests=tests)
     return screen.settle(outcome, second, suspects, **settings)
+
+
+def _as_stored(frame: pd.DataFrame, cells: set[Key]) -> list[str]:
+    """Return the words by which these cells are timed as those of a file were."""
+    devices = [f"--device={name}" for name in sorted({key[2] for key in cells})]
+    counts = frame.threads.dropna().unique()
+    return [*devices, *(f"--threads={count}" for count in counts if len(counts) == 1)]
 
 
 def _controls(outcome: Outcome, suspects: set[Key]) -> set[Key]:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import launch
@@ -77,8 +77,9 @@ def prepare(side: Side, name: str, folder: Path) -> launch.Place:
         paths.append(tree)
         if (tree / "bench" / "suite.ini").exists():
             package = tree / "bench"
-    if side.python and package == launch.PACKAGE:
-        # Not the folder it lies in, which may hold the torch of this environment too.
+    if (side.python or side.ref) and package == launch.PACKAGE:
+        # Not the folder it lies in, which may hold the torch of this environment too, or another
+        # copy of what the ref brings.
         package = folder / "suite" / "bench"
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(launch.PACKAGE, package, ignore=skipped)
@@ -119,15 +120,28 @@ def _probe(place: launch.Place, name: str) -> None:
         )
 
 
-def _checkout(ref: str, option: str, tree: Path) -> Path:
-    """Check `ref` of the repository one is in out into `tree`."""
-    words = ["git", "worktree", "add", "--detach", "--force", str(tree), ref]
+def _git(option: str, *words: str) -> str:
+    """Return what git says; CannotRun with its last line where it refuses."""
     try:
-        made = subprocess.run(words, capture_output=True, text=True, check=False)
+        made = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
     except OSError as problem:
         raise CannotRun(f"{option}: cannot run git: {problem.strerror}; install git") from problem
     if made.returncode:
         raise CannotRun(f"{option}: {made.stderr.strip().splitlines()[-1]}")
+    return made.stdout.strip()
+
+
+def pinned(side: Side, name: str) -> Side:
+    """Return side `name` with the commit that its ref names now; CannotRun where it names none."""
+    if not side.ref:
+        return side
+    words = ("rev-parse", "--verify", "--short=12", side.ref + "^{commit}")
+    return replace(side, ref=_git(f"--{name}-ref", *words))
+
+
+def _checkout(ref: str, option: str, tree: Path) -> Path:
+    """Check `ref` of the repository one is in out into `tree`."""
+    _git(option, "worktree", "add", "--detach", "--force", str(tree), ref)
     return tree
 
 

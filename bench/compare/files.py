@@ -13,7 +13,8 @@ from bench.records.many import Many
 
 #: What two rows share where one is a copy of the other.
 _SAME = ("machine", "run_id", "run_started", *schema.CELL, "status", "median_s")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: Controls, changes of writing direction, and what XML 1.0 has no place for.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def paths(words: Iterable[str]) -> list[Path]:
@@ -36,7 +37,7 @@ def paths(words: Iterable[str]) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
-def _harmless(frame: pd.DataFrame) -> pd.DataFrame:
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
     """Replace what would steer a terminal (ECMA-48 controls, changes of writing direction)."""
     for column in (name for name in schema.TEXTS if name in frame):
         # Most texts stand in every row: each is looked at once.
@@ -81,7 +82,7 @@ def read(words: Iterable[str], copies: bool = False) -> pd.DataFrame:
         if frame.attrs["notice"]:
             notices.append(frame.attrs["notice"])
         frame.attrs = {}
-        frames.append(_harmless(frame).assign(file=str(path)))
+        frames.append(harmless(frame).assign(file=str(path)))
     if not frames:
         raise reader.BadFile("no file; give result files, folders or patterns")
     whole = pd.concat(frames, ignore_index=True)
@@ -101,6 +102,8 @@ def read_many(words: Sequence[str]) -> tuple[Many, list[str]]:
         frame = read(words)
         return Many.of(frame), frame.attrs["notices"]
     rows, notices = many.read(found)
+    if not len(rows.cell):
+        raise reader.BadFile(f"{found[0]}: no row in any file; run bench first")
     for table in (rows.cells, rows.runs):
-        _harmless(table)
+        harmless(table)
     return rows, notices

@@ -7,8 +7,8 @@ of Statistics 6, 1979); the change exceeds the threshold; and it exceeds an abso
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -26,6 +26,8 @@ FEWEST_RUNS = 3
 MAX_SHIFT = math.log(1.10)
 #: Columns in which two sides must agree, and those whose differences are only told.
 HARD = ("cpu", "device_name", "threads", "suite_version")
+#: Columns that each device has its own of: looked at for the devices that both sides have.
+_OF_DEVICE = ("device_name", "driver")
 SOFT = ("machine", "os", "python", "torch", "torchvision", "driver", "cpu_count", "memory_bytes")
 
 
@@ -138,20 +140,27 @@ def _judge(pair: Pair, slower: float, faster: float, limits: Limits) -> Judged:
 
 
 def judge(
-    base: Times, new: Times, limits: Limits, one_machine: bool = False
+    base: Times,
+    new: Times,
+    limits: Limits,
+    one_machine: bool = False,
+    still: Collection[Key] | None = None,
+    tests: int = 0,
 ) -> tuple[list[Judged], dict[tuple[str, str], float]]:
     """Judge the cells that both sides have; also return the shifts that were taken out.
 
     None is where the sides alternated on `one_machine`: a change of everything is then theirs.
+    `still` are the cells that tell a shift, all unless given; `tests` is how many cells these were
+    picked from, where both looks share runs.
     """
     pairs = replicates.pairs(base, new)
     shifts: dict[tuple[str, str], float] = {}
     if not one_machine:
-        pairs, shifts = replicates.shifted(pairs)
+        pairs, shifts = replicates.shifted(pairs, still)
     pairs = replicates.moderated(pairs)
     margin = math.log1p(limits.margin)
-    slower = replicates.holm([pair.p_above(margin, 1) for pair in pairs])
-    faster = replicates.holm([pair.p_above(margin, -1) for pair in pairs])
+    slower = replicates.holm([pair.p_above(margin, 1) for pair in pairs], tests)
+    faster = replicates.holm([pair.p_above(margin, -1) for pair in pairs], tests)
     cells = [_judge(*each, limits) for each in zip(pairs, slower, faster, strict=True)]
     return cells, shifts
 
@@ -162,8 +171,12 @@ def _environment(
     """Return what makes the sides incomparable, and what else differs."""
     hard: list[str] = []
     soft: list[str] = []
+    shared = set(baseline.device) & set(candidate.device)
+    both = (baseline, candidate)
+    of_devices = [frame[frame.device.isin(shared)] for frame in both]
     for column in (*HARD, *SOFT):
-        sides = [sorted(set(files.texts(frame[column]))) for frame in (baseline, candidate)]
+        frames = of_devices if column in _OF_DEVICE else both
+        sides = [sorted(set(files.texts(frame[column]))) for frame in frames]
         if sides[0] != sides[1]:
             text = f"{column}: {', '.join(sides[0])} in the baseline, {', '.join(sides[1])} now"
             (hard if column in HARD and column not in vary else soft).append(text)
@@ -178,13 +191,16 @@ def check(
     one_machine: bool = False,
     allow_missing: bool = False,
     fail_on_improvement: bool = False,
+    still: Collection[Key] | None = None,
+    tests: int = 0,
 ) -> Outcome:
     """Judge each cell of `candidate` against `baseline`.
 
     A cell fails where it has regressed or errored, or is missing (unless `allow_missing`), or has
     improved (if `fail_on_improvement`); with fewer than three runs a side all is advice. Cells of
     the baseline are `missing` where the candidate has no row of them, unless the baseline could
-    not have them either; cells are `new` where the baseline has no row of them.
+    not have them either; cells are `new` where the baseline has no row of them. `still` and
+    `tests` are those of `judge`.
     """
     limits = limits or Limits()
     hard, soft = _environment(baseline, candidate, vary)
@@ -192,16 +208,23 @@ def check(
     old, new = Told.of(baseline), Told.of(candidate)
     broken = told.broken(old, new)
     sound = {key: times for key, times in new.times.items() if key not in broken}
-    cells, shifts = judge(old.times, sound, limits, one_machine)
+    cells, shifts = judge(old.times, sound, limits, one_machine, still, tests)
     for place, shift in shifts.items():
         if abs(shift) > MAX_SHIFT:
             hard.append(f"everything on {' in '.join(place)} moved by {relative(shift):+.0%}")
-    if hard:
-        cells = [Judged(cell.key, "incomparable", cell.change) for cell in cells]
     cells += [Judged(key, "errored", reason=reason) for key, reason in broken.items()]
     done = {cell.key for cell in cells}
-    rest = [key for key in {**old.said, **new.said} if key not in done]
-    cells += [_unjudged(key, old, new, shifts) for key in rest]
+    rest = [_unjudged(k, old, new, shifts) for k in {**old.said, **new.said} if k not in done]
+    if hard:
+        cells = [
+            cell if cell.verdict == "errored" else Judged(cell.key, "incomparable", cell.change)
+            for cell in cells
+        ]
+        rest = [
+            replace(cell, verdict="incomparable") if cell.verdict == "inconclusive" else cell
+            for cell in rest
+        ]
+    cells += rest
     if not hard and min(runs) < FEWEST_RUNS:
         soft.append(
             f"{runs[0]} and {runs[1]} runs: advice only; {FEWEST_RUNS} runs a side are judged "

@@ -37,7 +37,7 @@ MOSTLY, ALIKE = 0.6, 0.8
 DEGREES = 30
 _MAD = 1.4826
 HARDWARE = ("cpu", "device_name", "threads")
-_SIZE = re.compile(r"(?:^|;)(\w+)=([0-9.]+)(?=;|$)")
+_SIZE = re.compile(r"(?:^|;)(\w+)=(\d+(?:\.\d+)?)(?=;|$)")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,23 +187,28 @@ def pairs(base: Times, new: Times, fewest: int = 2) -> list[Pair]:
     return [Pair(key, tuple(base[key]), tuple(new[key])) for key in both]
 
 
-def shifted(found: list[Pair]) -> tuple[list[Pair], dict[tuple[str, str], float]]:
+def shifted(
+    found: list[Pair], still: Collection[Key] | None = None
+) -> tuple[list[Pair], dict[tuple[str, str], float]]:
     """Take the shift of the machine out of each cell: the median change of the others.
 
-    Returns the cells and the shift of each device and dtype that has enough of them.
+    Of those in `still` alone, where the rest were picked for having moved. Returns the cells and
+    the shift of each device and dtype that has enough of them.
     """
     groups: dict[tuple[str, str], list[Pair]] = {}
     for pair in found:
         groups.setdefault((pair.key[2], pair.key[3]), []).append(pair)
     made, shifts = [], {}
     for place, group in groups.items():
-        if len(group) < SHIFT_CELLS:
+        calm = {pair.key for pair in group if still is None or pair.key in still}
+        if len(calm) < SHIFT_CELLS:
             made += group
             continue
-        ordered = sorted(pair.difference for pair in group)
+        ordered = sorted(pair.difference for pair in group if pair.key in calm)
         shifts[place] = statistics.median(ordered)
         for pair in group:
-            shift = _median_without(ordered, pair.difference)
+            among = pair.key in calm
+            shift = _median_without(ordered, pair.difference) if among else shifts[place]
             moved = tuple(y - shift for y in pair.new)
             made.append(dataclasses.replace(pair, new=moved))
     return made, shifts
@@ -216,11 +221,15 @@ def _median_without(ordered: Sequence[float], value: float) -> float:
     return statistics.fmean(ordered[i if i < place else i + 1] for i in middle)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number by Holm's step-down method."""
+def holm(p_values: Sequence[float], tests: int = 0) -> list[float]:
+    """Return p-values corrected for their number by Holm's step-down method.
+
+    Or for that of `tests`, where these are the smallest of so many.
+    """
+    count = max(tests, len(p_values))
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
         corrected[place] = largest
     return corrected

@@ -69,12 +69,12 @@ def settle(
         f"{len(screened.cells)} cells screened in {screened.runs[0]} and {screened.runs[1]} runs",
         *screened.notes,
     ]
-    failing, runs = screened.failing, screened.runs
+    failing, runs, shifts = screened.failing, screened.runs, screened.shifts
     if confirmed:
-        failing, runs = failing | confirmed.failing, confirmed.runs
+        failing, runs, shifts = failing | confirmed.failing, confirmed.runs, confirmed.shifts
         notes.insert(1, f"{len(suspected)} confirmed in {runs[0]} and {runs[1]} fresh runs")
         notes += [note for note in confirmed.notes if note not in notes]
     failing = gate.failing_verdicts(
         "incomparable" not in failing, runs, allow_missing, fail_on_improvement
     )
-    return Outcome(gate.ordered(cells), screened.shifts, runs, notes, failing)
+    return Outcome(gate.ordered(cells), shifts, runs, notes, failing)

@@ -1,12 +1,13 @@
 """What is set side by side: the columns of a comparison, and its cells."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from bench.compare import estimates, files
-from bench.compare.estimates import Estimate
+from bench.compare.estimates import Estimate, Ratio
 
 #: What can differ between the sides of a comparison, as a user names it -> columns of the CSV.
 ASPECTS: dict[str, tuple[str, ...]] = {
@@ -46,6 +47,16 @@ class Comparison:
     cells: dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]
     equal: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    @functools.cached_property
+    def ratios(self) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Ratio]:
+        """The ratio of each cell to the baseline, where both have a time."""
+        found = {}
+        for (row, side), here in self.cells.items():
+            base = self.cells.get((row, self.baseline))
+            if base and side != self.baseline and (made := estimates.ratio(here, base)):
+                found[row, side] = made
+        return found
 
 
 def names(text: str | None, option: str) -> tuple[str, ...] | None:

@@ -51,12 +51,16 @@ def of(rows: Many) -> list[Spread]:
     order = rows.runs.sort_values(["machine", "run_id"]).index.to_numpy()
     labels = rows.runs.machine.to_numpy()[order]
     names, starts = np.unique(labels, return_index=True)
-    ok = rows.status == schema.STATUSES.index("ok")
+    # A time of 0 is none: no clock can tell it from nothing.
+    ok = (rows.status == schema.STATUSES.index("ok")) & (rows.median_s > 0)
     table = rows.table(np.where(ok, rows.median_s, np.nan), order)
     there = rows.table(np.ones(len(rows.cell)), order)
     ends = [*starts[1:], len(labels)]
     columns = zip(starts, ends, strict=True)
     medians = np.column_stack([_middle(table[:, a:b]) for a, b in columns])
+    # An answer that was wrong in one run of a machine is wrong, however fast it was in the others.
+    wrong = rows.table(1.0 * (rows.status == schema.STATUSES.index("wrong")), order)
+    medians[np.logical_or.reduceat(wrong == 1, starts, axis=1)] = np.nan
     asked = np.logical_or.reduceat(~np.isnan(there), starts, axis=1).sum(axis=1)
     found = []
     for place in np.flatnonzero((~np.isnan(medians)).any(axis=1)):

@@ -60,6 +60,11 @@ def crossover(
     if sum(a != b for a, b in itertools.pairwise(clear)) > 1:
         return "unclear"
     faster_above = clear[-1] < 0
+    # Between the last significant ratio before the change and the first behind it; elsewhere
+    # ratios pass 1 by chance.
+    before = max(place for place, sign in enumerate(signs) if sign == clear[0])
+    behind = min(place for place, sign in enumerate(signs) if sign == clear[-1])
+    sizes = sizes[before : behind + 1]
     found = [
         _zero(sizes, [math.log(getattr(ratios[size], end)) for size in sizes])
         for end in ("value", "low", "high")

@@ -9,6 +9,8 @@ from bench.compare.estimates import Ratio
 
 #: Cells of one fault, or of what is as good as the best, that are named; the rest are counted.
 NAMED = 3
+#: Characters of a reason that are shown.
+LONGEST = 300
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,17 @@ class Verdict:
     """A sentence, what it is about, and what it is worth: the logarithm of the factor at stake.
 
     `topic` is one of ``fault``, ``unsupported``, ``device``, ``dtype``, ``loading``, ``optimizer``,
-    ``in place``, ``copy``, ``peak``, ``overhead``.
+    ``in place``, ``copy``, ``unstable``, ``peak``, ``overhead``.
     """
 
     topic: str
     text: str
     worth: float
+
+
+def cut(reason: str) -> str:
+    """Return a reason as short as a sentence can bear; the CSV has it whole."""
+    return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
 
 
 def times(value: Ratio) -> str:

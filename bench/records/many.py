@@ -176,7 +176,9 @@ def _numbers(polars: Any, rows: Any) -> Many:
     cells, cell = _coded(polars, rows, schema.CELL)
     runs, run = _coded(polars, rows, RUN)
     if len(pd.unique(cell * len(runs) + run)) != len(rows):
-        raise reader.BadFile("a cell stands twice in a run; compare the files one by one")
+        raise reader.BadFile(
+            "a cell stands twice in a run: two files hold the same one; leave one out"
+        )
     codes = {name: code for code, name in enumerate(schema.STATUSES)}
     status = rows["status"].cast(polars.String).replace_strict(codes, return_dtype=polars.Int8)
     times = (rows[name].to_numpy() for name in ("min_s", "median_s"))

@@ -44,16 +44,17 @@ def _check_header(path: Path, header: list[str], first: list[str]) -> None:
     if tuple(header) == schema.COLUMNS:
         return
     version = first[0] if header[:1] == ["schema_version"] and first else ""
-    if version.isdecimal() and int(version) > schema.SCHEMA_VERSION:
+    if version.isdecimal() and int(version[:20]) > schema.SCHEMA_VERSION:
         raise _newer(path, 2, version)
     missing = [name for name in schema.COLUMNS if name not in header]
     extra = [name[:60] for name in header if name not in schema.COLUMNS]
+    column: str | None = None
     if missing:
         what, column = f"column {missing[0]!r} is missing", missing[0]
     elif extra:
-        what, column = f"unknown column {extra[0]!r}", extra[0]
+        what = f"unknown column {extra[0]!r}"
     else:
-        what, column = "columns are repeated or out of order", header[0]
+        what = "columns are repeated or out of order"
     remedy = f"a result CSV has the {len(schema.COLUMNS)} columns of schema {schema.SCHEMA_VERSION}"
     raise _bad(path, 1, column, what, remedy)
 
@@ -163,7 +164,7 @@ def _fast(text: str) -> pd.DataFrame | None:
     texts = made[list(schema.TEXTS)]
     unsigned = made[[column for column in numbers if column not in schema.SIGNED]]
     valid = (
-        (made.schema_version == schema.SCHEMA_VERSION).all()
+        made.schema_version.eq(schema.SCHEMA_VERSION).fillna(False).all()
         and made.status.isin(schema.STATUSES).all()
         and not any(made[column].eq("").any() for column in schema.REQUIRED)
         and not made.median_s[made.status == "ok"].isna().any()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from bench.compare import cells, verdicts
+from bench.records import schema
 
 NOTHING = "no difference seen that is above the noise"
 
@@ -32,7 +33,10 @@ def _lines(
         head = ", ".join(filter(None, (*words, "" if setting.alone else setting.threads)))
         said = [item.format(escape(verdict.text)) for verdict in told[:top]] or [NOTHING]
         said += [item.format(escape(verdict.text)) for verdict in facts[:top]]
-        if runs == 1:
+        ok = setting.rows[setting.rows.status == "ok"]
+        # Runs of other cells are no replicates.
+        replicates = ok.groupby(list(schema.CELL)).run_id.nunique()
+        if runs == 1 or (len(replicates) and replicates.max() == 1):
             said.append(
                 "A single run only advises: bench run --runs 5 tells noise from difference."
             )

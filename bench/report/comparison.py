@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from bench import units
-from bench.compare.estimates import Estimate, Ratio, geometric_mean, ratio
+from bench.compare.estimates import Estimate, Ratio, geometric_mean
 from bench.compare.sides import Comparison
 from bench.records.schema import natural_params
 from bench.report import escape
@@ -45,12 +45,8 @@ def lines(
     """Return the rows of a comparison: sorted, those that differ alone, the first `top`."""
     made = []
     for name in comparison.rows:
-        base = comparison.cells.get((name, comparison.baseline))
-        cells: list[tuple[Estimate | None, Ratio | None]] = []
-        for side in comparison.sides:
-            here = comparison.cells.get((name, side))
-            both = here and base and side != comparison.baseline
-            cells.append((here, ratio(here, base) if both and here and base else None))
+        keys = [(name, side) for side in comparison.sides]
+        cells = [(comparison.cells.get(key), comparison.ratios.get(key)) for key in keys]
         made.append(Line(name, cells))
     if different:
         made = [line for line in made if line.change > 1]
@@ -65,9 +61,10 @@ def _time(estimate: Estimate, scale: float) -> str:
     assert estimate.seconds is not None
     text = units.significant(estimate.seconds / scale)
     if estimate.low is not None and estimate.high is not None and estimate.low > 0:
-        # Rounded up: a margin is no smaller than it is said to be.
-        half = math.ceil(50 * (estimate.high - estimate.low) / estimate.seconds)
-        text += f" ±{half}%"
+        half = 50 * (estimate.high - estimate.low) / estimate.seconds
+        if math.isfinite(half):
+            # Rounded up: a margin is no smaller than it is said to be.
+            text += f" ±{math.ceil(half)}%"
     return text
 
 
@@ -109,14 +106,13 @@ def means(comparison: Comparison) -> list[str]:
 
     It is of all rows, whichever are shown: the mean of those that differ most says nothing.
     """
-    every = lines(comparison)
-    shared = [line for line in every if all(e and e.medians for e, _ in line.cells)]
+    every, sides = comparison.rows, comparison.sides
+    timed = {key for key, estimate in comparison.cells.items() if estimate.medians}
+    shared = [row for row in every if all((row, side) in timed for side in sides)]
     left_out = len(every) - len(shared)
     said = []
-    for place, side in enumerate(comparison.sides):
-        if side == comparison.baseline or not shared:
-            continue
-        values = [r.value for line in shared if (r := line.cells[place][1])]
+    for side in sides:
+        values = [r.value for row in shared if (r := comparison.ratios.get((row, side)))]
         mean = geometric_mean(values)
         if mean is not None:
             said.append(
@@ -126,7 +122,7 @@ def means(comparison: Comparison) -> list[str]:
     if left_out:
         said.append(
             f"{left_out:,} of {len(every):,} cells are left out of the mean: "
-            f"not all {len(comparison.sides)} sides have a usable time"
+            f"not all {len(sides)} sides have a usable time"
         )
     return said
 

@@ -5,17 +5,31 @@ import pandas as pd
 from bench.compare import sides
 from bench.report import advice, comparison, escape
 
-#: Sentences shown for each machine, and rows in the folded table: GitHub cuts at 65,536 characters.
+#: Sentences shown for each machine, and rows in the folded table, at most.
 SENTENCES, ROWS = 12, 200
+#: Characters that GitHub takes.
+MOST = 65_536
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """Return the digest of a frame as `files.read` gives it."""
+    """Return the digest of a frame as `files.read` gives it, of no more than `MOST` characters."""
     made = sides.compare(frame)
-    found = comparison.lines(made, top=ROWS)
+    sentences, rows = SENTENCES, ROWS
+    while True:
+        told = advice.markdown(frame, escape.markdown, sentences)
+        # What is short enough with the fewest rows shows as many of them as there is room for.
+        while len(text := _digest(told, made, rows)) > MOST and rows > 1:
+            rows //= 2
+        if len(text) <= MOST or sentences == 1:
+            return text
+        sentences //= 2
+
+
+def _digest(told: str, made: sides.Comparison, rows: int) -> str:
+    found = comparison.lines(made, top=rows)
     return "\n".join(
         [
-            advice.markdown(frame, escape.markdown, SENTENCES),
+            told,
             "",
             f"<details><summary>{len(found):,} of {len(made.rows):,} cells</summary>",
             "",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench import units
 from bench.compare import cells as cell_index
-from bench.compare import estimates, files, verdicts
+from bench.compare import estimates, files, verdict, verdicts
 from bench.compare.sides import ENVIRONMENT
 from bench.records import schema
 from bench.report import advice, plots
@@ -50,8 +50,13 @@ def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[E
         Entry(half, half.rstrip("%"), "number"),
         Entry(f"{rate:,.0f}" if rate else "", rate or "", "number"),
         Entry(estimate.status),
-        Entry(f"{error:.1e}" if known else "", error if known else "", "number"),
-        Entry(estimate.reason, kind="reason"),
+        # As JavaScript calls it, so that it is sorted behind all others.
+        Entry(
+            f"{error:.1e}" if known else "",
+            ("Infinity" if math.isinf(error) else error) if known else "",
+            "number",
+        ),
+        Entry(verdict.cut(estimate.reason), kind="reason"),
     ]
 
 

@@ -104,7 +104,10 @@ def annotations(outcome: Outcome) -> str:
             kind = "error" if cell.verdict in outcome.failing else "warning"
             said = f"{name(cell)} {cell.verdict} {_change(cell)} {cell.reason}"
             lines.append(f"::{kind} title=bench check::{_annotated(' '.join(said.split()))}")
-    lines += [f"::warning title=bench check::{_annotated(note)}" for note in outcome.notes]
+    # Sides that cannot be compared fail, also where no cell of them says so.
+    bare = "incomparable" in outcome.failing and not outcome.count("incomparable")
+    kind = "error" if bare else "warning"
+    lines += [f"::{kind} title=bench check::{_annotated(note)}" for note in outcome.notes]
     return "\n".join(lines)
 
 
@@ -118,10 +121,11 @@ def _kind(cell: Judged, outcome: Outcome) -> str:
 def junit(outcome: Outcome) -> str:
     """Return JUnit XML: a test case a cell, skipped where it was not judged, or is only told."""
     kinds = [_kind(cell, outcome) for cell in outcome.cells]
+    bare = "incomparable" in outcome.failing and not outcome.count("incomparable")
     counts = {
-        "tests": len(kinds),
+        "tests": len(kinds) + bare,
         "failures": kinds.count("failure"),
-        "errors": kinds.count("error"),
+        "errors": kinds.count("error") + bare,
         "skipped": kinds.count("skipped"),
     }
     attributes = {key: str(value) for key, value in counts.items()}
@@ -133,6 +137,10 @@ def junit(outcome: Outcome) -> str:
         if kind:
             message = " ".join(filter(None, (cell.verdict, _change(cell), cell.reason)))
             ElementTree.SubElement(case, kind, {"message": message})
+    if bare:
+        about = {"classname": "bench", "name": "comparison", "time": "0"}
+        case = ElementTree.SubElement(suite, "testcase", about)
+        ElementTree.SubElement(case, "error", {"message": "; ".join(outcome.notes)})
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)

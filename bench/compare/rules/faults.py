@@ -2,10 +2,14 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 
+import pandas as pd
+
 from bench.compare.cells import Cell
-from bench.compare.verdict import NAMED, Verdict, listed
+from bench.compare.verdict import NAMED, Verdict, cut, listed
+from bench.records import schema
 
 #: Statuses that are told of each cell, worst first.
 FAULTS = ("wrong", "error", "oom", "fallback")
@@ -23,10 +27,44 @@ def faults(found: list[Cell]) -> Iterator[Verdict]:
             several = list(group)
             for cell in several[:NAMED]:
                 text = f"{cell.name} in {cell.dtype} on {device} is {status}: "
-                yield Verdict("fault", text + cell.estimate.reason, math.inf)
+                yield Verdict("fault", text + cut(cell.estimate.reason), math.inf)
             if len(several) > NAMED:
                 more = len(several) - NAMED
                 yield Verdict("fault", f"{more} more of it on {device} are {status}", math.inf)
+
+
+def sometimes(frame: pd.DataFrame) -> Iterator[Verdict]:
+    """Tell what failed or left its device in some runs, and was timed in others."""
+    failed = frame[frame.status.isin(FAULTS[1:])]
+    if failed.empty:
+        return
+    names = list(schema.CELL)
+    told: Counter[tuple[str, str]] = Counter()
+    for key, rows in frame.merge(failed[names].drop_duplicates()).groupby(names):
+        _, benchmark, device, dtype, params = map(str, key)
+        bad = rows[rows.status.isin(FAULTS[1:])]
+        if "wrong" in set(rows.status) or "ok" not in set(rows.status):
+            continue
+        told[device, benchmark] += 1
+        if told[device, benchmark] <= NAMED:
+            worst = bad.iloc[bad.status.map(FAULTS.index).argmin()]
+            name = " ".join(filter(None, (benchmark, params.replace(";", " "))))
+            text = f"{name} in {dtype} on {device} is {worst.status} in {len(bad)} of "
+            text += f"{len(rows)} runs: {cut(worst.reason)}"
+            yield Verdict("fault", text, math.inf)
+    for (device, _), count in told.items():
+        if count > NAMED:
+            text = f"{count - NAMED} more of it on {device} fail in some runs"
+            yield Verdict("fault", text, math.inf)
+
+
+def unsettled(found: list[Cell]) -> Iterator[Verdict]:
+    """Tell how many cells have no time to say anything of."""
+    count = sum(cell.estimate.status in ("unstable", "unmeasurable") for cell in found)
+    if count:
+        text = f"{count:,} of {len(found):,} cells could not be timed well enough to say anything "
+        text += "of them"
+        yield Verdict("unstable", text, 0.0)
 
 
 def unsupported(found: list[Cell]) -> Iterator[Verdict]:

@@ -11,12 +11,21 @@ LOW_SHARE = 0.25
 #: Working sets from here on are read from memory rather than from a cache, on most machines.
 LARGE_BYTES = 64 * 2**20
 
+#: What crosses between host and device: the link bounds it, not the device's memory.
+CROSSING = ("host_to_device", "device_to_host", "uint8_images")
+
 
 def peaks(found: list[Cell]) -> Iterator[Verdict]:
     """Tell the peaks that were measured, and which large operations stay far below."""
     for device in dict.fromkeys(cell.device for cell in found):
         here = [cell for cell in found if cell.device == device]
-        large = [c for c in here if c.family == "tensors" and (c.bytes or 0) >= LARGE_BYTES]
+        large = [
+            cell
+            for cell in here
+            if cell.family == "tensors"
+            and (cell.bytes or 0) >= LARGE_BYTES
+            and (device == "cpu" or cell.benchmark not in CROSSING)
+        ]
         moved = {c.name + c.dtype: (c, r) for c in large if (r := c.rate(c.bytes))}
         copies = [pair for pair in moved.values() if pair[0].benchmark == "copy"]
         if copies:

@@ -80,7 +80,8 @@ def overhead(found: list[Cell]) -> Iterator[Verdict]:
             continue
         for device, sizes in by_device.items():
             times = {size: e.seconds for size, e in sorted(sizes.items()) if e.seconds}
-            if len(times) < 3:
+            # Without a time of the smallest call nothing is known of what a small one costs.
+            if len(times) < 3 or min(times) > min(sizes):
                 continue
             smallest = min(times)
             text = f"a small call costs {units.seconds(times[smallest])} on {device} (add n="
