@@ -254,7 +254,8 @@ def _told() -> Iterator[None]:
     except (BadFile, BadSettings, CannotRun, CannotWrite) as problem:
         fail(str(problem))
     except OSError as problem:
-        fail(f"{problem.filename or 'the files'}: {problem.strerror or problem}; make room there")
+        what = f"{problem.filename or 'the files'}: {problem.strerror or problem}"
+        fail(f"{what}; see to it, or name another place")
 
 
 def _bar() -> Any:

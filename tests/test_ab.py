@@ -1,10 +1,7 @@
 """`bench ab` and `bench check --confirm`: a screen of two sides in turn, fresh runs to confirm."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -381,56 +378,3 @@ def test_nothing_suspicious_is_nothing_to_confirm(ab, machine, stored):
     done = ab(*stored(), "--confirm", command="check")
     assert done.exit_code == 0
     assert machine.order == []
-
-
-def test_a_place_finds_its_interpreter_and_its_suite(tmp_path):
-    (tmp_path / "made").mkdir()
-    prefix = os.path.dirname(os.path.dirname(sys.executable))
-    place = sides.prepare(Side(python=prefix, env={"K": "V"}), "candidate", tmp_path / "made")
-    assert place.python == os.path.join(prefix, "bin", "python") or os.name == "nt"
-    assert place.env["K"] == "V"
-    told = subprocess.run(
-        [place.python, "-P", "-c", "import bench; print(bench.__file__)"],
-        env=place.environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert str(tmp_path / "made") in told.stdout
-
-
-def test_a_python_without_the_suite_s_needs_is_told(tmp_path, monkeypatch):
-    (tmp_path / "made").mkdir()
-    monkeypatch.setattr(sides, "_NEEDED", ("no_such_module",))
-    with pytest.raises(CannotRun, match=r"the candidate cannot run the suite: .*no_such_module"):
-        sides.prepare(Side(python=sys.executable), "candidate", tmp_path / "made")
-
-
-def test_a_ref_brings_its_own_suite_or_its_own_code(tmp_path, monkeypatch):
-    def git(*words):
-        config = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-        subprocess.run(["git", *config, *words], cwd=tmp_path / "repo", check=True)
-
-    (tmp_path / "repo").mkdir()
-    git("init", "--quiet")
-    (tmp_path / "repo" / "mine.py").write_text("VALUE = 1\n")
-    git("add", ".")
-    git("commit", "--quiet", "-m", "first")
-    monkeypatch.chdir(tmp_path / "repo")
-    (tmp_path / "made").mkdir()
-    pinned = sides.pinned(Side(ref="HEAD"), "baseline")
-    git("commit", "--quiet", "--allow-empty", "-m", "second")
-    assert sides.pinned(Side(ref="HEAD~"), "baseline") == pinned != Side(ref="HEAD~")
-    place = sides.prepare(pinned, "baseline", tmp_path / "made")
-    # A copy of the suite alone: what lies beside the installed one may be what the ref brings.
-    assert place.package == tmp_path / "made" / "suite" / "bench"
-    told = subprocess.run(
-        [place.python, "-P", "-c", "import mine; print(mine.__file__)"],
-        env=place.environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert str(tmp_path / "made" / "tree") in told.stdout
-    sides.clean(tmp_path / "made")
-    assert not (tmp_path / "made").exists()

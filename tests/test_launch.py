@@ -185,7 +185,9 @@ def test_ctrl_c_ends_with_the_table_of_what_was_measured(suite):
         # A shell that runs the tests in the background lets them ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not (suite.files() and suite.files()[0].read_bytes().count(b"\n") > 3):
+    while running.poll() is None and not (
+        suite.files() and suite.files()[0].read_bytes().count(b"\n") > 3
+    ):
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     shown, _ = running.communicate(timeout=120)

@@ -114,6 +114,20 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
         writer.create(tmp_path / "file" / "x", datetime(2026, 1, 1, tzinfo=UTC))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
+def test_a_file_without_room_for_its_header_is_not_left_behind(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(writer.CannotWrite, match="cannot append to"):
+            writer.Writer(tmp_path / "a.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
 def edited(path, line, column, value):
     with path.open(newline="") as file:
         lines = list(csv.reader(file))

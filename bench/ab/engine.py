@@ -82,8 +82,6 @@ class _Following:
 
 def _begun(file: Path) -> int:
     """Return how many runs have rows in a file."""
-    if file.exists() and not file.stat().st_size:  # the disk was full before the first row
-        file.unlink()
     return int(reader.read(file).run_id.nunique()) if file.exists() else 0
 
 
@@ -99,6 +97,9 @@ def _stage(
 
     The first `ended` of them are known to be complete.
     """
+    for file in files.values():
+        if file.exists() and not file.stat().st_size:  # killed before its header
+            file.unlink()
     begun = {side: _begun(file) for side, file in files.items()}
     done = sum(begun.values())
     for number, side in enumerate(sequence, 1):

@@ -19,7 +19,7 @@ class Estimate:
     """Medians of the runs of one cell on one side, in seconds; `status` where there is none.
 
     `low` and `high` are the 95 % interval: of the mean over runs on a log scale, or of the median
-    within the only run.
+    within the only run. `reason` says why there is no time, or what failed in some of the runs.
     """
 
     medians: tuple[float, ...]
@@ -27,6 +27,11 @@ class Estimate:
     high: float | None
     status: str
     reason: str = ""
+
+    @property
+    def flawed(self) -> bool:
+        """Whether some runs failed, and others have a time."""
+        return bool(self.medians and self.reason)
 
     @property
     def seconds(self) -> float | None:
@@ -98,6 +103,8 @@ def geometric_mean(ratios: Sequence[float]) -> float | None:
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
 
 
+#: Statuses of what went wrong, worst first.
+FAULTS = ("wrong", "error", "oom", "fallback")
 #: The status that stands for a cell whose runs differ: the worst of those without a usable time.
 _WORST = ("wrong", "error", "oom", "unsupported", "fallback", "unstable", "ok")
 
@@ -127,9 +134,11 @@ def by_group(
     lows[counts > 1], highs[counts > 1] = _intervals(np.log(median[place]), counts)
     bare = ~np.isin(group, group[ok])
     said: dict[int, list[tuple[str, str]]] = {}
-    texts = (frame.status[bare].tolist(), frame.reason[bare].tolist())
-    for number, *text in zip(group[bare].tolist(), *texts, strict=True):
+    telling = bare | frame.status.isin(FAULTS).to_numpy()
+    texts = (frame.status[telling].tolist(), frame.reason[telling].tolist())
+    for number, *text in zip(group[telling].tolist(), *texts, strict=True):
         said.setdefault(number, []).append((text[0], text[1]))
+    runs = np.bincount(group, minlength=len(first)).tolist()
     found = {}
     columns = (names, counts.tolist(), ends.tolist(), lows.tolist(), highs.tolist())
     for number, (key, count, end, least, most) in enumerate(zip(*columns, strict=True)):
@@ -138,7 +147,8 @@ def by_group(
         else:
             known = not (math.isnan(least) or math.isnan(most))
             low_s, high_s = (least, most) if known else (None, None)
-            made = Estimate(tuple(medians[end - count : end]), low_s, high_s, "ok")
+            flaw = _flaw(said[number], runs[number]) if number in said else ""
+            made = Estimate(tuple(medians[end - count : end]), low_s, high_s, "ok", flaw)
         found[key[:cut], key[cut:]] = made
     return found
 
@@ -157,6 +167,12 @@ def _intervals(logs: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nda
     beyond = np.abs(mean) + half > 700
     low, high = (np.where(beyond, np.nan, mean + off) for off in (-half, half))
     return np.exp(low), np.exp(high)
+
+
+def _flaw(said: list[tuple[str, str]], runs: int) -> str:
+    """Return what failed in some of so many runs that could be timed otherwise."""
+    failed = _without_time(said)
+    return f"{failed.status} in {len(said)} of {runs} runs: {failed.reason}"
 
 
 def _without_time(said: list[tuple[str, str]]) -> Estimate:

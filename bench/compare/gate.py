@@ -15,6 +15,7 @@ import pandas as pd
 from bench.compare import files, replicates, told
 from bench.compare.replicates import Key, Pair, Times
 from bench.compare.told import Told
+from bench.records import schema
 
 VERDICTS = (
     *("regressed", "errored", "missing", "incomparable"),
@@ -183,6 +184,15 @@ def _environment(
     return hard, soft
 
 
+def _single_calls(*sides: pd.DataFrame) -> int:
+    """Return how many cells have a time of one call alone, as all of the profile smoke have."""
+    cells = [
+        side.loc[(side.rounds * side.iterations).eq(1).fillna(False), list(schema.CELL)]
+        for side in sides
+    ]
+    return len(pd.concat(cells).drop_duplicates())
+
+
 def check(
     baseline: pd.DataFrame,
     candidate: pd.DataFrame,
@@ -225,6 +235,11 @@ def check(
             for cell in rest
         ]
     cells += rest
+    if single := _single_calls(baseline, candidate):
+        soft.append(
+            f"{single} cells were timed by a single call, a cold one where the profile is smoke: "
+            "the profile default tells how long they take"
+        )
     if not hard and min(runs) < FEWEST_RUNS:
         soft.append(
             f"{runs[0]} and {runs[1]} runs: advice only; {FEWEST_RUNS} runs a side are judged "

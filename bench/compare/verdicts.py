@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.compare import cells, rates
 from bench.compare.cells import Cell
-from bench.compare.rules.faults import faults, sometimes, unsettled, unsupported
+from bench.compare.rules.faults import faults, unsettled, unsupported
 from bench.compare.rules.loading import loading
 from bench.compare.rules.peaks import peaks
 from bench.compare.rules.sizes import devices, overhead
@@ -25,7 +25,6 @@ def of(frame: pd.DataFrame) -> list[Verdict]:
     """Return the verdicts on the machine of a frame: faults, then by worth, then mere facts."""
     found = cells.of(frame)
     made = [verdict for rule in RULES for verdict in rule(found)]
-    made += sometimes(frame)
     made += [Verdict("loading", text, 0.0) for text in rates.bottlenecks(frame)]
     told = [verdict for verdict in made if verdict.topic not in FACTS]
     told.sort(key=lambda verdict: -verdict.worth)

@@ -74,7 +74,13 @@ class Writer:
             ) from problem
         if mode == "xb":
             self._size = 0
-            self._append(_line(COLUMNS))
+            try:
+                self._append(_line(COLUMNS))
+            except CannotWrite:
+                # An empty file is no result, and would be in the way of the next attempt.
+                self.close()
+                path.unlink()
+                raise
         else:
             # A process that was killed may have left half a line; the cell is measured again.
             self._size = path.read_bytes().rfind(b"\n") + 1

@@ -36,7 +36,7 @@ def _lines(
         ok = setting.rows[setting.rows.status == "ok"]
         # Runs of other cells are no replicates.
         replicates = ok.groupby(list(schema.CELL)).run_id.nunique()
-        if runs == 1 or (len(replicates) and replicates.max() == 1):
+        if runs == 1 or replicates.max() == 1:
             said.append(
                 "A single run only advises: bench run --runs 5 tells noise from difference."
             )

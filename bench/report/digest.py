@@ -14,19 +14,19 @@ MOST = 65_536
 def markdown(frame: pd.DataFrame) -> str:
     """Return the digest of a frame as `files.read` gives it, of no more than `MOST` characters."""
     made = sides.compare(frame)
-    sentences, rows = SENTENCES, ROWS
+    found = comparison.lines(made, top=ROWS)
+    sentences = SENTENCES
     while True:
         told = advice.markdown(frame, escape.markdown, sentences)
-        # What is short enough with the fewest rows shows as many of them as there is room for.
-        while len(text := _digest(told, made, rows)) > MOST and rows > 1:
+        rows = len(found)
+        while len(text := _digest(told, made, found[:rows])) > MOST and rows > 1:
             rows //= 2
         if len(text) <= MOST or sentences == 1:
             return text
         sentences //= 2
 
 
-def _digest(told: str, made: sides.Comparison, rows: int) -> str:
-    found = comparison.lines(made, top=rows)
+def _digest(told: str, made: sides.Comparison, found: list[comparison.Line]) -> str:
     return "\n".join(
         [
             told,

@@ -44,18 +44,14 @@ def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[E
     if seconds and estimate.low is not None and estimate.high is not None:
         half = f"{(estimate.high - estimate.low) / 2 / seconds:.1%}"
     rate = items / seconds if seconds and not math.isnan(items) else None
-    known = not math.isnan(error)
+    # As JavaScript calls it, so that it is sorted behind all others.
+    key = "Infinity" if math.isinf(error) else error
     return [
         Entry(units.seconds(seconds) if seconds else "", seconds or "", "number"),
         Entry(half, half.rstrip("%"), "number"),
         Entry(f"{rate:,.0f}" if rate else "", rate or "", "number"),
         Entry(estimate.status),
-        # As JavaScript calls it, so that it is sorted behind all others.
-        Entry(
-            f"{error:.1e}" if known else "",
-            ("Infinity" if math.isinf(error) else error) if known else "",
-            "number",
-        ),
+        Entry("", "", "number") if math.isnan(error) else Entry(f"{error:.1e}", key, "number"),
         Entry(verdict.cut(estimate.reason), kind="reason"),
     ]
 

@@ -96,6 +96,11 @@ def _annotated(text_: str) -> str:
     return text_.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
+def _unspoken(outcome: Outcome) -> bool:
+    """Whether the sides cannot be compared, which fails, and no cell says so."""
+    return "incomparable" in outcome.failing and not outcome.count("incomparable")
+
+
 def annotations(outcome: Outcome) -> str:
     """Return GitHub's workflow commands: an error for each failure, a warning for the rest."""
     lines = []
@@ -104,9 +109,7 @@ def annotations(outcome: Outcome) -> str:
             kind = "error" if cell.verdict in outcome.failing else "warning"
             said = f"{name(cell)} {cell.verdict} {_change(cell)} {cell.reason}"
             lines.append(f"::{kind} title=bench check::{_annotated(' '.join(said.split()))}")
-    # Sides that cannot be compared fail, also where no cell of them says so.
-    bare = "incomparable" in outcome.failing and not outcome.count("incomparable")
-    kind = "error" if bare else "warning"
+    kind = "error" if _unspoken(outcome) else "warning"
     lines += [f"::{kind} title=bench check::{_annotated(note)}" for note in outcome.notes]
     return "\n".join(lines)
 
@@ -121,7 +124,7 @@ def _kind(cell: Judged, outcome: Outcome) -> str:
 def junit(outcome: Outcome) -> str:
     """Return JUnit XML: a test case a cell, skipped where it was not judged, or is only told."""
     kinds = [_kind(cell, outcome) for cell in outcome.cells]
-    bare = "incomparable" in outcome.failing and not outcome.count("incomparable")
+    bare = _unspoken(outcome)
     counts = {
         "tests": len(kinds) + bare,
         "failures": kinds.count("failure"),

@@ -2,59 +2,31 @@
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterator
 
-import pandas as pd
-
 from bench.compare.cells import Cell
+from bench.compare.estimates import FAULTS
 from bench.compare.verdict import NAMED, Verdict, cut, listed
-from bench.records import schema
-
-#: Statuses that are told of each cell, worst first.
-FAULTS = ("wrong", "error", "oom", "fallback")
 
 
 def faults(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell what is wrong, fails, or leaves its device."""
-    order = sorted(found, key=lambda cell: (cell.device, cell.benchmark))
-    for status in FAULTS:
-        groups = itertools.groupby(
-            [cell for cell in order if cell.estimate.status == status],
-            key=lambda cell: (cell.device, cell.benchmark),
-        )
-        for (device, _), group in groups:
-            several = list(group)
-            for cell in several[:NAMED]:
-                text = f"{cell.name} in {cell.dtype} on {device} is {status}: "
-                yield Verdict("fault", text + cut(cell.estimate.reason), math.inf)
-            if len(several) > NAMED:
-                more = len(several) - NAMED
-                yield Verdict("fault", f"{more} more of it on {device} are {status}", math.inf)
+    """Tell what is wrong, fails, or leaves its device, in all runs or in some of them."""
+    flawed = [c for c in found if c.estimate.status in FAULTS or c.estimate.flawed]
+    order = {status: place for place, status in enumerate((*FAULTS, "ok"))}
 
+    def kind(cell: Cell) -> tuple[int, str, str]:
+        return order[cell.estimate.status], cell.device, cell.benchmark
 
-def sometimes(frame: pd.DataFrame) -> Iterator[Verdict]:
-    """Tell what failed or left its device in some runs, and was timed in others."""
-    failed = frame[frame.status.isin(FAULTS[1:])]
-    if failed.empty:
-        return
-    names = list(schema.CELL)
-    told: Counter[tuple[str, str]] = Counter()
-    for key, rows in frame.merge(failed[names].drop_duplicates()).groupby(names):
-        _, benchmark, device, dtype, params = map(str, key)
-        bad = rows[rows.status.isin(FAULTS[1:])]
-        if "wrong" in set(rows.status) or "ok" not in set(rows.status):
-            continue
-        told[device, benchmark] += 1
-        if told[device, benchmark] <= NAMED:
-            worst = bad.iloc[bad.status.map(FAULTS.index).argmin()]
-            name = " ".join(filter(None, (benchmark, params.replace(";", " "))))
-            text = f"{name} in {dtype} on {device} is {worst.status} in {len(bad)} of "
-            text += f"{len(rows)} runs: {cut(worst.reason)}"
-            yield Verdict("fault", text, math.inf)
-    for (device, _), count in told.items():
-        if count > NAMED:
-            text = f"{count - NAMED} more of it on {device} fail in some runs"
+    for _, group in itertools.groupby(sorted(flawed, key=kind), kind):
+        several = list(group)
+        device, status = several[0].device, several[0].estimate.status
+        for cell in several[:NAMED]:
+            said = cut(cell.estimate.reason)
+            said = said if status == "ok" else f"{status}: {said}"
+            yield Verdict("fault", f"{cell.name} in {cell.dtype} on {device} is {said}", math.inf)
+        if len(several) > NAMED:
+            said = "fail in some runs" if status == "ok" else f"are {status}"
+            text = f"{len(several) - NAMED} more of it on {device} {said}"
             yield Verdict("fault", text, math.inf)
 
 

@@ -1,0 +1,67 @@
+"""Ratios of two sides, and where they pass 1 along a size."""
+
+import math
+
+import pytest
+
+from bench.compare import estimates, sweeps
+
+
+def estimate(*medians):
+    return estimates.Estimate(medians, None, None, "ok")
+
+
+def test_a_ratio_of_runs_is_that_of_welch():
+    """Figures of scipy.stats.ttest_ind(equal_var=False) on the logarithms."""
+    from scipy import stats
+
+    a, b = (1.1, 1.15, 1.12, 1.2), (1.0, 1.02, 0.97, 1.01, 0.99)
+    found = estimates.ratio(estimate(*a), estimate(*b))
+    theirs = stats.ttest_ind([math.log(x) for x in a], [math.log(x) for x in b], equal_var=False)
+    interval = theirs.confidence_interval(0.95)
+    assert math.log(found.low) == pytest.approx(interval.low)
+    assert math.log(found.high) == pytest.approx(interval.high)
+    assert found.significant
+
+
+def test_a_single_run_must_differ_by_more_than_the_noise():
+    assert not estimates.ratio(estimate(1.09), estimate(1.0)).significant
+    assert estimates.ratio(estimate(1.12), estimate(1.0)).significant
+    assert estimates.ratio(estimate(1.0), estimates.Estimate((), None, None, "wrong")) is None
+
+
+def test_equal_runs_have_a_ratio_of_one():
+    found = estimates.ratio(estimate(1.0, 1.0), estimate(1.0, 1.0))
+    assert (found.value, found.significant) == (1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("logs", "expected"),
+    [
+        ({1: 2.0, 2: 2.0}, "too few"),
+        ({1: 2.0, 2: 2.0, 4: 2.0}, "never"),
+        ({1: 0.5, 2: 0.5, 4: 0.5}, "always"),
+        ({1: 1.0, 2: 1.0, 4: 1.0}, "unclear"),
+        ({1: 2.0, 2: 0.5, 4: 2.0}, "unclear"),
+    ],
+)
+def test_what_is_no_crossover_is_called_by_its_name(logs, expected):
+    side = {size: estimate(value) for size, value in logs.items()}
+    base = dict.fromkeys(side, estimate(1.0))
+    assert sweeps.crossover(side, base) == expected
+
+
+def test_a_ratio_that_passes_1_by_chance_is_no_crossover():
+    ratios = {1: 0.98, 4: 2.0, 16: 0.5, 64: 0.25}
+    side = {size: estimate(value) for size, value in ratios.items()}
+    found = sweeps.crossover(side, dict.fromkeys(side, estimate(1.0)))
+    assert found.size == pytest.approx(8)
+    assert found.faster_above
+    assert 4 < found.low < 8 < found.high < 16
+
+
+def test_a_side_that_falls_behind_is_told_so():
+    side = {1: estimate(0.5), 4: estimate(0.5), 16: estimate(2.0)}
+    found = sweeps.crossover(side, dict.fromkeys(side, estimate(1.0)))
+    assert found.size == pytest.approx(8)
+    assert not found.faster_above
