@@ -6,10 +6,11 @@ import pytest
 import simulated as simulated_device
 from simulated import SimulatedDevice
 
+from bench.measure import calibration, devices, disturbance, environment
+
 # Imported here although not named below: pytester forgets what a run inside it imports, and a
 # second copy of a module has stash keys of its own.
-from bench import progress, rows  # noqa: F401
-from bench.measure import best, devices, environment, stability
+from bench.plugin import progress, rows  # noqa: F401
 from bench.records import reader
 
 pytest_plugins = ["pytester"]
@@ -18,7 +19,8 @@ INI = """
 [pytest]
 python_files = bench_*.py
 python_functions = bench_*
-addopts = -p bench.conftest -p no:cacheprovider --strict-markers
+addopts = -p bench.plugin -p no:cacheprovider --strict-markers
+filterwarnings = ignore:Module already imported so cannot be rewritten
 """
 
 
@@ -26,12 +28,12 @@ addopts = -p bench.conftest -p no:cacheprovider --strict-markers
 def _calm_machine(request, monkeypatch, tmp_path):
     """Let no neighbour of this machine decide a test: to the suite, it is always calm."""
     if not request.node.get_closest_marker("real_machine"):
-        monkeypatch.setattr(stability.Yardstick, "read", lambda self: 1.0)
-        monkeypatch.setattr(stability, "resource", None)
-        monkeypatch.setattr(stability, "SEARCH_S", 0)
-        monkeypatch.setattr(stability, "AGAIN_S", 0)
+        monkeypatch.setattr(disturbance.Yardstick, "read", lambda self: 1.0)
+        monkeypatch.setattr(disturbance, "resource", None)
+        monkeypatch.setattr(disturbance, "SEARCH_S", 0)
+        monkeypatch.setattr(disturbance, "AGAIN_S", 0)
     # What this machine once did must not decide a test either.
-    monkeypatch.setattr(best, "path", lambda: tmp_path / "yardsticks.json")
+    monkeypatch.setattr(calibration, "path", lambda: tmp_path / "yardsticks.json")
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ class Suite:
 
     def write(self, body):
         """Write the benchmark file: imports, then `body`."""
-        head = "import pytest\nimport torch\nfrom bench.axes import *\n"
+        head = "import pytest\nimport torch\nfrom bench.suite.axes import *\n"
         (self.pytester.path / "bench_it.py").write_text(head + textwrap.dedent(body))
 
     def run(self, *words, only=True):

@@ -7,9 +7,9 @@ A,B -->`` for the benchmarks A and B alone; verdicts below ``<!-- verdict of FIL
 import re
 from pathlib import Path
 
-from bench.compare import runs
+from bench.compare import pooled
 from bench.records import reader
-from bench.report import advice, table
+from bench.report import table, verdict
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
@@ -22,7 +22,7 @@ VERDICTS = re.compile(
 
 
 def _table(found: re.Match[str]) -> str:
-    frame = runs.pool(reader.read(ROOT / found[2]))
+    frame = pooled.pool(reader.read(ROOT / found[2]))
     if found[3]:
         frame = frame[frame.benchmark.isin(found[3].split(","))]
     return found[1] + table.by_dtype(frame) + "\n" + found[5]
@@ -30,7 +30,7 @@ def _table(found: re.Match[str]) -> str:
 
 def _verdicts(found: re.Match[str]) -> str:
     frame = reader.read(ROOT / found[2])
-    return found[1] + advice.text(frame, int(found[3]) if found[3] else None) + "\n" + found[5]
+    return found[1] + verdict.text(frame, int(found[3]) if found[3] else None) + "\n" + found[5]
 
 
 def refreshed(text: str) -> str:

@@ -9,14 +9,15 @@ from frames import row
 from test_launch import Listener
 from typer.testing import CliRunner
 
-from bench import cli, launch
-from bench.ab import engine, sides
-from bench.ab.sides import Side
-from bench.compare import replicates
-from bench.compare.gate import Limits
-from bench.launch import CannotRun
+from bench.cli import main
+from bench.gate.check import Limits
+from bench.launch import ab as engine
+from bench.launch import runner, sides
+from bench.launch.runner import CannotRun
+from bench.launch.sides import Side
 from bench.records import reader, schema
 from bench.records.writer import CannotWrite, Writer, reopen
+from bench.stats import multiplicity
 
 CELLS = [("tensors", f"op{n}", "cpu", "float32", f"n={n}") for n in range(20)]
 
@@ -28,7 +29,7 @@ class Machine:
         self.random, self.noise = random.Random(seed), noise
         self.slow, self.order, self.killed_at, self.columns = {}, [], None, {}
 
-    def run(self, words, runs, output, resume, watcher, place=launch.HERE, append=False):
+    def run(self, words, runs, output, resume, watcher, place=runner.HERE, append=False):
         options = dict(w.removeprefix("--").split("=", 1) for w in words if "=" in w)
         side = "candidate" if "SIDE" in place.env else "baseline"
         self.order.append((side, list(words)))
@@ -69,7 +70,7 @@ class Machine:
 def machine(monkeypatch):
     """A machine without processes; the candidate is known by an environment variable."""
     made = Machine()
-    monkeypatch.setattr(launch, "run", made.run)
+    monkeypatch.setattr(runner, "run", made.run)
     monkeypatch.setattr(sides, "_probe", lambda place, name: None)
     return made
 
@@ -139,7 +140,7 @@ def test_what_is_confirmed_is_judged_on_the_fresh_runs_alone(machine, tmp_path, 
         machine.slow = {} if any("--cells" in word for word in words) else {"n=3": 3.0}
         return real(words, *rest, **more)
 
-    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     outcome, _ = compared(tmp_path / "ab")
     assert outcome.code == 0
     (cell,) = [cell for cell in outcome.cells if cell.key[-1] == "n=3"]
@@ -197,7 +198,7 @@ def test_a_cell_that_was_unstable_on_both_sides_is_confirmed(machine, tmp_path, 
         machine.columns = {(side, n): u for side in engine.SIDES for n, u in both.items()}
         return real(words, *rest, **more)
 
-    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(runner, "run", run)
     outcome, _ = compared(tmp_path / "ab")
     assert (outcome.code, regressed(outcome)) == (1, ["n=1"])
 
@@ -230,7 +231,7 @@ def ab(machine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*words, command="ab"):
-        return CliRunner().invoke(cli.app, [command, *words])
+        return CliRunner().invoke(main.app, [command, *words])
 
     return run
 
@@ -274,7 +275,7 @@ def test_a_full_disk_is_one_line(ab, machine, tmp_path, monkeypatch, problem):
     def full(*words, **more):
         raise problem or CannotWrite("cannot write x.csv: No space left on device; make room")
 
-    monkeypatch.setattr(launch, "run", full)
+    monkeypatch.setattr(runner, "run", full)
     done = ab(*CANDIDATE)
     assert done.exit_code == 2
     assert "x.csv: No space left on device" in done.output
@@ -321,7 +322,7 @@ def stored(machine, tmp_path):
     def make(**slow):
         machine.slow = slow
         for side in engine.SIDES:
-            place = launch.Place(env={"SIDE": ""} if side == "candidate" else {})
+            place = runner.Place(env={"SIDE": ""} if side == "candidate" else {})
             file = tmp_path / f"{side}.csv"
             for _ in range(5):
                 machine.run([], 1, file, None, Watcher(), place, append=file.exists())
@@ -362,8 +363,8 @@ def test_many_slow_cells_are_no_shift_of_the_machine(ab, machine, stored, factor
 
 def test_a_second_look_at_runs_that_picked_the_suspects_counts_all_cells():
     """Of a p-value the best of forty, a correction for one alone would make too much."""
-    assert replicates.holm([0.01], tests=40) == [pytest.approx(0.4)]
-    assert replicates.holm([0.01, 0.02], tests=1) == replicates.holm([0.01, 0.02])
+    assert multiplicity.holm([0.01], tests=40) == [pytest.approx(0.4)]
+    assert multiplicity.holm([0.01, 0.02], tests=1) == multiplicity.holm([0.01, 0.02])
 
 
 def test_a_baseline_that_can_be_run_is_timed_beside(ab, machine, stored):

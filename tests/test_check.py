@@ -10,7 +10,7 @@ from test_compare import HOSTILE
 from test_gate import CELLS, NEW_WITH, WITH, judged, runs, spoiled
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.records.writer import Writer
 from bench.report import judgement
 
@@ -28,7 +28,7 @@ def stored(tmp_path):
 
 
 def run(*words):
-    return CliRunner().invoke(cli.app, ["check", *words])
+    return CliRunner().invoke(main.app, ["check", *words])
 
 
 def test_every_format_tells_the_regression(stored, tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_limit_that_lets_everything_pass_is_refused(
     monkeypatch.chdir(tmp_path)
     old = stored("a.csv", runs(seed=1, cells=2))
     words = {"check": [old, "--baseline", old], "history": [old], "ab": []}[command]
-    done = CliRunner().invoke(cli.app, [command, *words, option, value])
+    done = CliRunner().invoke(main.app, [command, *words, option, value])
     assert done.exit_code == 2
     (line,) = done.output.strip().splitlines()
     said = f"bench: {option} is {float(value)!r}; give a number, 0 or more and less than 1,000,000"

@@ -9,7 +9,7 @@ import pytest
 from frames import frame, row
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.compare import files, sides, spread
 from bench.records import many
 from bench.records.writer import Writer
@@ -46,7 +46,7 @@ def two(tmp_path):
 
 
 def run(*words):
-    return CliRunner().invoke(cli.app, ["compare", *words])
+    return CliRunner().invoke(main.app, ["compare", *words])
 
 
 def test_two_machines_are_set_side_by_side(two):
@@ -262,7 +262,7 @@ def test_an_interval_beyond_any_number_is_not_shown():
 
 def test_reading_commands_do_not_load_torch(two):
     code = (
-        "import sys; from bench.cli import app\n"
+        "import sys; from bench.cli.main import app\n"
         "try: app(sys.argv[1:], standalone_mode=False)\n"
         "finally: assert 'torch' not in sys.modules"
     )

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from frames import frame, row
 
-from bench.compare import files, rates, runs, sides
+from bench.compare import files, pooled, rates, sides
 from bench.records.writer import Writer
 from bench.report import summary
 
@@ -18,12 +18,12 @@ def test_the_middle_ok_run_stands_for_a_cell():
         {"run_id": "c", "benchmark": "cat", "median_s": 2.0},
         {"run_id": "d", "benchmark": "cat", "median_s": 0.1, "status": "unstable"},
     )
-    pooled = runs.pool(table)
-    assert list(pooled.benchmark) == ["cat", "neg"]
-    assert pooled.median_s[0] == 2.0
-    assert list(pooled.status) == ["ok", "unsupported"]
-    assert runs.pool(table.iloc[[0, 2]]).median_s[0] == 3.0
-    assert runs.pool(table.iloc[:0]).empty
+    merged = pooled.pool(table)
+    assert list(merged.benchmark) == ["cat", "neg"]
+    assert merged.median_s[0] == 2.0
+    assert list(merged.status) == ["ok", "unsupported"]
+    assert pooled.pool(table.iloc[[0, 2]]).median_s[0] == 3.0
+    assert pooled.pool(table.iloc[:0]).empty
 
 
 def test_an_answer_that_was_wrong_in_one_run_is_wrong():
@@ -32,7 +32,7 @@ def test_an_answer_that_was_wrong_in_one_run_is_wrong():
         {"run_id": "b", "status": "wrong", "reason": "off by 1", "median_s": 1.0},
         {"run_id": "c", "median_s": 2.0},
     )
-    assert summary.lines(runs.pool(table))[1] == "wrong: cat cpu float32: off by 1"
+    assert summary.lines(pooled.pool(table))[1] == "wrong: cat cpu float32: off by 1"
 
 
 def test_a_summary_counts_and_names_what_went_wrong():
@@ -75,9 +75,9 @@ def test_the_slower_of_loading_and_training_is_named(step_s, verdict):
 
 @pytest.mark.parametrize("column", ["params", "driver"])
 def test_blank_texts_group_like_others(column):
-    pooled = runs.pool(frame({column: ""}, {column: "", "run_id": "b"}))
-    assert len(pooled) == 1
-    assert isinstance(pooled, pd.DataFrame)
+    merged = pooled.pool(frame({column: ""}, {column: "", "run_id": "b"}))
+    assert len(merged) == 1
+    assert isinstance(merged, pd.DataFrame)
 
 
 def test_a_copy_of_a_file_is_no_further_run(tmp_path):

@@ -10,7 +10,7 @@ from frames import row
 from test_outliers import fleet
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.compare import files, outliers, spread
 from bench.records import many, reader
 from bench.records.many import Many
@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def bench(*words):
-    return CliRunner().invoke(cli.app, list(map(str, words)))
+    return CliRunner().invoke(main.app, list(map(str, words)))
 
 
 def test_all_at_once_and_one_by_one_give_the_same(folder):

@@ -8,8 +8,8 @@ import psutil
 import pytest
 import torch
 
-from bench.distributed import rank, ranks
-from bench.distributed.ranks import RankDied, Ranks
+from bench.suite.distributed import rank, ranks
+from bench.suite.distributed.ranks import RankDied, Ranks
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(

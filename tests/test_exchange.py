@@ -12,7 +12,7 @@ from frames import frame
 from test_compare import store
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.compare import files
 from bench.exchange import exports, imports
 from bench.records import reader
@@ -32,7 +32,7 @@ STATS |= {"stddev": 0.0, "rounds": 5, "iterations": 1}
 
 
 def bench(*words):
-    return CliRunner().invoke(cli.app, list(map(str, words)))
+    return CliRunner().invoke(main.app, list(map(str, words)))
 
 
 def of_pytest(path, *fullnames, cpu="a CPU", datetime="2026-01-01T00:00:00.123456+00:00"):
@@ -82,7 +82,7 @@ def test_what_pytest_benchmark_writes_is_imported(tmp_path, suite):
     suite.run("--profile", "smoke", "--dtype", "float32", "--benchmark-json=out.json")
     out = tmp_path / "out.csv"
     words = ["import", str(suite.pytester.path / "out.json"), "-o", str(out)]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     (got,) = reader.read(out).itertuples()
     (mine,) = suite.rows().itertuples()
@@ -181,7 +181,7 @@ def test_a_file_that_is_there_is_kept_and_another_asked_for(tmp_path):
 def test_what_is_no_such_file_is_refused_in_one_line(tmp_path, text, said):
     path = tmp_path / "x.json"
     path.write_text(text)
-    done = CliRunner().invoke(cli.app, ["import", str(path), "-o", str(tmp_path / "x.csv")])
+    done = CliRunner().invoke(main.app, ["import", str(path), "-o", str(tmp_path / "x.csv")])
     assert done.exit_code == 2
     assert said in done.output
     assert len(done.output.strip().splitlines()) == 1
@@ -300,9 +300,9 @@ def test_bencher_and_github_action_benchmark():
 def test_every_format_is_written_from_the_command(tmp_path, format_):
     path = store(tmp_path / "x.csv", *ROWS)
     out = tmp_path / "out"
-    done = CliRunner().invoke(cli.app, ["export", path, "--format", format_, "-o", str(out)])
+    done = CliRunner().invoke(main.app, ["export", path, "--format", format_, "-o", str(out)])
     assert done.exit_code == 0, done.output
     assert "cat" in out.read_text().lower()
-    done = CliRunner().invoke(cli.app, ["export", path, "--format", "xml"])
+    done = CliRunner().invoke(main.app, ["export", path, "--format", "xml"])
     assert done.exit_code == 2
     assert "unknown 'xml'; known: pytest-benchmark" in done.output

@@ -8,28 +8,28 @@ import types
 import pytest
 from typer.testing import CliRunner
 
-from bench import cli
-from bench.measure import environment, fitness, stability, threads
+from bench.cli import main
+from bench.measure import disturbance, doctor, environment, placement
 
 
 def test_the_clock_of_this_machine_has_a_tick_and_a_cost():
-    finding = fitness.clock()
+    finding = doctor.clock()
     assert "tick" in finding.seen
     assert "costs" in finding.seen
 
 
 def test_a_coarse_clock_is_unfit(monkeypatch):
     ticks = itertools.count()
-    monkeypatch.setattr(fitness.time, "perf_counter", lambda: next(ticks) // 10 * 0.0156)
-    assert not fitness.clock().fit
+    monkeypatch.setattr(doctor.time, "perf_counter", lambda: next(ticks) // 10 * 0.0156)
+    assert not doctor.clock().fit
 
 
 def machine(monkeypatch, used, steal=0.0, names=(), cpus=2, count=2):
-    monkeypatch.setattr(fitness, "_used", lambda seconds: (used, steal, list(names)))
+    monkeypatch.setattr(doctor, "_used", lambda seconds: (used, steal, list(names)))
     monkeypatch.setattr(environment, "cpu_count", lambda: cpus)
     current = types.SimpleNamespace(threads=count)
     monkeypatch.setattr(environment, "current", lambda: current)
-    return fitness.neighbours()
+    return doctor.neighbours()
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_neighbours_are_unfit_where_they_need_the_cores_of_the_threads(
 
 
 def test_what_others_use_is_read_from_the_system():
-    used, steal, names = fitness._used(0.05)
+    used, steal, names = doctor._used(0.05)
     assert used >= 0
     assert 0 <= steal <= 1
     assert len(names) <= 3
@@ -61,17 +61,17 @@ def test_what_others_use_is_read_from_the_system():
 
 @pytest.mark.parametrize(("slow", "fit"), [(1.0, True), (2.0, False)])
 def test_steadiness_counts_the_slow_readings(monkeypatch, slow, fit):
-    monkeypatch.setattr(stability.Yardstick, "read", lambda self: slow)
-    finding = fitness.steadiness("core", lambda: None, 1.3, seconds=0.02)
+    monkeypatch.setattr(disturbance.Yardstick, "read", lambda self: slow)
+    finding = doctor.steadiness("core", lambda: None, 1.3, seconds=0.02)
     assert finding.fit is fit
     assert f"slow in {0 if fit else 100}%" in finding.seen
 
 
 def test_a_battery_and_a_power_mode_are_told(monkeypatch):
     battery = types.SimpleNamespace(percent=42.0, power_plugged=False)
-    monkeypatch.setattr(fitness.psutil, "sensors_battery", lambda: battery, raising=False)
-    monkeypatch.setattr(fitness, "_read", lambda path: "powersave" if "governor" in path else "x")
-    finding = fitness.power()
+    monkeypatch.setattr(doctor.psutil, "sensors_battery", lambda: battery, raising=False)
+    monkeypatch.setattr(doctor, "_read", lambda path: "powersave" if "governor" in path else "x")
+    finding = doctor.power()
     assert not finding.fit
     assert "on battery (42 %)" in finding.seen
     assert finding.remedy.startswith("plug the machine in; cpupower")
@@ -79,29 +79,29 @@ def test_a_battery_and_a_power_mode_are_told(monkeypatch):
 
 def test_little_memory_is_unfit(monkeypatch):
     memory = types.SimpleNamespace(available=2**30, total=2**34)
-    monkeypatch.setattr(fitness.psutil, "virtual_memory", lambda: memory)
-    assert not fitness.room().fit
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: memory)
+    assert not doctor.room().fit
 
 
 def test_noise_is_judged_by_the_middle_kernel():
     quiet = {"a": [1.0, 1.02], "b": [1.0, 1.03], "c": [1.0, 1.9]}
-    finding = fitness.judge_noise("noise cpu", quiet, 0)
+    finding = doctor.judge_noise("noise cpu", quiet, 0)
     assert finding.fit
     assert "1.030 times the fastest in the middle of 3, 1.90 at worst (c)" in finding.seen
     loud = {"a": [1.0, 1.2], "b": [1.0, 1.3], "c": [1.0, 1.01]}
-    finding = fitness.judge_noise("noise cpu", loud, 0)
+    finding = doctor.judge_noise("noise cpu", loud, 0)
     assert not finding.fit
     assert "changes below 20 % cannot be seen" in finding.remedy
-    assert not fitness.judge_noise("noise cpu", quiet, 7).fit
+    assert not doctor.judge_noise("noise cpu", quiet, 7).fit
 
 
 def test_a_process_that_fails_is_a_finding(monkeypatch):
     done = types.SimpleNamespace(returncode=1, stdout="", stderr="x\nNo module named y\n")
-    monkeypatch.setattr(fitness.subprocess, "run", lambda *_, **__: done)
-    with pytest.raises(fitness.ProbeFailed, match="on cpu failed: No module named y"):
-        fitness.fresh_runs("cpu", 2, lambda line: None)
-    monkeypatch.setattr(fitness, "examine", lambda names: iter(()))
-    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu"])
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(doctor.ProbeFailed, match="on cpu failed: No module named y"):
+        doctor.fresh_runs("cpu", 2, lambda line: None)
+    monkeypatch.setattr(doctor, "examine", lambda names: iter(()))
+    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu"])
     assert done.exit_code == 3
     assert "unfit  noise cpu" in done.output
 
@@ -109,17 +109,17 @@ def test_a_process_that_fails_is_a_finding(monkeypatch):
 def test_more_threads_than_cpus_are_unfit(monkeypatch):
     monkeypatch.setattr(environment, "cpu_count", lambda: 2)
     monkeypatch.setattr(environment, "current", lambda: types.SimpleNamespace(threads=8))
-    assert "use fewer" in fitness.placement(threads.Placement()).remedy
+    assert "use fewer" in doctor.thread_placement(placement.Placement()).remedy
 
 
 @pytest.mark.parametrize(("fit", "code"), [(True, 0), (False, 3)])
 def test_doctor_prints_each_finding_and_exits_by_the_verdict(monkeypatch, fit, code):
     findings = [
-        fitness.Finding("clock", "tick 40 ns"),
-        fitness.Finding("neighbours", "others use 1.00 of 2 CPUs", "stop them", fit),
+        doctor.Finding("clock", "tick 40 ns"),
+        doctor.Finding("neighbours", "others use 1.00 of 2 CPUs", "stop them", fit),
     ]
-    monkeypatch.setattr(fitness, "examine", lambda *_: iter(findings))
-    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu", "--processes", "0"])
+    monkeypatch.setattr(doctor, "examine", lambda *_: iter(findings))
+    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--processes", "0"])
     assert done.exit_code == code
     assert "ok     clock" in done.output
     assert f"{'note' if fit else 'unfit':6} neighbours" in done.output
@@ -128,13 +128,13 @@ def test_doctor_prints_each_finding_and_exits_by_the_verdict(monkeypatch, fit, c
 
 
 def test_doctor_refuses_an_unknown_device():
-    done = CliRunner().invoke(cli.app, ["doctor", "--device", "tpu"])
+    done = CliRunner().invoke(main.app, ["doctor", "--device", "tpu"])
     assert done.exit_code == 2
     assert "'tpu' is no device of this machine" in done.output
 
 
 def test_doctor_looks_at_this_machine():
-    names = [finding.name for finding in fitness.examine(["cpu"])]
+    names = [finding.name for finding in doctor.examine(["cpu"])]
     wanted = ["clock", "memory", "power", "neighbours", "core", "threads", "device cpu"]
     several = ("all cores", "threads together")  # where there are several threads
     assert [name for name in names if name not in several] == wanted
@@ -152,17 +152,17 @@ def kernels(noise, count=12, faults=()):
 
 
 def test_noise_is_judged_over_processes():
-    finding = fitness.noise("noise cpu", kernels(0.01))
+    finding = doctor.noise("noise cpu", kernels(0.01))
     assert finding.fit
     assert "in the middle of 12" in finding.seen
-    assert not fitness.noise("noise cpu", kernels(0.01, faults=["slow"])).fit
+    assert not doctor.noise("noise cpu", kernels(0.01, faults=["slow"])).fit
 
 
 @pytest.mark.parametrize(("noise", "remedy"), [(0.005, ""), (0.03, "bench run --runs 8")])
 def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
-    monkeypatch.setattr(fitness, "examine", lambda names: iter(()))
-    monkeypatch.setattr(fitness, "fresh_runs", lambda name, count, tell: kernels(noise, count))
-    done = CliRunner().invoke(cli.app, ["doctor", "--device", "cpu", "--gate"])
+    monkeypatch.setattr(doctor, "examine", lambda names: iter(()))
+    monkeypatch.setattr(doctor, "fresh_runs", lambda name, count, tell: kernels(noise, count))
+    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--gate"])
     assert "gate cpu" in done.output
     assert re.search(r"5 runs a side: false alarms in [01]\.\d% of 200 suites", done.output)
     assert remedy in done.output
@@ -171,7 +171,7 @@ def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
 
 def test_doctor_needs_processes_enough_for_two_sides():
     words = ["doctor", "--device", "cpu", "--gate", "--processes", "6"]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 2
     assert "--gate needs 10 or more" in done.output
 
@@ -182,5 +182,5 @@ def test_a_clock_that_cannot_be_read_is_not_told(monkeypatch):
     def raises():
         raise RuntimeError("'pmgr' entry was not found")
 
-    monkeypatch.setattr(fitness.psutil, "cpu_freq", raises, raising=False)
-    assert "MHz" not in fitness.power().seen
+    monkeypatch.setattr(doctor.psutil, "cpu_freq", raises, raising=False)
+    assert "MHz" not in doctor.power().seen

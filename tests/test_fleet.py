@@ -13,21 +13,21 @@ import pytest
 from frames import row
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.records import reader, schema
 
 pytest.importorskip("distributed", reason="an optional extra")
 
-from bench.fleet import cluster
-from bench.fleet.cluster import Node
-from bench.fleet.roster import PER, CannotTell, Roster
+from bench.launch import cluster
+from bench.launch.cluster import Node
+from bench.launch.roster import PER, CannotTell, Roster
 
 CELLS = "bench_sum or bench_softmax"
 WORDS = ("--device", "cpu", "--dtype", "float32", "--family", "tensors")
 
 
 def bench(*words):
-    return CliRunner().invoke(cli.app, list(words))
+    return CliRunner().invoke(main.app, list(words))
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def suites():
     found = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or ()
-        if "bench.progress" in words and "bench-fleet-" in " ".join(words):
+        if "bench.plugin.progress" in words and "bench-fleet-" in " ".join(words):
             found.append(process)
     return found
 
@@ -160,7 +160,11 @@ def test_a_cluster_without_workers_is_no_success(tmp_path, monkeypatch):
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
-    for name in [name for name in sys.modules if name.startswith("bench.fleet")]:
+    for name in [
+        name
+        for name in sys.modules
+        if name.startswith(("bench.launch.cluster", "bench.launch.node"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "distributed", None)
     done = bench("fleet")
@@ -470,7 +474,7 @@ def test_what_was_not_written_by_us_is_refused(tmp_path, change):
 
 def test_what_a_nanny_sets_for_its_workers_does_not_reach_the_suite(monkeypatch):
     """Else everything would be timed on one thread; what the user has set stays."""
-    from bench.fleet import node
+    from bench.launch import node
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
@@ -480,10 +484,10 @@ def test_what_a_nanny_sets_for_its_workers_does_not_reach_the_suite(monkeypatch)
 
 
 def test_a_local_cluster_leaves_the_environment_alone():
-    from bench import cli_fleet
+    from bench.cli import fleet
 
     before = dict(os.environ)
-    with cli_fleet._connected(None, {}) as client:
+    with fleet._connected(None, {}) as client:
         there = client.submit(os.environ.get, "OMP_NUM_THREADS", pure=False).result()
     assert there == os.environ.get("OMP_NUM_THREADS")
     assert dict(os.environ) == before

@@ -6,11 +6,12 @@ from itertools import product
 import pytest
 from frames import row
 
-from bench.compare import gate, replicates, screen
-from bench.compare.gate import Limits
+from bench.gate import check, screen
+from bench.gate.check import Limits
 from bench.records import schema
 from bench.records.reader import frame as to_frame
 from bench.report import judgement
+from bench.stats import multiplicity
 
 CELLS = 40
 
@@ -38,7 +39,7 @@ def as_frame(rows):
 
 
 def judged(old, new, **settings):
-    return gate.check(as_frame(old), as_frame(new), **settings)
+    return check.check(as_frame(old), as_frame(new), **settings)
 
 
 def verdicts(outcome, verdict):
@@ -176,8 +177,8 @@ def test_the_minimum_is_judged_on_the_cpu_and_the_median_elsewhere():
 
 
 def test_holm_is_that_of_the_literature():
-    assert replicates.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert replicates.holm([]) == []
+    assert multiplicity.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert multiplicity.holm([]) == []
 
 
 def test_runs_without_any_noise_are_judged_too():

@@ -11,9 +11,10 @@ from markdown_it import MarkdownIt
 from test_compare import HOSTILE
 from typer.testing import CliRunner
 
-from bench import cli
-from bench.compare import history
+from bench.cli import main
+from bench.gate import history
 from bench.records.writer import Writer
+from bench.stats import changepoints
 
 pytest.importorskip("ruptures", reason="an optional extra")
 
@@ -32,7 +33,7 @@ def logs(*levels, noise=0.02, flukes=0.0, seed=1):
 @pytest.mark.parametrize("flukes", [0.0, 0.05])
 def test_noise_and_flukes_have_no_steps(flukes):
     """Of 100 unchanged series of 40 runs, one step at most."""
-    found = [history.steps(logs((1, 40), flukes=flukes, seed=seed)) for seed in range(100)]
+    found = [changepoints.steps(logs((1, 40), flukes=flukes, seed=seed)) for seed in range(100)]
     assert sum(map(bool, found)) <= 1
 
 
@@ -40,14 +41,14 @@ def test_noise_and_flukes_have_no_steps(flukes):
 def test_a_step_is_found_where_it_is(factor):
     hits = 0
     for seed in range(40):
-        found = history.steps(logs((1, 20), (factor, 20), seed=seed))
+        found = changepoints.steps(logs((1, 20), (factor, 20), seed=seed))
         hits += len(found) == 1 and abs(found[0][0] - 20) <= 1
     assert hits >= 36
 
 
 def test_one_bad_run_is_no_new_level():
-    assert history.steps(logs((1, 10), (4, 1), (1, 10))) == []
-    assert history.steps(logs((1, 2), (2, 2))) == []
+    assert changepoints.steps(logs((1, 10), (4, 1), (1, 10))) == []
+    assert changepoints.steps(logs((1, 2), (2, 2))) == []
 
 
 def runs(factor=1.3, machine="here", **columns):
@@ -96,7 +97,7 @@ def shown(tmp_path):
         for columns in rows:
             writer.append(row(**columns))
         writer.close()
-        return CliRunner().invoke(cli.app, ["history", str(tmp_path / "all.csv"), *words])
+        return CliRunner().invoke(main.app, ["history", str(tmp_path / "all.csv"), *words])
 
     return run
 
@@ -130,10 +131,10 @@ def test_markdown_is_a_table_and_hostile_names_stay_text(shown):
 
 def test_without_files_and_results_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli.app, ["history"])
+    done = CliRunner().invoke(main.app, ["history"])
     assert done.exit_code == 2
     assert "results" in done.output
-    done = CliRunner().invoke(cli.app, ["history", "--format", "odd"])
+    done = CliRunner().invoke(main.app, ["history", "--format", "odd"])
     assert "--format: unknown 'odd'; known: terminal, markdown, json" in done.output
 
 

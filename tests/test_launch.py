@@ -9,7 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from bench import launch
+from bench.launch import runner
 from bench.records import reader
 from bench.report.bar import Bar
 
@@ -34,12 +34,12 @@ def runs(suite, monkeypatch):
     """Launch the suite of one file instead of the package's."""
     monkeypatch.chdir(suite.pytester.path)
     monkeypatch.setattr(
-        launch, "command", lambda *words, place: [sys.executable, "-m", "pytest", *words]
+        runner, "command", lambda *words, place: [sys.executable, "-m", "pytest", *words]
     )
 
     def run(number=1, output=None, resume=None, words=(), **more):
         listener = Listener()
-        code, file = launch.run([*SMOKE, *words], number, output, resume, listener, **more)
+        code, file = runner.run([*SMOKE, *words], number, output, resume, listener, **more)
         return code, file, listener
 
     return run
@@ -122,7 +122,7 @@ def test_a_kill_is_out_of_memory_only_where_the_system_says_so(
     suite, runs, monkeypatch, out_of_memory
 ):
     counts = iter([0, 1, 1, 1] if out_of_memory else [0, 0, 0, 0])
-    monkeypatch.setattr(launch, "_out_of_memory_kills", lambda: next(counts))
+    monkeypatch.setattr(runner, "_out_of_memory_kills", lambda: next(counts))
     suite.write(DEATH.format(name="SIGKILL", before=""))
     code, file, told = runs()
     status = dict(reader.read(file).set_index("params").status)
@@ -135,7 +135,7 @@ def test_a_kill_is_out_of_memory_only_where_the_system_says_so(
 
 @pytest.mark.skipif(not os.path.exists("/proc/vmstat"), reason="Linux counts them there")
 def test_the_system_counts_its_kills():
-    assert launch._out_of_memory_kills() >= 0
+    assert runner._out_of_memory_kills() >= 0
 
 
 def test_a_wrong_option_and_a_bad_file_are_one_line(suite, runs, tmp_path):
@@ -143,7 +143,7 @@ def test_a_wrong_option_and_a_bad_file_are_one_line(suite, runs, tmp_path):
     code, file, told = runs(words=["--dtype", "float31"])
     assert (code, file) == (pytest.ExitCode.USAGE_ERROR, None)
     assert any("unknown dtype 'float31'" in line for line in told.lines)
-    with pytest.raises(launch.CannotRun, match=r"--resume: .*No such file"):
+    with pytest.raises(runner.CannotRun, match=r"--resume: .*No such file"):
         runs(resume=tmp_path / "nothing.csv")
 
 
@@ -216,26 +216,26 @@ def test_the_bar_shows_cell_count_and_name():
 
 def test_only_families_that_are_asked_for_are_collected(tmp_path):
     def folders(*words):
-        return [path.name for path in launch._folders(launch.PACKAGE, words)]
+        return [path.name for path in runner._folders(runner.PACKAGE, words)]
 
-    assert folders("-k", "cat") == ["bench"]
+    assert folders("-k", "cat") == ["suite"]
     assert folders("--family=tensors,loading") == ["tensors", "loading"]
     assert folders("--family", "loading", "-k", "cat") == ["loading"]
-    assert folders("--family=sorting") == ["bench"]
+    assert folders("--family=sorting") == ["suite"]
     cells = tmp_path / "cells.csv"
     cells.write_text("family,benchmark,device,dtype,params\ntraining,step,cpu,float32,batch=1\n")
     assert folders("--family=tensors", f"--cells={cells}") == ["training"]
     cells.write_text("nothing\n")
-    assert folders(f"--cells={cells}") == ["bench"]
+    assert folders(f"--cells={cells}") == ["suite"]
 
 
 def test_a_checkout_around_an_installed_suite_is_not_imported(tmp_path, monkeypatch):
     """As in a workflow: a checkout, and what pip install has put elsewhere."""
-    monkeypatch.chdir(launch.PACKAGE.parent)
-    assert "-P" not in launch.command()
+    monkeypatch.chdir(runner.PACKAGE.parent)
+    assert "-P" not in runner.command()
     (tmp_path / "bench").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert launch.command()[1] == "-P"
+    assert runner.command()[1] == "-P"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -265,5 +265,5 @@ def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
 
 
 def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):
-    monkeypatch.setattr(launch, "_one_run", lambda *_: (-11, tmp_path / "out.csv"))
-    assert launch.run([], 3, None, None, Listener()) == (139, tmp_path / "out.csv")
+    monkeypatch.setattr(runner, "_one_run", lambda *_: (-11, tmp_path / "out.csv"))
+    assert runner.run([], 3, None, None, Listener()) == (139, tmp_path / "out.csv")

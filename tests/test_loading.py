@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from bench.loading import data, workers
-from bench.loading.workers import START_METHODS, each_once, loader_of, one_epoch
+from bench.suite.loading import data, workers
+from bench.suite.loading.workers import START_METHODS, each_once, loader_of, one_epoch
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
@@ -138,7 +138,7 @@ def test_a_batch_fetched_at_once_is_the_same():
 
 
 def test_a_lambda_is_refused_with_the_remedy():
-    from bench.loading import bench_loader
+    from bench.suite.loading import bench_loader
 
     images = data.custom_images(target_transform=lambda label: label)
     settings = {"num_workers": 1, "multiprocessing_context": "spawn"}
@@ -161,7 +161,13 @@ def shared_memory():
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_leaves_no_worker_and_no_shared_memory(tmp_path):
     before = shared_memory()
-    words = ["-m", "pytest", "bench/loading", "--benchmark-only", "--benchmark-min-rounds=9999"]
+    words = [
+        "-m",
+        "pytest",
+        "bench/suite/loading",
+        "--benchmark-only",
+        "--benchmark-min-rounds=9999",
+    ]
     words += ["-k", "bench_loader_start_method and fork and not server", "--results", str(tmp_path)]
     running = subprocess.Popen(
         [sys.executable, *words],

@@ -12,7 +12,7 @@ import pytest
 from test_report import a_machine
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.records.schema import COLUMNS, Row
 from bench.records.writer import Writer
 
@@ -124,7 +124,7 @@ def test_mutated_files_never_end_in_a_traceback(tmp_path):
         commands.append(("check", "--baseline", str(tmp_path / "original.csv")))
         for command in commands:
             start = time.monotonic()
-            done = runner.invoke(cli.app, [command[0], str(path), *command[1:]])
+            done = runner.invoke(main.app, [command[0], str(path), *command[1:]])
             known = done.exception is None or isinstance(done.exception, SystemExit)
             assert known, (seed, command, done.exception)
             # It takes a tenth of a second; this is the difference to a hang.

@@ -8,7 +8,7 @@ import pytest
 from frames import frame, row
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.compare import outliers
 from bench.records.many import Many
 from bench.records.writer import Writer
@@ -169,7 +169,7 @@ def stored(tmp_path):
 @pytest.mark.parametrize("format_", ["terminal", "markdown", "json"])
 def test_the_command_reads_a_folder(stored, format_):
     words = ["compare", str(stored), "--outliers", "--format", format_]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     if format_ == "json":
         (found,) = json.loads(done.output)
@@ -180,7 +180,7 @@ def test_the_command_reads_a_folder(stored, format_):
 
 
 def test_a_format_it_has_not_is_one_line(stored):
-    done = CliRunner().invoke(cli.app, ["compare", str(stored), "--outliers", "--format", "csv"])
+    done = CliRunner().invoke(main.app, ["compare", str(stored), "--outliers", "--format", "csv"])
     assert done.exit_code == 2
     assert "--outliers has no csv" in done.output
 

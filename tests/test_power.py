@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from bench.compare import power
-from bench.peers import gates, model, rules
-from bench.peers.collection import Sample
+from bench.gate import power
+from tests.validation import gates, model, rules
+from tests.validation.collection import Sample
 
 KEYS = [("", "op", "cpu", "float32", f"n={n}") for n in range(20)]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from bench.compare import replicates
-from bench.compare.replicates import Pair
+from bench.stats import moderated
+from bench.stats.moderated import Pair
 
 
 def cell(number=0):
@@ -59,7 +59,7 @@ def test_the_prior_is_that_of_the_variances_drawn():
         Pair(cell(n), *(tuple(source.normal(0, math.sqrt(v), 3)) for _ in range(2)))
         for n, v in enumerate(variances)
     ]
-    found = replicates.moderated(pairs)
+    found = moderated.moderated(pairs)
     assert found[0].prior.degrees == pytest.approx(8, rel=0.2)
     assert found[0].prior.variance == pytest.approx(4e-4, rel=0.1)
     assert found[0].degrees == found[0].own_degrees + found[0].prior.degrees
@@ -73,7 +73,7 @@ def test_the_prior_is_that_of_the_variances_drawn():
 def test_cells_of_one_variance_share_it():
     source = random.Random(3)
     pairs = [Pair(cell(n), normal(source, 3, 0.02), normal(source, 3, 0.02)) for n in range(40)]
-    found = replicates.moderated(pairs)
+    found = moderated.moderated(pairs)
     assert found[0].prior.degrees > 20
     assert math.sqrt(found[0].variance) == pytest.approx(0.02, rel=0.2)
 
@@ -81,23 +81,23 @@ def test_cells_of_one_variance_share_it():
 def test_few_cells_and_cells_without_noise_have_no_prior():
     source = random.Random(4)
     few = [Pair(cell(n), normal(source, 5, 0.02), normal(source, 5, 0.02)) for n in range(9)]
-    assert replicates.moderated(few) == few
+    assert moderated.moderated(few) == few
     still = [Pair(cell(n), (0.0,) * 5, (0.0,) * 5) for n in range(40)]
-    assert replicates.moderated(still) == still
-    assert replicates.moderated([]) == []
-    assert replicates.moderated(still)[0].p_above(0.0, 1) == 1.0
+    assert moderated.moderated(still) == still
+    assert moderated.moderated([]) == []
+    assert moderated.moderated(still)[0].p_above(0.0, 1) == 1.0
 
 
 def test_one_cell_without_noise_borrows_some():
     source = random.Random(6)
     pairs = [Pair(cell(n), normal(source, 5, 0.02), normal(source, 5, 0.02)) for n in range(40)]
     pairs.append(Pair(cell(40), (0.0,) * 5, (0.03,) * 5))
-    assert replicates.moderated(pairs)[-1].variance > 0
+    assert moderated.moderated(pairs)[-1].variance > 0
 
 
 @pytest.mark.parametrize("value", [1e-6, 0.01, 1.0, 30.0, 1e6])
 def test_the_trigamma_function_is_inverted(value):
     from scipy.special import polygamma
 
-    place = replicates._trigamma_inverse(value)
+    place = moderated._trigamma_inverse(value)
     assert polygamma(1, place) == pytest.approx(value, rel=1e-6)

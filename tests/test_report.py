@@ -10,13 +10,13 @@ from test_compare import HOSTILE, store
 from truths import Machine
 from typer.testing import CliRunner
 
-from bench import cli
+from bench.cli import main
 from bench.compare import cells, files
 from bench.records import reader
 from bench.records.schema import Row
 from bench.records.writer import Writer
 from bench.report import digest, html, picture, plots
-from bench.report.heat import heat_map
+from bench.report.heatmap import heat_map
 
 
 def a_machine(name="a model"):
@@ -50,7 +50,7 @@ def stored(tmp_path):
 def test_the_report_is_one_small_file_with_every_picture(stored, tmp_path):
     out, pictures = tmp_path / "report.html", tmp_path / "png"
     words = ["report", str(stored), "-o", str(out), "--png", str(pictures)]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     text = out.read_text()
     assert len(text) < 3_000_000
@@ -84,7 +84,7 @@ def test_pictures_of_two_machines_have_names_of_their_own(tmp_path):
             writer.append(Row(**{k: None if v != v else v for k, v in columns.items()}))
         writer.close()
     words = ["report", *map(str, tmp_path.glob("*.csv")), "--png", str(tmp_path / "png")]
-    done = CliRunner().invoke(cli.app, words)
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     names = {path.stem for path in (tmp_path / "png").iterdir()}
     assert len(names) == 12
@@ -188,7 +188,7 @@ def test_machines_without_figures_have_a_report_too(tmp_path):
     ],
 )
 def test_bad_input_is_one_line(stored, words, said):
-    done = CliRunner().invoke(cli.app, ["report", str(stored), *words])
+    done = CliRunner().invoke(main.app, ["report", str(stored), *words])
     assert done.exit_code == 2
     assert said in done.output
     assert len(done.output.strip().splitlines()) == 1
@@ -211,7 +211,7 @@ def test_large_reports_stay_within_what_can_be_shown():
 
 
 def test_the_markdown_digest_is_short_and_folded(stored):
-    done = CliRunner().invoke(cli.app, ["report", str(stored), "--markdown"])
+    done = CliRunner().invoke(main.app, ["report", str(stored), "--markdown"])
     assert done.exit_code == 0
     assert "<details><summary>" in done.output
     assert "<script>" not in done.output
@@ -246,7 +246,7 @@ def browser():
 
 def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_path):
     out = tmp_path / "report.html"
-    CliRunner().invoke(cli.app, ["report", str(stored), "-o", str(out)])
+    CliRunner().invoke(main.app, ["report", str(stored), "-o", str(out)])
     browser.get(out.as_uri())
     assert browser.find_elements("css selector", "figure svg path")
     for svg in browser.find_elements("css selector", "figure svg"):
@@ -280,7 +280,7 @@ def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_
 @pytest.mark.parametrize("width", [400, 1280])
 def test_on_a_phone_nothing_hangs_over(browser, stored, tmp_path, width):
     out = tmp_path / "report.html"
-    CliRunner().invoke(cli.app, ["report", str(stored), "-o", str(out)])
+    CliRunner().invoke(main.app, ["report", str(stored), "-o", str(out)])
     browser.set_window_size(max(width, 500), 900)
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",

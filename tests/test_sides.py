@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from bench.ab import sides
-from bench.ab.sides import Side
-from bench.launch import CannotRun
+from bench.launch import sides
+from bench.launch.runner import CannotRun
+from bench.launch.sides import Side
 
 
 def test_a_place_finds_its_interpreter_and_its_suite(tmp_path):

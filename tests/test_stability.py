@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from bench.measure import best, devices, rounds, stability, threads
+from bench.measure import calibration, devices, disturbance, placement, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.cell import Cell, Disturbed, Result
 
@@ -22,7 +22,7 @@ def noise(count, level=1e-3, spread=0.01, seed=3):
 @pytest.mark.parametrize("count", [8, 20, 100])
 def test_quiet_rounds_have_no_fault(count, spread):
     hits = sum(
-        bool(stability.judge(noise(count, spread=spread, seed=s), 10, 3, 0.1).faults)
+        bool(disturbance.judge(noise(count, spread=spread, seed=s), 10, 3, 0.1).faults)
         for s in range(100)
     )
     assert hits <= (2 if spread < 0.05 else 10)
@@ -31,56 +31,56 @@ def test_quiet_rounds_have_no_fault(count, spread):
 def test_two_levels_are_named():
     mixed = noise(20, 6e-6) + noise(10, 16e-3)
     random.Random(1).shuffle(mixed)
-    (fault,) = [f for f in stability.judge(mixed, 1, 0, 0.1).faults if "fall on" in f]
+    (fault,) = [f for f in disturbance.judge(mixed, 1, 0, 0.1).faults if "fall on" in f]
     assert re.fullmatch(r"rounds fall on [56][.\d]* us and 1[56][.\d]* ms", fault)
 
 
 def test_a_few_outliers_are_no_level():
-    assert stability.levels(noise(30) + noise(2, 20e-3)) is None
+    assert disturbance.levels(noise(30) + noise(2, 20e-3)) is None
 
 
 def test_drift_is_seen():
     warming = [1e-3 * (1 + i / 40) for i in range(30)]
-    signs = stability.judge(warming, 1, 0, 0.1)
+    signs = disturbance.judge(warming, 1, 0, 0.1)
     assert signs.drift == pytest.approx(24.5 / 40 / 1.1125 - 4.5 / 40 / 1.1125, abs=0.02)
     assert any("last rounds" in fault for fault in signs.faults)
-    assert stability.drift([1.0] * 5) is None
+    assert disturbance.drift([1.0] * 5) is None
 
 
 def test_switches_and_a_slow_cpu_are_seen():
-    signs = stability.judge(noise(20, 16e-3), 1, 100, 0.32)
+    signs = disturbance.judge(noise(20, 16e-3), 1, 100, 0.32)
     assert signs.involuntary_switches == 5
     assert "(5 per call): another process shares a core" in signs.faults[0]
-    assert stability.judge(noise(20), 1, None, 0.1).involuntary_switches is None
-    assert "1.8 times slower" in stability.judge(noise(20), 1, 0, 0.1, slow_core=1.8).faults[0]
+    assert disturbance.judge(noise(20), 1, None, 0.1).involuntary_switches is None
+    assert "1.8 times slower" in disturbance.judge(noise(20), 1, 0, 0.1, slow_core=1.8).faults[0]
 
 
 def disturbed_suite(suite, calm_after):
     """A benchmark whose rounds are judged disturbed until the given attempt."""
     suite.write(f"""
-    from bench.measure import stability
-    judge, seen = stability.judge, []
+    from bench.measure import disturbance
+    judge, seen = disturbance.judge, []
 
     @dtypes("float32")
     def bench_neg(cell):
         seen.append(1)
         if len(seen) < {calm_after}:
-            fault = stability.Signs(2.0, 0.1, ("a neighbour",))
+            fault = disturbance.Signs(2.0, 0.1, ("a neighbour",))
         else:
-            fault = stability.Signs(0.0, 0.0)
-        stability.judge = lambda *_: fault
+            fault = disturbance.Signs(0.0, 0.0)
+        disturbance.judge = lambda *_: fault
         try:
             cell(torch.neg, cell.tensor(4))
         finally:
-            stability.judge = judge
+            disturbance.judge = judge
 
     @dtypes("float32")
     def bench_other(cell):
-        stability.judge = lambda *_: stability.Signs(0.0, 0.0)
+        disturbance.judge = lambda *_: disturbance.Signs(0.0, 0.0)
         try:
             cell(torch.neg, cell.tensor(4))
         finally:
-            stability.judge = judge
+            disturbance.judge = judge
     """)
     return suite.run("--benchmark-max-time=0.001", "--benchmark-json=out.json")
 
@@ -105,7 +105,7 @@ def test_a_cell_that_never_settles_is_unstable_and_says_why(suite):
 
 
 def test_the_first_call_of_a_cell_is_that_of_its_first_attempt(monkeypatch):
-    monkeypatch.setattr(stability, "judge", lambda *_: stability.Signs(0.0, 0.0))
+    monkeypatch.setattr(disturbance, "judge", lambda *_: disturbance.Signs(0.0, 0.0))
     before = Result(first_call_s=3.0, timing=rounds.Timing((5e-3,) * 8, 1))
     plan = rounds.Plan(8, 0.01, 0.001)
     cell = Cell(devices.find("cpu"), torch.float32, plan, earlier=[before])
@@ -117,7 +117,7 @@ def test_the_first_call_of_a_cell_is_that_of_its_first_attempt(monkeypatch):
 def test_of_disturbed_attempts_the_least_disturbed_stands(monkeypatch):
     times = iter([3e-3, 1e-3, 2e-3])
     monkeypatch.setattr(rounds, "measure", lambda *_, **__: rounds.Timing((next(times),) * 8, 1))
-    monkeypatch.setattr(stability, "judge", lambda *_: stability.Signs(1.0, None, ("x",)))
+    monkeypatch.setattr(disturbance, "judge", lambda *_: disturbance.Signs(1.0, None, ("x",)))
     earlier = []
     for last in (False, False, True):
         plan = rounds.Plan(8, 0.1, 0.001)
@@ -138,9 +138,9 @@ def test_each_compute_thread_gets_a_cpu_of_its_own():
     import sys
 
     code = (
-        "import os, torch; from bench.measure import threads\n"
+        "import os, torch; from bench.measure import placement\n"
         "before = os.sched_getaffinity(0)\n"
-        "placed = threads.place(); cpus = list(placed.cpus.values())\n"
+        "placed = placement.place(); cpus = list(placed.cpus.values())\n"
         "wanted = torch.get_num_threads()\n"
         "assert len(cpus) in (0, wanted) and len(set(cpus)) == len(cpus), cpus\n"
         "assert not cpus or all(os.sched_getaffinity(t) == {c} for t, c in placed.cpus.items())\n"
@@ -268,7 +268,7 @@ def test_rounds_before_a_late_discovery_do_not_count():
 
 def test_what_was_wrong_once_is_not_asked_again(monkeypatch):
     """The next answer might happen to be right; the time of a calmer attempt may stand."""
-    monkeypatch.setattr(stability, "judge", lambda *_: stability.Signs(1.0, None, ("x",)))
+    monkeypatch.setattr(disturbance, "judge", lambda *_: disturbance.Signs(1.0, None, ("x",)))
     plan = rounds.Plan(8, 0.01, 0.001)
     cell = Cell(devices.find("cpu"), torch.float32, plan, may_repeat=True)
     with pytest.raises(WrongAnswer):
@@ -278,17 +278,17 @@ def test_what_was_wrong_once_is_not_asked_again(monkeypatch):
 
 
 def test_threads_of_the_host_are_no_part_of_another_device(simulated):
-    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(*[9.0] * 999))
+    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(*[9.0] * 999))
     plan = rounds.Plan(8, 0.01, 0.001)
     seen = []
-    watch = stability.Watch.__init__
+    watch = disturbance.Watch.__init__
 
     def noted(self, yardsticks, **more):
         seen.append(yardsticks)
         watch(self, yardsticks, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stability.Watch, "__init__", noted)
+        patch.setattr(disturbance.Watch, "__init__", noted)
         one = Cell(simulated.device(), torch.float32, plan, yardsticks=sticks)
         one(simulated.launch, 1e-4, check=lambda *_: Answer())
         cpu = Cell(devices.find("cpu"), torch.float32, plan, yardsticks=sticks)
@@ -300,7 +300,7 @@ def test_threads_of_the_host_are_no_part_of_another_device(simulated):
 
 def scripted_yardstick(*seconds):
     """A yardstick that takes the given multiples of its best, then its best for ever."""
-    stick = stability.Yardstick(lambda: None, search_s=0)
+    stick = disturbance.Yardstick(lambda: None, search_s=0)
     readings = itertools.chain(seconds, itertools.repeat(1.0))
     stick.read = lambda: next(readings)
     return stick
@@ -308,9 +308,9 @@ def scripted_yardstick(*seconds):
 
 @pytest.mark.real_machine
 def test_the_yardstick_is_relative_to_its_best(monkeypatch):
-    stick = stability.Yardstick(lambda: None, search_s=0)
+    stick = disturbance.Yardstick(lambda: None, search_s=0)
     now = itertools.accumulate(itertools.chain([0.0], itertools.cycle([20e-6, 1e-6])))
-    monkeypatch.setattr(stability.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(disturbance.time, "perf_counter", lambda: next(now))
     stick.best_s = 10e-6
     assert stick.read() == pytest.approx(2)
     stick.best_s = 50e-6
@@ -319,7 +319,7 @@ def test_the_yardstick_is_relative_to_its_best(monkeypatch):
 
 
 def test_a_slow_core_is_named():
-    watch = stability.Watch(stability.Yardsticks(scripted_yardstick(2.0)))
+    watch = disturbance.Watch(disturbance.Yardsticks(scripted_yardstick(2.0)))
     assert not watch.look(1e-6)
     assert "the CPU ran 2 times slower" in watch.signs([1e-3] * 8, 1, calm=False).faults[0]
     assert not any("slower" in fault for fault in watch.signs([1e-3] * 8, 1, calm=True).faults)
@@ -327,30 +327,38 @@ def test_a_slow_core_is_named():
 
 def test_a_run_waits_for_a_disturbance_to_pass_while_its_patience_lasts(monkeypatch):
     slept = []
-    monkeypatch.setattr(stability.time, "sleep", slept.append)
-    sticks = stability.Yardsticks(
-        scripted_yardstick(2.0, 2.0, 1.0, *[2.0] * 5), patience=stability.Patience(0.09)
+    monkeypatch.setattr(disturbance.time, "sleep", slept.append)
+    sticks = disturbance.Yardsticks(
+        scripted_yardstick(2.0, 2.0, 1.0, *[2.0] * 5), patience=disturbance.Patience(0.09)
     )
-    watch = stability.Watch(sticks, patient=True)
+    watch = disturbance.Watch(sticks, patient=True)
     assert watch.settle(1e-6)
-    assert slept == [stability.PAUSE_S] * 2
+    assert slept == [disturbance.PAUSE_S] * 2
     assert not watch.settle(1e-6)
     assert len(slept) == 5
-    assert watch.waited_s == pytest.approx(5 * stability.PAUSE_S)
+    assert watch.waited_s == pytest.approx(5 * disturbance.PAUSE_S)
 
 
 def test_a_first_attempt_does_not_wait_and_a_further_one_without_calm_is_not_taken(monkeypatch):
-    monkeypatch.setattr(stability.time, "sleep", lambda _: pytest.fail("waited"))
-    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), patience=stability.Patience(9.0))
-    assert not stability.Watch(sticks).begin(1e-6)
-    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), patience=stability.Patience(0.0))
-    with pytest.raises(stability.NeverCalm):
-        stability.Watch(sticks, patient=True, again=True).begin(1e-6)
+    monkeypatch.setattr(disturbance.time, "sleep", lambda _: pytest.fail("waited"))
+    sticks = disturbance.Yardsticks(
+        scripted_yardstick(*[2.0] * 9), patience=disturbance.Patience(9.0)
+    )
+    assert not disturbance.Watch(sticks).begin(1e-6)
+    sticks = disturbance.Yardsticks(
+        scripted_yardstick(*[2.0] * 9), patience=disturbance.Patience(0.0)
+    )
+    with pytest.raises(disturbance.NeverCalm):
+        disturbance.Watch(sticks, patient=True, again=True).begin(1e-6)
 
 
 def test_a_repeat_that_finds_no_calm_leaves_the_earlier_attempt_standing():
-    before = Result(timing=rounds.Timing((5e-3,) * 8, 1), signs=stability.Signs(1.0, None, ("x",)))
-    sticks = stability.Yardsticks(scripted_yardstick(*[2.0] * 9), patience=stability.Patience(0.0))
+    before = Result(
+        timing=rounds.Timing((5e-3,) * 8, 1), signs=disturbance.Signs(1.0, None, ("x",))
+    )
+    sticks = disturbance.Yardsticks(
+        scripted_yardstick(*[2.0] * 9), patience=disturbance.Patience(0.0)
+    )
     plan = rounds.Plan(8, 0.01, 0.001)
     device = devices.find("cpu")
     cell = Cell(device, torch.float32, plan, yardsticks=sticks, earlier=[before], may_repeat=True)
@@ -359,19 +367,19 @@ def test_a_repeat_that_finds_no_calm_leaves_the_earlier_attempt_standing():
 
 
 def test_patience_grows_with_the_cells_between_two_bounds():
-    assert stability.Patience.of(1).left_s == stability.LEAST_PATIENCE_S
-    assert stability.Patience.of(40).left_s == 40 * stability.PATIENCE_S
-    assert stability.Patience.of(10_000).left_s == stability.MOST_PATIENCE_S
+    assert disturbance.Patience.of(1).left_s == disturbance.LEAST_PATIENCE_S
+    assert disturbance.Patience.of(40).left_s == 40 * disturbance.PATIENCE_S
+    assert disturbance.Patience.of(10_000).left_s == disturbance.MOST_PATIENCE_S
 
 
 @pytest.mark.parametrize(("cpu_s", "parallel"), [(2.0, True), (1.0, False)])
 def test_threads_that_meet_late_are_named_where_an_operation_uses_several(
     monkeypatch, cpu_s, parallel
 ):
-    monkeypatch.setattr(stability, "others_s", lambda: 0.0)
-    now, cpu = stability.time.perf_counter(), stability.time.process_time()
-    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9, 1.9, 1.9))
-    watch = stability.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
+    monkeypatch.setattr(disturbance, "others_s", lambda: 0.0)
+    now, cpu = disturbance.time.perf_counter(), disturbance.time.process_time()
+    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9, 1.9, 1.9))
+    watch = disturbance.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
     assert watch.look(1e-6) is not parallel
     assert watch.parallel is parallel
     assert watch.look(20e-3)  # so long a call gets its data from memory anyway
@@ -384,11 +392,11 @@ def test_threads_that_meet_late_are_named_where_an_operation_uses_several(
 def test_threads_that_sleep_or_are_starved_are_seen_too(monkeypatch, meets, told):
     """They use little CPU time, so that the warm-up shows an operation of one thread."""
     at = [0.0, 0.0, 0.0]  # the wall, the CPU of all threads, and that of the main thread
-    monkeypatch.setattr(stability.time, "perf_counter", lambda: at[0])
-    monkeypatch.setattr(stability.time, "process_time", lambda: at[1])
-    monkeypatch.setattr(stability.time, "thread_time", lambda: at[2])
-    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(*[meets] * 90))
-    watch = stability.Watch(sticks, started=0.0, cpu_started=0.0)
+    monkeypatch.setattr(disturbance.time, "perf_counter", lambda: at[0])
+    monkeypatch.setattr(disturbance.time, "process_time", lambda: at[1])
+    monkeypatch.setattr(disturbance.time, "thread_time", lambda: at[2])
+    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(*[meets] * 90))
+    watch = disturbance.Watch(sticks, started=0.0, cpu_started=0.0)
     at[:] = [0.010, 0.0095, 0.009]
     assert watch.look(1e-6)
     assert not watch.parallel
@@ -405,8 +413,8 @@ def test_threads_that_sleep_or_are_starved_are_seen_too(monkeypatch, meets, told
 def test_a_slow_core_among_others_is_named(pace, told):
     """The main thread's is at its best, and the threads meet in time."""
     pace = scripted_yardstick(*[pace] * 3)
-    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(), pace)
-    watch = stability.Watch(sticks, parallel=True)
+    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(), pace)
+    watch = disturbance.Watch(sticks, parallel=True)
     assert watch.look(1e-6) is not told
     faults = watch.signs([1e-3] * 8, 1, calm=not told).faults
     assert any("slowest of the cores in use ran 1.2 times" in fault for fault in faults) is told
@@ -414,86 +422,86 @@ def test_a_slow_core_among_others_is_named(pace, told):
 
 def test_an_operation_of_one_thread_stays_one(monkeypatch):
     at = [0.0, 0.0]
-    monkeypatch.setattr(stability.time, "perf_counter", lambda: at[0])
-    monkeypatch.setattr(stability.time, "process_time", lambda: at[1])
-    monkeypatch.setattr(stability.time, "thread_time", lambda: min(at[0], 0.010))
-    sticks = stability.Yardsticks(scripted_yardstick(), scripted_yardstick(9.0))
-    watch = stability.Watch(sticks, started=0.0, cpu_started=0.0)
+    monkeypatch.setattr(disturbance.time, "perf_counter", lambda: at[0])
+    monkeypatch.setattr(disturbance.time, "process_time", lambda: at[1])
+    monkeypatch.setattr(disturbance.time, "thread_time", lambda: min(at[0], 0.010))
+    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(9.0))
+    watch = disturbance.Watch(sticks, started=0.0, cpu_started=0.0)
     at[:] = [0.010, 0.013]  # threads of an earlier operation spun on
     assert watch.look(1e-6)
-    monkeypatch.setattr(stability.time, "thread_time", lambda: at[1] - 0.003)
+    monkeypatch.setattr(disturbance.time, "thread_time", lambda: at[1] - 0.003)
     at[:] = [0.090, 0.093]
     assert watch.look(1e-6)
     assert not watch.parallel
 
 
 def test_physical_cores_come_before_their_siblings(monkeypatch, tmp_path):
-    monkeypatch.setattr(threads, "_CPUS", tmp_path)
+    monkeypatch.setattr(placement, "_CPUS", tmp_path)
     for cpu, siblings in enumerate(["0-1", "0-1", "2-3", "2-3", "4"]):
         (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
         (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(siblings)
-    assert threads.by_core(frozenset(range(5))) == [0, 2, 4, 1, 3]
-    assert threads.by_core(frozenset({1, 2, 3})) == [1, 2, 3]
+    assert placement.by_core(frozenset(range(5))) == [0, 2, 4, 1, 3]
+    assert placement.by_core(frozenset({1, 2, 3})) == [1, 2, 3]
     with pytest.raises(OSError, match="No such file"):
-        threads.by_core(frozenset({9}))
+        placement.by_core(frozenset({9}))
 
 
 def test_placing_is_left_alone_where_threads_outnumber_cpus(monkeypatch):
     monkeypatch.setattr("torch.get_num_threads", lambda: 4096)
-    assert threads.place().cpus == {}
+    assert placement.place().cpus == {}
 
 
 def test_the_best_of_a_day_is_known_to_the_next_process():
-    first = stability.Yardsticks(stability.Yardstick(lambda: None), stability.Yardstick(int))
+    first = disturbance.Yardsticks(disturbance.Yardstick(lambda: None), disturbance.Yardstick(int))
     first.core.best_s, first.team.best_s = 8e-6, 2e-6
     first.teach("this machine")
-    slow = stability.Yardsticks(stability.Yardstick(lambda: None), stability.Yardstick(int))
+    slow = disturbance.Yardsticks(disturbance.Yardstick(lambda: None), disturbance.Yardstick(int))
     slow.core.best_s, slow.team.best_s = 16e-6, 1e-6
     slow.learn("this machine")
     assert (slow.core.best_s, slow.team.best_s) == (8e-6, 1e-6)
     slow.teach("this machine")
-    assert best.known("this machine") == {stability.CORE: 8e-6, stability.TEAM: 1e-6}
-    assert stability.PACE not in best.known("this machine")
-    assert best.known("another") == {}
+    assert calibration.known("this machine") == {disturbance.CORE: 8e-6, disturbance.TEAM: 1e-6}
+    assert disturbance.PACE not in calibration.known("this machine")
+    assert calibration.known("another") == {}
 
 
 def test_a_best_is_forgotten_after_a_day(monkeypatch):
-    best.keep("here", {"core": 1e-6})
-    later = best.time.time() + best.MAX_AGE_S + 1
-    monkeypatch.setattr(best.time, "time", lambda: later)
-    assert best.known("here") == {}
-    best.keep("here", {"core": 2e-6})
-    assert best.known("here") == {"core": 2e-6}
+    calibration.keep("here", {"core": 1e-6})
+    later = calibration.time.time() + calibration.MAX_AGE_S + 1
+    monkeypatch.setattr(calibration.time, "time", lambda: later)
+    assert calibration.known("here") == {}
+    calibration.keep("here", {"core": 2e-6})
+    assert calibration.known("here") == {"core": 2e-6}
 
 
 def test_hosts_that_share_a_cache_keep_their_bests_apart(monkeypatch):
     """As the nodes of a cluster do, with one home folder; no host is named in it."""
     for host, s in (("node-1", 1e-6), ("node-2", 2e-6)):
         monkeypatch.setattr("platform.node", lambda host=host: host)
-        assert best.known("the same hardware") == {}
-        best.keep("the same hardware", {"core": s})
-        assert best.known("the same hardware") == {"core": s}
+        assert calibration.known("the same hardware") == {}
+        calibration.keep("the same hardware", {"core": s})
+        assert calibration.known("the same hardware") == {"core": s}
     monkeypatch.setattr("platform.node", lambda: "node-1")
-    assert best.known("the same hardware") == {"core": 1e-6}
-    assert "node" not in best.path().read_text()
+    assert calibration.known("the same hardware") == {"core": 1e-6}
+    assert "node" not in calibration.path().read_text()
 
 
 def test_threads_that_wait_in_another_way_have_bests_of_their_own(monkeypatch):
-    best.keep("here", {"team": 2e-6})
+    calibration.keep("here", {"team": 2e-6})
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    assert best.known("here") == {}
+    assert calibration.known("here") == {}
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"here": 3}', '{"here": {"stored": "x"}}', "{"])
 def test_a_spoilt_cache_is_none(text):
-    best.path().write_text(text)
-    assert best.known("here") == {}
-    best.keep("here", {"core": 2e-6})
-    assert best.known("here") == {"core": 2e-6}
+    calibration.path().write_text(text)
+    assert calibration.known("here") == {}
+    calibration.keep("here", {"core": 2e-6})
+    assert calibration.known("here") == {"core": 2e-6}
 
 
 def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(best, "path", lambda: tmp_path / "file" / "x.json")
-    best.keep("here", {"core": 2e-6})
-    assert best.known("here") == {}
+    monkeypatch.setattr(calibration, "path", lambda: tmp_path / "file" / "x.json")
+    calibration.keep("here", {"core": 2e-6})
+    assert calibration.known("here") == {}

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from bench.compare import estimates, sweeps
+from bench.compare import estimates
+from bench.verdicts import crossover
 
 
 def estimate(*medians):
@@ -48,13 +49,13 @@ def test_equal_runs_have_a_ratio_of_one():
 def test_what_is_no_crossover_is_called_by_its_name(logs, expected):
     side = {size: estimate(value) for size, value in logs.items()}
     base = dict.fromkeys(side, estimate(1.0))
-    assert sweeps.crossover(side, base) == expected
+    assert crossover.crossover(side, base) == expected
 
 
 def test_a_ratio_that_passes_1_by_chance_is_no_crossover():
     ratios = {1: 0.98, 4: 2.0, 16: 0.5, 64: 0.25}
     side = {size: estimate(value) for size, value in ratios.items()}
-    found = sweeps.crossover(side, dict.fromkeys(side, estimate(1.0)))
+    found = crossover.crossover(side, dict.fromkeys(side, estimate(1.0)))
     assert found.size == pytest.approx(8)
     assert found.faster_above
     assert 4 < found.low < 8 < found.high < 16
@@ -62,6 +63,6 @@ def test_a_ratio_that_passes_1_by_chance_is_no_crossover():
 
 def test_a_side_that_falls_behind_is_told_so():
     side = {1: estimate(0.5), 4: estimate(0.5), 16: estimate(2.0)}
-    found = sweeps.crossover(side, dict.fromkeys(side, estimate(1.0)))
+    found = crossover.crossover(side, dict.fromkeys(side, estimate(1.0)))
     assert found.size == pytest.approx(8)
     assert not found.faster_above

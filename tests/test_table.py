@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 from test_records import ROW
 
-from bench import units
-from bench.report import table
+from bench.report import table, units
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class Recorder(Cell):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["add", "mul", "relu", "sigmoid"])
 def test_a_million_calls_in_place_neither_overflow_nor_reach_denormals(name, dtype):
-    module = importlib.import_module("bench.tensors.bench_inplace")
+    module = importlib.import_module("bench.suite.tensors.bench_inplace")
     cell = Recorder(find("cpu"), dtype, plan=None)
     getattr(module, f"bench_{name}")(cell, 16, "in_place")
     operation, args = cell.call

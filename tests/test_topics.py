@@ -52,7 +52,7 @@ def mapped():
 
 def benchmarks():
     found = set()
-    for path in (ROOT / "bench").glob("*/bench_*.py"):
+    for path in (ROOT / "bench" / "suite").glob("*/bench_*.py"):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("bench_"):
                 found.add(f"{path.parent.name}/{node.name.removeprefix('bench_')}")

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.measure import answer, devices, rounds
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
-from bench.training import (
+from bench.suite.training import (
     bench_autograd,
     bench_epoch,
     bench_layers,

@@ -6,9 +6,9 @@ import random
 import pytest
 from typer.testing import CliRunner
 
-from bench import cli
-from bench.loading import tune
-from bench.loading.tune import Setting
+from bench.cli import main
+from bench.tune import loader
+from bench.tune.loader import Setting
 
 
 class Truth:
@@ -42,17 +42,17 @@ SETTINGS = [
     Setting(workers, batch, start, True)
     for workers in (0, 1, 2, 4, 8)
     for batch in (16, 64, 256)
-    for start in (("fork", "spawn") if workers else (tune.START_METHODS[0],))
+    for start in (("fork", "spawn") if workers else (loader.START_METHODS[0],))
 ]
 
 
-@pytest.mark.parametrize("method", tune.METHODS)
+@pytest.mark.parametrize("method", loader.METHODS)
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_the_best_of_the_grid_is_found_within_the_budget(method, noise):
     if method == "bayes":
         pytest.importorskip("optuna", reason="Optuna is an optional extra")
     truth = Truth(noise=noise)
-    trials = tune.search(SETTINGS, truth.session, method, 120, now=lambda: truth.now)
+    trials = loader.search(SETTINGS, truth.session, method, 120, now=lambda: truth.now)
     assert truth.now <= 120
     best = max(truth.rate(setting) for setting in SETTINGS)
     assert truth.rate(trials[0].setting) >= (0.97 if noise or method == "bayes" else 1) * best
@@ -62,17 +62,17 @@ def test_the_best_of_the_grid_is_found_within_the_budget(method, noise):
 
 def test_a_small_budget_is_kept_and_a_tiny_one_refused():
     truth = Truth()
-    tune.search(SETTINGS, truth.session, "grid", 20, now=lambda: truth.now)
+    loader.search(SETTINGS, truth.session, "grid", 20, now=lambda: truth.now)
     assert truth.now <= 20
-    with pytest.raises(tune.CannotTune, match="too little for one setting"):
-        tune.search(SETTINGS, truth.session, "grid", 1, now=lambda: truth.now)
+    with pytest.raises(loader.CannotTune, match="too little for one setting"):
+        loader.search(SETTINGS, truth.session, "grid", 1, now=lambda: truth.now)
 
 
 def test_settings_without_workers_have_nothing_to_start():
-    for setting in tune.space():
+    for setting in loader.space():
         if setting.workers == 0:
             assert setting.arguments() == {"num_workers": 0, "batch_size": setting.batch}
-    assert len(set(tune.space(pin=True))) == 2 * len(set(tune.space()))
+    assert len(set(loader.space(pin=True))) == 2 * len(set(loader.space()))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_settings_without_workers_have_nothing_to_start():
     ],
 )
 def test_bad_input_is_one_line(words, said):
-    done = CliRunner().invoke(cli.app, ["tune", *words])
+    done = CliRunner().invoke(main.app, ["tune", *words])
     assert done.exit_code == 2
     assert said in done.output
     assert "Traceback" not in done.output
@@ -92,9 +92,9 @@ def test_bad_input_is_one_line(words, said):
 
 def test_a_data_set_of_ones_own_is_tuned(monkeypatch):
     """Real loaders, without workers so that it takes no time."""
-    monkeypatch.setattr(tune, "space", lambda pin=False: [Setting(0, 16), Setting(0, 32)])
-    words = ["tune", "--dataset", "bench.loading.data:custom_images", "--budget", "12"]
-    done = CliRunner().invoke(cli.app, words)
+    monkeypatch.setattr(loader, "space", lambda pin=False: [Setting(0, 16), Setting(0, 32)])
+    words = ["tune", "--dataset", "bench.suite.loading.data:custom_images", "--budget", "12"]
+    done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     assert "DataLoader(dataset, num_workers=0, batch_size=" in done.output
 
@@ -111,17 +111,19 @@ class Partial(Truth):
 def test_settings_in_which_loading_fails_are_left_out_and_named_once():
     truth, told = Partial(), []
     now = lambda: truth.now  # noqa: E731
-    trials = tune.search(SETTINGS, truth.session, "grid", 120, now=now, warn=told.append)
+    trials = loader.search(SETTINGS, truth.session, "grid", 120, now=now, warn=told.append)
     assert trials[0].setting.start == "fork"
     assert len(told) == 1
     assert told[0].startswith("left out: settings like num_workers=1 batch_size=16 ")
     assert told[0].endswith("TypeError: cannot pickle this")
     spawned = [s for s in SETTINGS if s.workers and s.start == "spawn"]
-    with pytest.raises(tune.CannotTune, match="--dataset: it gives no samples with num_workers=1"):
-        tune.search(spawned, truth.session, "grid", 120, now=now)
+    with pytest.raises(
+        loader.CannotTune, match="--dataset: it gives no samples with num_workers=1"
+    ):
+        loader.search(spawned, truth.session, "grid", 120, now=now)
 
 
 def test_a_data_set_without_a_length_is_one_line():
-    done = CliRunner().invoke(cli.app, ["tune", "--dataset", "builtins:object"])
+    done = CliRunner().invoke(main.app, ["tune", "--dataset", "builtins:object"])
     assert done.exit_code == 2
     assert "bench: --dataset: a data set with a length is needed" in done.output

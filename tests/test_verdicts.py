@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from truths import BATCHES, Machine
 
-from bench.compare import verdicts
-from bench.report import advice
+from bench.report import verdict
+from bench.verdicts import rules
 
 
 def told(machine, topic=None):
-    return [v.text for v in verdicts.of(machine.frame()) if topic in (None, v.topic)]
+    return [v.text for v in rules.of(machine.frame()) if topic in (None, v.topic)]
 
 
 def test_a_crossover_is_found_and_told_with_its_interval():
@@ -225,14 +225,14 @@ def test_what_fails_in_some_runs_is_told_beside_its_time():
 def test_what_could_not_be_timed_is_no_absence_of_a_difference():
     machine = Machine().cell(1e-3, benchmark="neg").fault("unstable", "", benchmark="abs")
     assert told(machine) == ["1 of 2 cells could not be timed well enough to say anything of them"]
-    assert advice.NOTHING not in advice.text(machine.frame())
+    assert verdict.NOTHING not in verdict.text(machine.frame())
 
 
 def test_runs_of_other_cells_are_no_replicates():
     machine = Machine(runs=1).cell(1e-3, benchmark="neg").cell(1e-3, benchmark="abs")
     machine.rows[1]["run_id"] = "another"
-    assert "A single run only advises" in advice.text(machine.frame())
-    assert "A single run only advises" not in advice.text(Machine().cell(1e-3).frame())
+    assert "A single run only advises" in verdict.text(machine.frame())
+    assert "A single run only advises" not in verdict.text(Machine().cell(1e-3).frame())
 
 
 def test_optimizers_in_place_and_copies():
@@ -336,21 +336,21 @@ def test_only_runs_of_one_torch_and_one_number_of_threads_are_replicates():
             machine.cell(seconds, benchmark="matmul", dtype=dtype, torch=torch, threads=threads)
             for row in machine.rows[run:]:
                 row["run_id"] += f"{torch}-{threads}"
-    first, second, third = advice.text(machine.frame()).split("\n\n")
+    first, second, third = verdict.text(machine.frame()).split("\n\n")
     assert first.startswith("model, 2 runs, torch 2.14.0, 4 threads:\n- float16 on cpu: matmul is ")
     assert re.search(r"(39|40|41)x slower", first)
-    assert second == f"model, 2 runs, torch 2.15.0, 4 threads:\n{advice.NOTHING}"
+    assert second == f"model, 2 runs, torch 2.15.0, 4 threads:\n{verdict.NOTHING}"
     assert third.startswith("model, 2 runs, torch 2.15.0, 1 thread:\n")
     assert re.search(r"(9\.\d|10)x slower", third)
 
 
 def test_a_machine_with_one_torch_and_one_number_of_threads_is_named_as_shortly_as_may_be():
-    shown = advice.text(Machine(runs=2).cell(1e-3).frame())
-    assert shown == f"model, 2 runs, torch 2.11.0:\n{advice.NOTHING}"
+    shown = verdict.text(Machine(runs=2).cell(1e-3).frame())
+    assert shown == f"model, 2 runs, torch 2.11.0:\n{verdict.NOTHING}"
 
 
 def differences(machine):
-    return [v for v in verdicts.of(machine.frame()) if v.topic not in verdicts.FACTS and v.worth]
+    return [v for v in rules.of(machine.frame()) if v.topic not in rules.FACTS and v.worth]
 
 
 @pytest.mark.parametrize("runs", [1, 5])
@@ -365,4 +365,4 @@ def test_copies_of_one_machine_give_no_verdict(runs):
                     params = f"form={form};n=65536"
                     machine.cell(1e-4, benchmark="add", device=device, dtype=dtype, params=params)
         assert differences(machine) == []
-        assert advice.NOTHING in advice.text(machine.frame())
+        assert verdict.NOTHING in verdict.text(machine.frame())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from bench import cli
+from bench.cli import main
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -32,7 +32,7 @@ def pages():
 
 def test_every_option_that_a_page_gives_a_command_exists():
     """`bench NAME --option`, as far as the options are the command's own."""
-    commands = get_command(cli.app).commands
+    commands = get_command(main.app).commands
     seen = 0
     for page in pages():
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")

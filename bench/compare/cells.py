@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.compare import estimates
-from bench.compare.estimates import Estimate, Ratio
+from bench.compare.estimates import Estimate
 from bench.records.schema import split_params
+from bench.stats.ratios import Ratio
 
 _KEYS = ("family", "benchmark", "device", "dtype", "params")
 #: A difference smaller than this factor is not worth a change of anyone's code.

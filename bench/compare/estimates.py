@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from bench.stats.ratios import Ratio, variance
+
 #: From a single run a side, less than that is no difference: between fresh processes of unchanged
 #: code nine medians of ten stay within 4 to 6 % in quiet hours (docs/method.md).
 NOISE = math.log(1.10)
@@ -41,25 +43,6 @@ class Estimate:
         return math.exp(math.fsum(map(math.log, self.medians)) / len(self.medians))
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as long one side takes as the other, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval leaves 1 out."""
-        return self.low > 1 or self.high < 1
-
-
-def _variance(sample: Sequence[float]) -> float:
-    mean = sum(sample) / len(sample)
-    return sum([(x - mean) ** 2 for x in sample]) / (len(sample) - 1)
-
-
 def ratio(side: Estimate, base: Estimate) -> Ratio | None:
     """Return `side` over `base`, or None where one of them has no time.
 
@@ -73,7 +56,7 @@ def ratio(side: Estimate, base: Estimate) -> Ratio | None:
     a, b = [math.log(x) for x in side.medians], [math.log(x) for x in base.medians]
     difference = math.fsum(a) / len(a) - math.fsum(b) / len(b)
     if len(a) > 1 and len(b) > 1:
-        va, vb = _variance(a) / len(a), _variance(b) / len(b)
+        va, vb = variance(a) / len(a), variance(b) / len(b)
         if va + vb > 0:
             degrees = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
             half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * math.sqrt(va + vb)
@@ -91,16 +74,6 @@ def _half_width(estimate: Estimate) -> float:
     if estimate.low is None or estimate.high is None or not 0 < estimate.low <= estimate.high:
         return 0.0
     return (math.log(estimate.high) - math.log(estimate.low)) / 2
-
-
-def geometric_mean(ratios: Sequence[float]) -> float | None:
-    """Return the geometric mean, the only mean of ratios that does not depend on the base.
-
-    P. J. Fleming and J. J. Wallace, "How not to lie with statistics", CACM 29(3), 1986.
-    """
-    if not ratios:
-        return None
-    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
 
 
 #: Statuses of what went wrong, worst first.

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtrc, stdtr
 
-from bench.compare.gate import relative
 from bench.records.many import Many
+from bench.stats.ratios import relative
 
 #: Machines of one hardware from which on they are a crowd to stand out of.
 FEWEST = 5

@@ -5,7 +5,7 @@ import pandas as pd
 from bench.compare import cells as cell_index
 from bench.compare import estimates
 from bench.compare.cells import Cell
-from bench.compare.estimates import Ratio
+from bench.stats.ratios import Ratio
 
 
 def ratio(cell: Cell, base: Cell) -> Ratio | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from bench.compare import estimates, files
-from bench.compare.estimates import Estimate, Ratio
+from bench.compare.estimates import Estimate
+from bench.stats.ratios import Ratio
 
 #: What can differ between the sides of a comparison, as a user names it -> columns of the CSV.
 ASPECTS: dict[str, tuple[str, ...]] = {

@@ -9,8 +9,8 @@ from typing import Any
 
 from bench import __version__
 from bench.exchange.exports import KEPT
-from bench.labels import slug
 from bench.records import reader
+from bench.records.labels import slug
 from bench.records.reader import BadFile
 from bench.records.schema import CELL, INTEGERS, Row, join_params
 

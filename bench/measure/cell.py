@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, fallback, rounds, stability
+from bench.measure import answer, disturbance, fallback, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
@@ -37,7 +37,7 @@ class Result:
     answer: Answer = field(default_factory=Answer)
     first_call_s: float | None = None
     timing: rounds.Timing | None = None
-    signs: stability.Signs = field(default_factory=lambda: stability.Signs(None, None))
+    signs: disturbance.Signs = field(default_factory=lambda: disturbance.Signs(None, None))
     device_s: float | None = None
     dispatch_s: float | None = None
     peak_bytes: int | None = None
@@ -79,7 +79,7 @@ class Cell:
         plan: rounds.Plan | None,
         clock_cost_s: float = 0.0,
         hand_over: HandOver | None = None,
-        yardsticks: stability.Yardsticks | None = None,
+        yardsticks: disturbance.Yardsticks | None = None,
         earlier: list[Result] | None = None,
         may_repeat: bool = False,
         unbind: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
@@ -244,7 +244,7 @@ class Cell:
             disturbed = bool(self.result.signs.faults)
             if disturbed:
                 self._earlier.append(self.result)
-        except stability.NeverCalm:
+        except disturbance.NeverCalm:
             disturbed = True
         else:
             if disturbed and self._may_repeat:
@@ -265,13 +265,13 @@ class Cell:
         """Time the rounds and judge what was seen meanwhile; raises NeverCalm, see `Watch`."""
         if self._uses_processes:
             timing = rounds.measure(loop, plan, self._clock_cost_s)
-            signs = stability.judge(timing.rounds_s, timing.iterations, None, 0.0)
+            signs = disturbance.judge(timing.rounds_s, timing.iterations, None, 0.0)
         else:
-            sticks = self._yardsticks or stability.yardsticks_of_the_core()
+            sticks = self._yardsticks or disturbance.yardsticks_of_the_core()
             if not self._device.is_host:  # whose threads have no part in it
                 sticks = dataclasses.replace(sticks, team=None, pace=None)
             again = bool(self._earlier)
-            watch = stability.Watch(sticks, patient=again or not self._may_repeat, again=again)
+            watch = disturbance.Watch(sticks, patient=again or not self._may_repeat, again=again)
             timing = rounds.measure(loop, plan, self._clock_cost_s, watch)
             signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
         self.result.timing, self.result.signs = timing, signs

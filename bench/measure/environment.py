@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.labels import slug
 from bench.measure import devices
+from bench.records.labels import slug
 
 
 @dataclass(frozen=True)

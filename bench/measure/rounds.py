@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bench.measure import devices, estimate
+from bench.measure import devices
+from bench.stats import quantiles
 
 #: A round lasts at least this many readings of the clock, so that clock and wait stay under 1 %.
 CLOCK_SHARE = 100
@@ -188,7 +189,7 @@ def _ended(plan: Plan, every: Sequence[float], calm: Sequence[float], spent: flo
         return True
     if len(calm) < plan.min_rounds:
         return len(every) >= plan.min_rounds and spent >= plan.max_time_s
-    precise = len(every) % LOOK_EVERY == 0 and estimate.half_width(calm) <= plan.precision
+    precise = len(every) % LOOK_EVERY == 0 and quantiles.half_width(calm) <= plan.precision
     return spent >= plan.max_time_s or precise or _no_help(calm)
 
 
@@ -200,7 +201,7 @@ def _no_help(rounds_s: Sequence[float]) -> bool:
     count = len(rounds_s)
     if count < NO_HELP_FROM or count & (count - 1):
         return False
-    return estimate.half_width(rounds_s) > NO_HELP * estimate.half_width(rounds_s[: count // 4])
+    return quantiles.half_width(rounds_s) > NO_HELP * quantiles.half_width(rounds_s[: count // 4])
 
 
 def _affordable(call_s: float, most: int, repeats: int) -> int:
@@ -261,8 +262,8 @@ def once(loop: Loop) -> Timing:
 def summary(timing: Timing) -> dict[str, float | int | None]:
     """The columns of the CSV that follow from the rounds; seconds of one iteration."""
     rounds = timing.rounds_s
-    first, median, third = estimate.quartiles(rounds)
-    interval = estimate.median_interval(rounds)
+    first, median, third = quantiles.quartiles(rounds)
+    interval = quantiles.median_interval(rounds)
     return {
         "rounds": len(rounds),
         "iterations": timing.iterations,

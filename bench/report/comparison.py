@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from bench import units
-from bench.compare.estimates import Estimate, Ratio, geometric_mean
+from bench.compare.estimates import Estimate
 from bench.compare.sides import Comparison
 from bench.records.schema import natural_params
-from bench.report import escape
+from bench.report import escape, units
+from bench.stats.ratios import Ratio, geometric_mean
 
 FORMATS = ("terminal", "markdown", "csv", "json")
 SORTS = ("name", "ratio")

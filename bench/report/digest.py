@@ -3,7 +3,7 @@
 import pandas as pd
 
 from bench.compare import sides
-from bench.report import advice, comparison, escape
+from bench.report import comparison, escape, verdict
 
 #: Sentences shown for each machine, and rows in the folded table, at most.
 SENTENCES, ROWS = 12, 200
@@ -17,7 +17,7 @@ def markdown(frame: pd.DataFrame) -> str:
     found = comparison.lines(made, top=ROWS)
     sentences = SENTENCES
     while True:
-        told = advice.markdown(frame, escape.markdown, sentences)
+        told = verdict.markdown(frame, escape.markdown, sentences)
         rows = len(found)
         while len(text := _digest(told, made, found[:rows])) > MOST and rows > 1:
             rows //= 2

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from bench import units
-from bench.compare.history import Series
-from bench.report import escape
+from bench.gate.history import Series
+from bench.report import escape, units
 
 _BARS = "▁▂▃▄▅▆▇█"
 #: Runs that a line of bars shows, the last ones.

@@ -8,13 +8,13 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench import units
 from bench.compare import cells as cell_index
-from bench.compare import estimates, files, verdict, verdicts
+from bench.compare import estimates, files
 from bench.compare.sides import ENVIRONMENT
 from bench.records import schema
-from bench.report import advice, plots
+from bench.report import plots, units, verdict
 from bench.report.picture import Picture, named
+from bench.verdicts import finding, rules
 
 #: Rows of the table beyond which a browser would suffer; the CSV has them all.
 MAX_ROWS = 5_000
@@ -52,7 +52,7 @@ def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[E
         Entry(f"{rate:,.0f}" if rate else "", rate or "", "number"),
         Entry(estimate.status),
         Entry("", "", "number") if math.isnan(error) else Entry(f"{error:.1e}", key, "number"),
-        Entry(verdict.cut(estimate.reason), kind="reason"),
+        Entry(finding.cut(estimate.reason), kind="reason"),
     ]
 
 
@@ -84,7 +84,7 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     pictures: list[Picture] = []
     settings = cell_index.settings(frame)
     for number, setting in enumerate(settings):
-        said = verdicts.of(setting.rows)
+        said = rules.of(setting.rows)
         drawn = plots.of(setting.rows) if number < MAX_PICTURED else []
         owner = setting.name if len(settings) > 1 else ""
         drawn = named(drawn, owner, {picture.name for picture in pictures})
@@ -92,8 +92,8 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
         parts.append(
             {
                 "machine": setting.name,
-                "verdicts": [v for v in said if v.topic not in verdicts.FACTS],
-                "facts": [v for v in said if v.topic in verdicts.FACTS],
+                "verdicts": [v for v in said if v.topic not in rules.FACTS],
+                "facts": [v for v in said if v.topic in rules.FACTS],
                 "pictures": drawn,
                 "environment": _environment(setting.rows),
             }
@@ -129,5 +129,5 @@ def render(
         parts=parts,
         columns=columns,
         rows=rows,
-        nothing=advice.NOTHING,
+        nothing=verdict.NOTHING,
     )

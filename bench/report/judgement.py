@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from bench.compare.gate import VERDICTS, Judged, Outcome, relative
+from bench.gate.check import VERDICTS, Judged, Outcome
 from bench.report import escape
+from bench.stats.ratios import relative
 
 #: Verdicts that need someone to look.
 TELLING = ("regressed", "errored", "missing", "improved")

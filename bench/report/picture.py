@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.labels import slug
+from bench.records.labels import slug
 
 #: Colours that tell from each other by people who see colours differently (M. Okabe, K. Ito, "Color
 #: universal design", 2008), dark and light enough for either background.

@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bench import units
 from bench.compare import cells as cell_index
 from bench.compare.cells import Cell
-from bench.compare.sweeps import Crossover, crossover
-from bench.report.heat import heat_map
+from bench.report import units
+from bench.report.heatmap import heat_map
 from bench.report.picture import COLOURS, DTYPES, INK, STYLE, Picture, figure_of, ticks_in_words
 from bench.report.roofline import rooflines
+from bench.verdicts.crossover import Crossover, crossover
 
 #: Benchmarks that are drawn over their size, as far as they are there.
 _SWEPT = (("training", "step"), ("training", "forward"), ("tensors", "matmul"), ("tensors", "add"))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from bench.compare.cells import Cell
-from bench.labels import slug
+from bench.records.labels import slug
 from bench.report.picture import COLOURS, DTYPES, INK, Picture, figure_of
 
 #: Shapes of points, as far as they tell from each other.

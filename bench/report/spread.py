@@ -9,12 +9,11 @@ from types import SimpleNamespace
 
 from tabulate import tabulate
 
-from bench import units
 from bench.compare import outliers, spread
 from bench.compare.spread import Spread
 from bench.records import schema
 from bench.records.many import Many
-from bench.report import escape, html
+from bench.report import escape, html, units
 from bench.report import outliers as outliers_report
 
 HEADERS = ("cell", "machines", "10 %", "median", "90 %", "fastest", "slowest")

@@ -3,8 +3,8 @@
 import pandas as pd
 from tabulate import tabulate
 
-from bench import units
 from bench.records.schema import natural_params
+from bench.report import units
 
 BASE_DTYPE = "float32"
 BASE_DEVICE = "cpu"

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from tabulate import tabulate
 
-from bench import units
+from bench.report import units
 
 
 class Trial(Protocol):

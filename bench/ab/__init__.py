@@ -1,1 +1,0 @@
-"""Two sides on one machine, in interleaved fresh processes."""

@@ -1,0 +1,1 @@
+"""The command `bench`: parses, calls, prints, exits."""

@@ -1,0 +1,276 @@
+"""The commands of the regression gate: `bench check`, `ab`, `history`; none loads torch itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from bench.cli.results import fail, give, notices
+
+if TYPE_CHECKING:
+    from bench.gate.check import Limits, Outcome
+    from bench.launch.sides import Side
+
+Threshold = Annotated[
+    float | None, typer.Option(help="Change in percent from which a cell fails (5).")
+]
+Margin = Annotated[float | None, typer.Option(help="Change in percent that the test allows (2).")]
+Floor = Annotated[
+    float | None, typer.Option(help="Change in seconds below which nothing fails (1e-6).")
+]
+AllowMissing = Annotated[bool, typer.Option(help="Missing cells do not fail.")]
+FailOnImprovement = Annotated[bool, typer.Option(help="Faster cells fail too.")]
+Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or json.")]
+Summary = Annotated[
+    Path | None, typer.Option("--summary", metavar="FILE", help="Add it there as Markdown too.")
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Instead of printing.")]
+Folder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="For the CSVs (ab/<UTC time>), made anew.")
+]
+Python = Annotated[str | None, typer.Option(metavar="PATH", help="Its Python, or its venv.")]
+Env = Annotated[
+    list[str] | None, typer.Option(metavar="K=V", help="Its environment variables; repeat.")
+]
+Ref = Annotated[str | None, typer.Option(metavar="REF", help="Its git ref of this repository.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Its compute threads on the CPU.")]
+Runs = Annotated[int, typer.Option(min=3, help="Fresh processes a side to confirm.")]
+
+
+def check(
+    candidate: Annotated[list[str], typer.Argument(metavar="CANDIDATE.csv...", show_default=False)],
+    baseline: Annotated[
+        list[str], typer.Option("--baseline", metavar="BASELINE.csv", help="What it was before.")
+    ],
+    threshold: Threshold = None,
+    margin: Margin = None,
+    floor: Floor = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="What may differ: cpu, threads, ...")
+    ] = None,
+    allow_missing: AllowMissing = False,
+    fail_on_improvement: FailOnImprovement = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Time what looks different again, and judge that.")
+    ] = False,
+    confirm_runs: Runs = 5,
+    folder: Folder = None,
+    baseline_python: Python = None,
+    baseline_env: Env = None,
+    baseline_ref: Ref = None,
+    candidate_python: Python = None,
+    candidate_env: Env = None,
+    candidate_ref: Ref = None,
+    format: Format = "terminal",
+    output: Output = None,
+    summary: Summary = None,
+) -> None:
+    """The gate. Exit 0 fine, 1 regression, 2 bad input, 3 incomparable, 4 a cell is missing."""
+    from bench.compare import files as stored
+    from bench.gate import check
+
+    _known(format)
+    may_vary = [name for item in vary or [] for name in item.split(",")]
+    for name in may_vary:
+        if name not in (*check.HARD, *check.SOFT):
+            fail(f"--vary: unknown {name!r}; known: {', '.join((*check.HARD, *check.SOFT))}")
+    how: dict[str, Any] = {
+        "allow_missing": allow_missing,
+        "fail_on_improvement": fail_on_improvement,
+    }
+    with _told():
+        allowed = _limits(threshold, margin, floor)
+        sides = stored.read(baseline), stored.read(candidate)
+    for side in sides:
+        notices(side)
+    outcome = check.check(*sides, allowed, may_vary, **how)
+    if confirm and outcome.code != 3:
+        from bench.launch import ab
+
+        with _told(), _bar() as bar:
+            both = [
+                _side(baseline_python, baseline_env, baseline_ref, None, "baseline"),
+                _side(candidate_python, candidate_env, candidate_ref, None, "candidate"),
+            ]
+            plan = ab.Plan(confirm=confirm_runs)
+            kept = _free(folder, resumes=False)
+            outcome = ab.recheck(
+                sides, outcome, both, plan, allowed, kept, bar, vary=may_vary, **how
+            )
+    _hand_over(outcome, format, output, summary)
+
+
+def ab(
+    context: typer.Context,
+    baseline_python: Python = None,
+    candidate_python: Python = None,
+    baseline_env: Env = None,
+    candidate_env: Env = None,
+    baseline_ref: Ref = None,
+    candidate_ref: Ref = None,
+    baseline_threads: Threads = None,
+    candidate_threads: Threads = None,
+    screen_runs: Annotated[int, typer.Option(min=2, help="Fresh processes a side to screen.")] = 3,
+    confirm_runs: Runs = 5,
+    order: Annotated[str, typer.Option(help="abba or random.")] = "abba",
+    folder: Folder = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with what this folder holds.")
+    ] = None,
+    threshold: Threshold = None,
+    margin: Margin = None,
+    floor: Floor = None,
+    allow_missing: AllowMissing = False,
+    fail_on_improvement: FailOnImprovement = False,
+    format: Format = "terminal",
+    output: Output = None,
+    summary: Summary = None,
+) -> None:
+    """Two sides on this machine, in alternating fresh processes; exits as `check` does.
+
+    Other options choose what is timed: --device, --dtype, --family, --profile, --threads, -k.
+    """
+    from bench.launch import ab
+
+    _known(format)
+    if order not in ab.ORDERS:
+        fail(f"--order: unknown {order!r}; known: {', '.join(ab.ORDERS)}")
+    with _told(), _bar() as bar:
+        allowed = _limits(threshold, margin, floor)
+        both = [
+            _side(baseline_python, baseline_env, baseline_ref, baseline_threads, "baseline"),
+            _side(candidate_python, candidate_env, candidate_ref, candidate_threads, "candidate"),
+        ]
+        plan = ab.Plan(tuple(context.args), screen_runs, confirm_runs, order)
+        how = {"allow_missing": allow_missing, "fail_on_improvement": fail_on_improvement}
+        if resume:
+            if context.args or _given(context) - {"resume", "format", "output", "summary"}:
+                what = f"{resume} holds what is compared and how"
+                fail(f"--resume: {what}; leave the other options out")
+            both, plan, allowed, how = ab.recall(resume)
+        kept = resume or _free(folder)
+        outcome = ab.run(both, plan, allowed, kept, bar, **how)
+        bar.ends()
+    _hand_over(outcome, format, output, summary)
+
+
+def history(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE.csv...]", show_default=False)
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Change in percent from which one is told.")] = 5,
+    every: Annotated[bool, typer.Option("--all", help="Also cells that did not change.")] = False,
+    format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
+    output: Output = None,
+) -> None:
+    """The times of each machine over its runs (those in results), and where they changed."""
+    from bench.compare import files as stored
+    from bench.compare import sides
+    from bench.gate import history as found
+    from bench.gate.settings import number
+    from bench.report import history as shown
+    from bench.stats import changepoints
+
+    if format not in shown.FORMATS:
+        fail(f"--format: unknown {format!r}; known: {', '.join(shown.FORMATS)}")
+    with _told():
+        share = number("--threshold", threshold) / 100
+        frame = stored.read(files or ["results"])
+        notices(frame)
+        try:
+            series = found.series(sides.where(frame, where or []), share)
+        except (changepoints.NeedsRuptures, sides.CannotCompare) as problem:
+            fail(str(problem))
+    give(shown.FORMATS[format](series, every), output)
+
+
+def _hand_over(
+    outcome: "Outcome", format: str, output: Path | None, summary: Path | None
+) -> NoReturn:
+    """Print or write the outcome, and exit by it."""
+    from bench.report import judgement
+
+    if summary:
+        try:
+            with summary.open("a", encoding="utf-8") as file:
+                file.write(judgement.markdown(outcome) + "\n")
+        except OSError as problem:
+            fail(f"--summary: {summary}: {problem.strerror}; name another file")
+    give(judgement.FORMATS[format](outcome), output)
+    raise typer.Exit(outcome.code)
+
+
+def _known(format: str) -> None:
+    from bench.report import judgement
+
+    if format not in judgement.FORMATS:
+        fail(f"--format: unknown {format!r}; known: {', '.join(judgement.FORMATS)}")
+
+
+def _limits(threshold: float | None, margin: float | None, floor: float | None) -> "Limits":
+    from bench.gate.settings import limits
+
+    return limits(threshold, margin, floor)
+
+
+def _side(
+    python: str | None, env: list[str] | None, ref: str | None, threads: int | None, name: str
+) -> "Side":
+    from bench.launch import sides
+
+    return sides.Side(python or "", sides.variables(env, f"--{name}-env"), ref or "", threads)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Return the options that the user gave."""
+    sources = ((name, context.get_parameter_source(name)) for name in context.params)
+    return {name for name, source in sources if source and source.name == "COMMANDLINE"}
+
+
+def _free(folder: Path | None, resumes: bool = True) -> Path:
+    """Return the folder of a new comparison; one that holds something already is refused."""
+    made = folder or Path("ab") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if made.exists() and (not made.is_dir() or any(made.iterdir())):
+        or_else = f", or go on with --resume {made}" if resumes else ""
+        fail(f"{made} is not empty; name a new folder{or_else}")
+    return made
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """End with one line where the user has to mend something."""
+    from bench.gate.settings import BadSettings
+    from bench.launch.runner import CannotRun
+    from bench.records.reader import BadFile
+    from bench.records.writer import CannotWrite
+
+    try:
+        yield
+    except (BadFile, BadSettings, CannotRun, CannotWrite) as problem:
+        fail(str(problem))
+    except OSError as problem:
+        what = f"{problem.filename or 'the files'}: {problem.strerror or problem}"
+        fail(f"{what}; see to it, or name another place")
+
+
+def _bar() -> Any:
+    from rich.console import Console
+
+    from bench.report.bar import Bar
+
+    return Bar(Console(stderr=True))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("check")(check)
+    app.command("history")(history)
+    app.command("ab", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+        ab
+    )

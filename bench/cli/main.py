@@ -1,0 +1,236 @@
+"""The command `bench`: parses, calls, prints, exits."""
+
+import functools
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import __version__
+from bench.cli import fleet, gate, results
+from bench.cli.results import fail
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"torch-device-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """How fast, and how right, PyTorch is on this machine."""
+
+
+Names = Annotated[list[str] | None, typer.Option(metavar="NAME", show_default=False)]
+
+
+def _words(**given: Any) -> list[str]:
+    """The options of pytest that were given, by the names they have there."""
+    words = []
+    for name, value in given.items():
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None:
+                words.append(f"--{name}={item}")
+    return words
+
+
+@app.command(context_settings=FORWARD)
+def run(
+    context: typer.Context,
+    device: Names = None,
+    dtype: Names = None,
+    family: Names = None,
+    k: Annotated[
+        str | None, typer.Option("-k", metavar="WORDS", help="Cells whose id holds WORDS.")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="smoke, default or full.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads on the CPU.")] = None,
+    machine: Annotated[str | None, typer.Option(help="Label of this machine.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of result CSVs.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write this CSV instead.")] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the CSV of --output.")] = False,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the runs of this CSV.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes, all into one CSV.")] = 1,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No table.")] = False,
+) -> None:
+    """Time the suite with a progress bar; passes other options on to pytest."""
+    from rich.console import Console
+
+    from bench.launch import runner
+    from bench.records.reader import BadFile
+    from bench.report.bar import Bar
+
+    words = _words(device=device, dtype=dtype, family=family, profile=profile, threads=threads)
+    words += _words(machine=machine, results=results) + (["-k", k] if k else [])
+    try:
+        with Bar(Console(stderr=True), runs) as bar:
+            code, file = runner.run(
+                [*words, *context.args], runs, output, resume, bar, append=append
+            )
+            if code in (0, 1):
+                bar.ends()
+    except runner.CannotRun as problem:
+        fail(str(problem))
+    if file and not quiet:
+        try:
+            _show(file)
+        except BadFile as problem:  # it ended before its first row
+            fail(str(problem), code or 2)
+    raise typer.Exit(code)
+
+
+def _show(file: Path) -> None:
+    """Print the tables of a result file, over all its runs."""
+    from bench.compare import files
+    from bench.compare.pooled import pool
+    from bench.report import summary, table
+
+    frame = files.read([str(file)])
+    pooled = pool(frame)
+    if len(pooled):
+        typer.echo(table.by_dtype(pooled) + "\n")
+    for line in summary.lines(pooled):
+        typer.echo(line)
+    count = frame.run_id.nunique()
+    typer.echo(f"{len(frame):,} rows of {count} run{'s' if count > 1 else ''} in {file}")
+
+
+@app.command("list", context_settings=FORWARD)
+def list_cells(context: typer.Context) -> None:
+    """List what would be timed; takes the options of `pytest bench`."""
+    from bench.launch import runner
+
+    words = runner.command("--collect-only", "--quiet", *context.args)
+    raise typer.Exit(subprocess.run(words, check=False).returncode)
+
+
+@app.command()
+def info() -> None:
+    """Print what this machine is and has."""
+    from bench.measure import devices, environment
+
+    current = environment.current()
+    found = [devices.find(name) for name in devices.names()]
+    label = environment.machine_label(current, [device for device in found if device.model])
+    rows = {"machine": label, **current.columns()}
+    rows |= {f"device {d.name}": f"{d.model or current.cpu} {d.driver}".strip() for d in found}
+    for name, value in rows.items():
+        typer.echo(f"{name:14} {value}")
+
+
+@app.command()
+def doctor(
+    device: Names = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=0, help="Fresh processes of the A/A test (4); 0 leaves it out."),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="What would bench check alarm and find here? (12)")
+    ] = False,
+) -> None:
+    """Is this machine fit to measure on? Exit status 0 where it is, 3 where not."""
+    from bench.gate import power
+    from bench.measure import devices, doctor
+
+    try:
+        names = [devices.find(name).name for name in device or devices.names()]
+    except devices.UnknownDevice as problem:
+        fail(f"--device: {problem}")
+    count = (12 if gate else 4) if processes is None else processes
+    if gate and count < 2 * power.FEWEST:
+        fail(f"--processes {count}: --gate needs {2 * power.FEWEST} or more, half of them a side")
+    unfit = 0
+
+    def show(finding: doctor.Finding) -> None:
+        nonlocal unfit
+        mark = "unfit" if not finding.fit else "note" if finding.remedy else "ok"
+        typer.echo(f"{mark:6} {finding.name:17} {finding.seen}")
+        if finding.remedy:
+            typer.echo(f"{'':24} -> {finding.remedy}")
+        unfit += not finding.fit
+
+    for finding in doctor.examine(names):
+        show(finding)
+    for name in names if count > 1 else ():
+        try:
+            runs = doctor.fresh_runs(name, count, functools.partial(typer.echo, err=True))
+        except doctor.ProbeFailed as problem:
+            show(doctor.Finding(f"noise {name}", str(problem), "mend that first", fit=False))
+            continue
+        show(doctor.noise(name, runs))
+        if gate:
+            seen = power.of_processes(name, runs)
+            remedy = "" if seen.sharp else "time more runs a side: bench run --runs 8"
+            if not seen.honest:
+                remedy = "mend what stands above, or raise --threshold"
+            show(doctor.Finding(f"gate {name}", seen.told(), remedy, seen.honest))
+    verdict = f"unfit: {unfit} of the above" if unfit else "fit"
+    typer.echo(f"\nThis machine is {verdict}.")
+    raise typer.Exit(3 if unfit else 0)
+
+
+@app.command()
+def tune(
+    budget: Annotated[float, typer.Option(min=0, help="Seconds the search may take.")] = 60,
+    method: Annotated[str, typer.Option(help="grid, random or bayes (needs Optuna).")] = "grid",
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="Your own: what, called, returns a Dataset."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the batches go.")] = "cpu",
+    top: Annotated[int, typer.Option(min=1, help="Settings to show.")] = 8,
+) -> None:
+    """Find this machine's best DataLoader setting."""
+    from bench.measure import devices
+    from bench.report import tuning
+    from bench.suite.axes import NOT_PINNED
+    from bench.suite.loading import data
+    from bench.tune import loader
+
+    if method not in loader.METHODS:
+        fail(f"--method: unknown method {method!r}; known: {', '.join(loader.METHODS)}")
+    try:
+        on = devices.find(device)
+        samples = _called(dataset) if dataset else data.custom_images()
+        settings = loader.space(pin=not on.is_host and on.torch_device.type not in NOT_PINNED)
+        session = loader.sessions(samples, on)
+        trials = loader.search(
+            settings, session, method, budget, warn=lambda line: typer.echo(line, err=True)
+        )
+    except devices.UnknownDevice as problem:
+        fail(f"--device: {problem}")
+    except loader.CannotTune as problem:
+        fail(str(problem))
+    typer.echo(tuning.text(trials, len(settings), top))
+
+
+def _called(name: str) -> Any:
+    """Call what ``MODULE:NAME`` names."""
+    sys.path.insert(0, "")  # as `python -m` has it: a module of the folder one is in
+    try:
+        return pkgutil.resolve_name(name)()
+    except Exception as problem:
+        # Whatever the user's own code raises is told in one line.
+        fail(f"--dataset: cannot import {name!r} and call it: {type(problem).__name__}: {problem}")
+
+
+results.add_to(app)
+gate.add_to(app)
+fleet.add_to(app)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app(prog_name="bench")

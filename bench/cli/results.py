@@ -1,0 +1,284 @@
+"""The commands that read result files; none of them loads torch."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """End with one line on standard error."""
+    typer.echo(f"bench: {message}", err=True)
+    raise typer.Exit(code)
+
+
+Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
+
+
+def compare(
+    files: Files,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="What to set side by side: machine, device, dtype, torch, ..."),
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="What to add to the rows.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The side that ratios are of.")] = None,
+    sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
+    only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
+    outliers: Annotated[
+        bool, typer.Option("--outliers", help="Which machines are not like those alike.")
+    ] = False,
+    format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
+) -> None:
+    """Set machines, devices, dtypes or versions side by side."""
+    from bench.compare import files as stored
+    from bench.compare import sides, spread
+    from bench.records import many, reader
+    from bench.records.many import Many
+    from bench.report import comparison
+
+    for option, value, known in (
+        ("--sort", sort, comparison.SORTS),
+        ("--format", format, comparison.FORMATS),
+    ):
+        if value not in known:
+            fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
+    chosen = columns or rows or baseline
+    idle = ["--sort ratio"] if sort == "ratio" else []
+    idle += ["--only-different"] if only_different else []
+    idle += ["--top"] if top and outliers else []
+    try:
+        if outliers or (not chosen and len(stored.paths(files)) >= many.FILES):
+            _refuse(idle, outliers)
+            _crowd(*stored.read_many(files), where or [], outliers, format, top)
+            return
+        frame = stored.read(files, copies=True)
+        notices(frame)
+        narrowed = sides.where(frame, where or [])
+        if not chosen and narrowed.machine.nunique() > spread.WIDE:
+            _refuse(idle, outliers)
+            once = stored.once(narrowed)
+            told = [line for line in once.attrs["notices"] if line not in frame.attrs["notices"]]
+            _crowd(Many.of(once), told, [], outliers, format, top)
+            return
+        columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
+        made = sides.compare(narrowed, columns_, rows_, baseline)
+    except (reader.BadFile, many.NeedsPolars, sides.CannotCompare) as problem:
+        fail(str(problem))
+    found = comparison.lines(made, sort, top, only_different)
+    # https://no-color.org
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    write: dict[str, Callable[..., str]] = {
+        "terminal": functools.partial(comparison.text, colour=colour),
+        "markdown": comparison.markdown,
+        "csv": comparison.as_csv,
+        "json": comparison.as_json,
+    }
+    show(write[format](made, found))
+
+
+def _refuse(idle: list[str], outliers: bool) -> None:
+    """Refuse options that were given and have nothing to apply to where machines are a crowd."""
+    why = "so many are shown by their spread; for ratios name sides with --columns"
+    if idle:
+        fail(f"{idle[0]}: {'--outliers names every machine that is off' if outliers else why}")
+
+
+def _crowd(
+    rows: Any, told: list[str], where: list[str], outliers: bool, format: str, top: int | None
+) -> None:
+    """Show what there is to say of many machines: those that are off, or how far all lie apart."""
+    from bench.compare import outliers as off
+    from bench.compare import spread
+    from bench.report import outliers as shown_off
+    from bench.report import spread as shown
+
+    _tell(told)
+    rows = spread.where(rows, where)
+    if not outliers:
+        show(shown.FORMATS[format](rows, spread.of(rows)[:top]))
+    elif format in shown_off.FORMATS:
+        show(shown_off.FORMATS[format](off.find(rows)))
+    else:
+        fail(f"--format: --outliers has no {format}; known: {', '.join(shown_off.FORMATS)}")
+
+
+def verdict(
+    files: Files,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first N sentences.")] = None,
+    format: Annotated[str, typer.Option(help="terminal or markdown.")] = "terminal",
+) -> None:
+    """What to use on this machine, in sentences with their figures."""
+    from bench.report import escape, verdict
+
+    if format not in ("terminal", "markdown"):
+        fail(f"--format: unknown {format!r}; known: terminal, markdown")
+    frame = read(files)
+    if format == "markdown":
+        show(verdict.markdown(frame, escape.markdown, top))
+    else:
+        show(verdict.text(frame, top))
+
+
+def report(
+    files: Files,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
+    png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures.")] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Short Markdown for an issue, on standard output.")
+    ] = False,
+) -> None:
+    """One HTML file with verdicts, pictures and every cell; works offline."""
+    from bench.compare import files as stored
+    from bench.compare import spread
+    from bench.records import many, reader
+    from bench.records.many import Many
+    from bench.report import digest, html
+
+    if not (output or png or markdown):
+        fail("nothing to write: give -o report.html, --png DIR or --markdown")
+    try:
+        if len(stored.paths(files)) >= many.FILES:
+            rows, told = stored.read_many(files)
+            _tell(told)
+            _crowd_report(rows, output, png, markdown)
+            return
+    except (reader.BadFile, many.NeedsPolars) as problem:
+        fail(str(problem))
+    frame = read(files)
+    if frame.machine.nunique() > spread.WIDE:
+        _crowd_report(Many.of(frame), output, png, markdown)
+        return
+    if markdown:
+        show(digest.markdown(frame))
+    if not (output or png):
+        return
+    page, pictures = html.page(frame)
+    try:
+        if output:
+            output.write_text(page, encoding="utf-8")
+        if png:
+            png.mkdir(parents=True, exist_ok=True)
+            for picture in pictures:
+                (png / f"{picture.name}.png").write_bytes(picture.png())
+    except OSError as problem:
+        fail(f"cannot write {problem.filename}: {problem.strerror}; name another place")
+
+
+def _crowd_report(rows: Any, output: Path | None, png: Path | None, markdown: bool) -> None:
+    from bench.compare import spread
+    from bench.report import spread as shown
+
+    if png:
+        fail("--png: there are pictures of single machines only; give fewer files")
+    if markdown:
+        show(shown.markdown(rows, spread.of(rows)))
+    if output:
+        give(shown.page(rows), output)
+
+
+def export_results(
+    files: Files,
+    format: Annotated[str, typer.Option(help="pytest-benchmark, go, bencher, smaller-is-better.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Instead of printing.")
+    ] = None,
+) -> None:
+    """Write results in another tool's format."""
+    from bench.exchange import exports
+
+    if format not in exports.FORMATS:
+        fail(f"--format: unknown {format!r}; known: {', '.join(exports.FORMATS)}")
+    frame = read(files)
+    try:
+        text = exports.FORMATS[format](frame)
+    except exports.CannotExport as problem:
+        fail(str(problem))
+    give(text, output)
+
+
+def import_results(
+    file: Annotated[Path, typer.Argument(metavar="FILE.json", show_default=False)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The CSV to make.")],
+) -> None:
+    """Read a JSON file of pytest-benchmark into a result CSV."""
+    from bench.exchange import imports
+    from bench.records.reader import BadFile
+    from bench.records.writer import CannotWrite, Writer, why
+
+    try:
+        rows = imports.pytest_benchmark(file)
+    except BadFile as problem:
+        fail(str(problem))
+    try:
+        writer = Writer(output)
+    except CannotWrite as problem:
+        cause = problem.__cause__
+        # The writer's own advice names options of a run.
+        reason = why(cause) if isinstance(cause, OSError) else str(problem)
+        fail(f"cannot write {output}: {reason}; name another file with -o")
+    try:
+        for row in rows:
+            writer.append(row)
+    except CannotWrite as problem:
+        fail(str(problem))
+    writer.close()
+    typer.echo(f"{len(rows):,} rows in {output}")
+
+
+def give(text: str, output: Path | None) -> None:
+    """Print, or write to a file."""
+    if output is None:
+        show(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        fail(f"cannot write {output}: {problem.strerror}; name another file")
+
+
+def read(files: list[str]) -> Any:
+    """Read result files, with a line on standard error where something in them is to be told."""
+    from bench.compare import files as stored
+    from bench.records import reader
+
+    try:
+        frame = stored.read(files)
+    except reader.BadFile as problem:
+        fail(str(problem))
+    notices(frame)
+    return frame
+
+
+def notices(frame: Any) -> None:
+    """Tell on standard error what the user should know of files that were read."""
+    _tell(frame.attrs["notices"])
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
+
+
+def show(text: str) -> None:
+    """Print, whatever the encoding of the terminal can show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(text.encode(encoding, "replace").decode(encoding))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("compare")(compare)
+    app.command("verdict")(verdict)
+    app.command("report")(report)
+    app.command("export")(export_results)
+    app.command("import")(import_results)

@@ -1,0 +1,1 @@
+"""Has anything regressed? The check, its power, its history and its settings."""

@@ -1,0 +1,274 @@
+"""The regression gate: which cells are slower than before, beyond the noise between runs.
+
+Runs are the replicates. A cell has regressed where three things hold: a one-sided t test of
+trimmed means, with a variance that borrows from the other cells (see `replicates`), rejects "at
+most `margin` slower" after Holm's correction over all judged cells (S. Holm, Scandinavian Journal
+of Statistics 6, 1979); the change exceeds the threshold; and it exceeds an absolute floor.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+
+from bench.compare import files, observations
+from bench.compare.observations import Told
+from bench.gate import shift
+from bench.records import schema
+from bench.stats import moderated, multiplicity, ratios
+from bench.stats.moderated import Key, Pair, Times
+
+VERDICTS = (
+    *("regressed", "errored", "missing", "incomparable"),
+    *("inconclusive", "improved", "new", "same"),
+)
+#: Runs a side below which nothing is judged, only told.
+FEWEST_RUNS = 3
+#: A shift of the whole machine that is corrected; beyond it, nothing can be compared.
+MAX_SHIFT = math.log(1.10)
+#: Columns in which two sides must agree, and those whose differences are only told.
+HARD = ("cpu", "device_name", "threads", "suite_version")
+#: Columns that each device has its own of: looked at for the devices that both sides have.
+_OF_DEVICE = ("device_name", "driver")
+SOFT = ("machine", "os", "python", "torch", "torchvision", "driver", "cpu_count", "memory_bytes")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What counts as a regression.
+
+    `alpha`: chance of a false alarm in a whole suite; `margin`: change that the test allows;
+    `threshold`: change from which a cell fails, `thresholds` the same for some families or
+    benchmarks; `floor_s`: change in seconds below which nothing fails.
+    """
+
+    threshold: float = 0.05
+    margin: float = 0.02
+    alpha: float = 0.05
+    floor_s: float = 1e-6
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, key: Key) -> float:
+        """Return the threshold of a cell: its benchmark's, its family's, or the general one."""
+        family, benchmark = key[0], key[1]
+        return self.thresholds.get(benchmark, self.thresholds.get(family, self.threshold))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A cell and its verdict; `change` is relative (0.1 is 10 % slower), with its 95 % interval."""
+
+    key: Key
+    verdict: str
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All cells, shifts by device and dtype, what differs besides, and the verdicts that fail.
+
+    `failing` holds `incomparable` where the sides cannot be compared, and is empty where all
+    verdicts are advice.
+    """
+
+    cells: list[Judged]
+    shifts: dict[tuple[str, str], float]
+    runs: tuple[int, int]
+    notes: list[str]
+    failing: frozenset[str]
+
+    @property
+    def failed(self) -> list[str]:
+        """Return the failing verdicts that a cell has, the worst first."""
+        return [verdict for verdict in VERDICTS if verdict in self.failing and self.count(verdict)]
+
+    @property
+    def code(self) -> int:
+        """Return the exit status: 3 incomparable, 4 if only missing cells fail, 1 if others do."""
+        if "incomparable" in self.failing:
+            return 3
+        if self.failed == ["missing"]:
+            return 4
+        return 1 if self.failed else 0
+
+    def count(self, verdict: str) -> int:
+        """Return how many cells have that verdict."""
+        return sum(cell.verdict == verdict for cell in self.cells)
+
+
+def failing_verdicts(
+    comparable: bool, runs: tuple[int, int], allow_missing: bool, fail_on_improvement: bool
+) -> frozenset[str]:
+    """Return the verdicts that fail."""
+    failing = set()
+    if min(runs) >= FEWEST_RUNS:
+        failing = {"regressed", "errored"}
+        failing |= set() if allow_missing else {"missing"}
+        failing |= {"improved"} if fail_on_improvement else set()
+    return frozenset(failing if comparable else failing | {"incomparable"})
+
+
+def _judge(pair: Pair, slower: float, faster: float, limits: Limits) -> Judged:
+    """Give the verdict of a cell from its corrected p-values in both directions."""
+    threshold = limits.of(pair.key)
+    difference, half = pair.difference, pair.half()
+    change, low, high = (ratios.relative(difference + off) for off in (0, -half, half))
+    base = math.exp(pair.level)
+    far = abs(difference) > math.log1p(threshold) and abs(change) * base > limits.floor_s
+    reason = ""
+    if slower < limits.alpha and difference > 0 and far:
+        verdict = "regressed"
+    elif faster < limits.alpha and difference < 0 and far:
+        verdict = "improved"
+    elif high > threshold and high * base > limits.floor_s:
+        verdict = "inconclusive"
+        reason = (
+            f"a change up to {high:.0%} cannot be excluded; about {pair.runs_to_tell(threshold)} "
+        )
+        reason += "runs a side would tell"
+    else:
+        verdict = "same"
+    p = slower if difference > 0 else faster
+    return Judged(pair.key, verdict, change, low, high, p, reason)
+
+
+def judge(
+    base: Times,
+    new: Times,
+    limits: Limits,
+    one_machine: bool = False,
+    still: Collection[Key] | None = None,
+    tests: int = 0,
+) -> tuple[list[Judged], dict[tuple[str, str], float]]:
+    """Judge the cells that both sides have; also return the shifts that were taken out.
+
+    None is where the sides alternated on `one_machine`: a change of everything is then theirs.
+    `still` are the cells that tell a shift, all unless given; `tests` is how many cells these were
+    picked from, where both looks share runs.
+    """
+    pairs = moderated.pairs(base, new)
+    shifts: dict[tuple[str, str], float] = {}
+    if not one_machine:
+        pairs, shifts = shift.shifted(pairs, still)
+    pairs = moderated.moderated(pairs)
+    margin = math.log1p(limits.margin)
+    slower = multiplicity.holm([pair.p_above(margin, 1) for pair in pairs], tests)
+    faster = multiplicity.holm([pair.p_above(margin, -1) for pair in pairs], tests)
+    cells = [_judge(*each, limits) for each in zip(pairs, slower, faster, strict=True)]
+    return cells, shifts
+
+
+def _environment(
+    baseline: pd.DataFrame, candidate: pd.DataFrame, vary: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return what makes the sides incomparable, and what else differs."""
+    hard: list[str] = []
+    soft: list[str] = []
+    shared = set(baseline.device) & set(candidate.device)
+    both = (baseline, candidate)
+    of_devices = [frame[frame.device.isin(shared)] for frame in both]
+    for column in (*HARD, *SOFT):
+        frames = of_devices if column in _OF_DEVICE else both
+        sides = [sorted(set(files.texts(frame[column]))) for frame in frames]
+        if sides[0] != sides[1]:
+            text = f"{column}: {', '.join(sides[0])} in the baseline, {', '.join(sides[1])} now"
+            (hard if column in HARD and column not in vary else soft).append(text)
+    return hard, soft
+
+
+def _single_calls(*sides: pd.DataFrame) -> int:
+    """Return how many cells have a time of one call alone, as all of the profile smoke have."""
+    cells = [
+        side.loc[(side.rounds * side.iterations).eq(1).fillna(False), list(schema.CELL)]
+        for side in sides
+    ]
+    return len(pd.concat(cells).drop_duplicates())
+
+
+def check(
+    baseline: pd.DataFrame,
+    candidate: pd.DataFrame,
+    limits: Limits | None = None,
+    vary: Sequence[str] = (),
+    one_machine: bool = False,
+    allow_missing: bool = False,
+    fail_on_improvement: bool = False,
+    still: Collection[Key] | None = None,
+    tests: int = 0,
+) -> Outcome:
+    """Judge each cell of `candidate` against `baseline`.
+
+    A cell fails where it has regressed or errored, or is missing (unless `allow_missing`), or has
+    improved (if `fail_on_improvement`); with fewer than three runs a side all is advice. Cells of
+    the baseline are `missing` where the candidate has no row of them, unless the baseline could
+    not have them either; cells are `new` where the baseline has no row of them. `still` and
+    `tests` are those of `judge`.
+    """
+    limits = limits or Limits()
+    hard, soft = _environment(baseline, candidate, vary)
+    runs = (baseline.run_id.nunique(), candidate.run_id.nunique())
+    old, new = Told.of(baseline), Told.of(candidate)
+    broken = observations.broken(old, new)
+    sound = {key: times for key, times in new.times.items() if key not in broken}
+    cells, shifts = judge(old.times, sound, limits, one_machine, still, tests)
+    for place, moved in shifts.items():
+        if abs(moved) > MAX_SHIFT:
+            hard.append(
+                f"everything on {' in '.join(place)} moved by {ratios.relative(moved):+.0%}"
+            )
+    cells += [Judged(key, "errored", reason=reason) for key, reason in broken.items()]
+    done = {cell.key for cell in cells}
+    rest = [_unjudged(k, old, new, shifts) for k in {**old.said, **new.said} if k not in done]
+    if hard:
+        cells = [
+            cell if cell.verdict == "errored" else Judged(cell.key, "incomparable", cell.change)
+            for cell in cells
+        ]
+        rest = [
+            replace(cell, verdict="incomparable") if cell.verdict == "inconclusive" else cell
+            for cell in rest
+        ]
+    cells += rest
+    if single := _single_calls(baseline, candidate):
+        soft.append(
+            f"{single} cells were timed by a single call, a cold one where the profile is smoke: "
+            "the profile default tells how long they take"
+        )
+    if not hard and min(runs) < FEWEST_RUNS:
+        soft.append(
+            f"{runs[0]} and {runs[1]} runs: advice only; {FEWEST_RUNS} runs a side are judged "
+            "(bench run --runs 5)"
+        )
+    failing = failing_verdicts(not hard, runs, allow_missing, fail_on_improvement)
+    return Outcome(ordered(cells), shifts, runs, hard + soft, failing)
+
+
+def _unjudged(key: Key, old: Told, new: Told, shifts: Mapping[tuple[str, str], float]) -> Judged:
+    """Return a cell of which no times could be compared, and why."""
+    if key not in old.said:
+        said = [text for status, text in new.said[key].items() if status != "ok"]
+        return Judged(key, "new", reason=said[-1] if said and not new.count(key) else "")
+    refused = old.faulty(key) and "unsupported" in old.said[key]
+    if key not in new.said:
+        if refused:
+            reason = f"not there now, and {old.said[key]['unsupported']} (in the baseline)"
+            return Judged(key, "inconclusive", reason=reason)
+        return Judged(key, "missing", reason="the baseline has it")
+    if refused and new.said[key].keys() == old.said[key].keys():
+        reason = f"{new.said[key]['unsupported']} (as in the baseline)"
+        return Judged(key, "same", reason=reason)
+    change = None
+    if old.count(key) and new.count(key):
+        pair = Pair(key, tuple(old.times[key]), tuple(new.times[key]))
+        change = ratios.relative(pair.difference - shifts.get((key[2], key[3]), 0.0))
+    return Judged(key, "inconclusive", change, reason=observations.why(key, old, new))
+
+
+def ordered(cells: list[Judged]) -> list[Judged]:
+    """Sort by what needs a look first."""
+    return sorted(cells, key=lambda c: (VERDICTS.index(c.verdict), -(c.change or 0), c.key))

@@ -1,0 +1,1 @@
+"""Run the suite in fresh processes: here, on two sides, or on each machine of a cluster."""

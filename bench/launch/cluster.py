@@ -1,0 +1,264 @@
+"""The client's side of a fleet: who is there, one task a machine at a time, rows as they come."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from distributed import Client, Event, Future
+
+from bench.launch import node
+from bench.launch.roster import Roster
+from bench.records import reader
+from bench.records.schema import CELL, Row
+from bench.records.writer import CannotWrite, Writer, reopen
+
+#: Seconds between two looks at the cluster, for which a worker may be out of sight, and that a task
+#: may take beyond its own limit to tell that it has reached it.
+LOOK_S, LOST_S, GRACE_S = 0.5, 3.0, 30.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the fleet: the label its rows get, and where it is."""
+
+    label: str
+    address: str
+    host: str
+    environment: dict[str, str | int]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a machine ended: its exit status, or what went wrong in a line."""
+
+    label: str
+    code: int | None
+    reason: str
+    rows: int
+
+
+class Watcher(Protocol):
+    """Is told what the machines do."""
+
+    def begins(self, label: str, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
+        """A cell begins."""
+
+    def says(self, label: str, line: str) -> None:
+        """A line for the user."""
+
+    def ends(self, ended: Ended) -> None:
+        """A machine has ended."""
+
+
+def find(client: Client, roster: Roster, limit_s: float = 60.0) -> tuple[list[Node], list[str]]:
+    """Ask every worker what it is; return the machines, and a line for each that cannot be used.
+
+    A machine keeps the label it has in `roster`, which takes in the new ones. Raises CannotTell
+    where it cannot be known which is which.
+    """
+    asked = {
+        address: client.submit(
+            node.describe, workers=[address], allow_other_workers=False, pure=False, retries=0
+        )
+        for address in sorted(client.nthreads())
+    }
+    found, problems = [], []
+    end = time.monotonic() + limit_s
+    for address, future in asked.items():
+        try:
+            found.append(future.result(timeout=max(0.1, end - time.monotonic())))
+        except TimeoutError:
+            problems.append(f"{address} did not answer within {limit_s:.0f} s")
+        except ModuleNotFoundError as problem:
+            remedy = "pip install 'torch-device-bench[fleet]' there"
+            problems.append(f"{address} lacks the module {problem.name}: {remedy}")
+        except Exception as problem:  # whatever a machine raises costs only itself
+            problems.append(f"{address}: {reason(problem)}")
+    nodes: dict[str, Node] = {}
+    for who, told in zip(roster.identities(found), found, strict=True):
+        if who not in nodes:
+            label = roster.label(who, told)
+            nodes[who] = Node(label, told["address"], told["host"], told["environment"])
+    return list(nodes.values()), problems
+
+
+def reason(problem: BaseException) -> str:
+    """Return an exception in one line."""
+    text = " ".join(str(problem).split())[:300]
+    return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
+
+
+def differences(nodes: Sequence[Node]) -> list[str]:
+    """Return in what the machines differ, a line for each column."""
+    lines = []
+    for column in nodes[0].environment if nodes else ():
+        by_value: dict[str, list[str]] = {}
+        for one in nodes:
+            by_value.setdefault(str(one.environment.get(column, "")), []).append(one.label)
+        if len(by_value) > 1:
+            said = "; ".join(f"{value}: {_some(names)}" for value, names in by_value.items())
+            lines.append(f"{column} differs: {said}")
+    return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+@dataclass
+class _Task:
+    """A machine that measures."""
+
+    node: Node
+    future: "Future[Any]"
+    writer: Writer
+    known: set[tuple[object, ...]]
+    began: float
+    rows: int = 0
+    seen: float = field(default_factory=time.monotonic)
+
+    def append(self, fields: list[str]) -> None:
+        """Append a row that is not there yet; BadFile where it is none."""
+        row = Row(**reader.row(fields))
+        key = (row.run_id, *(getattr(row, name) for name in CELL))
+        if key not in self.known:
+            self.known.add(key)
+            self.writer.append(row)
+            self.rows += 1
+
+
+class Fleet:
+    """Measures machines into one CSV each, in `folder`."""
+
+    def __init__(
+        self,
+        client: Client,
+        folder: Path,
+        words: Sequence[str],
+        runs: int,
+        limit_s: float,
+        watcher: Watcher,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`words` are for the suite's pytest; a machine has `limit_s` for all its runs."""
+        self._client, self._folder, self._words = client, folder, list(words)
+        self._runs, self._limit_s, self._watcher, self._now = runs, limit_s, watcher, now
+        self._topic = f"bench-{id(self):x}-{time.time_ns():x}"
+        self._events: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
+        self._tasks: dict[str, _Task] = {}
+
+    def measure(self, nodes: Sequence[Node]) -> Iterator[Ended]:
+        """Run the suite on every machine; yield each as it ends, whatever became of the others."""
+        waiting = list(nodes)
+        try:
+            while waiting or self._tasks:
+                busy = {task.node.host for task in self._tasks.values()}
+                for one in list(waiting):
+                    if one.host not in busy:
+                        waiting.remove(one)
+                        busy.add(one.host)
+                        self._begin(one)
+                self._listen()
+                for label in list(self._tasks):
+                    ended = self._ended(self._tasks[label])
+                    if ended:
+                        self._finish(label)
+                        self._watcher.ends(ended)
+                        yield ended
+        finally:
+            for label in list(self._tasks):
+                Event(f"{self._topic}-{label}", client=self._client).set()
+                self._finish(label)
+
+    def _begin(self, one: Node) -> None:
+        file = self._folder / f"{one.label}.csv"
+        stored = file.read_text(encoding="utf-8") if file.exists() else ""
+        known: set[tuple[object, ...]] = set()
+        if stored:
+            frame = reader.read(file)
+            known = set(frame[["run_id", *CELL]].itertuples(index=False, name=None))
+        topic = f"{self._topic}-{one.label}"
+        self._client.subscribe_topic(topic, self._handler(one.label))
+        words = [*self._words, f"--machine={one.label}"]
+        future = self._client.submit(
+            node.suite,
+            *(topic, words, self._runs, stored, self._limit_s),
+            workers=[one.address],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
+        writer = reopen(file) if stored else Writer(file)
+        self._tasks[one.label] = _Task(one, future, writer, known, self._now())
+
+    def _handler(self, label: str) -> Callable[[Any], None]:
+        def handle(event: Any) -> None:
+            self._events.put((label, event[1]))
+
+        return handle
+
+    def _listen(self) -> None:
+        """Take in what the machines tell, for a moment."""
+        try:
+            label, told = self._events.get(timeout=LOOK_S)
+        except Empty:
+            return
+        while True:
+            self._take(label, told)
+            try:
+                label, told = self._events.get_nowait()
+            except Empty:
+                return
+
+    def _take(self, label: str, told: dict[str, Any]) -> None:
+        task = self._tasks.get(label)
+        if task is None:
+            return
+        if "says" in told:
+            self._watcher.says(label, str(told["says"]))
+        if "begins" in told:
+            self._watcher.begins(label, **told["begins"])
+        try:
+            for fields in told.get("rows", ()):
+                task.append(fields)
+        except reader.BadFile as problem:
+            # What the machine gives at its end will be refused as well; the others go on.
+            self._watcher.says(label, str(problem))
+
+    def _ended(self, task: _Task) -> Ended | None:
+        """Return how a machine has ended, or None while it goes on."""
+        label, now = task.node.label, self._now()
+        if task.future.done():
+            return self._result(task)
+        if task.node.address in self._client.nthreads():
+            task.seen = now
+        elif now - task.seen > LOST_S:
+            return Ended(label, None, "its worker is gone", task.rows)
+        if now - task.began > self._limit_s + GRACE_S:
+            said = f"hangs: no answer {GRACE_S:.0f} s after its limit of {self._limit_s:.0f} s"
+            return Ended(label, None, said, task.rows)
+        return None
+
+    def _result(self, task: _Task) -> Ended:
+        label = task.node.label
+        try:
+            code, text = task.future.result()
+            self._listen()
+            for fields in reader.lines(text):
+                task.append(fields)
+        except CannotWrite:
+            raise
+        except Exception as problem:  # whatever a machine raises costs only itself
+            return Ended(label, None, reason(problem), task.rows)
+        said = "" if code in (0, 1) else f"pytest ended with exit status {code}"
+        return Ended(label, code, said, task.rows)
+
+    def _finish(self, label: str) -> None:
+        task = self._tasks.pop(label)
+        task.writer.close()
+        task.future.cancel()
+        self._client.unsubscribe_topic(f"{self._topic}-{label}")

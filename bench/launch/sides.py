@@ -1,0 +1,153 @@
+"""A side of a comparison on this machine: its Python, environment variables, git ref, threads."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench.launch import runner
+from bench.launch.runner import CannotRun
+
+#: What the suite needs of an environment, and a question that also tells its version of torch.
+_ASK = (
+    "import importlib, sys; "
+    "[importlib.import_module(name) for name in sys.argv[1:]]; "
+    "import torch; print(torch.__version__)"
+)
+_NEEDED = (
+    "numpy",
+    "pandas",
+    "psutil",
+    "pytest",
+    "pytest_benchmark",
+    "torchvision",
+    "bench.plugin.options",
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one side of a comparison runs with; what is not given is as it is here."""
+
+    python: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    ref: str = ""
+    threads: int | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything of it differs from here."""
+        return bool(self.python or self.env or self.ref or self.threads)
+
+    def told(self) -> str:
+        """Return it in a few words."""
+        words = [self.python, *(f"{name}={value}" for name, value in self.env.items()), self.ref]
+        words.append(f"{self.threads} threads" if self.threads else "")
+        return ", ".join(filter(None, words)) or "this environment"
+
+
+def variables(given: list[str] | None, option: str) -> dict[str, str]:
+    """Return environment variables from ``K=V`` words; CannotRun where one is no such word."""
+    found = {}
+    for word in given or []:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise CannotRun(f"{option}: {word!r} is not NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def prepare(side: Side, name: str, folder: Path) -> runner.Place:
+    """Make the side ready to run, with its copies in `folder`, which must be empty.
+
+    Another Python times the suite of this one, so that both sides time the same code; a git ref is
+    checked out of the repository one is in, and brings its own suite where it holds one.
+
+    Raises CannotRun, naming the option of side `name`, where it cannot be.
+    """
+    if not side.given:
+        return runner.HERE
+    paths = []
+    package = runner.PACKAGE
+    if side.ref:
+        tree = _checkout(side.ref, f"--{name}-ref", folder / "tree")
+        paths.append(tree)
+        if (tree / "bench" / "plugin" / "suite.ini").exists():
+            package = tree / "bench"
+    if (side.python or side.ref) and package == runner.PACKAGE:
+        # Not the folder it lies in, which may hold the torch of this environment too, or another
+        # copy of what the ref brings.
+        package = folder / "suite" / "bench"
+        skipped = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(runner.PACKAGE, package, ignore=skipped)
+    paths.insert(0, package.parent)
+    env = dict(side.env)
+    before = env.get("PYTHONPATH", os.environ.get("PYTHONPATH"))
+    env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *([before] if before else [])])
+    place = runner.Place(_python(side.python, f"--{name}-python"), package, env)
+    _probe(place, name)
+    return place
+
+
+def _python(given: str, option: str) -> str:
+    """Return the interpreter a user named, by its path, its command or its environment."""
+    if not given:
+        return sys.executable
+    path = Path(given).expanduser()
+    for inside in ("bin/python", "Scripts/python.exe"):
+        if (path / inside).exists():
+            return str((path / inside).absolute())
+    found = shutil.which(str(path))
+    if not found:
+        raise CannotRun(f"{option}: no Python at {given}; give an interpreter or a venv's folder")
+    return str(Path(found).absolute())
+
+
+def _probe(place: runner.Place, name: str) -> None:
+    """See that the suite could run there."""
+    asked = [place.python, "-P", "-c", _ASK, *_NEEDED]
+    answer = subprocess.run(
+        asked, capture_output=True, text=True, env=place.environment(), check=False
+    )
+    if answer.returncode:
+        last = (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]
+        raise CannotRun(
+            f"the {name} cannot run the suite: {last}; "
+            f"{place.python} -m pip install torch-device-bench brings what is missing"
+        )
+
+
+def _git(option: str, *words: str) -> str:
+    """Return what git says; CannotRun with its last line where it refuses."""
+    try:
+        made = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    except OSError as problem:
+        raise CannotRun(f"{option}: cannot run git: {problem.strerror}; install git") from problem
+    if made.returncode:
+        raise CannotRun(f"{option}: {made.stderr.strip().splitlines()[-1]}")
+    return made.stdout.strip()
+
+
+def pinned(side: Side, name: str) -> Side:
+    """Return side `name` with the commit that its ref names now; CannotRun where it names none."""
+    if not side.ref:
+        return side
+    words = ("rev-parse", "--verify", "--short=12", side.ref + "^{commit}")
+    return replace(side, ref=_git(f"--{name}-ref", *words))
+
+
+def _checkout(ref: str, option: str, tree: Path) -> Path:
+    """Check `ref` of the repository one is in out into `tree`."""
+    _git(option, "worktree", "add", "--detach", "--force", str(tree), ref)
+    return tree
+
+
+def clean(folder: Path) -> None:
+    """Take the copies away, and tell git of the checkouts that are gone."""
+    checked_out = any(folder.glob("*/tree"))
+    shutil.rmtree(folder, ignore_errors=True)
+    if checked_out:
+        subprocess.run(["git", "worktree", "prune"], capture_output=True, check=False)

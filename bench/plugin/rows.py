@@ -1,0 +1,92 @@
+"""What a pytest item says of its cell, and the row the cell ends in."""
+
+from typing import Any
+
+import pytest
+
+from bench import __version__
+from bench.measure import rounds
+from bench.measure.cell import Cell
+from bench.plugin.options import Run
+from bench.records.schema import Row, join_params
+
+CELL = pytest.StashKey[Cell]()
+
+
+def is_cell(item: pytest.Item) -> bool:
+    """Whether the item times a cell of the suite."""
+    return isinstance(item, pytest.Function) and "cell" in item.fixturenames
+
+
+def given(item: pytest.Function) -> dict[str, Any]:
+    """Return the device, dtype and params of a cell, by name."""
+    return dict(item.callspec.params)
+
+
+def family(item: pytest.Function) -> str:
+    """Return the folder the benchmark lives in."""
+    return item.path.parent.name
+
+
+def benchmark(item: pytest.Function) -> str:
+    """Return the name of the benchmark."""
+    return item.originalname.removeprefix("bench_")
+
+
+def params(item: pytest.Function) -> str:
+    """Return the params as the CSV has them."""
+    named = given(item)
+    return join_params({name: named[name] for name in named if name not in ("device", "dtype")})
+
+
+def identity(item: pytest.Function, run: Run) -> dict[str, Any]:
+    """Return the columns that are known before the cell begins."""
+    device = run.devices[given(item)["device"]]
+    return {
+        **run.environment.columns(),
+        "suite_version": __version__,
+        "run_id": run.id,
+        "run_started": run.started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "machine": run.machine,
+        "device_name": device.model or run.environment.cpu,
+        "driver": device.driver,
+        "family": family(item),
+        "benchmark": benchmark(item),
+        "device": device.name,
+        "dtype": given(item)["dtype"],
+        "params": params(item),
+    }
+
+
+def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
+    """Return the row of a cell that has ended."""
+    known = identity(item, run)
+    if CELL in item.stash:
+        result = item.stash[CELL].result
+        if result.timing:
+            known |= rounds.summary(result.timing)
+        known |= {
+            "first_call_s": result.first_call_s,
+            "device_s": result.device_s,
+            "dispatch_s": result.dispatch_s,
+            "items": result.items,
+            "item_unit": result.item_unit,
+            "bytes": result.bytes,
+            "flop": result.flop,
+            "rel_error": result.answer.rel_error,
+            "tolerance": result.answer.tolerance,
+            "peak_bytes": result.peak_bytes,
+            "involuntary_switches": result.signs.involuntary_switches,
+            "drift": result.signs.drift,
+        }
+    return Row(status=status, reason=reason, **known)
+
+
+def outcome(item: pytest.Function) -> tuple[str, str]:
+    """Return the status and the reason of a cell that nothing was raised in."""
+    result = item.stash[CELL].result
+    faults = list(result.signs.faults)
+    if result.fell_back:
+        operators = ", ".join(result.fell_back)
+        return "fallback", "; ".join([f"ran on the CPU in part: {operators}", *result.notes])
+    return "unstable" if faults else "ok", "; ".join(faults + result.notes)

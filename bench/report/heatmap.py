@@ -1,0 +1,83 @@
+"""The heat map of a report: device and dtype against benchmark."""
+
+import math
+from collections.abc import Iterable
+
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.ticker import FuncFormatter
+
+from bench.compare.cells import Cell
+from bench.report import units
+from bench.report.picture import INK, Picture, figure_of
+
+#: Rows of the heat map; the rest are in the table.
+_HEAT_ROWS = 45
+#: What the times of the heat map are divided by.
+_BASE = ("cpu", "float32")
+
+_Places = dict[tuple[str, str], Cell]
+
+
+def _comparable(cells: Iterable[Cell]) -> dict[tuple[str, str], _Places]:
+    """Return the cells of each benchmark with the same params, by device and dtype.
+
+    These are the params that most devices and dtypes have, float32 on the CPU with a time; then
+    those that most have a time for, and of them the largest. Times of different sizes are no ratio.
+    """
+    found: dict[tuple[str, str], dict[tuple[object, ...], _Places]] = {}
+    for cell in cells:
+        alike = found.setdefault((cell.family, cell.benchmark), {})
+        alike.setdefault(tuple(cell.params.items()), {})[cell.device, cell.dtype] = cell
+
+    def rank(places: _Places) -> tuple[float, ...]:
+        timed = sum(cell.estimate.seconds is not None for cell in places.values())
+        return len(places), timed, places[_BASE].items or 0
+
+    return {
+        name: max(based, key=rank)
+        for name, alike in found.items()
+        if (based := [p for p in alike.values() if _BASE in p and p[_BASE].estimate.seconds])
+    }
+
+
+def heat_map(cells: list[Cell]) -> Picture | None:
+    """Draw the ratio to float32 on the CPU of each benchmark at its largest common size."""
+    rows = [
+        (benchmark, by_place[_BASE].estimate.seconds or math.nan, by_place)
+        for (_, benchmark), by_place in _comparable(cells).items()
+        if len(by_place) > 1
+    ][:_HEAT_ROWS]
+    found = dict.fromkeys(place for _, _, by_place in rows for place in by_place)
+    places = sorted(found, key=lambda place: (place[0] != "cpu", place[0], place[1] != "float32"))
+    if not rows:
+        return None
+    figure, (axes,) = figure_of(2.2 + 1.1 * len(places), 1 + 0.24 * len(rows))
+    values = [
+        [
+            math.log2(cell.estimate.seconds / base)
+            if (cell := by_place.get(place)) and cell.estimate.seconds
+            else math.nan
+            for place in places
+        ]
+        for _, base, by_place in rows
+    ]
+    image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=TwoSlopeNorm(0, -6, 6))
+    axes.set_xticks(range(len(places)), [f"{device}\n{dtype}" for device, dtype in places])
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    for y, (line, (_, _, by_place)) in enumerate(zip(values, rows, strict=True)):
+        for x, value in enumerate(line):
+            cell = by_place.get(places[x])
+            if math.isnan(value):
+                text, colour = cell.estimate.status if cell else "", INK
+            else:
+                text = f"{units.significant(2**value, 2)}x"
+                colour = "white" if abs(value) > 3.5 else "black"
+            axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color=colour)
+    ticks = FuncFormatter(lambda power, _: f"{units.significant(2**power, 2)}x")
+    label = "times as long: red is slower"
+    figure.colorbar(image, ax=axes, shrink=0.5, label=label, format=ticks)
+    return Picture(
+        "heatmap", "Times as long as float32 on the CPU, at the largest size they share", figure
+    )

@@ -1,0 +1,1 @@
+"""Pure functions of statistics, each with its source; nothing here imports torch."""

@@ -1,0 +1,165 @@
+"""Runs as replicates: the times of a cell on two sides, and what chance makes of them."""
+
+import dataclasses
+import functools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import digamma, polygamma, stdtr, stdtrit
+
+#: Share of the runs of a side that is left out at either end: one of five.
+TRIMMED = 0.2
+#: Cells from which on they tell something of each other's variance, and the most that counts.
+PRIOR_CELLS, MOST_DEGREES = 10, 1e6
+
+Key = tuple[str, ...]
+#: Logarithms of one time in seconds for each run in which the cell was `ok`.
+Times = Mapping[Key, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the other cells say of the variance of one: as much as so many degrees of freedom."""
+
+    variance: float = 0.0
+    degrees: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Logarithms of the runs' times of one cell on both sides, held against each other.
+
+    By their trimmed means (K. K. Yuen and W. J. Dixon, Biometrika 60, 1973): now and then a whole
+    process is slow, and one such run among five must neither make nor hide a change. To their
+    variance that of the other cells is added as `prior` (see `moderated`).
+    """
+
+    key: Key
+    base: tuple[float, ...]
+    new: tuple[float, ...]
+    prior: Prior = Prior()
+
+    @functools.cached_property
+    def _sides(self) -> list["_Trimmed"]:
+        return [_trimmed(self.base), _trimmed(self.new)]
+
+    @property
+    def level(self) -> float:
+        """Return the logarithm of the seconds that the base takes."""
+        return self._sides[0].mean
+
+    @property
+    def difference(self) -> float:
+        """Return how much longer the new side takes, as a logarithm."""
+        return self._sides[1].mean - self._sides[0].mean
+
+    @property
+    def own_degrees(self) -> int:
+        """Return the degrees of freedom of the cell's own variance."""
+        return sum(side.kept for side in self._sides) - 2
+
+    @property
+    def own_variance(self) -> float:
+        """Return the variance of a run, both sides pooled, from this cell's runs alone."""
+        return sum(side.squares for side in self._sides) / self.own_degrees
+
+    @property
+    def degrees(self) -> float:
+        """Return the degrees of freedom of the variance."""
+        return self.own_degrees + self.prior.degrees
+
+    @functools.cached_property
+    def variance(self) -> float:
+        """Return the variance of a run, with what the other cells say of it."""
+        own = self.own_degrees * self.own_variance
+        return (own + self.prior.degrees * self.prior.variance) / self.degrees
+
+    @functools.cached_property
+    def error(self) -> float:
+        """Return the standard error of the difference."""
+        return math.sqrt(self.variance * sum(1 / side.kept for side in self._sides))
+
+    def p_above(self, bound: float, sign: int) -> float:
+        """Return the chance of such a difference where the true one is no more than `bound`."""
+        excess = sign * self.difference - bound
+        if self.error == 0:
+            return 0.0 if excess > 0 else 1.0
+        return float(stdtr(self.degrees, -excess / self.error))
+
+    def half(self) -> float:
+        """Return half the 95 % interval of the difference."""
+        return float(stdtrit(self.degrees, 0.975)) * self.error if self.error else 0.0
+
+    def runs_to_tell(self, threshold: float) -> int:
+        """Return runs a side with which the interval of this noise would exclude `threshold`."""
+        extra = self.prior.degrees
+        for runs in range(len(self.new) + 1, 1000):
+            kept = runs - 2 * int(TRIMMED * runs)
+            half = float(stdtrit(2 * kept - 2 + extra, 0.975)) * math.sqrt(2 * self.variance / kept)
+            if half < math.log1p(threshold) / 2:
+                return runs
+        return 1000
+
+
+@dataclass(frozen=True)
+class _Trimmed:
+    """Mean of the values kept, how many they are, and the squares of the winsorized sample."""
+
+    mean: float
+    kept: int
+    squares: float
+
+
+def _trimmed(sample: Sequence[float]) -> _Trimmed:
+    cut = int(TRIMMED * len(sample))
+    ordered = sorted(sample)
+    kept = ordered[cut : len(ordered) - cut]
+    winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
+    middle = statistics.fmean(winsorized)
+    return _Trimmed(statistics.fmean(kept), len(kept), sum((y - middle) ** 2 for y in winsorized))
+
+
+def moderated(found: list[Pair]) -> list[Pair]:
+    """Give each cell what all of them together say of its variance.
+
+    The variances are taken for draws from a scaled inverse chi-squared distribution, whose scale
+    and degrees of freedom follow from the mean and variance of their logarithms (G. K. Smyth,
+    Statistical Applications in Genetics and Molecular Biology 3(1), 2004, section 6). With few
+    runs a cell's own variance is mostly chance, and one that chance made large hides a slowdown.
+    """
+    usual = statistics.median(pair.own_variance for pair in found) if found else 0.0
+    if len(found) < PRIOR_CELLS or usual == 0:
+        return found
+    half = np.array([pair.own_degrees / 2 for pair in found])
+    # No variance at all is a matter of the clock's resolution (as limma has it).
+    logs = np.log([max(pair.own_variance, 1e-5 * usual) for pair in found])
+    logs += np.log(half) - digamma(half)
+    beyond = float(logs.var(ddof=1) - polygamma(1, half).mean())
+    level = float(logs.mean())
+    if beyond > 0:
+        halved = _trigamma_inverse(beyond)
+        prior = Prior(math.exp(level + float(digamma(halved)) - math.log(halved)), 2 * halved)
+    else:  # they differ by no more than chance: all cells have the same
+        prior = Prior(math.exp(level), MOST_DEGREES)
+    return [dataclasses.replace(pair, prior=prior) for pair in found]
+
+
+def _trigamma_inverse(value: float) -> float:
+    """Return where the trigamma function has that value, by Newton's method (Smyth's appendix)."""
+    place = 0.5 + 1 / value
+    for _ in range(50):
+        there = float(polygamma(1, place))
+        step = there * (1 - there / value) / float(polygamma(2, place))
+        place += step
+        if abs(step) < 1e-8 * place:
+            break
+    return place
+
+
+def pairs(base: Times, new: Times, fewest: int = 2) -> list[Pair]:
+    """Return the cells that both sides have; variances need two runs a side."""
+    both = [key for key in base if key in new and min(len(base[key]), len(new[key])) >= fewest]
+    return [Pair(key, tuple(base[key]), tuple(new[key])) for key in both]

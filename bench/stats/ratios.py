@@ -1,0 +1,40 @@
+"""Ratios of times: their intervals, their mean, and changes as a share."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long one side takes as the other, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves 1 out."""
+        return self.low > 1 or self.high < 1
+
+
+def variance(sample: Sequence[float]) -> float:
+    """Return the variance of two values or more, without bias."""
+    mean = sum(sample) / len(sample)
+    return sum([(x - mean) ** 2 for x in sample]) / (len(sample) - 1)
+
+
+def geometric_mean(ratios: Sequence[float]) -> float | None:
+    """Return the geometric mean, the only mean of ratios that does not depend on the base.
+
+    P. J. Fleming and J. J. Wallace, "How not to lie with statistics", CACM 29(3), 1986.
+    """
+    if not ratios:
+        return None
+    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+
+
+def relative(difference: float) -> float:
+    """Return a difference of logarithms as a share: 0.1 is 10 % more; as much as a float holds."""
+    return math.expm1(min(difference, 700.0))

@@ -1,0 +1,1 @@
+"""What is timed: one folder per family of benchmarks."""

@@ -1,0 +1,186 @@
+"""One rank: ``python -m bench.suite.distributed.rank DEVICE WORK SIZE PORT``, started by torchrun.
+
+Rank 0 is told over the socket at PORT what to do, and tells the others. WORK is ``step`` (forward,
+all-reduced backward and optimizer step of SIZE samples in all), ``compute`` (the same without the
+all-reduce) or ``all_reduce`` (a message of SIZE numbers).
+"""
+
+import argparse
+import datetime
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from bench.measure import answer
+from bench.suite.distributed.ranks import BACKENDS
+from bench.suite.training.models import SIZES, TERMS, NeuralNetwork, gradients
+
+#: So small that thousands of steps on one batch leave the network where it was.
+LEARNING_RATE = 1e-5
+#: What the others are told: to check, to leave; a larger number is one of steps.
+CHECK, LEAVE = -1, 0
+#: A rank that hears nothing for so long is alone.
+SILENCE = datetime.timedelta(minutes=10)
+
+#: A step, and how far one is from a single rank's; that is None on ranks other than 0.
+Work = tuple[Callable[[], object], Callable[[], answer.Answer | None]]
+
+
+def network(dtype: torch.dtype = torch.float32) -> NeuralNetwork:
+    """Return the network, with the same values on every rank."""
+    torch.manual_seed(2147)
+    return NeuralNetwork().to(dtype)
+
+
+def data(total: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return all samples of a step, the same on every rank: images (total, 1, 28, 28), labels."""
+    generator = torch.Generator().manual_seed(2147)
+    images = torch.rand(total, 1, 28, 28, generator=generator) + 0.5
+    return images, torch.arange(total) * 7 % SIZES[-1]
+
+
+def training(device: torch.device, total: int, synchronises: bool) -> Work:
+    """Return the training step of the network over all ranks."""
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    images, labels = (part.chunk(world)[rank].to(device) for part in data(total))
+    model = DistributedDataParallel(network().to(device))
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+
+    def alone() -> None:
+        with model.no_sync():
+            step()
+
+    def check() -> answer.Answer | None:
+        """All ranks must hold the same parameters, with the gradients of the whole batch."""
+        if not synchronises:
+            return answer.Answer()
+        with torch.no_grad():
+            for mine, first in zip(model.parameters(), network().parameters(), strict=True):
+                mine.copy_(first)
+        step()
+        flat = torch.cat([p.detach().flatten() for p in model.parameters()])
+        every = [torch.empty_like(flat) for _ in range(world)]
+        distributed.all_gather(every, flat)
+        if rank:
+            return None
+        expected = network(torch.float64)
+        wanted = gradients(expected, data(total)[0].double(), data(total)[1])
+        found = answer.compare(
+            [p.grad for p in model.parameters()], wanted, torch.float32, TERMS + total, 2
+        )
+        if not all(torch.equal(flat, other) for other in every):
+            return answer.Answer(
+                found.rel_error, found.tolerance, "the ranks hold different parameters after a step"
+            )
+        return found
+
+    return (step if synchronises else alone), check
+
+
+def reducing(device: torch.device, count: int) -> Work:
+    """Return the sum over all ranks of a message of `count` numbers."""
+    rank, world = distributed.get_rank(), distributed.get_world_size()
+    message = torch.ones(count, device=device)
+
+    def reduce() -> None:
+        # The largest rather than the sum, which would grow beyond all bounds.
+        distributed.all_reduce(message, op=distributed.ReduceOp.MAX)
+
+    def check() -> answer.Answer | None:
+        mine = (torch.arange(count, device=device) % 97 + rank).float()
+        distributed.all_reduce(mine)
+        if rank:
+            return None
+        wanted = (torch.arange(count) % 97).double() * world + world * (world - 1) / 2
+        return answer.compare(mine, wanted, torch.float32, world)
+
+    return reduce, check
+
+
+def seconds(run: Callable[[], object], count: int, device: torch.device, words: Any) -> float:
+    """Return the seconds of `count` runs in a row: from the last begin of a rank to the last end.
+
+    The ranks tell each other when that was in the group `words`, after the clock has stopped: a
+    barrier within would add about as much as the reduction of a small message takes. They leave
+    the barrier before at different times, and then the first waits in its run for the last; so the
+    time counts from the last. The clock is the same for all processes of a machine.
+    """
+    distributed.barrier()
+    start = time.perf_counter()
+    for _ in range(count):
+        run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    times = torch.tensor([start, time.perf_counter()], dtype=torch.float64)
+    distributed.all_reduce(times, op=distributed.ReduceOp.MAX, group=words)
+    last_start, last_end = times.tolist()
+    return float(last_end - last_start)
+
+
+def main() -> None:
+    """Serve until the benchmark has gone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("device", choices=BACKENDS)
+    parser.add_argument("work", choices=["step", "compute", "all_reduce"])
+    parser.add_argument("size", type=int)
+    parser.add_argument("port", type=int)
+    given = parser.parse_args()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    device = torch.device(given.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group(BACKENDS[device.type], timeout=SILENCE)
+    # What to do goes another way than what is timed.
+    words: Any = distributed.new_group(backend="gloo", timeout=SILENCE)
+    if given.work == "all_reduce":
+        run, check = reducing(device, given.size)
+    else:
+        run, check = training(device, given.size, given.work == "step")
+
+    def told(number: int) -> int:
+        """Tell the other ranks a number, or be told it."""
+        word = torch.tensor([number])
+        distributed.broadcast(word, 0, group=words)
+        return int(word)
+
+    if distributed.get_rank() == 0:
+        connection = socket.create_connection(("127.0.0.1", given.port))
+        connection.sendall(os.environ["BENCH_RANK_TOKEN"].encode())
+        with connection, connection.makefile("rw", encoding="utf-8") as lines:
+            for line in lines:
+                asked = json.loads(line)
+                if "run" in asked:
+                    said = {"seconds": seconds(run, told(asked["run"]), device, words)}
+                else:
+                    told(CHECK)
+                    found = check()
+                    assert found
+                    said = asdict(found)
+                lines.write(json.dumps(said) + "\n")
+                lines.flush()
+        told(LEAVE)
+    else:
+        while (number := told(0)) != LEAVE:
+            if number == CHECK:
+                check()
+            else:
+                seconds(run, number, device, words)
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

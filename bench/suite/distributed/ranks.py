@@ -1,0 +1,179 @@
+"""Ranks of a benchmark: processes that torchrun starts, asked over a local socket to run steps.
+
+`Ranks` is the side of the benchmark, `bench.suite.distributed.rank` that of the processes. They
+speak JSON, a line each way: ``{"run": n}`` answers ``{"seconds": s}`` for n steps in a row,
+``{"check": true}`` answers ``{"rel_error": ..., "tolerance": ..., "fault": ...}``.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+import torch
+
+from bench.measure import environment
+from bench.measure.answer import Answer
+
+#: Seconds in which ranks must be there, and must answer.
+LIMIT_S = 60.0
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+_PACKAGES = Path(__file__).parents[3]
+
+
+class RankDied(Exception):
+    """The ranks ended, or did not answer in time; the message is one line."""
+
+
+def most(device: torch.device) -> int:
+    """Return how many ranks a device has room for: one a GPU, one a CPU."""
+    return torch.cuda.device_count() if device.type == "cuda" else environment.cpu_count()
+
+
+def powers_of_two() -> list[int]:
+    """Return 1, 2, 4, ... up to what this machine has room for, 8 on the CPU at the most."""
+    room = max(min(8, environment.cpu_count()), torch.cuda.device_count())
+    return [2**k for k in range(room.bit_length()) if 2**k <= room]
+
+
+class Ranks:
+    """`count` ranks on one machine that share a piece of work; a context manager.
+
+    `work` and `size` are as `bench.suite.distributed.rank` has them. Each rank gets its share of
+    the compute threads. Raises NotImplementedError where the device has no backend or too little
+    room, and RankDied where the ranks do not come up.
+    """
+
+    def __init__(
+        self, device: torch.device, count: int, work: str, size: int, limit_s: float = LIMIT_S
+    ) -> None:
+        if device.type not in BACKENDS:
+            raise NotImplementedError(f"torch.distributed has no backend for {device.type}")
+        if count > most(device):
+            what = f"{count} ranks are not supported on this {device.type}"
+            raise NotImplementedError(f"{what}, which has room for {most(device)}")
+        self._limit_s = limit_s
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-ranks-")
+        self._log = Path(self._folder.name) / "log"
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(limit_s)
+        token = secrets.token_hex(16)
+        threads = max(1, torch.get_num_threads() // count)
+        paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+        words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
+        words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+        words += [
+            "--local-addr",
+            "127.0.0.1",
+            "--max-restarts",
+            "0",
+            "-m",
+            "bench.suite.distributed.rank",
+        ]
+        words += [device.type, work, str(size), str(self._server.getsockname()[1])]
+        env = {"OMP_NUM_THREADS": str(threads), "BENCH_RANK_TOKEN": token}
+        env |= {"PYTHONPATH": os.pathsep.join(paths), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | env,
+            )
+        try:
+            self._connection = self._accept(token)
+        except BaseException:
+            self.close()
+            raise
+        self._lines = self._connection.makefile("rw", encoding="utf-8")
+
+    def _accept(self, token: str) -> socket.socket:
+        """Wait for rank 0, which knows the token; look now and then whether it is still to come."""
+        self._server.settimeout(0.5)
+        waited = 0.0
+        while waited < self._limit_s:
+            try:
+                connection, _ = self._server.accept()
+            except TimeoutError:
+                waited += 0.5
+                if self._process.poll() is not None:
+                    raise RankDied(f"the ranks ended before they began: {self._said()}") from None
+                continue
+            connection.settimeout(self._limit_s)
+            if connection.recv(len(token)).decode("ascii", "replace") == token:
+                return connection
+            connection.close()
+        raise RankDied(f"the ranks did not come up within {self._limit_s:.0f} s: {self._said()}")
+
+    def _said(self) -> str:
+        """Return the last error that the processes wrote, of a rank if there is one."""
+        text = self._log.read_text(encoding="utf-8", errors="replace")
+        found: list[str] = re.findall(r"(\w+Error: .+|Signal \d+ \(\w+\))", text)
+        return (found or ["no message"])[-1].strip()[:200]
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._lines.write(json.dumps(question) + "\n")
+            self._lines.flush()
+            answer = self._lines.readline()
+        except TimeoutError:
+            raise RankDied(f"a rank did not answer within {self._limit_s:.0f} s") from None
+        except OSError:
+            answer = ""
+        if not answer:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)
+            raise RankDied(f"a rank died: {self._said()}")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    def run(self, count: int) -> float:
+        """Run `count` steps in a row on all ranks; return the seconds that took.
+
+        From when the last rank began to when the last one had ended, without a barrier.
+        """
+        return float(self._ask({"run": count})["seconds"])
+
+    def check(self) -> Answer:
+        """Return how far one step is from the same step on a single rank, in float64."""
+        return Answer(**self._ask({"check": True}))
+
+    def close(self) -> None:
+        """End all processes, whatever state they are in."""
+        with contextlib.suppress(psutil.Error):
+            parent = psutil.Process(self._process.pid)
+            family = [*parent.children(recursive=True), parent]
+            if hasattr(self, "_lines"):
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RDWR)
+                psutil.wait_procs(family, timeout=5)
+            for process in family:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(family, timeout=5)
+        self._process.wait()
+        if hasattr(self, "_connection"):
+            self._connection.close()
+        self._server.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> "Ranks":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

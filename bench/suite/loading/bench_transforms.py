@@ -1,0 +1,87 @@
+"""Transforms of images and labels: to tensors, one-hot, torchvision's v1 beside v2."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision import transforms
+from torchvision.transforms import v2
+
+from bench.suite.axes import dtypes, host_only
+from bench.suite.loading.data import CLASSES, SIDE, image_folder, one_hot
+
+LABELS = 64
+BATCH = 64
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def pil_image():
+    from PIL import Image
+
+    with Image.open(image_folder("png") / "007.png") as image:
+        return image.convert("RGB")
+
+
+TO_TENSOR = {
+    "v1": transforms.ToTensor(),
+    "v2": v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]),
+}
+
+
+@host_only
+@dtypes("float32")
+@pytest.mark.parametrize("api", list(TO_TENSOR))
+def bench_to_tensor(cell, api):
+    count = 3 * SIDE * SIDE
+    cell.work(items=1, unit="image", bytes=count + cell.nbytes(count))
+    cell(TO_TENSOR[api], pil_image(), against=transforms.ToTensor())
+
+
+def scattered(labels):
+    return [one_hot(label) for label in labels]
+
+
+def one_hot_each(labels):
+    return [nn.functional.one_hot(torch.tensor(label), CLASSES).float() for label in labels]
+
+
+def one_hot_batch(labels):
+    return nn.functional.one_hot(torch.tensor(labels), CLASSES).float().unbind()
+
+
+ENCODERS = {
+    "scatter_per_label": scattered,
+    "one_hot_per_label": one_hot_each,
+    "one_hot_per_batch": one_hot_batch,
+}
+
+
+@host_only
+@dtypes("float32")
+@pytest.mark.parametrize("encoder", list(ENCODERS))
+def bench_one_hot(cell, encoder):
+    labels = [label * 7 % CLASSES for label in range(LABELS)]
+    cell.work(items=LABELS, unit="label", bytes=cell.nbytes(LABELS * CLASSES))
+    cell(ENCODERS[encoder], labels, against=scattered)
+
+
+PIPELINES = {
+    "v1": transforms.Compose([transforms.CenterCrop(SIDE - 16), transforms.Normalize(MEAN, STD)]),
+    "v2": v2.Compose([v2.CenterCrop(SIDE - 16), v2.Normalize(MEAN, STD)]),
+}
+
+
+def each(pipeline, images):
+    return torch.stack([pipeline(image) for image in images])
+
+
+def together(pipeline, images):
+    return pipeline(images)
+
+
+@pytest.mark.parametrize("per", ["image", "batch"])
+@pytest.mark.parametrize("api", list(PIPELINES))
+def bench_crop_and_normalize(cell, api, per):
+    images = cell.tensor(BATCH, 3, SIDE, SIDE)
+    count = BATCH * 3 * (SIDE - 16) ** 2
+    cell.work(items=BATCH, unit="image", bytes=2 * cell.nbytes(count))
+    cell(each if per == "image" else together, PIPELINES[api], images)

@@ -1,0 +1,55 @@
+"""Matrix products, elementwise chains, reductions, and making a transposed tensor contiguous."""
+
+import pytest
+import torch
+
+from bench.suite.axes import ALL, FLOATING, NUMERIC, dtypes, values
+
+
+def chain(x, y):
+    return torch.sigmoid(x * y + x) * y
+
+
+@dtypes(*NUMERIC)
+@pytest.mark.parametrize("n", values((64, 256, 512), full=(1024, 2048)))
+def bench_matmul(cell, n):
+    cell.work(items=n * n, bytes=cell.nbytes(3 * n * n), flop=2 * n**3)
+    cell(torch.matmul, cell.tensor(n, n), cell.tensor(n, n).t().contiguous(), terms=n)
+
+
+@dtypes(*NUMERIC)
+@pytest.mark.parametrize("batch", values((32,), full=(8, 128)))
+@pytest.mark.parametrize("n", values((64,), full=(128,)))
+def bench_bmm(cell, batch, n):
+    x, y = cell.tensor(batch, n, n), cell.tensor(batch, n, n).flip(0)
+    cell.work(items=batch * n * n, bytes=cell.nbytes(3 * batch * n * n), flop=2 * batch * n**3)
+    cell(torch.bmm, x, y, terms=n)
+
+
+@dtypes(*FLOATING)
+@pytest.mark.parametrize("n", values((2**4, 2**16, 2**20), full=(2**12, 2**22, 2**25)))
+def bench_elementwise_chain(cell, n):
+    # The bytes are those of one fused pass; unfused, the four operations move eleven, not three.
+    cell.work(items=n, bytes=cell.nbytes(3 * n))
+    cell(chain, cell.tensor(n), cell.tensor(n).flip(0))
+
+
+@dtypes(*NUMERIC)
+@pytest.mark.parametrize("n", values((16, 256, 1024), full=(2048, 6144)))
+def bench_sum(cell, n):
+    cell.work(items=n * n, bytes=cell.nbytes(n * n + n), flop=n * (n - 1))
+    cell(torch.sum, cell.tensor(n, n), dim=1, terms=n)
+
+
+@dtypes(*FLOATING)
+@pytest.mark.parametrize("n", values((16, 256, 1024), full=(2048, 6144)))
+def bench_softmax(cell, n):
+    cell.work(items=n * n, bytes=cell.nbytes(2 * n * n))
+    cell(torch.softmax, cell.tensor(n, n), dim=1, terms=n)
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", values((16, 256, 1024), full=(2048, 6144)))
+def bench_contiguous(cell, n):
+    cell.work(items=n * n, bytes=2 * cell.nbytes(n * n))
+    cell(torch.Tensor.contiguous, cell.tensor(n, n).t())

@@ -1,0 +1,75 @@
+"""In place beside out of place.
+
+A timed call is repeated on its own result, up to millions of times, so each is one that cannot
+drift away: a sum stops growing where its rounding swallows the summand (at 2**11 times that in
+float16, far below the largest number), a product is with +-1, sigmoid and relu settle. None of
+them comes near the denormals, where hardware may be 40 times slower; a test runs each a million
+times.
+"""
+
+import pytest
+import torch
+
+from bench.suite.axes import ALL, FLOATING, NUMERIC, dtypes, values
+
+SIZES = values((2**4, 2**16, 2**20), full=(2**12, 2**22, 2**25))
+#: Beyond every last-level cache in every profile: what `add` and `copy` do there is bandwidth.
+BANDWIDTH_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))
+FORMS = ["in_place", "out_of_place"]
+
+
+@dtypes(*NUMERIC)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", BANDWIDTH_SIZES)
+def bench_add(cell, n, form):
+    cell.work(items=n, bytes=cell.nbytes(3 * n), flop=n)
+    cell(torch.Tensor.add_ if form == "in_place" else torch.add, cell.tensor(n), cell.tensor(n))
+
+
+@dtypes(*NUMERIC)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", SIZES)
+def bench_mul(cell, n, form):
+    x = cell.tensor(n)
+    sign = x.sign() if cell.dtype.is_floating_point else x.clone()
+    cell.work(items=n, bytes=cell.nbytes(3 * n), flop=n)
+    cell(torch.Tensor.mul_ if form == "in_place" else torch.mul, x, sign.roll(1))
+
+
+@dtypes(*NUMERIC)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", SIZES)
+def bench_relu(cell, n, form):
+    cell.work(items=n, bytes=cell.nbytes(2 * n), flop=n)
+    cell(torch.relu_ if form == "in_place" else torch.relu, cell.tensor(n))
+
+
+@dtypes(*FLOATING)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", SIZES)
+def bench_sigmoid(cell, n, form):
+    cell.work(items=n, bytes=cell.nbytes(2 * n))
+    cell(torch.sigmoid_ if form == "in_place" else torch.sigmoid, cell.tensor(n))
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("n", BANDWIDTH_SIZES)
+def bench_copy(cell, n, form):
+    x, y = cell.tensor(n), cell.tensor(n).flip(0)
+    cell.work(items=n, bytes=cell.nbytes(2 * n))
+    cell(torch.Tensor.copy_, x, y) if form == "in_place" else cell(torch.clone, y)
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", SIZES)
+def bench_zero_(cell, n):
+    cell.work(items=n, bytes=cell.nbytes(n))
+    cell(torch.Tensor.zero_, cell.tensor(n))
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", SIZES)
+def bench_fill_(cell, n):
+    cell.work(items=n, bytes=cell.nbytes(n))
+    cell(torch.Tensor.fill_, cell.tensor(n), 3)

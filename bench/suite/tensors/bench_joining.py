@@ -1,0 +1,30 @@
+"""Joining tensors: every byte is read once and written once."""
+
+import pytest
+import torch
+
+from bench.suite.axes import ALL, dtypes, values
+
+SIDES = values((16, 128, 512), full=(1024, 2048))
+
+
+def matrices(cell, n, count, layout="contiguous"):
+    cell.work(items=count * n * n, bytes=2 * cell.nbytes(count * n * n))
+    made = [cell.tensor(n, n) for _ in range(count)]
+    return [matrix.t() for matrix in made] if layout == "transposed" else made
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("n", SIDES)
+def bench_cat(cell, n, count, dim, layout):
+    cell(torch.cat, matrices(cell, n, count, layout), dim)
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("n", SIDES)
+def bench_stack(cell, n, count):
+    cell(torch.stack, matrices(cell, n, count))

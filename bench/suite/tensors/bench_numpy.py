@@ -1,0 +1,75 @@
+"""The numpy bridge and the way to Python numbers.
+
+Where tensor and array share their memory nothing is copied, and the bytes are 0; the proofs
+change one side and look at the other, both ways.
+"""
+
+import pytest
+import torch
+
+from bench.measure.answer import copied, shared
+from bench.suite.axes import ALL, NUMERIC, dtypes, values
+
+SIZES = values((2**4, 2**20), full=(2**12, 2**22))
+
+
+def through_cpu(tensor):
+    return tensor.cpu().numpy()
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", SIZES)
+def bench_to_numpy(cell, n):
+    on_host = cell.device.type == "cpu"
+    cell.work(items=n, bytes=0 if on_host else cell.nbytes(2 * n))
+    cell(
+        torch.Tensor.numpy if on_host else through_cpu,
+        cell.tensor(n),
+        proof=shared if on_host else copied,
+    )
+
+
+def from_numpy_to(array, device):
+    return torch.from_numpy(array).to(device)
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", SIZES)
+def bench_from_numpy(cell, n):
+    array = cell.tensor(n).cpu().numpy()
+    if cell.device.type == "cpu":
+        cell.work(items=n, bytes=0)
+        cell(torch.from_numpy, array, proof=shared)
+    else:
+        cell.work(items=n, bytes=cell.nbytes(2 * n))
+        cell(from_numpy_to, array, cell.device, proof=copied)
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", SIZES)
+def bench_tensor_from_array(cell, n):
+    array = cell.tensor(n).cpu().numpy()
+    cell.work(items=n, bytes=cell.nbytes(2 * n))
+    cell(torch.tensor, array, device=cell.device, proof=copied)
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", SIZES)
+def bench_as_tensor(cell, n):
+    on_host = cell.device.type == "cpu"
+    array = cell.tensor(n).cpu().numpy()
+    cell.work(items=n, bytes=0 if on_host else cell.nbytes(2 * n))
+    cell(torch.as_tensor, array, device=cell.device, proof=shared if on_host else copied)
+
+
+@dtypes(*ALL)
+@pytest.mark.parametrize("n", values((2**4, 2**14), full=(2**18,)))
+def bench_tolist(cell, n):
+    cell.work(items=n, bytes=cell.nbytes(n))
+    cell(torch.Tensor.tolist, cell.tensor(n))
+
+
+@dtypes(*NUMERIC)
+def bench_item(cell):
+    cell.work(items=1, bytes=cell.nbytes(1))
+    cell(torch.Tensor.item, cell.tensor(1))

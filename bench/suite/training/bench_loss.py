@@ -1,0 +1,45 @@
+"""Cross entropy by kind of target, and what reading the loss costs."""
+
+import pytest
+import torch
+from torch import nn
+
+from bench.suite.axes import values
+
+CLASSES = 10
+BATCHES_READ = 16
+
+
+@pytest.mark.parametrize("target", ["index", "one_hot"])
+@pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
+def bench_cross_entropy(cell, batch, target):
+    logits, labels = cell.tensor(batch, CLASSES), (torch.arange(batch) % CLASSES).to(cell.device)
+    if target == "one_hot":
+        labels = nn.functional.one_hot(labels, CLASSES).to(cell.dtype)
+    bytes_ = logits.nbytes + labels.nbytes + cell.nbytes(1)
+    cell.work(items=batch, unit="sample", bytes=bytes_)
+    cell(nn.functional.cross_entropy, logits, labels, terms=batch + CLASSES)
+
+
+def item_per_batch(losses):
+    total = 0.0
+    for loss in losses:
+        total += (loss * 2).item()
+    return total
+
+
+def item_at_the_end(losses):
+    total = torch.zeros((), device=losses[0].device)
+    for loss in losses:
+        total += loss * 2
+    return total.item()
+
+
+READ = {"item_per_batch": item_per_batch, "item_at_the_end": item_at_the_end}
+
+
+@pytest.mark.parametrize("reading", list(READ))
+def bench_read_loss(cell, reading):
+    losses = list(cell.tensor(BATCHES_READ).abs().unbind())
+    cell.work(items=BATCHES_READ, unit="batch")
+    cell(READ[reading], losses, terms=BATCHES_READ)

@@ -1,0 +1,1 @@
+"""Search for the best settings on this machine, within a budget of seconds."""

@@ -1,0 +1,1 @@
+"""Rules that compare the cells of one machine and return what they found."""

@@ -1,0 +1,110 @@
+"""Runs of unchanged code: the same cells timed in many fresh processes, with their rounds.
+
+``python -m tests.validation.collection FILE`` times forty cells of the suite on the CPU in fresh
+processes and writes one line for each cell of each process. With ``--busy N`` more processes run
+beside one that keeps a core busy. `tests.validation.gates` resamples suites from such a file.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.launch import runner
+from bench.records import reader
+from bench.records.schema import join_params
+from bench.stats.moderated import Key
+from tests.validation.spread import burner
+
+#: Forty cells from 1 us to 2 ms: 20 operations in two dtypes.
+CELLS = "matmul or softmax or bench_contiguous or chain or bench_sum or bench_linear or bmm"
+FAMILIES = "--family=tensors,training"
+WORDS = (FAMILIES, "--device=cpu", "--dtype=float32,bfloat16", "-k", CELLS)
+#: Rounds of a cell that are kept, evenly spaced over all of them, in order.
+KEPT = 20
+COLUMNS = ("run", "busy", "cell", "status", "min_s", "median_s", "rounds_s")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one process found of one cell: seconds of one iteration."""
+
+    min_s: float
+    median_s: float
+    rounds_s: tuple[float, ...]
+
+
+#: The samples of each cell, one for each run; None where the cell was not `ok` in it.
+Runs = dict[Key, list[Sample | None]]
+
+
+def _cell(benchmark: str, params: dict[str, Any]) -> str:
+    rest = {name: value for name, value in params.items() if name not in ("device", "dtype")}
+    return " ".join(filter(None, (benchmark, params["dtype"], join_params(rest)))).replace(";", " ")
+
+
+def in_process() -> Iterator[dict[str, Any]]:
+    """Time the cells in a fresh process, as a user would; yield a line for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows, rounds = Path(folder) / "rows.csv", Path(folder) / "rounds.json"
+        words = runner.command("--benchmark-only", "--quiet", f"--output={rows}", *WORDS)
+        subprocess.run([*words, f"--benchmark-json={rounds}"], check=False, capture_output=True)
+        entries = json.loads(rounds.read_text())["benchmarks"]
+        found = {_cell(e["group"], e["params"]): e["stats"]["data"] for e in entries}
+        columns = ["benchmark", "dtype", "params", "status", "min_s", "median_s"]
+        for benchmark, dtype, params, *told in reader.read(rows)[columns].to_numpy().tolist():
+            cell = " ".join(filter(None, (benchmark, dtype, params))).replace(";", " ")
+            data: Sequence[float] = found.get(cell, ())
+            kept = data[:: max(1, len(data) // KEPT)][:KEPT]
+            text = " ".join(f"{seconds:.4g}" for seconds in kept)
+            yield dict(zip(COLUMNS[2:], (cell, *told, text), strict=True))
+
+
+def read(path: Path, busy: bool | None = None) -> Runs:
+    """Return the runs of a file; all of them, or those with or without the busy neighbour.
+
+    Raises OSError, ValueError or KeyError where it is no such file.
+    """
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        lines = [x for x in csv.DictReader(file) if busy is None or x["busy"] == str(int(busy))]
+    numbers = {run: place for place, run in enumerate(dict.fromkeys(x["run"] for x in lines))}
+    runs: Runs = {}
+    for x in lines:
+        if x["status"] == "ok" and x["rounds_s"]:
+            rounds = tuple(map(float, x["rounds_s"].split()))
+            benchmark, dtype, *params = x["cell"].split(" ", 2)
+            key = ("", benchmark, "cpu", dtype, *(params or [""]))
+            samples = runs.setdefault(key, [None] * len(numbers))
+            samples[numbers[x["run"]]] = Sample(float(x["min_s"]), float(x["median_s"]), rounds)
+    return runs
+
+
+def main() -> None:
+    """Collect; what was collected so far stays in the file when this is ended."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.validation.collection", description=__doc__
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.csv.gz")
+    parser.add_argument("--processes", type=int, default=60, help="beside nothing else")
+    parser.add_argument("--busy", type=int, default=0, help="beside a process that burns a core")
+    given = parser.parse_args()
+    with gzip.open(given.file, "wt", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for number in range(given.processes + given.busy):
+            busy = number >= given.processes
+            print(f"process {number + 1} of {given.processes + given.busy}", file=sys.stderr)
+            with burner(busy):
+                writer.writerows({"run": number, "busy": int(busy)} | x for x in in_process())
+            file.flush()
+
+
+if __name__ == "__main__":
+    main()

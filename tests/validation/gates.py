@@ -1,0 +1,107 @@
+"""False alarms and detection of this suite's gate and of its peers', on the same runs.
+
+``python -m tests.validation.gates FILE`` draws suites from the runs that `tests.validation.collection` wrote,
+and from a model of their noise, and prints one table for each. ``--markdown`` is for the docs.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from tabulate import tabulate
+
+from bench.gate import check, power
+from bench.stats.moderated import Key
+from tests.validation import model, rules
+from tests.validation.collection import Runs, read
+
+#: A cell is stable where nearly every process could time it, and two of three of those lie within
+#: this share of their middle: half of the smallest slowdown that is looked for.
+MOSTLY, STABLE = 0.9, 0.025
+#: Runs and cells that are drawn from the model: twice what a suite of eight a side needs.
+MODELLED_RUNS, MODELLED_CELLS = 64, 40
+
+
+def stable(runs: Runs) -> list[Key]:
+    """Return the cells whose slowdowns a gate can be asked to find: none is below its floor."""
+    found = []
+    shortest = check.Limits().floor_s / (min(power.SLOWDOWNS) - 1)
+    for key, samples in runs.items():
+        usable = [sample for sample in samples if sample]
+        long = [sample.min_s >= shortest for sample in usable]
+        if len(usable) >= MOSTLY * len(samples) and all(long):
+            noise = model.fit({key: list(usable)})
+            # Of a single cell, what it shares with all others is all there is.
+            if noise.common <= STABLE:
+                found.append(key)
+    return found
+
+
+def lines(
+    runs: Runs,
+    slowed: Sequence[Key],
+    counts: Sequence[int],
+    suites: int,
+    alternating: bool = True,
+    names: Sequence[str] = tuple(rules.RULES),
+) -> list[list[str]]:
+    """Return a line for each rule and number of runs a side: its alarms, what it finds."""
+    made = []
+    for count in counts:
+        for name in names:
+            seen = power.examine(
+                runs, rules.RULES[name], rules.slower, count, suites, slowed, alternating
+            )
+            shares = [seen.alarms, *seen.found.values(), seen.exact[1.10]]
+            made.append([str(count), name, *(f"{share / suites:.1%}" for share in shares)])
+    return made
+
+
+def told(noise: model.Noise) -> str:
+    """Return the noise in a line, that of the cells by its median."""
+    return (
+        f"a process {statistics.median(noise.process):.3f} in the middle of the cells, all of "
+        f"a process {noise.common:.3f} (neighbours {noise.drift:.2f}), outliers in "
+        f"{noise.outliers:.1%} by {noise.outlier:.2f}, rounds {noise.rounds:.3f} "
+        f"(neighbours {noise.correlation:.2f})"
+    )
+
+
+HEADERS = ["runs a side", "rule", "false alarms", "+5 %", "+10 %", "+20 %", "+10 % and it alone"]
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(prog="python -m tests.validation.gates", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE.csv.gz")
+    parser.add_argument("--runs", type=int, nargs="+", default=[3, 5, 8], help="runs a side")
+    parser.add_argument("--suites", type=int, default=500, help="suites drawn for each line")
+    parser.add_argument("--markdown", action="store_true")
+    given = parser.parse_args()
+    try:
+        every, quiet = read(given.file), read(given.file, busy=False)
+    except (OSError, ValueError, KeyError) as problem:
+        parser.error(
+            f"{given.file}: {problem}; make one with python -m tests.validation.collection"
+        )
+    noise = model.fit(quiet)
+    slowed = stable(quiet)
+    print(
+        f"{len(slowed)} of {len(quiet)} cells are stable; the noise, in logarithms: {told(noise)}"
+    )
+    modelled = model.draw(noise, MODELLED_CELLS, MODELLED_RUNS, seed=1)
+    for title, runs, cells, alternating in (
+        ("Collected, beside nothing else, sides alternating", quiet, slowed, True),
+        ("Collected, beside nothing else, one side after the other", quiet, slowed, False),
+        ("Collected, with runs beside a busy process, alternating", every, slowed, True),
+        ("Modelled, alternating", modelled, (), True),
+        ("Modelled, one side after the other", modelled, (), False),
+    ):
+        print(f"\n{title}\n")
+        table = lines(runs, cells, given.runs, given.suites, alternating)
+        print(tabulate(table, HEADERS, "github" if given.markdown else "simple"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
