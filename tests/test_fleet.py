@@ -160,12 +160,9 @@ def test_a_cluster_without_workers_is_no_success(tmp_path, monkeypatch):
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
-    for name in [
-        name
-        for name in sys.modules
-        if name.startswith(("bench.launch.cluster", "bench.launch.node"))
-    ]:
-        monkeypatch.delitem(sys.modules, name)
+    for name in ("cluster", "node"):
+        monkeypatch.delitem(sys.modules, f"bench.launch.{name}", raising=False)
+        monkeypatch.delattr(f"bench.launch.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "distributed", None)
     done = bench("fleet")
     assert done.exit_code == 2
