@@ -295,7 +295,10 @@ class Cell:
             result = operation(*used_args, **used_kwargs)
             first_call_s = self._device.clock() - start
         # What starts, compiles or warms up does so at the first attempt alone.
-        self.result.first_call_s = self._earlier[0].first_call_s if self._earlier else first_call_s
+        if self._earlier:
+            self.result.first_call_s = self._earlier[0].first_call_s
+        elif first_call_s > 0:  # by a coarse clock a short call takes no time
+            self.result.first_call_s = first_call_s
         if check is None:
             again_args, again_kwargs = answer.fresh((args, kwargs))
             again = operation(*again_args, **again_kwargs)

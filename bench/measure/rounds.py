@@ -6,16 +6,16 @@ for ``torch.utils.benchmark.Timer``, so that both time the same bytecode.
 
 import math
 import statistics
+import time
 import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bench.measure import devices
+from bench.measure.clock import TICKS, BadClock
 from bench.stats import quantiles
 
-#: A round lasts at least this many readings of the clock, so that clock and wait stay under 1 %.
-CLOCK_SHARE = 100
 #: Calibration aims a little over the shortest round: a later, faster call must not fall below it.
 HEADROOM = 1.1
 #: No start of a library or a kernel takes this long: a call that does is slow, not cold.
@@ -30,6 +30,11 @@ BESIDE_S = 0.1
 #: From this many rounds on, four times as many that leave the interval wider than this share of
 #: what it was are a sign that more do not help: independent rounds would leave half of it.
 NO_HELP_FROM, NO_HELP = 64, 0.8
+
+#: A reading of the clock that is not positive is taken again so often at most.
+RETAKES = 3
+#: A clock that did not advance during calls of this many seconds stands still.
+STANDSTILL_S = 0.1
 
 #: Runs `n` calls in a row and returns the seconds they took, the device's work included.
 Loop = Callable[[int], float]
@@ -134,16 +139,41 @@ def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> tuple[int, float]:
     # Perhaps it was cold, and then it is no measure of those that follow.
     iterations, spent, done, best = 1, 0.0, 0, math.inf
     while True:
-        seconds = loop(iterations)
+        iterations, seconds = _longer_than_a_tick(loop, iterations)
         spent += seconds
         done += iterations
         best = min(best, seconds / iterations)
-        wanted = math.ceil(min_time_s * HEADROOM / best) if best > 0 else 10 * iterations
+        wanted = math.ceil(min_time_s * HEADROOM / best)
         warm = spent >= plan.warmup_s or done >= plan.warmup_iterations
         if wanted <= iterations and warm:
             return max(1, wanted), best
         # Grow at most tenfold a step: the first, cold calls say little about the warm ones.
         iterations = max(1, min(wanted, 10 * iterations))
+
+
+def _longer_than_a_tick(loop: Loop, iterations: int) -> tuple[int, float]:
+    """Return how many calls, `iterations` at least, the clock can see, and their seconds.
+
+    Raises BadClock where the clock goes back, or does not advance during calls that do take time.
+    """
+    backwards = 0
+    while True:
+        started = time.perf_counter()
+        if (seconds := loop(iterations)) > 0:
+            return iterations, seconds
+        backwards += seconds < 0
+        if backwards == RETAKES or time.perf_counter() - started > STANDSTILL_S:
+            raise BadClock(f"{iterations} calls took {seconds:.3g} s by the clock")
+        if seconds == 0:
+            iterations *= 10
+
+
+def _reading(loop: Loop, iterations: int) -> float:
+    """Return the seconds of a round, taken again where they are not positive; or BadClock."""
+    for _ in range(RETAKES):
+        if (seconds := loop(iterations)) > 0:
+            return seconds
+    raise BadClock(f"{iterations} calls took {seconds:.3g} s by the clock, {RETAKES} times")
 
 
 def measure(
@@ -156,16 +186,17 @@ def measure(
 
     `watcher` looks at the machine before the first round and after each, outside the timed region.
     Only rounds between two calm moments count, if there are `plan.min_rounds` of them, and
-    otherwise all; which rounds count never depends on how long they took.
+    otherwise all; which rounds count never depends on how long they took. Raises BadClock.
     """
-    min_time_s = max(plan.min_time_s, CLOCK_SHARE * clock_cost_s)
+    # So that reading the clock, and waiting for the device, adds 1 % at most.
+    min_time_s = max(plan.min_time_s, TICKS * clock_cost_s)
     iterations, call_s = _calibrate(loop, plan, min_time_s)
     every: list[float] = []
     calm: list[float] = []
     spent = 0.0
     before = watcher.begin(call_s)
     while True:
-        seconds = loop(iterations)
+        seconds = _reading(loop, iterations)
         known = watcher.late
         after = watcher.look(call_s)
         if watcher.late and not known:
@@ -239,11 +270,12 @@ def device_time(loop: Loop, device: devices.Device, call_s: float = 0.0) -> floa
     return None
 
 
-def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -> float:
+def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -> float | None:
     """Seconds the host needs to hand one call to an asynchronous device: the median of five.
 
     `loop` has a clock that does not wait. Few calls, so that the device's queue does not fill up
-    and make the host wait after all; a single one where each takes long (`call_s`).
+    and make the host wait after all; a single one where each takes long (`call_s`). None where the
+    clock cannot see them.
     """
     times = []
     calls = _affordable(call_s, 10, 5)
@@ -251,12 +283,14 @@ def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -
         synchronize()
         times.append(loop(calls) / calls)
     synchronize()
-    return statistics.median(times)
+    found = statistics.median(times)
+    return found if found > 0 else None
 
 
 def once(loop: Loop) -> Timing:
-    """Time one round of one iteration, without warm-up."""
-    return Timing((loop(1),), 1)
+    """Time one call without warm-up, or as many as the clock needs to see them. Raises BadClock."""
+    iterations, seconds = _longer_than_a_tick(loop, 1)
+    return Timing((seconds / iterations,), iterations)
 
 
 def summary(timing: Timing) -> dict[str, float | int | None]:

@@ -160,7 +160,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         raise pytest.UsageError(str(problem)) from None
     allocator.settle_allocator()
     run.placement = placement.place()
-    run.clock_cost_s = {name: device.clock_cost() for name, device in run.devices.items()}
+    run.clock_cost_s = {
+        name: max(run.tick_s, device.clock_cost()) for name, device in run.devices.items()
+    }
     if not run.profile.once:
         run.yardsticks = placement.yardsticks(run.environment.key, len(cells))
     run.repeats_left = max(10, int(REPEATS * len(cells)))

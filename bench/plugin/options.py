@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bench import __version__
-from bench.measure import devices, disturbance, dtypes, environment, profiles
+from bench.measure import clock, devices, disturbance, dtypes, environment, profiles
 from bench.measure.placement import Placement
 from bench.records import labels, reader, schema
 from bench.records.writer import Writer, create, reopen
@@ -29,6 +29,7 @@ class Run:
     dtypes: list[str]
     profile: profiles.Profile
     folder: Path
+    tick_s: float = 0.0
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
     yardsticks: disturbance.Yardsticks | None = None
     repeats_left: int = 0
@@ -100,6 +101,12 @@ def read(config: pytest.Config) -> Run:
     # Given as a word, or left as it is: the host's clock of every device.
     now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
     try:
+        tick = clock.examine(now)
+    except clock.BadClock as problem:
+        name = getattr(now, "__qualname__", now)
+        remedy = "choose one that always advances, such as time.perf_counter"
+        raise _usage("benchmark-timer", f"{name} cannot time a call: {problem}; {remedy}") from None
+    try:
         found = map(devices.find, _names(config.getoption("device")) or devices.names())
         # By the name in the rows: ``cpu:0`` is ``cpu``.
         chosen = {
@@ -149,6 +156,7 @@ def read(config: pytest.Config) -> Run:
         output=Path(output) if output else None,
         data_root=Path(root) if root else None,
         download=config.getoption("download"),
+        tick_s=tick.seconds,
     )
     if resumed:
         _resume(run, Path(resumed))
