@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.compare import pooled
 from bench.records import reader
-from bench.report import table, verdict
+from bench.report import advice, table
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
@@ -30,7 +30,7 @@ def _table(found: re.Match[str]) -> str:
 
 def _verdicts(found: re.Match[str]) -> str:
     frame = reader.read(ROOT / found[2])
-    return found[1] + verdict.text(frame, int(found[3]) if found[3] else None) + "\n" + found[5]
+    return found[1] + advice.text(frame, int(found[3]) if found[3] else None) + "\n" + found[5]
 
 
 def refreshed(text: str) -> str:

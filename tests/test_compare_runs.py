@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from frames import frame, row
 
-from bench.compare import files, pooled, rates, sides
+from bench.compare import files, pooled, sides
 from bench.records.writer import Writer
 from bench.report import summary
 
@@ -33,44 +33,6 @@ def test_an_answer_that_was_wrong_in_one_run_is_wrong():
         {"run_id": "c", "median_s": 2.0},
     )
     assert summary.lines(pooled.pool(table))[1] == "wrong: cat cpu float32: off by 1"
-
-
-def test_a_summary_counts_and_names_what_went_wrong():
-    table = frame(
-        {"benchmark": "cat"},
-        {"benchmark": "neg", "status": "wrong", "reason": "off by 1", "params": "dim=0;n=4"},
-        {"benchmark": "add", "status": "unstable", "reason": "the CPU ran 1.5 times slower"},
-        {"benchmark": "mul", "status": "unstable", "reason": "the CPU ran 1.8 times slower"},
-        {"benchmark": "sum", "status": "unstable", "reason": "something else"},
-    )
-    told = summary.lines(table)
-    assert told[0] == "5 cells: 3 unstable, 1 ok, 1 wrong"
-    assert told[1] == "wrong: neg cpu float32 dim=0 n=4: off by 1"
-    assert told[2] == "unstable, most often like add cpu float32: the CPU ran 1.5 times slower"
-    assert summary.lines(table.iloc[:0]) == []
-
-
-def test_a_long_list_of_faults_is_cut():
-    table = frame(*({"params": f"n={n}", "status": "error", "reason": "x"} for n in range(20)))
-    assert summary.lines(table)[-1] == "... and 8 more; the reasons are in the CSV"
-
-
-@pytest.mark.parametrize(("step_s", "verdict"), [(1e-3, "loading is the"), (1.0, "loading keeps")])
-def test_the_slower_of_loading_and_training_is_named(step_s, verdict):
-    loader = {"family": "loading", "benchmark": "loader", "items": 256, "item_unit": "image"}
-    step = {"family": "training", "benchmark": "step", "items": 64, "item_unit": "sample"}
-    table = frame(
-        loader | {"params": "batch=32;workers=0", "median_s": 0.2},
-        loader | {"params": "batch=32;workers=2", "median_s": 0.1},
-        step | {"params": "batch=16", "median_s": 1e-9},
-        step | {"params": "batch=64", "median_s": step_s},
-        step | {"params": "batch=64", "median_s": 2 * step_s, "dtype": "float16"},
-    )
-    table.loc[2, "params"] = "batch=4096"
-    first, said = rates.bottlenecks(table)
-    assert first == ("loading gives 2,560 images/s at best (batch=32 workers=2)")
-    assert f"cpu takes {64 / step_s:,.0f} samples/s (float32, batch=64): {verdict}" in said
-    assert rates.bottlenecks(table.iloc[:2]) == []
 
 
 @pytest.mark.parametrize("column", ["params", "driver"])

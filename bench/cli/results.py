@@ -118,15 +118,15 @@ def verdict(
     format: Annotated[str, typer.Option(help="terminal or markdown.")] = "terminal",
 ) -> None:
     """What to use on this machine, in sentences with their figures."""
-    from bench.report import escape, verdict
+    from bench.report import advice, escape
 
     if format not in ("terminal", "markdown"):
         fail(f"--format: unknown {format!r}; known: terminal, markdown")
     frame = read(files)
     if format == "markdown":
-        show(verdict.markdown(frame, escape.markdown, top))
+        show(advice.markdown(frame, escape.markdown, top))
     else:
-        show(verdict.text(frame, top))
+        show(advice.text(frame, top))
 
 
 def report(

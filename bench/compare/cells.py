@@ -9,18 +9,10 @@ import pandas as pd
 from bench.compare import estimates
 from bench.compare.estimates import Estimate
 from bench.records.schema import split_params
-from bench.stats.ratios import Ratio
 
 _KEYS = ("family", "benchmark", "device", "dtype", "params")
-#: A difference smaller than this factor is not worth a change of anyone's code.
-WORTH = 1.15
-
-
-def telling(value: Ratio | None) -> Ratio | None:
-    """Return a ratio that is significant and worth telling, None instead of any other."""
-    if value is None or not value.significant or 1 / WORTH < value.value < WORTH:
-        return None
-    return value
+#: Columns of a cell's costs besides its time, in seconds.
+_COSTS = ("first_call_s", "device_s", "dispatch_s")
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,10 @@ def settings(frame: pd.DataFrame) -> list[Setting]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell, what is known of its time, and the work declared for one iteration."""
+    """A cell: its time, the work declared for one iteration, and what else it costs.
+
+    `first_call_s`, `device_s` and `dispatch_s` are medians over the `ok` runs.
+    """
 
     family: str
     benchmark: str
@@ -77,16 +72,9 @@ class Cell:
     items: float | None
     bytes: float | None
     flop: float | None
-
-    @property
-    def name(self) -> str:
-        """The benchmark and its params, as a sentence has them."""
-        return " ".join(filter(None, (self.benchmark, self.setting)))
-
-    @property
-    def setting(self) -> str:
-        """The params alone, as a sentence has them."""
-        return " ".join(f"{k}={v}" for k, v in self.params.items())
+    first_call_s: float | None
+    device_s: float | None
+    dispatch_s: float | None
 
     def number(self, param: str) -> float | None:
         """The value of a param as a positive number, or None."""
@@ -113,9 +101,12 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     found = estimates.by_group(frame, list(_KEYS), [])
     made = []
     amounts = dict.fromkeys(("items", "bytes", "flop"), "float64")
+    ok = frame[frame.status == "ok"].groupby(list(_KEYS), sort=False, dropna=False)
+    costs = {key: tuple(map(_amount, row)) for key, *row in ok[list(_COSTS)].median().itertuples()}
     for row in first[[*_KEYS, *amounts]].astype(amounts).itertuples(index=False):
         family, benchmark, device, dtype, params = key = tuple(map(str, row[:5]))
         items, moved, flop = map(_amount, row[5:])
+        first_call_s, device_s, dispatch_s = costs.get(key, (None, None, None))
         made.append(
             Cell(
                 *(family, benchmark, device, dtype),
@@ -124,6 +115,9 @@ def of(frame: pd.DataFrame) -> list[Cell]:
                 items=items,
                 bytes=moved,
                 flop=flop,
+                first_call_s=first_call_s,
+                device_s=device_s,
+                dispatch_s=dispatch_s,
             )
         )
     return made

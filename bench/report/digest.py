@@ -1,9 +1,9 @@
-"""A run in short Markdown, for an issue or a pull request: verdicts open, the table folded."""
+"""A run in short Markdown, for an issue or a pull request: advice open, the table folded."""
 
 import pandas as pd
 
 from bench.compare import sides
-from bench.report import comparison, escape, verdict
+from bench.report import advice, comparison, escape
 
 #: Sentences shown for each machine, and rows in the folded table, at most.
 SENTENCES, ROWS = 12, 200
@@ -17,19 +17,19 @@ def markdown(frame: pd.DataFrame) -> str:
     found = comparison.lines(made, top=ROWS)
     sentences = SENTENCES
     while True:
-        told = verdict.markdown(frame, escape.markdown, sentences)
+        shown = advice.markdown(frame, escape.markdown, sentences)
         rows = len(found)
-        while len(text := _digest(told, made, found[:rows])) > MOST and rows > 1:
+        while len(text := _digest(shown, made, found[:rows])) > MOST and rows > 1:
             rows //= 2
         if len(text) <= MOST or sentences == 1:
             return text
         sentences //= 2
 
 
-def _digest(told: str, made: sides.Comparison, found: list[comparison.Line]) -> str:
+def _digest(shown: str, made: sides.Comparison, found: list[comparison.Line]) -> str:
     return "\n".join(
         [
-            told,
+            shown,
             "",
             f"<details><summary>{len(found):,} of {len(made.rows):,} cells</summary>",
             "",

@@ -12,9 +12,10 @@ from bench.compare import cells as cell_index
 from bench.compare import estimates, files
 from bench.compare.sides import ENVIRONMENT
 from bench.records import schema
-from bench.report import plots, units, verdict
+from bench.report import advice, plots, units
 from bench.report.picture import Picture, named
-from bench.verdicts import finding, rules
+from bench.report.sentences import cut, sentence
+from bench.verdicts import rules
 
 #: Rows of the table beyond which a browser would suffer; the CSV has them all.
 MAX_ROWS = 5_000
@@ -52,7 +53,7 @@ def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[E
         Entry(f"{rate:,.0f}" if rate else "", rate or "", "number"),
         Entry(estimate.status),
         Entry("", "", "number") if math.isnan(error) else Entry(f"{error:.1e}", key, "number"),
-        Entry(finding.cut(estimate.reason), kind="reason"),
+        Entry(cut(estimate.reason), kind="reason"),
     ]
 
 
@@ -84,7 +85,7 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     pictures: list[Picture] = []
     settings = cell_index.settings(frame)
     for number, setting in enumerate(settings):
-        said = rules.of(setting.rows)
+        found = rules.of(setting.rows)
         drawn = plots.of(setting.rows) if number < MAX_PICTURED else []
         owner = setting.name if len(settings) > 1 else ""
         drawn = named(drawn, owner, {picture.name for picture in pictures})
@@ -92,8 +93,8 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
         parts.append(
             {
                 "machine": setting.name,
-                "verdicts": [v for v in said if v.topic not in rules.FACTS],
-                "facts": [v for v in said if v.topic in rules.FACTS],
+                "advice": [(one.topic, sentence(one)) for one in found[0]],
+                "facts": list(map(sentence, found[1])),
                 "pictures": drawn,
                 "environment": _environment(setting.rows),
             }
@@ -129,5 +130,5 @@ def render(
         parts=parts,
         columns=columns,
         rows=rows,
-        nothing=verdict.NOTHING,
+        nothing=advice.NOTHING,
     )

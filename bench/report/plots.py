@@ -15,9 +15,10 @@ from bench.report.heatmap import heat_map
 from bench.report.picture import COLOURS, DTYPES, INK, STYLE, Picture, figure_of, ticks_in_words
 from bench.report.roofline import rooflines
 from bench.verdicts.crossover import Crossover, crossover
+from bench.verdicts.named import ADD, FORWARD, LOADER, MATMUL, STEP, STEP_PART
 
-#: Benchmarks that are drawn over their size, as far as they are there.
-_SWEPT = (("training", "step"), ("training", "forward"), ("tensors", "matmul"), ("tensors", "add"))
+#: Benchmarks that are drawn over their size.
+_SWEPT = (STEP, FORWARD, MATMUL, ADD)
 
 
 def _lines(cells: list[Cell], param: str) -> dict[tuple[str, str], dict[float, Cell]]:
@@ -44,10 +45,9 @@ def _cpu_first(line: tuple[tuple[str, str], object]) -> tuple[bool, str, int]:
 def over_size(cells: list[Cell]) -> list[Picture]:
     """Draw the time of an item over the size, with crossovers between devices."""
     made = []
-    for family, benchmark in _SWEPT:
-        here = [c for c in cells if (c.family, c.benchmark) == (family, benchmark)]
-        param = "batch" if family == "training" else "n"
-        lines = _lines(here, param)
+    for swept in _SWEPT:
+        param, benchmark = swept.params[-1], swept.benchmark
+        lines = _lines(swept.among(cells), param)
         if not any(len(points) > 2 for points in lines.values()):
             continue
         figure, (axes,) = figure_of(6.4, 3.6)
@@ -100,9 +100,7 @@ def _mark_crossovers(
 def loading(cells: list[Cell]) -> Picture | None:
     """Draw images a second over workers, a line for each batch size."""
     lines: dict[float, dict[int, float]] = {}
-    for cell in cells:
-        if cell.benchmark != "loader" or "workers" not in cell.params:
-            continue
+    for cell in LOADER.among(cells):
         batch, rate, count = cell.number("batch"), cell.rate(cell.items), cell.params["workers"]
         if batch and rate and re.fullmatch(r"\d{1,6}", count):
             lines.setdefault(batch, {})[int(count)] = rate
@@ -130,10 +128,10 @@ def loading(cells: list[Cell]) -> Picture | None:
 def step_parts(cells: list[Cell]) -> Picture | None:
     """Draw the parts of a training step as stacked bars, beside the whole."""
     bars: dict[str, dict[str, float]] = {}
-    for cell in cells:
-        if cell.benchmark == "step_part" and cell.estimate.seconds:
+    for cell in STEP_PART.among(cells):
+        if cell.estimate.seconds:
             bar = bars.setdefault(f"{cell.device} {cell.dtype}", {})
-            bar[cell.params.get("part", "")] = cell.estimate.seconds
+            bar[cell.params["part"]] = cell.estimate.seconds
     bars = {name: parts for name, parts in bars.items() if len(parts) > 1}
     if not bars:
         return None

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from bench.compare.cells import Cell
 from bench.records.labels import slug
 from bench.report.picture import COLOURS, DTYPES, INK, Picture, figure_of
+from bench.verdicts.named import COPY
 
 #: Shapes of points, as far as they tell from each other.
 _MARKS = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "p", "d", "1", "2", "+", "x")
@@ -18,7 +19,7 @@ def rooflines(cells: list[Cell]) -> list[Picture]:
     made = []
     for device in dict.fromkeys(cell.device for cell in cells):
         here = [c for c in cells if c.device == device]
-        moved = [r for c in here if c.benchmark == "copy" and (r := c.rate(c.bytes))]
+        moved = [r for c in COPY.among(here) if (r := c.rate(c.bytes))]
         points = {dtype: _operations(c for c in here if c.dtype == dtype) for dtype in DTYPES}
         points = {dtype: found for dtype, found in points.items() if len(found) > 2}
         if not moved or not points:

@@ -1,21 +1,21 @@
-"""What a user must know of a run beside its times, in a few lines."""
+"""What a user must know of a run besides its times, in a few lines."""
 
 import pandas as pd
 
-#: Cells named one by one; a run that went wrong altogether says so in its first lines.
+from bench.verdicts.named import LOADER, STEP
+
+#: Cells named one by one; the rest are counted.
 NAMED = 12
-#: Statuses whose every cell is named with its reason.
-_TELLING = ("wrong", "oom", "error", "fallback")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}"
+#: Statuses whose cells are named with their reasons.
+_FAULTS = ("wrong", "oom", "error", "fallback")
 
 
 def _named(frame: pd.DataFrame) -> list[str]:
-    """Return the names of the rows' cells."""
+    """Return each row as ``status: cell: reason``."""
     columns = frame[["benchmark", "device", "dtype", "params"]].to_numpy().tolist()
-    return [" ".join(filter(None, map(str, parts))).replace(";", " ") for parts in columns]
+    names = [" ".join(filter(None, map(str, parts))).replace(";", " ") for parts in columns]
+    rows = zip(frame.status, names, frame.reason, strict=True)
+    return [": ".join(filter(None, map(str, row))) for row in rows]
 
 
 def lines(frame: pd.DataFrame) -> list[str]:
@@ -23,21 +23,17 @@ def lines(frame: pd.DataFrame) -> list[str]:
     if frame.empty:
         return []
     counts = frame.status.value_counts()
-    told = [f"{len(frame):,} cells: " + ", ".join(_count(n, str(s)) for s, n in counts.items())]
-    telling = frame[frame.status.isin(_TELLING)]
-    reasons = zip(telling.status, _named(telling), telling.reason, strict=True)
-    told += [f"{status}: {cell}: {reason}" for status, cell, reason in list(reasons)[:NAMED]]
-    if len(telling) > NAMED:
-        told.append(f"... and {len(telling) - NAMED:,} more; the reasons are in the CSV")
-    if {"loader", "step"} <= set(frame.benchmark):
-        # Here, since it brings scipy, which every process of the suite would wait for.
-        from bench.compare import rates
+    made = [f"{len(frame):,} cells: " + ", ".join(f"{n:,} {s}" for s, n in counts.items())]
+    faults = _named(frame[frame.status.isin(_FAULTS)])
+    made += faults[:NAMED]
+    if len(faults) > NAMED:
+        made.append(f"... and {len(faults) - NAMED:,} more; the reasons are in the CSV")
+    chosen = frame[frame.benchmark.isin((LOADER.benchmark, STEP.benchmark))]
+    if chosen.benchmark.nunique() == 2:
+        # Imported here: it loads scipy, which every process of the suite would wait for.
+        from bench.compare import cells
+        from bench.report.sentences import sentence
+        from bench.verdicts.loading import bottlenecks
 
-        told += rates.bottlenecks(frame)
-    unstable = frame[frame.status == "unstable"]
-    if len(unstable):
-        # Alike but for their figures.
-        kinds = unstable.reason.str.replace(r"[\d.]+", "#", regex=True)
-        example = unstable[kinds == kinds.mode()[0]].head(1)
-        told.append(f"unstable, most often like {_named(example)[0]}: {example.reason.iloc[0]}")
-    return told
+        made += map(sentence, bottlenecks(cells.of(chosen)))
+    return made + [f"for example {row}" for row in _named(frame[frame.status == "unstable"])[:1]]

@@ -1,4 +1,4 @@
-"""Seconds for people: one unit, three significant figures."""
+"""Numbers for people: times, sizes and rates in one unit, three significant figures."""
 
 import math
 
@@ -24,3 +24,19 @@ def seconds(value: float) -> str:
     """Return a time such as ``1.23 us``, ``45.6 ms`` or ``1.20 s``."""
     length, unit = scale(value)
     return f"{significant(value / length)} {unit}"
+
+
+def rate(value: float, unit: str) -> str:
+    """Return an amount per second such as ``13.2 GB/s``."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= factor:
+            return f"{significant(value / factor)} {prefix}{unit}/s"
+    return f"{significant(value)} {unit}/s"
+
+
+def size(value: float) -> str:
+    """Return a number of bytes such as ``512 B``, ``45.6 MiB`` or ``1.20 GiB``."""
+    for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if value >= 0.9995 * factor:
+            return f"{significant(value / factor)} {unit}"
+    return f"{value:.0f} B"

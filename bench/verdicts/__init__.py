@@ -1,1 +1,1 @@
-"""Rules that compare the cells of one machine and return what they found."""
+"""Rules that compare the cells of one machine and return what they found, as data."""

@@ -1,90 +1,110 @@
-"""Which of several ways to do the same is the best: dtype, optimizer, in place, sharing."""
+"""Which of several alternatives is the best: dtype, optimizer, in place, sharing memory."""
 
-import math
 from collections.abc import Iterator
 
 from bench.compare import cells
 from bench.compare.cells import Cell
-from bench.report import units
-from bench.stats.ratios import Ratio
-from bench.verdicts.finding import Verdict, listed, telling, times
+from bench.verdicts.finding import Alternatives, Finding, Subject, compared, worth
+from bench.verdicts.named import FROM_NUMPY, OPTIMIZER_STEP, TENSOR_FROM_ARRAY
 
-#: From this factor on the sentence says "avoid" rather than "slower".
+#: From this factor on the advice is to avoid a dtype.
 AVOID = 1.5
 
 
-def dtypes(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell what float16 and bfloat16 win or lose on each device: the extremes over benchmarks."""
-    seen: dict[tuple[str, str], list[tuple[Ratio, Cell]]] = {}
+def dtypes(found: list[Cell]) -> Iterator[Finding]:
+    """Find what float16 and bfloat16 gain or cost on each device: the extremes over benchmarks."""
+    seen: dict[tuple[str, str], list[Finding]] = {}
     for group in cells.across(found, "dtype"):
         base = group.get("float32")
         for dtype, cell in group.items():
-            if dtype in ("float16", "bfloat16") and (value := telling(cell, base)):
-                seen.setdefault((cell.device, dtype), []).append((value, cell))
-    for (device, dtype), pairs in seen.items():
-        pairs.sort(key=lambda pair: pair[0].value)
-        for value, cell in pairs if len(pairs) < 3 else (pairs[0], pairs[-1]):
-            if value.value > 1:
-                advice = "avoid" if value.value >= AVOID else "float32 is better there"
-            else:
-                advice = "use it where its precision is enough"
-            text = f"{dtype} on {device}: {cell.name} is {times(value)} than float32: {advice}"
-            yield Verdict("dtype", text, abs(math.log(value.value)))
+            if dtype in ("float16", "bfloat16") and (ratio := compared(cell, base)):
+                advice = "use" if ratio.value < 1 else "avoid" if ratio.value >= AVOID else "slower"
+                made = Finding(
+                    topic="dtype",
+                    subject=Subject.of(cell),
+                    advice=advice,
+                    ratio=ratio,
+                    n=2,
+                    worth=worth(ratio),
+                )
+                seen.setdefault((cell.device, dtype), []).append(made)
+    for several in seen.values():
+        several.sort(key=lambda made: made.ratio.value if made.ratio else 0.0)
+        yield from several if len(several) < 3 else (several[0], several[-1])
 
 
-def optimizers(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell which implementation of each optimizer is the fastest, or what it is faster than."""
-    steps = [c for c in found if c.benchmark == "optimizer_step" and c.dtype == "float32"]
+def optimizers(found: list[Cell]) -> Iterator[Finding]:
+    """Find the fastest implementation of each optimizer; its rival is the slowest.
+
+    The advice is `faster` rather than `fastest` if another may be as fast or was not measured.
+    """
+    steps = [cell for cell in OPTIMIZER_STEP.among(found) if cell.dtype == "float32"]
     for group in cells.contrasts(steps, "implementation"):
-        usable = {name: cell for name, cell in group.items() if cell.estimate.seconds}
-        ordered = sorted(usable.items(), key=lambda pair: pair[1].estimate.seconds or 0)
-        slower = {name: value for name, c in ordered[1:] if (value := telling(ordered[0][1], c))}
+        timed = [cell for cell in group.values() if cell.estimate.seconds]
+        if not timed:
+            continue
+        best, *others = sorted(timed, key=lambda cell: cell.estimate.seconds or 0)
+        slower = [cell for cell in others if compared(best, cell)]
         if not slower:
             continue
-        best, cell = ordered[0]
-        ties = [name for name, _ in ordered[1:] if name not in slower]
-        untimed = {
-            name: c.estimate.status
-            for name, c in group.items()
-            if name not in usable and c.estimate.status != "unsupported"
+        alike = tuple(Subject.of(cell) for cell in others if cell not in slower)
+        unmeasured = {
+            name: cell.estimate.status
+            for name, cell in group.items()
+            if not cell.estimate.seconds and cell.estimate.status != "unsupported"
         }
-        worst, value = list(slower.items())[-1]
-        text = f"{cell.params.get('optimizer')} on {cell.device}: {best} is "
-        text += f"{'' if ties or untimed else 'the fastest, '}{times(value)} than {worst}"
-        text += f"; {listed(ties)} may be about as fast" if ties else ""
-        text += "".join(f"; {name} has no time ({status})" for name, status in untimed.items())
-        yield Verdict("optimizer", text, abs(math.log(value.value)))
+        ratio = compared(best, slower[-1])
+        yield Alternatives(
+            topic="optimizer",
+            subject=Subject.of(best),
+            advice="faster" if alike or unmeasured else "fastest",
+            ratio=ratio,
+            rival=Subject.of(slower[-1]),
+            alike=alike,
+            unmeasured=unmeasured,
+            n=len(group),
+            worth=worth(ratio),
+        )
 
 
-def in_place(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell where working in place pays, or costs: the largest difference of each benchmark."""
-    best: dict[tuple[str, str], Verdict] = {}
+def in_place(found: list[Cell]) -> Iterator[Finding]:
+    """Find what working in place gains or costs: the largest difference of each benchmark."""
+    best: dict[tuple[str, str], Finding] = {}
     for group in cells.contrasts([c for c in found if c.dtype == "float32"], "form"):
         here, base = group.get("in_place"), group.get("out_of_place")
-        if here and (value := telling(here, base)):
-            worth = abs(math.log(value.value))
-            rest = " ".join(f"{k}={v}" for k, v in here.params.items() if k != "form")
-            text = f"{here.benchmark} {rest} on {here.device}: in place is {times(value)}"
+        if here and base and (ratio := compared(here, base)):
+            made = Finding(
+                topic="in place",
+                subject=Subject.of(here),
+                advice="use" if ratio.value < 1 else "slower",
+                ratio=ratio,
+                rival=Subject.of(base),
+                n=2,
+                worth=worth(ratio),
+            )
             key = (here.device, here.benchmark)
-            if key not in best or worth > best[key].worth:
-                best[key] = Verdict("in place", text, worth)
+            if key not in best or made.worth > best[key].worth:
+                best[key] = made
     yield from best.values()
 
 
-def copies(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell which copy from numpy need not be."""
-    bridge = {
-        (c.benchmark, c.device, c.dtype, c.params.get("n")): c
-        for c in found
-        if c.benchmark in ("tensor_from_array", "from_numpy")
-    }
-    for (benchmark, device, dtype, n), cell in bridge.items():
-        if (benchmark, device, dtype) != ("tensor_from_array", "cpu", "float32"):
-            continue
-        sharing = bridge.get(("from_numpy", device, dtype, n))
-        value = telling(cell, sharing)
-        if value and value.value > 1 and sharing and sharing.estimate.seconds:
-            assert cell.estimate.seconds
-            text = f"torch.tensor(array) copies: {units.seconds(cell.estimate.seconds)} for n={n}, "
-            text += f"from_numpy shares the memory in {units.seconds(sharing.estimate.seconds)}"
-            yield Verdict("copy", text, math.log(value.value))
+def copies(found: list[Cell]) -> Iterator[Finding]:
+    """Find copies from numpy that sharing the memory would avoid."""
+    on_host = [cell for cell in found if (cell.device, cell.dtype) == ("cpu", "float32")]
+    shared = {cell.params["n"]: cell for cell in FROM_NUMPY.among(on_host)}
+    for cell in TENSOR_FROM_ARRAY.among(on_host):
+        sharing = shared.get(cell.params["n"])
+        ratio = compared(cell, sharing)
+        if sharing and ratio and ratio.value > 1:
+            yield Finding(
+                topic="copy",
+                subject=Subject.of(cell),
+                advice="share",
+                ratio=ratio,
+                amount=cell.estimate.seconds,
+                unit="s",
+                rival=Subject.of(sharing),
+                rival_amount=sharing.estimate.seconds,
+                n=2,
+                worth=worth(ratio),
+            )

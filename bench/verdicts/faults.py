@@ -1,16 +1,19 @@
-"""What is wrong, fails, leaves its device, or is refused."""
+"""Which cells are wrong, fail, leave their device, are refused, or could not be measured."""
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bench.compare.cells import Cell
 from bench.compare.estimates import FAULTS
-from bench.verdicts.finding import NAMED, Verdict, cut, listed
+from bench.verdicts.finding import Fault, Finding, Refusal, Subject
+
+#: Cells of one kind of fault that are named; the rest are counted.
+NAMED = 3
 
 
-def faults(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell what is wrong, fails, or leaves its device, in all runs or in some of them."""
+def faults(found: list[Cell]) -> Iterator[Finding]:
+    """Find what is wrong, fails, or leaves its device, in all runs or (`ok`) in some of them."""
     flawed = [c for c in found if c.estimate.status in FAULTS or c.estimate.flawed]
     order = {status: place for place, status in enumerate((*FAULTS, "ok"))}
 
@@ -19,53 +22,53 @@ def faults(found: list[Cell]) -> Iterator[Verdict]:
 
     for _, group in itertools.groupby(sorted(flawed, key=kind), kind):
         several = list(group)
-        device, status = several[0].device, several[0].estimate.status
         for cell in several[:NAMED]:
-            said = cut(cell.estimate.reason)
-            said = said if status == "ok" else f"{status}: {said}"
-            yield Verdict("fault", f"{cell.name} in {cell.dtype} on {device} is {said}", math.inf)
+            said = cell.estimate
+            yield Fault(
+                topic="fault", subject=Subject.of(cell), advice=said.status, reason=said.reason
+            )
         if len(several) > NAMED:
-            said = "fail in some runs" if status == "ok" else f"are {status}"
-            text = f"{len(several) - NAMED} more of it on {device} {said}"
-            yield Verdict("fault", text, math.inf)
+            more = several[NAMED]
+            yield Finding(
+                topic="more faults",
+                subject=Subject(more.device, benchmark=more.benchmark),
+                advice=more.estimate.status,
+                n=len(several) - NAMED,
+                worth=math.inf,
+            )
 
 
-def unsettled(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell how many cells have no time to say anything of."""
+def unsettled(found: list[Cell]) -> Iterator[Finding]:
+    """Count the cells whose time is too uncertain to compare."""
     count = sum(cell.estimate.status in ("unstable", "unmeasurable") for cell in found)
     if count:
-        text = f"{count:,} of {len(found):,} cells could not be timed well enough to say anything "
-        text += "of them"
-        yield Verdict("unstable", text, 0.0)
+        yield Finding(topic="unstable", subject=Subject(), n=count, total=len(found))
 
 
-def unsupported(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell what each device refuses, by dtype."""
+def unsupported(found: list[Cell]) -> Iterator[Finding]:
+    """Find what each device refuses in each dtype."""
     places: dict[tuple[str, str], dict[str, list[Cell]]] = {}
     for cell in found:
         place = places.setdefault((cell.device, cell.dtype), {})
         place.setdefault(cell.benchmark, []).append(cell)
     for (device, dtype), by_benchmark in places.items():
-        names = [
-            benchmark + (f" ({_refused(cells)})" if _refused(cells) else "")
+        counts = {
+            benchmark: sum(cell.estimate.status == "unsupported" for cell in cells)
             for benchmark, cells in by_benchmark.items()
-            if any(cell.estimate.status == "unsupported" for cell in cells)
-        ]
-        if names:
-            text = f"unsupported on {device} in {dtype}: {', '.join(names)}"
-            yield Verdict("unsupported", text, 0.0)
+        }
+        refused = {name: _refused(by_benchmark[name]) for name, count in counts.items() if count}
+        if refused:
+            subject, n = Subject(device, dtype), sum(counts.values())
+            yield Refusal(topic="unsupported", subject=subject, refused=refused, n=n)
 
 
-def _refused(cells: list[Cell]) -> str:
-    """Name the cells of one benchmark that are refused by as few params as it takes.
-
-    Nothing needs to be said where all of them are.
-    """
+def _refused(cells: list[Cell]) -> Mapping[str, tuple[str, ...]] | tuple[Subject, ...]:
+    """Return the values of as few params as separate the refused cells of a benchmark."""
     refused = [cell for cell in cells if cell.estimate.status == "unsupported"]
     names = dict.fromkeys(name for cell in cells for name in cell.params)
     spans = {name: dict.fromkeys(cell.params.get(name, "") for cell in refused) for name in names}
     alike = [c for c in cells if all(c.params.get(name, "") in spans[name] for name in names)]
-    if len(alike) > len(refused):  # the values do not tell the refused cells from the others
-        return listed([cell.setting for cell in refused])
-    told = [n for n in names if any(c.params.get(n, "") not in spans[n] for c in cells)]
-    return " ".join(f"{name}={'|'.join(spans[name])}" for name in told)
+    if len(alike) > len(refused):  # no values separate them from the other cells
+        return tuple(map(Subject.of, refused))
+    apart = [n for n in names if any(c.params.get(n, "") not in spans[n] for c in cells)]
+    return {name: tuple(spans[name]) for name in apart}

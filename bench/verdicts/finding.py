@@ -1,66 +1,127 @@
-"""A verdict: a sentence that carries its figures, and the words that sentences share."""
+"""A finding: what a rule found, as data; report/sentences.py puts it into words."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from bench.compare import cells, estimates
+from bench.compare import estimates
 from bench.compare.cells import Cell
-from bench.report import units
 from bench.stats.ratios import Ratio
+from bench.verdicts.crossover import Crossover
 
-#: Cells of one fault, or of what is as good as the best, that are named; the rest are counted.
-NAMED = 3
-#: Characters of a reason that are shown.
-LONGEST = 300
+#: A difference smaller than this factor is not worth a change of anyone's code.
+WORTH = 1.15
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A sentence, what it is about, and what it is worth: the logarithm of the factor at stake.
+class Subject:
+    """The cell, or the group of cells, that a finding is about; blank where it covers all."""
 
-    `topic` is one of ``fault``, ``unsupported``, ``device``, ``dtype``, ``loading``, ``optimizer``,
-    ``in place``, ``copy``, ``unstable``, ``peak``, ``overhead``.
+    device: str = ""
+    dtype: str = ""
+    benchmark: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, cell: Cell) -> "Subject":
+        """Return the subject that is one cell."""
+        return cls(cell.device, cell.dtype, cell.benchmark, cell.params)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a rule found of `subject`, often compared with `rival`.
+
+    `topic` names the rule and `advice` its answer, both as code words. `ratio` is the time of the
+    subject over that of the rival. `amount` and `rival_amount` have the unit `unit`. The finding
+    rests on `n` cells, of `total` if that is known. `alike` cannot be distinguished from the
+    subject. `worth` sorts findings: the logarithm of the factor at stake.
     """
 
     topic: str
-    text: str
-    worth: float
+    subject: Subject
+    advice: str = ""
+    ratio: Ratio | None = None
+    amount: float | None = None
+    unit: str = ""
+    rival: Subject | None = None
+    rival_amount: float | None = None
+    alike: tuple[Subject, ...] = ()
+    n: int = 1
+    total: int | None = None
+    worth: float = 0.0
 
 
-def cut(reason: str) -> str:
-    """Return a reason as short as a sentence can bear; the CSV has it whole."""
-    return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
+@dataclass(frozen=True, kw_only=True)
+class Fault(Finding):
+    """A cell that failed in all of its runs, or in some of them; `advice` is its status."""
+
+    reason: str
+    worth: float = math.inf
 
 
-def times(value: Ratio) -> str:
-    """Return ``2.4x slower (2.3 to 2.5)`` or ``1.8x faster (...)``."""
-    bounds = (value.value, value.low, value.high)
-    if value.value < 1:
-        bounds = (1 / value.value, 1 / value.high, 1 / value.low)
-    middle, low, high = (units.significant(bound, 2) for bound in bounds)
-    return f"{middle}x {'slower' if value.value > 1 else 'faster'} ({low} to {high})"
+@dataclass(frozen=True, kw_only=True)
+class Refusal(Finding):
+    """What a device refuses in a dtype.
+
+    `refused` maps each benchmark to the values of the params that are refused (empty if all are),
+    or to the cells if their params do not separate them from the others.
+    """
+
+    refused: Mapping[str, Mapping[str, tuple[str, ...]] | tuple[Subject, ...]]
 
 
-def telling(cell: Cell | None, base: Cell | None) -> Ratio | None:
-    """Return the ratio of two cells where it is significant and worth telling."""
+@dataclass(frozen=True, kw_only=True)
+class Alternatives(Finding):
+    """The best of several alternatives; `unmeasured` maps those without a time to their status."""
+
+    unmeasured: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Finding):
+    """How a device compares with the CPU along `param`, measured from `smallest` to `largest`.
+
+    `ratio` was measured at the size `at`, the largest with a notable difference.
+    """
+
+    param: str
+    smallest: float
+    largest: float
+    at: float
+    crossover: Crossover | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overhead(Finding):
+    """What a small call costs, and the number of elements from which that is negligible."""
+
+    negligible_from: float | None
+
+
+def notable(ratio: Ratio | None) -> Ratio | None:
+    """Return a ratio that is significant and large enough to act on, None for any other."""
+    if ratio is None or not ratio.significant or 1 / WORTH < ratio.value < WORTH:
+        return None
+    return ratio
+
+
+def compared(cell: Cell | None, base: Cell | None) -> Ratio | None:
+    """Return the ratio of the times of two cells, None if it is missing or not notable."""
     if cell is None or base is None:
         return None
-    return cells.telling(estimates.ratio(cell.estimate, base.estimate))
+    return notable(estimates.ratio(cell.estimate, base.estimate))
 
 
-def listed(names: list[str]) -> str:
-    """Return ``a``, ``a and b``, or ``a, b, c and 4 more``."""
-    shown = names[:NAMED] + ([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+def per_unit(cell: Cell, base: Cell, work: float | None, base_work: float | None) -> Ratio | None:
+    """Return the ratio of the times that a unit of work takes in two cells, None if unknown."""
+    found = estimates.ratio(cell.estimate, base.estimate)
+    if found is None or not work or not base_work:
+        return None
+    scale = base_work / work
+    return Ratio(found.value * scale, found.low * scale, found.high * scale)
 
 
-def size_of(value: float) -> str:
-    """Return a number of elements or samples, with commas."""
-    return f"{round(value):,}"
-
-
-def amount(value: float, unit: str) -> str:
-    """Return ``13.2 GB/s`` or the like."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= factor:
-            return f"{units.significant(value / factor)} {prefix}{unit}/s"
-    return f"{units.significant(value)} {unit}/s"
+def worth(ratio: Ratio | None) -> float:
+    """Return what a ratio is worth, 0 without one."""
+    return abs(math.log(ratio.value)) if ratio else 0.0

@@ -1,55 +1,92 @@
-"""How to load data: workers and batch size."""
+"""How to load data, and whether loading keeps up with training."""
 
-import math
 from collections.abc import Iterator
 
-from bench.compare import cells, rates
 from bench.compare.cells import Cell
-from bench.verdicts.finding import Verdict, listed, times
+from bench.stats.ratios import Ratio
+from bench.verdicts.finding import Alternatives, Finding, Subject, notable, per_unit, worth
+from bench.verdicts.named import LOADER, STEP
 
 
-def loading(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell how many workers and which batch load fastest, and what workers win or cost."""
-    known = [
-        c for c in found if c.benchmark == "loader" and {"workers", "batch"} <= c.params.keys()
-    ]
-    timed = [c for c in known if rates.items_per_second(c)]
+def _rate(cell: Cell) -> float:
+    """Return items per second, 0 if unknown."""
+    return cell.rate(cell.items) or 0.0
+
+
+def _per_item(cell: Cell, base: Cell) -> Ratio | None:
+    return per_unit(cell, base, cell.items, base.items)
+
+
+def loading(found: list[Cell]) -> Iterator[Finding]:
+    """Find the workers and the batch size that load fastest.
+
+    The rival is the best setting with workers if the best has none, without workers if it has
+    some. `best` says that no other setting may be as fast, `among the best` that one may be.
+    """
+    known = LOADER.among(found)
+    timed = sorted(filter(_rate, known), key=_rate, reverse=True)
     if not timed:
         return
-    best, *others = sorted(timed, key=rates.items_per_second, reverse=True)
-    ties = [c for c in others if not cells.telling(rates.ratio(c, best))]
-    text = f"loading: {_loader(best)} is {'among ' if ties else ''}the best, "
-    text += f"{rates.items_per_second(best):,.0f} images/s"
-    worth = 0.0
-    rival = next((c for c in others if _alone(c) != _alone(best) and rates.ratio(c, best)), None)
-    if rival:
-        said, worth = _workers(best, rival)
-        text += said
-    if alike := [_loader(c) for c in ties if _alone(c) == _alone(best)]:
-        text += f"; {listed(alike)} may be about as fast"
-    if untimed := len(known) - len(timed):
-        text += f"; {untimed} of {len(known)} settings {'has' if untimed == 1 else 'have'} no time"
-    yield Verdict("loading", text, worth)
+    best, *others = timed
+    ties = [cell for cell in others if not notable(_per_item(cell, best))]
+    alone = without_workers(best)
+    rivals = [cell for cell in others if without_workers(cell) != alone and _per_item(cell, best)]
+    ratio = notable(_per_item(best, rivals[0])) if rivals else None
+    yield Alternatives(
+        topic="loading",
+        subject=Subject.of(best),
+        advice="among the best" if ties else "best",
+        ratio=ratio,
+        amount=_rate(best),
+        unit="images/s",
+        rival=Subject.of(rivals[0]) if rivals else None,
+        alike=tuple(Subject.of(cell) for cell in ties if without_workers(cell) == alone),
+        unmeasured={_name(cell): cell.estimate.status for cell in known if not _rate(cell)},
+        n=len(timed),
+        total=len(known),
+        worth=worth(ratio),
+    )
 
 
-def _workers(best: Cell, rival: Cell) -> tuple[str, float]:
-    """Say what workers win or cost, and its worth: one of the two cells has none."""
-    alone = _alone(best)
-    value = cells.telling(rates.ratio(rival, best) if alone else rates.ratio(best, rival))
-    if value is None:
-        return f"; no difference worth telling is seen {'with' if alone else 'without'} workers", 0
-    if alone:
-        text = f"; the best with workers, {_loader(rival)}, is {times(value)}"
-    else:
-        same = rival.params["batch"] == best.params["batch"]
-        text = f", {times(value)} than {'without workers' if same else _loader(rival)}"
-    return text, abs(math.log(value.value))
-
-
-def _alone(cell: Cell) -> bool:
-    """Whether images are loaded without workers, by the process that trains."""
+def without_workers(cell: Cell | Subject) -> bool:
+    """Whether the process that trains loads the images too."""
     return cell.params["workers"] == "0"
 
 
-def _loader(cell: Cell) -> str:
+def _name(cell: Cell) -> str:
     return f"workers={cell.params['workers']} batch={cell.params['batch']}"
+
+
+def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
+    """Find for each device whether loading images keeps up with the training step, its rival.
+
+    The best DataLoader setting is compared with the step in its fastest dtype, at the batch size
+    nearest to the loader's. Amounts are images and samples per second.
+    """
+    loaders = [cell for cell in LOADER.among(found) if cell.number("batch") and _rate(cell)]
+    steps = [(size, c) for c in STEP.among(found) if (size := c.number("batch")) and _rate(c)]
+    if not loaders:
+        return
+    loader = max(loaders, key=_rate)
+    for device in dict.fromkeys(cell.device for _, cell in steps):
+        here = [
+            (abs(size - (loader.number("batch") or 0)), cell)
+            for size, cell in steps
+            if cell.device == device
+        ]
+        nearest = min(away for away, _ in here)
+        step = max((cell for away, cell in here if away == nearest), key=_rate)
+        ratio = notable(_per_item(loader, step))
+        slower = ratio is not None and ratio.value > 1
+        yield Finding(
+            topic="bottleneck",
+            subject=Subject.of(loader),
+            advice="loading" if slower else "keeps up" if ratio else "unclear",
+            ratio=ratio,
+            amount=_rate(loader),
+            unit="items/s",
+            rival=Subject.of(step),
+            rival_amount=_rate(step),
+            n=2,
+            worth=worth(ratio) if slower else 0.0,
+        )

@@ -1,52 +1,69 @@
-"""What the machine reaches at best, and what stays far below."""
+"""What the machine reaches at best, and which operations stay far below."""
 
-import math
 from collections.abc import Iterator
 
 from bench.compare.cells import Cell
-from bench.verdicts.finding import Verdict, amount
+from bench.verdicts.finding import Finding, Subject, per_unit
+from bench.verdicts.named import COPY, CROSSING, MATMUL
 
-#: A bandwidth-bound operation below this share of the measured bandwidth leaves something behind.
+#: An operation below this share of the measured bandwidth is far below it.
 LOW_SHARE = 0.25
-#: Working sets from here on are read from memory rather than from a cache, on most machines.
+#: On most machines, working sets from here on are read from memory rather than from a cache.
 LARGE_BYTES = 64 * 2**20
 
-#: What crosses between host and device: the link bounds it, not the device's memory.
-CROSSING = ("host_to_device", "device_to_host", "uint8_images")
 
-
-def peaks(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell the peaks that were measured, and which large operations stay far below."""
+def bandwidth(found: list[Cell]) -> Iterator[Finding]:
+    """Find the best copy of each device, and large operations that stay far below it."""
     for device in dict.fromkeys(cell.device for cell in found):
         here = [cell for cell in found if cell.device == device]
+        crossing = [] if device == "cpu" else [c for named in CROSSING for c in named.among(here)]
         large = [
-            cell
+            (cell, rate)
             for cell in here
-            if cell.family == "tensors"
-            and (cell.bytes or 0) >= LARGE_BYTES
-            and (device == "cpu" or cell.benchmark not in CROSSING)
+            if cell.family == "tensors" and (cell.bytes or 0) >= LARGE_BYTES
+            if cell not in crossing and (rate := cell.rate(cell.bytes))
         ]
-        moved = {c.name + c.dtype: (c, r) for c in large if (r := c.rate(c.bytes))}
-        copies = [pair for pair in moved.values() if pair[0].benchmark == "copy"]
-        if copies:
-            best, peak = max(copies, key=lambda pair: pair[1])
-            text = f"{device} moves {amount(peak, 'B')} in its best copy "
-            yield Verdict("peak", f"{text}({best.setting} in {best.dtype})", 0.0)
-            for cell, rate in moved.values():
-                if rate < LOW_SHARE * peak and not _computes(cell, here, peak):
-                    share = f"{rate / peak:.0%}"
-                    text = f"{cell.name} in {cell.dtype} on {device} reaches {share} of that"
-                    yield Verdict("peak", text, math.log(peak / rate))
-        products = [
-            (cell, flops)
-            for cell in here
-            if cell.benchmark == "matmul" and (flops := cell.rate(cell.flop))
-        ]
-        for dtype in dict.fromkeys(cell.dtype for cell, _ in products):
-            best, peak = max((p for p in products if p[0].dtype == dtype), key=lambda p: p[1])
-            text = f"{device} computes {amount(peak, 'FLOP')} in its best {dtype} matmul "
-            text += f"({best.setting})"
-            yield Verdict("peak", text, 0.0)
+        copies = COPY.among(cell for cell, _ in large)
+        if not copies:
+            continue
+        best = max(copies, key=lambda cell: cell.rate(cell.bytes) or 0.0)
+        peak = best.rate(best.bytes) or 0.0
+        yield Finding(
+            topic="bandwidth", subject=Subject.of(best), amount=peak, unit="B/s", n=len(copies)
+        )
+        for cell, rate in large:
+            if rate < LOW_SHARE * peak and not _computes(cell, here, peak):
+                yield Finding(
+                    topic="bandwidth",
+                    advice="far below",
+                    subject=Subject.of(cell),
+                    ratio=per_unit(cell, best, cell.bytes, best.bytes),
+                    amount=rate,
+                    unit="B/s",
+                    rival=Subject.of(best),
+                    rival_amount=peak,
+                    n=2,
+                )
+
+
+def arithmetic(found: list[Cell]) -> Iterator[Finding]:
+    """Find the best matmul of each device and dtype."""
+    best: dict[tuple[str, str], tuple[float, Cell]] = {}
+    counts: dict[tuple[str, str], int] = {}
+    for cell in MATMUL.among(found):
+        if flops := cell.rate(cell.flop):
+            place = (cell.device, cell.dtype)
+            counts[place] = counts.get(place, 0) + 1
+            if place not in best or flops > best[place][0]:
+                best[place] = (flops, cell)
+    for place, (flops, cell) in best.items():
+        yield Finding(
+            topic="arithmetic",
+            subject=Subject.of(cell),
+            amount=flops,
+            unit="FLOP/s",
+            n=counts[place],
+        )
 
 
 def _computes(cell: Cell, here: list[Cell], bandwidth: float) -> bool:

@@ -1,18 +1,17 @@
-"""What depends on the size: which device wins from where on, and what a small call costs."""
+"""What depends on the size: from where on which device wins, and what a small call costs."""
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator
 
-from bench.compare import cells, estimates
+from bench.compare import estimates
 from bench.compare.cells import Cell
 from bench.compare.estimates import Estimate
-from bench.report import units
 from bench.verdicts.crossover import Crossover, crossover
-from bench.verdicts.finding import Verdict, size_of, times
+from bench.verdicts.finding import Finding, Overhead, Subject, Sweep, notable, worth
+from bench.verdicts.named import ADD
 
-#: A call takes this many times the time of the smallest one where overhead has stopped to matter.
-OVERHEAD_GONE = 2.0
+#: Overhead is negligible once a call takes this many times the time of the smallest call.
+NEGLIGIBLE = 2.0
 
 
 def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[float, Estimate]]]]:
@@ -32,66 +31,64 @@ def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[f
         yield (*example[key], by_device)
 
 
-def _crossing(where: Crossover, sizes: Iterable[float]) -> str:
-    low = size_of(where.low) if where.low is not None else f"below {size_of(min(sizes))}"
-    high = size_of(where.high) if where.high is not None else f"beyond {size_of(max(sizes))}"
-    return f"{size_of(where.size)} ({low} to {high})"
-
-
-def devices(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell which device wins each workload, and from which size on."""
+def devices(found: list[Cell]) -> Iterator[Finding]:
+    """Find which device wins each workload, and from which size on; the rival is the CPU."""
     for cell, param, by_device in _sweeps(found):
         base = by_device.get("cpu")
-        others = [name for name in by_device if name != "cpu"]
-        if not base or not others:
+        if not base:
             continue
-        rest = " ".join(f"{k}={v}" for k, v in cell.params.items() if k != param)
-        what = " ".join(filter(None, [cell.benchmark, rest, f"in {cell.dtype}"]))
-        for device in others:
+        rest = {name: value for name, value in cell.params.items() if name != param}
+        place = (cell.dtype, cell.benchmark, rest)
+        for device in [name for name in by_device if name != "cpu"]:
+            side = by_device[device]
             ratios = {
-                size: value
-                for size in sorted(by_device[device].keys() & base.keys())
-                if (value := estimates.ratio(by_device[device][size], base[size]))
+                size: ratio
+                for size in sorted(side.keys() & base.keys())
+                if (ratio := estimates.ratio(side[size], base[size]))
             }
-            sizes = list(ratios)
-            told = [size for size in sizes if cells.telling(ratios[size])]
-            if not told:
+            decisive = [size for size in ratios if notable(ratios[size])]
+            seen = crossover(side, base)
+            if not decisive or seen in ("unclear", "too few"):
                 continue
-            seen = crossover(by_device[device], base)
-            if isinstance(seen, Crossover):
-                verb = "overtakes" if seen.faster_above else "falls behind"
-                text = f"{what}: {device} {verb} cpu at {param} {_crossing(seen, sizes)}"
-            elif seen in ("always", "never"):
-                word = "faster" if seen == "always" else "never faster"
-                text = f"{what}: {device} is {word} than cpu in the range measured, {param} "
-                text += f"{size_of(sizes[0])} to {size_of(sizes[-1])}"
-            else:
-                continue
-            if told[-1] == sizes[-1]:
-                text += f"; at {size_of(sizes[-1])} it is {times(ratios[sizes[-1]])}"
-            yield Verdict("device", text, abs(math.log(ratios[told[-1]].value)))
+            where = seen if isinstance(seen, Crossover) else None
+            advice = ("above" if where.faster_above else "below") if where else str(seen)
+            yield Sweep(
+                topic="device",
+                subject=Subject(device, *place),
+                advice=advice,
+                ratio=ratios[decisive[-1]],
+                rival=Subject("cpu", *place),
+                param=param,
+                smallest=min(ratios),
+                largest=max(ratios),
+                at=decisive[-1],
+                crossover=where,
+                n=2 * len(ratios),
+                worth=worth(ratios[decisive[-1]]),
+            )
 
 
-def overhead(found: list[Cell]) -> Iterator[Verdict]:
-    """Tell what a call costs by itself on each device, and from which size on it is small."""
-    for cell, _, by_device in _sweeps(found):
-        form = cell.params.get("form")
-        if (cell.benchmark, cell.dtype, form) != ("add", "float32", "out_of_place"):
-            continue
+def overhead(found: list[Cell]) -> Iterator[Finding]:
+    """Find what a call costs by itself on each device, and from which size on that is small."""
+    added = [cell for cell in ADD.among(found) if cell.dtype == "float32"]
+    for _, _, by_device in _sweeps(c for c in added if c.params["form"] == "out_of_place"):
         for device, sizes in by_device.items():
             times = {size: e.seconds for size, e in sorted(sizes.items()) if e.seconds}
-            # Without a time of the smallest call nothing is known of what a small one costs.
+            # Without a time of the smallest call the cost of a small one is unknown.
             if len(times) < 3 or min(times) > min(sizes):
                 continue
             smallest = min(times)
-            text = f"a small call costs {units.seconds(times[smallest])} on {device} (add n="
-            text += f"{size_of(smallest)})"
-            limit = OVERHEAD_GONE * times[smallest]
-            pairs = itertools.pairwise(times.items())
-            for (a, ta), (b, tb) in pairs:
+            limit, negligible = NEGLIGIBLE * times[smallest], None
+            for (a, ta), (b, tb) in itertools.pairwise(times.items()):
                 if ta < limit <= tb:
-                    # Straight between the two: a call takes its overhead and so much an element.
-                    size = a + (limit - ta) / (tb - ta) * (b - a)
-                    text += f", and stops mattering at about {size_of(size)} elements"
+                    # A straight line: a call takes its overhead and so much for each element.
+                    negligible = a + (limit - ta) / (tb - ta) * (b - a)
                     break
-            yield Verdict("overhead", text, 0.0)
+            yield Overhead(
+                topic="overhead",
+                subject=Subject(device, "float32", ADD.benchmark, {"n": f"{smallest:.0f}"}),
+                amount=times[smallest],
+                unit="s",
+                negligible_from=negligible,
+                n=len(times),
+            )

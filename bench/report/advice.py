@@ -1,0 +1,42 @@
+"""What to use on each machine: the sentences of all findings, as a list."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from bench.compare import cells
+from bench.records import schema
+from bench.report.sentences import sentence
+from bench.verdicts import rules
+
+NOTHING = "no difference seen that is above the noise"
+
+
+def text(frame: pd.DataFrame, top: int | None = None) -> str:
+    """Return the findings on each machine, torch and threads of a frame for a terminal."""
+    return _lists(frame, top, "{}:", str)
+
+
+def markdown(frame: pd.DataFrame, escape: Callable[[str], str], top: int | None = None) -> str:
+    """Return them as Markdown, with the text from files escaped."""
+    return _lists(frame, top, "**{}**\n", escape)
+
+
+def _lists(frame: pd.DataFrame, top: int | None, title: str, escape: Callable[[str], str]) -> str:
+    parts = []
+    for setting in cells.settings(frame):
+        runs = setting.rows.run_id.nunique()
+        advice, facts = (
+            [f"- {escape(sentence(finding))}" for finding in found[:top]]
+            for found in rules.of(setting.rows)
+        )
+        words = (setting.machine, f"{runs} run{'s' if runs > 1 else ''}", setting.torch)
+        head = ", ".join(filter(None, (*words, "" if setting.alone else setting.threads)))
+        lines = [title.format(escape(head)), *(advice or [NOTHING]), *facts]
+        ok = setting.rows[setting.rows.status == "ok"]
+        # Runs of other cells are no replicates.
+        replicates = ok.groupby(list(schema.CELL)).run_id.nunique()
+        if runs == 1 or replicates.max() == 1:
+            lines.append("Noise between runs is unknown with a single run: use bench run --runs 5.")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)

@@ -1,0 +1,243 @@
+"""The words of every finding, one sentence each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.report import units
+from bench.stats.ratios import Ratio
+from bench.verdicts.finding import Finding, Subject, Sweep
+from bench.verdicts.loading import without_workers
+
+#: Names that a sentence lists; it counts the rest.
+NAMED = 3
+#: Characters of a reason that are shown.
+LONGEST = 300
+
+
+def cut(reason: str) -> str:
+    """Return a reason short enough for a sentence; the CSV has all of it."""
+    return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
+
+
+def times(ratio: Ratio | None) -> str:
+    """Return ``2.4x slower (2.3 to 2.5)`` or ``1.8x faster (...)``."""
+    assert ratio is not None
+    bounds = (ratio.value, ratio.low, ratio.high)
+    if ratio.value < 1:
+        bounds = (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+    middle, low, high = (units.significant(bound, 2) for bound in bounds)
+    return f"{middle}x {'slower' if ratio.value > 1 else 'faster'} ({low} to {high})"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return ``a``, ``a and b``, or ``a, b, c and 4 more``."""
+    shown = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def params(subject: Subject, *without: str) -> str:
+    """Return the params of a cell as text, but for some of them."""
+    return " ".join(f"{k}={v}" for k, v in subject.params.items() if k not in without)
+
+
+def name(subject: Subject, *without: str) -> str:
+    """Return the benchmark and its params, but for some of them."""
+    return " ".join(filter(None, (subject.benchmark, params(subject, *without))))
+
+
+def _size(value: float) -> str:
+    return f"{round(value):,}"
+
+
+def _loader(subject: Subject) -> str:
+    return f"workers={subject.params['workers']} batch={subject.params['batch']}"
+
+
+def _alike(names: Sequence[str]) -> str:
+    return f"; {listed(names)} may be about as fast" if names else ""
+
+
+def _fault(one: Any) -> str:
+    status = "" if one.advice == "ok" else f"{one.advice}: "
+    cell = f"{name(one.subject)} in {one.subject.dtype} on {one.subject.device}"
+    return f"{cell} is {status}{cut(one.reason)}"
+
+
+def _more_faults(one: Finding) -> str:
+    status = "fail in some runs" if one.advice == "ok" else f"are {one.advice}"
+    return f"{one.n} more cells of {one.subject.benchmark} on {one.subject.device} {status}"
+
+
+def _unsupported(one: Any) -> str:
+    names = []
+    for benchmark, refused in one.refused.items():
+        if isinstance(refused, tuple):
+            which = listed([params(subject) for subject in refused])
+        else:
+            which = " ".join(f"{param}={'|'.join(values)}" for param, values in refused.items())
+        names.append(benchmark + (f" ({which})" if which else ""))
+    return f"unsupported on {one.subject.device} in {one.subject.dtype}: {', '.join(names)}"
+
+
+def _unstable(one: Finding) -> str:
+    return f"{one.n:,} of {one.total:,} cells could not be timed well enough to compare them"
+
+
+def _crossing(one: Sweep) -> str:
+    where = one.crossover
+    assert where is not None
+    low = f"below {_size(one.smallest)}" if where.low is None else _size(where.low)
+    high = f"beyond {_size(one.largest)}" if where.high is None else _size(where.high)
+    return f"{_size(where.size)} ({low} to {high})"
+
+
+def _device(one: Any) -> str:
+    device = one.subject.device
+    text = f"{name(one.subject)} in {one.subject.dtype}: {device} "
+    if one.crossover:
+        verb = "overtakes" if one.advice == "above" else "falls behind"
+        text += f"{verb} cpu at {one.param} {_crossing(one)}"
+    else:
+        word = "faster" if one.advice == "always" else "never faster"
+        text += f"is {word} than cpu in the range measured, {one.param} "
+        text += f"{_size(one.smallest)} to {_size(one.largest)}"
+    # The ratio at a smaller size would not describe the end of the range.
+    return text + (
+        f"; at {_size(one.at)} it is {times(one.ratio)}" if one.at == one.largest else ""
+    )
+
+
+_DTYPE_ADVICE = {
+    "use": "use it where its precision is enough",
+    "slower": "float32 is better there",
+    "avoid": "avoid",
+}
+
+
+def _dtype(one: Finding) -> str:
+    where = f"{one.subject.dtype} on {one.subject.device}"
+    return (
+        f"{where}: {name(one.subject)} is {times(one.ratio)} than float32: "
+        + (_DTYPE_ADVICE[one.advice])
+    )
+
+
+def _optimizer(one: Any) -> str:
+    def implementation(subject: Subject) -> str:
+        return subject.params["implementation"]
+
+    text = f"{one.subject.params['optimizer']} on {one.subject.device}: "
+    text += f"{implementation(one.subject)} is {'the fastest, ' * (one.advice == 'fastest')}"
+    text += f"{times(one.ratio)} than {implementation(one.rival)}"
+    text += _alike([implementation(subject) for subject in one.alike])
+    return text + "".join(f"; {k} was not measured ({v})" for k, v in one.unmeasured.items())
+
+
+def _loading(one: Any) -> str:
+    text = f"loading: {_loader(one.subject)} is {one.advice}, {one.amount:,.0f} images/s"
+    alone = without_workers(one.subject)
+    if one.ratio:
+        same = one.subject.params["batch"] == one.rival.params["batch"]
+        rival = f"{'with' if alone else 'without'} workers"
+        if not same or alone:
+            rival = f"the best {rival}, {_loader(one.rival)}"
+        text += f", {times(one.ratio)} than {rival}"
+    elif one.rival:
+        text += f"; no notable difference to {'workers' if alone else 'no workers'}"
+    text += _alike([_loader(subject) for subject in one.alike])
+    if count := len(one.unmeasured):
+        were = "was" if count == 1 else "were"
+        text += f"; {count} of {one.total} settings {were} not measured"
+    return text
+
+
+_BOTTLENECK = {
+    "loading": "loading is the bottleneck",
+    "keeps up": "loading keeps up",
+    "unclear": "neither is clearly the bottleneck",
+}
+
+
+def _bottleneck(one: Any) -> str:
+    step = one.rival
+    cost = f", {times(one.ratio)}" if one.advice == "loading" else ""
+    return (
+        f"{_BOTTLENECK[one.advice]} on {step.device}{cost}: loading gives {one.amount:,.0f} "
+        f"images/s at best ({params(one.subject)}), a training step takes "
+        f"{one.rival_amount:,.0f} samples/s ({step.dtype}, {params(step)})"
+    )
+
+
+def _in_place(one: Finding) -> str:
+    where = f"{name(one.subject, 'form')} on {one.subject.device}"
+    return f"{where}: in place is {times(one.ratio)}"
+
+
+def _copy(one: Any) -> str:
+    return (
+        f"torch.tensor(array) copies: {units.seconds(one.amount)} for n={one.subject.params['n']}, "
+        f"from_numpy shares the memory in {units.seconds(one.rival_amount)}"
+    )
+
+
+def _bandwidth(one: Any) -> str:
+    cell = f"{params(one.subject)} in {one.subject.dtype}"
+    if one.advice:
+        share = f"{one.amount / one.rival_amount:.0%}"
+        return f"{one.subject.benchmark} {cell} on {one.subject.device} reaches {share} of that"
+    return f"{one.subject.device} moves {units.rate(one.amount, 'B')} in its best copy ({cell})"
+
+
+def _arithmetic(one: Any) -> str:
+    what = f"{one.subject.device} computes {units.rate(one.amount, 'FLOP')} in its best "
+    return f"{what}{one.subject.dtype} matmul ({params(one.subject)})"
+
+
+def _overhead(one: Any) -> str:
+    size = _size(float(one.subject.params["n"]))
+    text = f"a small call costs {units.seconds(one.amount)} on {one.subject.device} (add n={size})"
+    if one.negligible_from is None:
+        return text
+    return f"{text}, which is negligible from about {_size(one.negligible_from)} elements on"
+
+
+def _launch(one: Any) -> str:
+    text = f"{one.subject.device}: {one.n:,} of {one.total:,} cells take longer to launch than to "
+    text += f"run (a launch takes {units.seconds(one.amount)}, median)"
+    return text + ("; larger batches or torch.compile need fewer launches" if one.advice else "")
+
+
+def _first_call(one: Any) -> str:
+    middle, *ends = (
+        units.significant(v, 2) for v in (one.ratio.value, one.ratio.low, one.ratio.high)
+    )
+    return (
+        f"{one.subject.device}: the first call takes {middle} times as long as a later one "
+        f"({' to '.join(ends)}, median of {one.n:,} cells); {units.seconds(one.amount)} at most "
+        f"({name(one.subject)} in {one.subject.dtype})"
+    )
+
+
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "fault": _fault,
+    "more faults": _more_faults,
+    "unsupported": _unsupported,
+    "unstable": _unstable,
+    "device": _device,
+    "dtype": _dtype,
+    "optimizer": _optimizer,
+    "loading": _loading,
+    "bottleneck": _bottleneck,
+    "in place": _in_place,
+    "copy": _copy,
+    "bandwidth": _bandwidth,
+    "arithmetic": _arithmetic,
+    "overhead": _overhead,
+    "launch": _launch,
+    "first call": _first_call,
+}
+
+
+def sentence(finding: Finding) -> str:
+    """Return a finding as one sentence with its figures."""
+    return _WORDS[finding.topic](finding)

@@ -1,0 +1,244 @@
+"""The words of findings, in one place: each sentence with its figures."""
+
+import re
+
+import pytest
+from frames import frame
+from truths import Machine
+
+from bench.report import advice, summary
+from bench.report.sentences import LONGEST, listed, sentence, times
+from bench.stats.ratios import Ratio
+from bench.verdicts.crossover import Crossover
+from bench.verdicts.finding import (
+    Alternatives,
+    Fault,
+    Finding,
+    Overhead,
+    Refusal,
+    Subject,
+    Sweep,
+)
+
+CELL = Subject("cpu", "float16", "matmul", {"n": "512"})
+SLOWER, FASTER = Ratio(2.0, 1.9, 2.1), Ratio(0.5, 0.4, 0.6)
+
+
+def loader(batch, workers):
+    return Subject("cpu", "float32", "loader", {"batch": str(batch), "workers": str(workers)})
+
+
+def optimizer(name):
+    params = {"implementation": name, "optimizer": "adam"}
+    return Subject("cpu", "float32", "optimizer_step", params)
+
+
+def sweep(advice, crossover=None, at=4096):
+    return Sweep(
+        topic="device",
+        subject=Subject("mps", "float32", "step", {"mode": "a"}),
+        advice=advice,
+        ratio=FASTER,
+        param="batch",
+        smallest=1,
+        largest=4096,
+        at=at,
+        crossover=crossover,
+    )
+
+
+def loading(best, rival, advice="best", ratio=FASTER, alike=(), **unmeasured):
+    return Alternatives(
+        topic="loading",
+        subject=best,
+        advice=advice,
+        ratio=ratio,
+        amount=2560.4,
+        rival=rival,
+        alike=alike,
+        unmeasured=unmeasured,
+        total=4,
+    )
+
+
+COPY = Subject("cpu", "float32", "copy", {"n": "9"})
+FINDINGS = {
+    "matmul n=512 in float16 on cpu is wrong: off by 0.3": Fault(
+        topic="fault", subject=CELL, advice="wrong", reason="off by 0.3"
+    ),
+    "matmul n=512 in float16 on cpu is oom in 2 of 5 runs: full": Fault(
+        topic="fault", subject=CELL, advice="ok", reason="oom in 2 of 5 runs: full"
+    ),
+    "3 more cells of matmul on cpu are error": Finding(
+        topic="more faults", subject=CELL, advice="error", n=3
+    ),
+    "3 more cells of matmul on cpu fail in some runs": Finding(
+        topic="more faults", subject=CELL, advice="ok", n=3
+    ),
+    "unsupported on cpu in float16: to_numpy, lambda (start=a|b), bmm (n=512 and n=512)": Refusal(
+        topic="unsupported",
+        subject=CELL,
+        refused={"to_numpy": {}, "lambda": {"start": ("a", "b")}, "bmm": (CELL, CELL)},
+    ),
+    "1 of 1,633 cells could not be timed well enough to compare them": Finding(
+        topic="unstable", subject=Subject(), n=1, total=1633
+    ),
+    "step mode=a in float32: mps overtakes cpu at batch 96 (64 to beyond 4,096); at 4,096 it is "
+    "2.0x faster (1.7 to 2.5)": sweep("above", Crossover(96.2, 64, None, True)),
+    "step mode=a in float32: mps falls behind cpu at batch 96 (below 1 to 256)": sweep(
+        "below", Crossover(96.2, None, 256, False), at=1024
+    ),
+    "step mode=a in float32: mps is faster than cpu in the range measured, batch 1 to 4,096": (
+        sweep("always", at=1024)
+    ),
+    "step mode=a in float32: mps is never faster than cpu in the range measured, batch 1 to "
+    "4,096": sweep("never", at=1024),
+    "float16 on cpu: matmul n=512 is 2.0x slower (1.9 to 2.1) than float32: avoid": Finding(
+        topic="dtype", subject=CELL, advice="avoid", ratio=SLOWER
+    ),
+    "float16 on cpu: matmul n=512 is 2.0x faster (1.7 to 2.5) than float32: use it where its "
+    "precision is enough": Finding(topic="dtype", subject=CELL, advice="use", ratio=FASTER),
+    "adam on cpu: fused is the fastest, 2.0x faster (1.7 to 2.5) than single": Alternatives(
+        topic="optimizer",
+        subject=optimizer("fused"),
+        advice="fastest",
+        ratio=FASTER,
+        rival=optimizer("single"),
+        unmeasured={},
+    ),
+    "adam on cpu: fused is 2.0x faster (1.7 to 2.5) than single; foreach may be about as fast; "
+    "other was not measured (oom)": Alternatives(
+        topic="optimizer",
+        subject=optimizer("fused"),
+        advice="faster",
+        ratio=FASTER,
+        rival=optimizer("single"),
+        alike=(optimizer("foreach"),),
+        unmeasured={"other": "oom"},
+    ),
+    "loading: workers=2 batch=64 is best, 2,560 images/s, 2.0x faster (1.7 to 2.5) than without "
+    "workers": loading(loader(64, 2), loader(64, 0)),
+    "loading: workers=0 batch=64 is best, 2,560 images/s, 2.0x faster (1.7 to 2.5) than the best "
+    "with workers, workers=2 batch=64; 1 of 4 settings was not measured": loading(
+        loader(64, 0), loader(64, 2), a="oom"
+    ),
+    "loading: workers=2 batch=64 is among the best, 2,560 images/s; no notable difference to no "
+    "workers; workers=4 batch=64 may be about as fast": loading(
+        *(loader(64, 2), loader(64, 0), "among the best", None, (loader(64, 4),))
+    ),
+    "loading is the bottleneck on mps, 2.0x slower (1.9 to 2.1): loading gives 9,915 images/s at "
+    "best (batch=64 workers=2), a training step takes 19,830 samples/s (float32, batch=64)": (
+        Finding(
+            topic="bottleneck",
+            subject=loader(64, 2),
+            advice="loading",
+            ratio=SLOWER,
+            amount=9915,
+            rival=Subject("mps", "float32", "step", {"batch": "64"}),
+            rival_amount=19830,
+        )
+    ),
+    "copy n=9 on cpu: in place is 2.0x faster (1.7 to 2.5)": Finding(
+        topic="in place",
+        subject=Subject("cpu", "float32", "copy", {"form": "in_place", "n": "9"}),
+        ratio=FASTER,
+    ),
+    "torch.tensor(array) copies: 600 us for n=9, from_numpy shares the memory in 600 ns": Finding(
+        topic="copy", subject=COPY, amount=6e-4, rival_amount=6e-7
+    ),
+    "cpu moves 27.0 GB/s in its best copy (n=9 in float32)": Finding(
+        topic="bandwidth", subject=COPY, amount=2.7e10
+    ),
+    "matmul n=512 in float16 on cpu reaches 10% of that": Finding(
+        topic="bandwidth", subject=CELL, advice="far below", amount=2.7e9, rival_amount=2.7e10
+    ),
+    "cpu computes 270 GFLOP/s in its best float16 matmul (n=512)": Finding(
+        topic="arithmetic", subject=CELL, amount=2.7e11
+    ),
+    "a small call costs 1.00 us on cpu (add n=9), which is negligible from about 15,708 elements "
+    "on": Overhead(topic="overhead", subject=COPY, amount=1e-6, negligible_from=15708.2),
+    "a small call costs 1.00 us on cpu (add n=9)": Overhead(
+        topic="overhead", subject=COPY, amount=1e-6, negligible_from=None
+    ),
+    "cpu: 3 of 40 cells take longer to launch than to run (a launch takes 5.00 us, median); "
+    "larger batches or torch.compile need fewer launches": Finding(
+        topic="launch", subject=COPY, advice="fewer calls", amount=5e-6, n=3, total=40
+    ),
+    "cpu: the first call takes 2.0 times as long as a later one (1.9 to 2.1, median of 40 cells); "
+    "1.50 s at most (copy n=9 in float32)": Finding(
+        topic="first call", subject=COPY, ratio=SLOWER, amount=1.5, n=40
+    ),
+}
+
+
+@pytest.mark.parametrize("text", FINDINGS)
+def test_a_finding_is_one_sentence(text):
+    assert sentence(FINDINGS[text]) == text
+
+
+def test_lists_and_reasons_are_cut():
+    assert listed(["a"]) == "a"
+    assert listed([*"abcdefg"]) == "a, b, c and 4 more"
+    fault = Fault(topic="fault", subject=CELL, advice="oom", reason=1000 * "x")
+    assert len(sentence(fault)) < LONGEST + 100
+
+
+def test_a_ratio_is_given_in_the_direction_in_which_it_is_above_1():
+    assert times(Ratio(2.41, 2.3, 2.5)) == "2.4x slower (2.3 to 2.5)"
+    assert times(Ratio(0.5, 0.25, 0.8)) == "2.0x faster (1.2 to 4.0)"
+
+
+def test_the_advice_names_machine_runs_torch_and_threads_where_they_differ():
+    machine = Machine(runs=2)
+    for torch, threads, factor in (("2.14.0", 4, 40), ("2.15.0", 4, 1), ("2.15.0", 1, 10)):
+        for dtype, seconds in (("float32", 1e-3), ("float16", factor * 1e-3)):
+            run = len(machine.rows)
+            machine.cell(seconds, benchmark="matmul", dtype=dtype, torch=torch, threads=threads)
+            for row in machine.rows[run:]:
+                row["run_id"] += f"{torch}-{threads}"
+    first, second, third = advice.text(machine.frame()).split("\n\n")
+    assert first.startswith("model, 2 runs, torch 2.14.0, 4 threads:\n- float16 on cpu: matmul is ")
+    assert re.search(r"(39|40|41)x slower", first)
+    assert second == f"model, 2 runs, torch 2.15.0, 4 threads:\n{advice.NOTHING}"
+    assert third.startswith("model, 2 runs, torch 2.15.0, 1 thread:\n")
+    assert re.search(r"(9\.\d|10)x slower", third)
+    shown = advice.text(Machine(runs=2).cell(1e-3).frame())
+    assert shown == f"model, 2 runs, torch 2.11.0:\n{advice.NOTHING}"
+    unstable = Machine().cell(1e-3, benchmark="neg").fault("unstable", "", benchmark="abs")
+    assert advice.NOTHING not in advice.text(unstable.frame())
+
+
+def test_runs_of_other_cells_are_no_replicates():
+    machine = Machine(runs=1).cell(1e-3, benchmark="neg").cell(1e-3, benchmark="abs")
+    machine.rows[1]["run_id"] = "another"
+    assert "bench run --runs 5" in advice.text(machine.frame())
+    assert "bench run --runs 5" not in advice.text(Machine().cell(1e-3).frame())
+
+
+def test_a_summary_counts_and_names_what_went_wrong():
+    table = frame(
+        {"benchmark": "cat"},
+        {"benchmark": "neg", "status": "wrong", "reason": "off by 1", "params": "dim=0;n=4"},
+        {"benchmark": "add", "status": "unstable", "reason": "the CPU ran 1.5 times slower"},
+        {"benchmark": "sum", "status": "unstable", "reason": "something else"},
+    )
+    assert summary.lines(table) == [
+        "4 cells: 2 unstable, 1 ok, 1 wrong",
+        "wrong: neg cpu float32 dim=0 n=4: off by 1",
+        "for example unstable: add cpu float32: the CPU ran 1.5 times slower",
+    ]
+    assert summary.lines(table.iloc[:0]) == []
+    table = frame(*({"params": f"n={n}", "status": "error", "reason": "x"} for n in range(20)))
+    assert summary.lines(table)[-1] == "... and 8 more; the reasons are in the CSV"
+
+
+def test_a_summary_names_the_slower_of_loading_and_training():
+    loaded = {"family": "loading", "benchmark": "loader", "items": 256, "item_unit": "image"}
+    step = {"family": "training", "benchmark": "step", "items": 64, "item_unit": "sample"}
+    table = frame(
+        loaded | {"params": "batch=32;workers=0", "median_s": 0.2},
+        loaded | {"params": "batch=32;workers=2", "median_s": 0.1},
+        step | {"params": "batch=64", "median_s": 1e-3},
+    )
+    assert summary.lines(table)[-1].startswith("loading is the bottleneck on cpu, 25x slower (")
+    assert len(summary.lines(table.iloc[:2])) == 1
