@@ -120,6 +120,7 @@ def info() -> None:
     """Print what this machine is and has."""
     from bench.measure import devices, environment
 
+    environment.set_threads()
     current = environment.current()
     found = [devices.find(name) for name in devices.names()]
     label = environment.machine_label(current, [device for device in found if device.model])
@@ -142,7 +143,7 @@ def doctor(
 ) -> None:
     """Is this machine fit to measure on? Exit status 0 where it is, 3 where not."""
     from bench.gate import power
-    from bench.measure import devices, doctor
+    from bench.measure import devices, doctor, environment
 
     try:
         names = [devices.find(name).name for name in device or devices.names()]
@@ -151,6 +152,7 @@ def doctor(
     count = (12 if gate else 4) if processes is None else processes
     if gate and count < 2 * power.FEWEST:
         fail(f"--processes {count}: --gate needs {2 * power.FEWEST} or more, half of them a side")
+    environment.set_threads()
     unfit = 0
 
     def show(finding: doctor.Finding) -> None:

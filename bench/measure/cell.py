@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import math
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, disturbance, fallback, rounds
+from bench.measure import answer, cgroup, disturbance, fallback, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
@@ -263,6 +264,7 @@ class Cell:
 
     def _time_rounds(self, plan: rounds.Plan, loop: rounds.Loop) -> None:
         """Time the rounds and judge what was seen meanwhile; raises NeverCalm, see `Watch`."""
+        start, quota = time.perf_counter(), cgroup.throttling()
         if self._uses_processes:
             timing = rounds.measure(loop, plan, self._clock_cost_s)
             signs = disturbance.judge(timing.rounds_s, timing.iterations, None, 0.0)
@@ -274,6 +276,9 @@ class Cell:
             watch = disturbance.Watch(sticks, patient=again or not self._may_repeat, again=again)
             timing = rounds.measure(loop, plan, self._clock_cost_s, watch)
             signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
+        stopped = disturbance.throttled(quota, cgroup.throttling(), time.perf_counter() - start)
+        if stopped:
+            signs = dataclasses.replace(signs, faults=(*signs.faults, stopped))
         self.result.timing, self.result.signs = timing, signs
 
     def _check(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.measure import calibration
+from bench.measure import calibration, cgroup
 from bench.report import units
 
 try:
@@ -18,6 +18,8 @@ except ImportError:  # Windows counts no context switches for a process
 #: Involuntary context switches a second that are more than a quiet machine's housekeeping: the
 #: runs behind docs/method.md had 30 to 40 when quiet, and 125 or more with a neighbour on a core.
 MAX_SWITCHES_PER_S = 100
+#: Share of the time of the rounds for which a CPU quota may stop the process.
+MAX_STOPPED = 0.01
 #: Change from the first to the last third of the rounds that is more than their noise.
 MAX_DRIFT = 0.10
 #: Two groups of rounds are two levels where the upper is this many times the lower, ...
@@ -266,6 +268,21 @@ class Signs:
     involuntary_switches: float | None
     drift: float | None
     faults: tuple[str, ...] = ()
+
+
+def throttled(
+    before: cgroup.Throttling | None, after: cgroup.Throttling | None, seconds: float
+) -> str:
+    """Say that a CPU quota stopped this process for more than `MAX_STOPPED` of `seconds`, or ""."""
+    if before is None or after is None:
+        return ""
+    found = after - before
+    if found.stopped_s <= MAX_STOPPED * seconds:
+        return ""
+    return (
+        f"the CPU quota of the container stopped this process in {found.throttled} of "
+        f"{found.periods} periods"
+    )
 
 
 def drift(rounds_s: Sequence[float]) -> float | None:

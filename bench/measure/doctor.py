@@ -15,7 +15,15 @@ from pathlib import Path
 
 import psutil
 
-from bench.measure import calibration, devices, disturbance, environment, operations, placement
+from bench.measure import (
+    calibration,
+    cgroup,
+    devices,
+    disturbance,
+    environment,
+    operations,
+    placement,
+)
 from bench.report import units
 
 #: A clock coarser than this cannot see a round of 1 ms to a thousandth.
@@ -26,6 +34,8 @@ SPARE_CPUS = 0.2
 MAX_STEAL = 0.05
 #: ... and share of a second in which the yardstick may be slow: half of a run's repeats.
 MAX_SLOW = 0.25
+#: Seconds of work of one core that show whether a quota stops it: five periods of 100 ms.
+QUOTA_S = 0.5
 #: Memory below which the largest cells make the system swap.
 MEMORY_BYTES = 2 * 2**30
 #: Largest over smallest median of a kernel over fresh processes, in the middle of the kernels. It
@@ -202,11 +212,37 @@ def power() -> Finding:
     return Finding("power", ", ".join(seen) or "not told here", "; ".join(remedies), fit)
 
 
+def container() -> Finding | None:
+    """Limits of a container, None where there are none; unfit where the quota stops the threads."""
+    limits, before = cgroup.limits(), cgroup.throttling()
+    if limits == cgroup.Limits():
+        return None
+    seen = [f"a quota of {limits.cpus:.2g} CPUs"] if limits.cpus else []
+    if limits.memory_bytes:
+        seen.append(f"a memory limit of {limits.memory_bytes / 2**30:.1f} GiB")
+    fit = True
+    if before is not None and limits.cpus is not None:
+        end = time.perf_counter() + QUOTA_S
+        while time.perf_counter() < end:  # one core at work shows a quota below one CPU
+            pass
+        after = cgroup.throttling()
+        assert after is not None
+        found = after - before
+        seen.append(
+            f"stopped in {found.throttled} of {found.periods} periods with one core at work"
+        )
+        fit = not found.throttled and environment.current().threads <= limits.cpus
+    remedy = "" if fit else "raise the quota (docker run --cpus), or measure with --threads 1"
+    return Finding("container", ", ".join(seen), remedy, fit)
+
+
 def room() -> Finding:
     """Memory that is free."""
     memory = psutil.virtual_memory()
-    seen = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
-    if memory.available < MEMORY_BYTES:
+    limit = environment.memory_bytes()
+    available = min(memory.available, limit)
+    seen = f"{available / 2**30:.1f} of {limit / 2**30:.1f} GiB available"
+    if available < MEMORY_BYTES:
         return Finding("memory", seen, "close programs: the largest cells would swap", False)
     return Finding("memory", seen)
 
@@ -264,6 +300,8 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     """Look at everything but the noise between processes, the quick things first."""
     yield clock()
     yield room()
+    if limited := container():
+        yield limited
     yield power()
     yield neighbours()
     known = calibration.known(environment.current().key)

@@ -1,6 +1,7 @@
 """What this machine is: nothing here names its host or its user."""
 
 import importlib.util
+import math
 import os
 import platform
 import re
@@ -13,7 +14,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.measure import devices
+from bench import CPUS_AT_START
+from bench.measure import cgroup, devices
 from bench.records.labels import slug
 
 
@@ -72,10 +74,19 @@ def cpu_model() -> str:
 
 
 def cpu_count() -> int:
-    """CPUs this process may run on, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPUs this process can keep busy: in a container, by affinity or quota, fewer than there are.
+
+    A quota of 1.5 CPUs counts as two.
+    """
+    visible = len(CPUS_AT_START) if CPUS_AT_START else os.cpu_count() or 1
+    quota = cgroup.limits().cpus
+    return visible if quota is None else min(visible, math.ceil(quota))
+
+
+def memory_bytes() -> int:
+    """Memory this process may use, which in a container may be less than the machine has."""
+    total = psutil.virtual_memory().total
+    return min(total, cgroup.limits().memory_bytes or total)
 
 
 def current() -> Environment:
@@ -87,14 +98,21 @@ def current() -> Environment:
         torchvision=torchvision_version(),
         cpu=cpu_model(),
         cpu_count=cpu_count(),
-        memory_bytes=psutil.virtual_memory().total,
+        memory_bytes=memory_bytes(),
         threads=torch.get_num_threads(),
     )
 
 
-def set_threads(count: int) -> None:
-    """Use `count` compute threads for the operations of the CPU."""
-    torch.set_num_threads(count)
+def set_threads(count: int | None = None) -> None:
+    """Use `count` compute threads on the CPU; without one, no more than a container's quota pays.
+
+    More threads than the quota pays for use it up early in each period, and all wait for the next.
+    """
+    quota = cgroup.limits().cpus
+    if count is None and quota is not None:
+        count = min(torch.get_num_threads(), math.ceil(quota))
+    if count is not None:
+        torch.set_num_threads(count)
 
 
 def machine_label(environment: Environment, accelerators: list[devices.Device]) -> str:

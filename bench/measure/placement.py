@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from bench import CPUS_AT_START
 from bench.measure import calibration, disturbance
 
 _TASKS = Path("/proc/self/task")
@@ -45,11 +46,16 @@ class Placement:
         """
         pinned = bool(self.cpus)
         self.undo()
+        bound = os.sched_getaffinity(0) if CPUS_AT_START else set()
+        if CPUS_AT_START:  # OMP_PROC_BIND may have bound the main thread, and its children inherit
+            os.sched_setaffinity(0, CPUS_AT_START)
         try:
             yield
         finally:
             if pinned:
                 self.cpus = place().cpus
+            elif bound:
+                os.sched_setaffinity(0, bound)
 
 
 def _busy_ns() -> dict[int, int]:

@@ -118,10 +118,9 @@ def read(config: pytest.Config) -> Run:
     except devices.UnknownDevice as problem:
         raise _usage("device", str(problem)) from None
     count = config.getoption("threads")
-    if count is not None:
-        if count < 1:
-            raise _usage("threads", f"{count} is not a number of threads; give 1 or more")
-        environment.set_threads(count)
+    if count is not None and count < 1:
+        raise _usage("threads", f"{count} is not a number of threads; give 1 or more")
+    environment.set_threads(count)
     current = environment.current()
     machine = config.getoption("machine")
     if machine is None:

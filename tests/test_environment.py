@@ -1,0 +1,85 @@
+"""What the process may use of the machine: affinity, quotas, and threads bound by the user."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bench.measure import cgroup, disturbance, doctor, environment
+from bench.measure.cgroup import Limits, Throttling
+
+
+@pytest.fixture
+def container(monkeypatch):
+    """Let this process find itself in a container with these limits."""
+
+    def limit(cpus=None, memory_bytes=None):
+        monkeypatch.setattr(cgroup, "limits", lambda: Limits(cpus, memory_bytes))
+
+    return limit
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [(0.3, 1), (1.5, 2), (64.0, 8), (None, 8)])
+def test_a_quota_counts_as_cpus(container, monkeypatch, quota, cpus):
+    monkeypatch.setattr(environment, "CPUS_AT_START", frozenset(range(8)))
+    container(quota)
+    assert environment.cpu_count() == cpus
+
+
+def test_a_memory_limit_counts_as_memory(container):
+    container(memory_bytes=2**30)
+    assert environment.memory_bytes() == 2**30
+    container()
+    assert environment.memory_bytes() > 2**30
+
+
+def test_no_more_threads_than_the_quota_pays_unless_asked_for(container, monkeypatch):
+    used = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    container(1.5)
+    environment.set_threads()
+    environment.set_threads(4)
+    container()
+    environment.set_threads()
+    assert used == [2, 4]
+
+
+def test_a_throttled_cell_is_disturbed():
+    before = Throttling(10, 0, 0.0)
+    assert disturbance.throttled(before, Throttling(20, 9, 0.6), seconds=1.0)
+    assert not disturbance.throttled(before, Throttling(20, 1, 0.005), seconds=1.0)
+    assert not disturbance.throttled(None, None, seconds=1.0)
+
+
+def test_doctor_names_the_quota(container, monkeypatch):
+    container()
+    assert doctor.container() is None
+    monkeypatch.setattr(doctor, "QUOTA_S", 0.0)
+    looks = iter([Throttling(10, 0, 0.0), Throttling(15, 5, 0.35)])
+    monkeypatch.setattr(cgroup, "throttling", lambda: next(looks))
+    container(0.3, 2**30)
+    found = doctor.container()
+    assert found is not None
+    assert not found.fit
+    assert "0.3 CPUs" in found.seen
+    assert "5 of 5 periods" in found.seen
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU affinity here")
+def test_threads_bound_by_the_user_do_not_hide_cpus_from_the_row_or_workers():
+    """With OMP_PROC_BIND, importing torch binds the main thread to one CPU."""
+    code = (
+        "import os; before = os.sched_getaffinity(0)\n"
+        "from bench.measure import environment, placement\n"
+        "assert environment.cpu_count() == len(before)\n"
+        "bound = os.sched_getaffinity(0)\n"
+        "with placement.place().lifted():\n"
+        "    assert os.sched_getaffinity(0) == before\n"
+        "assert os.sched_getaffinity(0) == bound\n"
+    )
+    env = {**os.environ, "OMP_PROC_BIND": "close"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
