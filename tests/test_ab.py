@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.gate.check import Limits
+from bench.gate.reason import reason
 from bench.launch import ab as engine
 from bench.launch import runner, sides
 from bench.launch.runner import CannotRun
@@ -126,8 +127,8 @@ def test_sides_take_turns_and_only_suspects_are_confirmed(machine, tmp_path):
     assert len(reader.read(tmp_path / "ab" / "confirm-candidate.csv")) == 5
     assert len(reader.read(tmp_path / "ab" / "candidate.csv")) == 60
     assert outcome.notes[:2] == [
-        "20 cells screened in 3 and 3 runs",
-        "1 confirmed in 5 and 5 fresh runs",
+        reason("screened", cells=20, baseline=3, candidate=3),
+        reason("confirmed", cells=1, baseline=5, candidate=5),
     ]
 
 
@@ -160,7 +161,7 @@ def test_errors_and_missing_cells_are_told_without_confirming(machine, tmp_path)
     outcome, watcher = compared(tmp_path / "ab")
     assert (outcome.code, watcher.stages) == (1, [("screen", 6)])
     worst = outcome.cells[0]
-    assert (worst.verdict, worst.reason) == ("errored", "wrong: off by 2")
+    assert (worst.verdict, worst.reason) == ("errored", reason("status", seen="wrong: off by 2"))
 
 
 def test_cells_that_could_not_be_timed_are_tried_again(machine, tmp_path):
@@ -171,7 +172,7 @@ def test_cells_that_could_not_be_timed_are_tried_again(machine, tmp_path):
     assert watcher.stages[1:] == [("confirm", 2 * runs) for runs in range(5, 11)]
     assert outcome.code == 0
     (cell,) = [cell for cell in outcome.cells if cell.verdict == "inconclusive"]
-    assert cell.reason == "unstable: a neighbour"
+    assert cell.reason == reason("status", seen="unstable: a neighbour")
 
 
 @pytest.mark.parametrize("side", ["baseline", "candidate"])
@@ -184,7 +185,7 @@ def test_a_cell_that_was_timed_on_one_side_only_is_confirmed_and_not_cleared(
     assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
     (cell,) = [cell for cell in outcome.cells if cell.key[-1] == "n=1"]
     assert cell.verdict == "inconclusive"
-    assert cell.reason.startswith("unstable: a neighbour")
+    assert cell.reason.figures["seen"] == "unstable: a neighbour"
 
 
 def test_a_cell_that_was_unstable_on_both_sides_is_confirmed(machine, tmp_path, monkeypatch):

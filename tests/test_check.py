@@ -11,6 +11,8 @@ from test_gate import CELLS, NEW_WITH, WITH, judged, runs, spoiled
 from typer.testing import CliRunner
 
 from bench.cli import main
+from bench.gate.power import Power
+from bench.gate.reason import reason
 from bench.records.writer import Writer
 from bench.report import judgement
 
@@ -223,3 +225,47 @@ def test_sides_that_cannot_be_compared_fail_everywhere_without_times_too(new):
 def test_what_fails_is_told_to_programs():
     made = json.loads(judgement.as_json(judged(WITH, NEW_WITH, fail_on_improvement=True)))
     assert made["failing"] == ["errored", "improved", "missing", "regressed"]
+
+
+@pytest.mark.parametrize(
+    ("code", "figures", "text"),
+    [
+        (
+            *("undecided", {"change": 0.072, "runs": 6}),
+            "a change up to 7% cannot be excluded; about 6 runs per side would decide",
+        ),
+        ("status of both", {"seen": "oom: {x}"}, "oom: {x} (as in the baseline)"),
+        ("gone and refused", {"seen": "no"}, "not there now, and no (in the baseline)"),
+        (
+            *("differs", {"column": "cpu", "baseline": ("a", "b"), "candidate": ("c",)}),
+            "cpu: a, b in the baseline, c now",
+        ),
+        (
+            *("moved", {"device": "cpu", "dtype": "float32", "change": 0.301}),
+            "everything on cpu in float32 moved by +30%",
+        ),
+        (
+            *("few runs", {"baseline": 1, "candidate": 2, "fewest": 3}),
+            "1 and 2 runs: advice only; the gate judges 3 runs per side (bench run --runs 5)",
+        ),
+        ("cleared", {}, "cleared by the screen"),
+    ],
+)
+def test_a_reason_has_words(code, figures, text):
+    assert judgement.words(reason(code, **figures)) == text
+    assert judgement.words(None) == ""
+
+
+def test_the_power_of_the_gate_has_words():
+    found = {1.05: 1, 1.10: 9, 1.20: 10}
+    assert judgement.power(Power(5, 10, 1, found, found)) == (
+        "5 runs per side: false alarms in 10.0% of 10 suites; found +5% in 10%, +10% in 90%, "
+        "+20% in 100% of them"
+    )
+
+
+def test_a_shift_and_advice_are_in_the_text():
+    moved = judged(runs(seed=1), runs(seed=2, slow=dict.fromkeys(range(CELLS), 1.06)))
+    assert "cpu in float32 moved by +" in judgement.text(moved)
+    few = judged(runs(2, seed=1), runs(2, seed=2, slow={7: 3.0}))
+    assert judgement.headline(few).startswith("advice only")

@@ -144,6 +144,7 @@ def doctor(
     """Is this machine fit to measure on? Exit status 0 where it is, 3 where not."""
     from bench.gate import power
     from bench.measure import devices, doctor, environment
+    from bench.report import judgement
 
     try:
         names = [devices.find(name).name for name in device or devices.names()]
@@ -177,7 +178,7 @@ def doctor(
             remedy = "" if seen.sharp else "time more runs a side: bench run --runs 8"
             if not seen.honest:
                 remedy = "mend what stands above, or raise --threshold"
-            show(doctor.Finding(f"gate {name}", seen.told(), remedy, seen.honest))
+            show(doctor.Finding(f"gate {name}", judgement.power(seen), remedy, seen.honest))
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
     raise typer.Exit(3 if unfit else 0)

@@ -55,6 +55,11 @@ class Told:
         """Return how many times of a cell can be used."""
         return len(self.times.get(key, ()))
 
+    def flaw(self, key: Key) -> str | None:
+        """Return the last status of a cell that is not `ok`, with its reason."""
+        seen = [text for status, text in self.said[key].items() if status != "ok"]
+        return seen[-1] if seen else None
+
     def faulty(self, key: Key) -> bool:
         """Whether every row of a cell has one and the same fault."""
         return len(self.said[key]) == 1 and not FAULTLESS & self.said[key].keys()
@@ -75,16 +80,3 @@ def broken(old: Told, new: Told) -> dict[Key, str]:
         if found:
             made[key] = found[0]
     return made
-
-
-def why(key: Key, old: Told, new: Told) -> str:
-    """Return why the times of a cell that both sides have could not be compared."""
-    alike = old.said[key].keys() == new.said[key].keys()
-    for side, where in (
-        (new, " (as in the baseline)" if alike else ""),
-        (old, " (in the baseline)"),
-    ):
-        said = [text for status, text in side.said[key].items() if status != "ok"]
-        if said and side.count(key) < FEWEST_TIMES:
-            return said[-1] + where
-    return "one run with a usable time is too few"

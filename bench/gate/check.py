@@ -15,6 +15,7 @@ import pandas as pd
 from bench.compare import files, observations
 from bench.compare.observations import Told
 from bench.gate import shift
+from bench.gate.reason import Reason, reason
 from bench.records import schema
 from bench.stats import moderated, multiplicity, ratios
 from bench.stats.moderated import Key, Pair, Times
@@ -65,7 +66,7 @@ class Judged:
     low: float | None = None
     high: float | None = None
     p: float | None = None
-    reason: str = ""
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Outcome:
     cells: list[Judged]
     shifts: dict[tuple[str, str], float]
     runs: tuple[int, int]
-    notes: list[str]
+    notes: list[Reason]
     failing: frozenset[str]
 
     @property
@@ -120,21 +121,18 @@ def _judge(pair: Pair, slower: float, faster: float, limits: Limits) -> Judged:
     change, low, high = (ratios.relative(difference + off) for off in (0, -half, half))
     base = math.exp(pair.level)
     far = abs(difference) > math.log1p(threshold) and abs(change) * base > limits.floor_s
-    reason = ""
+    why = None
     if slower < limits.alpha and difference > 0 and far:
         verdict = "regressed"
     elif faster < limits.alpha and difference < 0 and far:
         verdict = "improved"
     elif high > threshold and high * base > limits.floor_s:
         verdict = "inconclusive"
-        reason = (
-            f"a change up to {high:.0%} cannot be excluded; about {pair.runs_to_tell(threshold)} "
-        )
-        reason += "runs a side would tell"
+        why = reason("undecided", change=high, runs=pair.runs_to_tell(threshold))
     else:
         verdict = "same"
     p = slower if difference > 0 else faster
-    return Judged(pair.key, verdict, change, low, high, p, reason)
+    return Judged(pair.key, verdict, change, low, high, p, why)
 
 
 def judge(
@@ -165,19 +163,19 @@ def judge(
 
 def _environment(
     baseline: pd.DataFrame, candidate: pd.DataFrame, vary: Sequence[str]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[Reason], list[Reason]]:
     """Return what makes the sides incomparable, and what else differs."""
-    hard: list[str] = []
-    soft: list[str] = []
+    hard: list[Reason] = []
+    soft: list[Reason] = []
     shared = set(baseline.device) & set(candidate.device)
     both = (baseline, candidate)
     of_devices = [frame[frame.device.isin(shared)] for frame in both]
     for column in (*HARD, *SOFT):
         frames = of_devices if column in _OF_DEVICE else both
-        sides = [sorted(set(files.texts(frame[column]))) for frame in frames]
-        if sides[0] != sides[1]:
-            text = f"{column}: {', '.join(sides[0])} in the baseline, {', '.join(sides[1])} now"
-            (hard if column in HARD and column not in vary else soft).append(text)
+        old, new = (tuple(sorted(set(files.texts(frame[column])))) for frame in frames)
+        if old != new:
+            note = reason("differs", column=column, baseline=old, candidate=new)
+            (hard if column in HARD and column not in vary else soft).append(note)
     return hard, soft
 
 
@@ -216,12 +214,13 @@ def check(
     broken = observations.broken(old, new)
     sound = {key: times for key, times in new.times.items() if key not in broken}
     cells, shifts = judge(old.times, sound, limits, one_machine, still, tests)
-    for place, moved in shifts.items():
+    for (device, dtype), moved in shifts.items():
         if abs(moved) > MAX_SHIFT:
-            hard.append(
-                f"everything on {' in '.join(place)} moved by {ratios.relative(moved):+.0%}"
-            )
-    cells += [Judged(key, "errored", reason=reason) for key, reason in broken.items()]
+            change = ratios.relative(moved)
+            hard.append(reason("moved", device=device, dtype=dtype, change=change))
+    cells += [
+        Judged(key, "errored", reason=reason("status", seen=seen)) for key, seen in broken.items()
+    ]
     done = {cell.key for cell in cells}
     rest = [_unjudged(k, old, new, shifts) for k in {**old.said, **new.said} if k not in done]
     if hard:
@@ -235,15 +234,9 @@ def check(
         ]
     cells += rest
     if single := _single_calls(baseline, candidate):
-        soft.append(
-            f"{single} cells were timed by a single call, a cold one where the profile is smoke: "
-            "the profile default tells how long they take"
-        )
+        soft.append(reason("single calls", cells=single))
     if not hard and min(runs) < FEWEST_RUNS:
-        soft.append(
-            f"{runs[0]} and {runs[1]} runs: advice only; {FEWEST_RUNS} runs a side are judged "
-            "(bench run --runs 5)"
-        )
+        soft.append(reason("few runs", baseline=runs[0], candidate=runs[1], fewest=FEWEST_RUNS))
     failing = failing_verdicts(not hard, runs, allow_missing, fail_on_improvement)
     return Outcome(ordered(cells), shifts, runs, hard + soft, failing)
 
@@ -251,22 +244,34 @@ def check(
 def _unjudged(key: Key, old: Told, new: Told, shifts: Mapping[tuple[str, str], float]) -> Judged:
     """Return a cell of which no times could be compared, and why."""
     if key not in old.said:
-        said = [text for status, text in new.said[key].items() if status != "ok"]
-        return Judged(key, "new", reason=said[-1] if said and not new.count(key) else "")
+        seen = None if new.count(key) else new.flaw(key)
+        return Judged(key, "new", reason=reason("status", seen=seen) if seen else None)
     refused = old.faulty(key) and "unsupported" in old.said[key]
     if key not in new.said:
         if refused:
-            reason = f"not there now, and {old.said[key]['unsupported']} (in the baseline)"
-            return Judged(key, "inconclusive", reason=reason)
-        return Judged(key, "missing", reason="the baseline has it")
+            why = reason("gone and refused", seen=old.said[key]["unsupported"])
+            return Judged(key, "inconclusive", reason=why)
+        return Judged(key, "missing", reason=reason("gone"))
     if refused and new.said[key].keys() == old.said[key].keys():
-        reason = f"{new.said[key]['unsupported']} (as in the baseline)"
-        return Judged(key, "same", reason=reason)
+        why = reason("status of both", seen=new.said[key]["unsupported"])
+        return Judged(key, "same", reason=why)
     change = None
     if old.count(key) and new.count(key):
         pair = Pair(key, tuple(old.times[key]), tuple(new.times[key]))
         change = ratios.relative(pair.difference - shifts.get((key[2], key[3]), 0.0))
-    return Judged(key, "inconclusive", change, reason=observations.why(key, old, new))
+    return Judged(key, "inconclusive", change, reason=_untimed(key, old, new))
+
+
+def _untimed(key: Key, old: Told, new: Told) -> Reason:
+    """Return why the times of a cell that both sides have could not be compared."""
+    alike = old.said[key].keys() == new.said[key].keys()
+    for side, code in (
+        (new, "status of both" if alike else "status"),
+        (old, "status of baseline"),
+    ):
+        if side.count(key) < observations.FEWEST_TIMES and (seen := side.flaw(key)):
+            return reason(code, seen=seen)
+    return reason("few times")
 
 
 def ordered(cells: list[Judged]) -> list[Judged]:

@@ -49,17 +49,6 @@ class Power:
         """Whether it finds a slowdown by a tenth often enough."""
         return self.found[1.10] >= WANTED * self.suites
 
-    def told(self) -> str:
-        """Return the figures in words."""
-        found = ", ".join(
-            f"+{factor - 1:.0%} in {count / self.suites:.0%}"
-            for factor, count in self.found.items()
-        )
-        return (
-            f"{self.per_side} runs a side: false alarms in {self.alarms / self.suites:.1%} of "
-            f"{self.suites} suites; found {found} of them"
-        )
-
 
 def examine(
     runs: Side[S | None],

@@ -9,6 +9,7 @@ from bench.compare import observations
 from bench.compare.observations import Told
 from bench.gate import check, shift
 from bench.gate.check import Limits, Outcome
+from bench.gate.reason import reason
 from bench.stats import moderated, ratios
 from bench.stats.moderated import Key
 
@@ -61,20 +62,20 @@ def settle(
     again = {cell.key: cell for cell in seen if cell.key in suspected}
     cells = [again.pop(cell.key, cell) for cell in screened.cells]
     cells = [
-        dataclasses.replace(cell, verdict="same", reason="cleared by the screen")
+        dataclasses.replace(cell, verdict="same", reason=reason("cleared"))
         if cell.verdict == "inconclusive" and cell.change is not None and cell.key not in suspected
         else cell
         for cell in cells
     ]
     cells += again.values()
-    notes = [
-        f"{len(screened.cells)} cells screened in {screened.runs[0]} and {screened.runs[1]} runs",
-        *screened.notes,
-    ]
+    baseline, candidate = screened.runs
+    looked = {"cells": len(screened.cells), "baseline": baseline, "candidate": candidate}
+    notes = [reason("screened", **looked), *screened.notes]
     failing, runs, shifts = screened.failing, screened.runs, screened.shifts
     if confirmed:
         failing, runs, shifts = failing | confirmed.failing, confirmed.runs, confirmed.shifts
-        notes.insert(1, f"{len(suspected)} confirmed in {runs[0]} and {runs[1]} fresh runs")
+        looked = {"cells": len(suspected), "baseline": runs[0], "candidate": runs[1]}
+        notes.insert(1, reason("confirmed", **looked))
         notes += [note for note in confirmed.notes if note not in notes]
     failing = check.failing_verdicts(
         "incomparable" not in failing, runs, allow_missing, fail_on_improvement

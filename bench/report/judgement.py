@@ -9,31 +9,73 @@ from xml.etree import ElementTree
 from tabulate import tabulate
 
 from bench.gate.check import VERDICTS, Judged, Outcome
+from bench.gate.power import Power
+from bench.gate.reason import Reason
 from bench.report import escape
 from bench.stats.ratios import relative
 
 #: Verdicts that need someone to look.
-TELLING = ("regressed", "errored", "missing", "improved")
-#: Verdicts of which nothing has to be said where they do not fail.
+NOTABLE = ("regressed", "errored", "missing", "improved")
+#: Verdicts that pass unless they fail the whole.
 _QUIET = ("same", "improved", "new")
-_SAID = {
+_HEADLINES = {
     "regressed": "a cell has regressed",
     "errored": "a cell has errored",
     "missing": "a cell of the baseline is missing",
     "improved": "a cell has improved",
 }
+#: The words of each reason and note of the gate, by its code.
+WORDS = {
+    "undecided": (
+        "a change up to {change:.0%} cannot be excluded; about {runs} runs per side would decide"
+    ),
+    "status": "{seen}",
+    "status of both": "{seen} (as in the baseline)",
+    "status of baseline": "{seen} (in the baseline)",
+    "gone": "the baseline has it",
+    "gone and refused": "not there now, and {seen} (in the baseline)",
+    "few times": "one run with a usable time is too few",
+    "cleared": "cleared by the screen",
+    "differs": "{column}: {baseline} in the baseline, {candidate} now",
+    "moved": "everything on {device} in {dtype} moved by {change:+.0%}",
+    "single calls": (
+        "{cells} cells were timed by a single call, in profile smoke a cold one: use profile "
+        "default to measure them"
+    ),
+    "few runs": (
+        "{baseline} and {candidate} runs: advice only; the gate judges {fewest} runs per side "
+        "(bench run --runs 5)"
+    ),
+    "screened": "{cells} cells screened in {baseline} and {candidate} runs",
+    "confirmed": "{cells} confirmed in {baseline} and {candidate} fresh runs",
+}
+
+
+def words(reason: Reason | None) -> str:
+    """Return a reason or a note of the gate as text, blank for none."""
+    if reason is None:
+        return ""
+    figures = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in reason.figures.items()}
+    return WORDS[reason.code].format(**figures)
+
+
+def power(seen: Power) -> str:
+    """Return how often the gate raises a false alarm and finds a slowdown."""
+    found = ", ".join(f"+{f - 1:.0%} in {n / seen.suites:.0%}" for f, n in seen.found.items())
+    alarms = f"false alarms in {seen.alarms / seen.suites:.1%} of {seen.suites} suites"
+    return f"{seen.per_side} runs per side: {alarms}; found {found} of them"
 
 
 def headline(outcome: Outcome) -> str:
     """Return the verdict on the whole in a line."""
     counts = [f"{n:,} {verdict}" for verdict in VERDICTS if (n := outcome.count(verdict))]
     if "incomparable" in outcome.failing:
-        said = "the two sides cannot be compared"
+        what = "the two sides cannot be compared"
     elif outcome.failed:
-        said = ", ".join(_SAID[verdict] for verdict in outcome.failed)
+        what = ", ".join(_HEADLINES[verdict] for verdict in outcome.failed)
     else:
-        said = "fine" if outcome.failing else "advice only"
-    return f"{said}: {', '.join(counts) or 'no cell'}"
+        what = "fine" if outcome.failing else "advice only"
+    return f"{what}: {', '.join(counts) or 'no cell'}"
 
 
 def name(cell: Judged) -> str:
@@ -54,7 +96,9 @@ def _change(cell: Judged) -> str:
 
 
 def _table(cells: list[Judged], tablefmt: str, as_text: Callable[[str], str] = str) -> str:
-    rows = [(c.verdict, as_text(name(c)), as_text(_change(c)), as_text(c.reason)) for c in cells]
+    rows = [
+        (c.verdict, as_text(name(c)), as_text(_change(c)), as_text(words(c.reason))) for c in cells
+    ]
     headers = ("verdict", "cell", "change (95 % interval)", "reason")
     return tabulate(rows, headers, tablefmt, disable_numparse=True)
 
@@ -64,7 +108,7 @@ def _remarks(outcome: Outcome) -> list[str]:
         f"{device} in {dtype} moved by {relative(shift):+.1%} as a whole, which is taken out"
         for (device, dtype), shift in outcome.shifts.items()
     ]
-    return [*outcome.notes, *shifts]
+    return [*map(words, outcome.notes), *shifts]
 
 
 def text(outcome: Outcome) -> str:
@@ -79,8 +123,8 @@ def text(outcome: Outcome) -> str:
 def markdown(outcome: Outcome) -> str:
     """Return the outcome for a summary or a comment: what moved is open, the rest folded."""
     mark = "✅" if outcome.code == 0 else "❌"
-    moved = [cell for cell in outcome.cells if cell.verdict in TELLING]
-    rest = [cell for cell in outcome.cells if cell.verdict not in TELLING]
+    moved = [cell for cell in outcome.cells if cell.verdict in NOTABLE]
+    rest = [cell for cell in outcome.cells if cell.verdict not in NOTABLE]
     parts = [f"### {mark} {escape.markdown(headline(outcome))}", ""]
     if moved:
         parts += [_table(moved, "github", escape.markdown), ""]
@@ -97,8 +141,8 @@ def _annotated(text_: str) -> str:
     return text_.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _unspoken(outcome: Outcome) -> bool:
-    """Whether the sides cannot be compared, which fails, and no cell says so."""
+def _failure_without_cell(outcome: Outcome) -> bool:
+    """Whether the sides cannot be compared, which fails, and no cell has that verdict."""
     return "incomparable" in outcome.failing and not outcome.count("incomparable")
 
 
@@ -106,26 +150,26 @@ def annotations(outcome: Outcome) -> str:
     """Return GitHub's workflow commands: an error for each failure, a warning for the rest."""
     lines = []
     for cell in outcome.cells:
-        if cell.verdict in TELLING or cell.verdict == "incomparable":
+        if cell.verdict in NOTABLE or cell.verdict == "incomparable":
             kind = "error" if cell.verdict in outcome.failing else "warning"
-            said = f"{name(cell)} {cell.verdict} {_change(cell)} {cell.reason}"
-            lines.append(f"::{kind} title=bench check::{_annotated(' '.join(said.split()))}")
-    kind = "error" if _unspoken(outcome) else "warning"
-    lines += [f"::{kind} title=bench check::{_annotated(note)}" for note in outcome.notes]
+            what = f"{name(cell)} {cell.verdict} {_change(cell)} {words(cell.reason)}"
+            lines.append(f"::{kind} title=bench check::{_annotated(' '.join(what.split()))}")
+    kind = "error" if _failure_without_cell(outcome) else "warning"
+    lines += [f"::{kind} title=bench check::{_annotated(words(note))}" for note in outcome.notes]
     return "\n".join(lines)
 
 
 def _kind(cell: Judged, outcome: Outcome) -> str:
-    """Return what a cell is in JUnit's words, blank where it passes."""
+    """Return the kind of a cell in JUnit, blank if it passes."""
     if cell.verdict not in outcome.failing:
         return "" if cell.verdict in _QUIET else "skipped"
     return "failure" if cell.verdict in ("regressed", "improved") else "error"
 
 
 def junit(outcome: Outcome) -> str:
-    """Return JUnit XML: a test case a cell, skipped where it was not judged, or is only told."""
+    """Return JUnit XML: a test case for each cell, skipped if it was not judged or only advises."""
     kinds = [_kind(cell, outcome) for cell in outcome.cells]
-    bare = _unspoken(outcome)
+    bare = _failure_without_cell(outcome)
     counts = {
         "tests": len(kinds) + bare,
         "failures": kinds.count("failure"),
@@ -139,12 +183,12 @@ def junit(outcome: Outcome) -> str:
             suite, "testcase", {"classname": cell.key[0], "name": name(cell), "time": "0"}
         )
         if kind:
-            message = " ".join(filter(None, (cell.verdict, _change(cell), cell.reason)))
+            message = " ".join(filter(None, (cell.verdict, _change(cell), words(cell.reason))))
             ElementTree.SubElement(case, kind, {"message": message})
     if bare:
         about = {"classname": "bench", "name": "comparison", "time": "0"}
         case = ElementTree.SubElement(suite, "testcase", about)
-        ElementTree.SubElement(case, "error", {"message": "; ".join(outcome.notes)})
+        ElementTree.SubElement(case, "error", {"message": "; ".join(map(words, outcome.notes))})
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -156,8 +200,8 @@ def as_json(outcome: Outcome) -> str:
     keys = ("family", "benchmark", "device", "dtype", "params")
     cells = []
     for cell in outcome.cells:
-        found = dataclasses.asdict(cell)
-        found.pop("key")
+        found = dataclasses.asdict(cell) | {"reason": words(cell.reason)}
+        del found["key"]
         numbers = {k: v for k, v in found.items() if not isinstance(v, float) or math.isfinite(v)}
         cells.append(dict(zip(keys, cell.key, strict=True)) | numbers)
     made = {
