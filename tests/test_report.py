@@ -135,6 +135,15 @@ def test_a_table_that_was_cut_says_so(monkeypatch):
     assert "2 runs, 5 of 7 cells, the rest is in the CSV; median" in page
 
 
+def test_the_peak_memory_has_a_column_if_a_cell_has_it():
+    machine = Machine(runs=1).cell(1e-3)
+    assert "peak memory" not in html.page(machine.frame())[0]
+    page, _ = html.page(machine.cell(1e-3, benchmark="neg", peak_bytes=2**21).frame())
+    assert "<button>peak memory</button>" in page
+    assert '<td class="number" data-key="2097152.0">2.00 MiB</td>' in page
+    assert page.count('<td class="number" data-key=""></td>') > 1
+
+
 def test_a_page_without_pictures_of_all_says_so(monkeypatch):
     machines = [Machine(name=name, runs=1).crossing(96) for name in "ab"]
     assert "pictures of" not in html.page(frame_of(*machines))[0]

@@ -27,6 +27,19 @@ def test_seconds(value, text):
     assert units.seconds(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.00 KiB"), (2**20 - 1, "1.00 MiB"), (3e9, "2.79 GiB")],
+)
+def test_sizes(value, text):
+    assert units.size(value) == text
+
+
+def test_rates():
+    assert units.rate(1.32e10, "B") == "13.2 GB/s"
+    assert units.rate(999, "FLOP") == "999 FLOP/s"
+
+
 def frame(*rows):
     return pd.DataFrame([dataclasses.asdict(row) for row in rows])
 
@@ -64,3 +77,17 @@ def test_an_accelerator_is_set_beside_the_cpu_too():
     assert text.splitlines()[-1].split()[2:] == [
         *("2.00", "us", "(0.25x)", "1.00", "us", "(0.50x,", "0.12x)"),
     ]
+
+
+def test_the_peak_memory_has_a_column_if_a_row_has_it():
+    text = table.by_dtype(
+        frame(
+            row(dtype="float32", peak_bytes=2**20),
+            row(dtype="float16", peak_bytes=2**21),
+            row(device="mps"),
+        )
+    )
+    cpu, mps = text.split("\n\nmps: ")
+    assert cpu.splitlines()[2].endswith("peak memory")
+    assert cpu.splitlines()[-1].endswith("(1.0x)       2.00 MiB")
+    assert "peak memory" not in mps

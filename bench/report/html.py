@@ -33,13 +33,13 @@ class Entry:
 
 
 #: Headings of the table after those that name the cell, and the class of their column.
-_FIGURES = (
-    *(("median", "number"), ("±", "number"), ("items/s", "number"), ("status", "")),
-    *(("error", "number"), ("reason", "reason")),
-)
+_FIGURES = {
+    **{"median": "number", "±": "number", "items/s": "number", "peak memory": "number"},
+    **{"status": "", "error": "number", "reason": "reason"},
+}
 
 
-def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[Entry]:
+def _figures(estimate: estimates.Estimate, items: float, error: float, peak: float) -> list[Entry]:
     seconds = estimate.seconds
     half = ""
     if seconds and estimate.low is not None and estimate.high is not None:
@@ -51,6 +51,7 @@ def _figures(estimate: estimates.Estimate, items: float, error: float) -> list[E
         Entry(units.seconds(seconds) if seconds else "", seconds or "", "number"),
         Entry(half, half.rstrip("%"), "number"),
         Entry(f"{rate:,.0f}" if rate else "", rate or "", "number"),
+        Entry("", "", "number") if math.isnan(peak) else Entry(units.size(peak), peak, "number"),
         Entry(estimate.status),
         Entry("", "", "number") if math.isnan(error) else Entry(f"{error:.1e}", key, "number"),
         Entry(cut(estimate.reason), kind="reason"),
@@ -65,12 +66,18 @@ def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]
     found = estimates.by_group(frame, names, [])
     cells = frame.drop_duplicates(names, keep="last")
     last = cells.head(MAX_ROWS)
-    amounts = {"items": "float64", "rel_error": "float64"}
+    amounts = dict.fromkeys(("items", "rel_error", "peak_bytes"), "float64")
     rows = []
-    for *key, items, error in last[[*names, *amounts]].astype(amounts).to_numpy().tolist():
+    for *key, items, error, peak in last[[*names, *amounts]].astype(amounts).to_numpy().tolist():
         name = [Entry(str(text).replace(";", " ")) for text in key]
-        rows.append([*name, *_figures(found[tuple(key), ()], items, error)])
-    return [*((name, "") for name in names), *_FIGURES], rows, len(cells)
+        rows.append([*name, *_figures(found[tuple(key), ()], items, error, peak)])
+    columns = [*((name, "") for name in names), *_FIGURES.items()]
+    if last.peak_bytes.isna().all():
+        place = [title for title, _ in columns].index("peak memory")
+        del columns[place]
+        for row in rows:
+            del row[place]
+    return columns, rows, len(cells)
 
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
