@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bench.records import reader, schema, writer
+from bench.records import params, reader, schema, writer
 
 ROW = schema.Row(
     suite_version="0.1.0",
@@ -84,10 +84,10 @@ def test_the_file_is_rfc_4180(path):
 
 
 def test_params_are_sorted_pairs():
-    text = schema.join_params({"n": 16, "dim": 0, "layout": "wide"})
+    text = params.join({"n": 16, "dim": 0, "layout": "wide"})
     assert text == "dim=0;layout=wide;n=16"
-    assert schema.split_params(text) == {"dim": "0", "layout": "wide", "n": "16"}
-    assert schema.split_params("") == {}
+    assert params.split(text) == {"dim": "0", "layout": "wide", "n": "16"}
+    assert params.split("") == {}
 
 
 @pytest.mark.parametrize("reason", ['a "quoted", one', "two\nlines\r\n", "=1+1", "@x", "ü\x1b[31m"])

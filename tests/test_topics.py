@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from bench.records import schema
+from bench.records import params
 
 ROOT = Path(__file__).parent.parent
 #: What a beginner's notes on PyTorch speak of, in their order.
@@ -70,4 +70,4 @@ def test_every_benchmark_is_on_the_map_and_nothing_else():
 
 
 def test_params_are_words_the_csv_can_split():
-    assert schema.split_params("a=1;b=two") == {"a": "1", "b": "two"}
+    assert params.split("a=1;b=two") == {"a": "1", "b": "two"}

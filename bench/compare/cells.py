@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.compare import estimates
 from bench.compare.estimates import Estimate
-from bench.records.schema import split_params
+from bench.records.params import split
 
 _KEYS = ("family", "benchmark", "device", "dtype", "params")
 #: Columns of a cell's costs besides its time, in seconds.
@@ -110,7 +110,7 @@ def of(frame: pd.DataFrame) -> list[Cell]:
         made.append(
             Cell(
                 *(family, benchmark, device, dtype),
-                params=split_params(params),
+                params=split(params),
                 estimate=found[key, ()],
                 items=items,
                 bytes=moved,

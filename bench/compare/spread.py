@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bench.compare.sides import CannotCompare
-from bench.records import schema
+from bench.records import params, schema
 from bench.records.many import RUN, Many
 
 #: Machines beyond which a table with a column each cannot be read.
@@ -72,7 +72,7 @@ def of(rows: Many) -> list[Spread]:
         ends_of = (str(names[first]), float(own[first])), (str(names[last]), float(own[last]))
         without = int(asked[place]) - count
         found.append(Spread(key, count, without, middle, low, high, *ends_of))
-    return sorted(found, key=lambda one: (*one.key[:4], schema.natural_params(one.key[4])))
+    return sorted(found, key=lambda one: (*one.key[:4], params.natural(one.key[4])))
 
 
 def _middle(table: np.ndarray) -> np.ndarray:

@@ -1,20 +1,32 @@
-"""Result rows as other tools read them. Only rows that are `ok` are handed on."""
+"""Result rows as other tools read them.
+
+Only rows that are `ok` are handed on, except to pytest-benchmark, whose ``extra_info`` holds the
+status.
+"""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from bench.compare import estimates, files
 from bench.compare.estimates import Estimate
+from bench.exchange import nodeids
 from bench.records import schema
+from bench.records.params import split
 
 #: A cell, as `schema.CELL` has it.
 Cell = tuple[str, ...]
 #: What a row is known by: pytest-benchmark has no place of its own for it, and `imports` wants it.
 KEPT = schema.COLUMNS[schema.COLUMNS.index("suite_version") : schema.COLUMNS.index("status")]
+#: Rows without a time that another tool may use: a key of its own beside ``benchmarks``, which
+#: pytest-benchmark does not read and `imports` does.
+WITHOUT_TIME = "torch_device_bench_without_time"
+#: Statuses whose time pytest-benchmark is given.
+TIMED = ("ok", "unstable", "fallback")
 #: What a format without a place for it can hold one of: times of several would be mixed.
 ALIKE = ("machine", "torch", "threads", "python")
 
@@ -89,9 +101,11 @@ def _or(value: Any, otherwise: float) -> float:
     return otherwise if pd.isna(value) else float(value)
 
 
-def _plain(value: Any) -> str | int | None:
-    """Return a text or an integer of the frame as JSON has it."""
-    return None if pd.isna(value) else value if isinstance(value, str) else int(value)
+def _plain(value: Any) -> str | int | float | None:
+    """Return a value of a row as JSON has it."""
+    if value is None or pd.isna(value):
+        return None
+    return value if isinstance(value, (str, float)) else int(value)
 
 
 def _text(value: Any) -> str:
@@ -124,29 +138,49 @@ def _stats(row: Any) -> dict[str, Any]:
     }
 
 
+def extra_info(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a row that pytest-benchmark keeps for `imports`, blanks left out.
+
+    Those of `KEPT` are always there: by them `imports` knows an entry of this suite.
+    """
+    plain = {name: _plain(columns[name]) for name in schema.COLUMNS if name != "schema_version"}
+    return {name: value for name, value in plain.items() if name in KEPT or value is not None}
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    """Return what pytest-benchmark writes of a cell, under the node id that pytest gives it."""
+    cell = _cell(row)
+    params = split(row.params)
+    node = nodeids.node_id(row.family, row.benchmark, row.device, row.dtype, params)
+    node = node or f"bench/{row.family}::{_pytest_name(cell, '')}"
+    given = {name: _number(word) for name, word in params.items()}
+    made = {
+        "group": row.benchmark,
+        "name": node.rpartition("::")[2],
+        "fullname": node,
+        "params": {"device": row.device, "dtype": row.dtype, **given},
+        "param": node.partition("[")[2].removesuffix("]"),
+        "extra_info": extra_info(row._asdict()),
+    }
+    return made | ({"stats": _stats(row)} if row.median_s > 0 else {})
+
+
+def _number(word: str) -> str | int:
+    """Return a param as pytest-benchmark has it: a whole number as a number."""
+    return int(word) if re.fullmatch(r"-?[0-9]{1,18}", word) else word
+
+
 def pytest_benchmark(frame: pd.DataFrame) -> str:
     """Return what ``pytest-benchmark compare`` reads: an entry for each run of each cell.
 
-    See its ``--benchmark-json``; ``extra_info`` tells the runs apart. Raises CannotExport.
+    See its ``--benchmark-json``; ``extra_info`` holds run, status and reason. Rows that are wrong
+    or have no time are under a key that only `imports` reads. Raises CannotExport.
     """
     _refuse_several(frame, "pytest-benchmark")
-    rows = _usable(frame)
-    names = _names(dict.fromkeys(map(_cell, rows)), _pytest_name)
-    benchmarks = []
-    for row in rows:
-        cell = _cell(row)
-        params = dict(schema.split_params(row.params), device=row.device, dtype=row.dtype)
-        benchmarks.append(
-            {
-                "group": row.benchmark,
-                "name": names[cell],
-                "fullname": f"bench/{row.family}::{_pytest_name(cell, '')}",
-                "params": params,
-                "param": "-".join(params.values()),
-                "extra_info": {name: _plain(getattr(row, name)) for name in KEPT},
-                "stats": _stats(row),
-            }
-        )
+    timed = (frame.status.isin(TIMED) & (frame.median_s > 0)).to_numpy()
+    benchmarks, rest = (
+        [_entry(row) for row in frame[part].itertuples()] for part in (timed, ~timed)
+    )
     system, _, release = _only(frame, "os").partition(" ")
     cpu, count = _only(frame, "cpu"), _only(frame, "cpu_count")
     machine = {
@@ -162,6 +196,7 @@ def pytest_benchmark(frame: pd.DataFrame) -> str:
         # What pytest-benchmark writes where it finds no commit; the CSV has none.
         "commit_info": {"id": "unknown", "time": None, "branch": "(unknown)"},
         "benchmarks": benchmarks,
+        WITHOUT_TIME: rest,
         "datetime": min(frame.run_started),
     }
     return json.dumps(whole, indent=1)

@@ -1,21 +1,47 @@
-"""Results of pytest-benchmark as rows of this suite."""
+"""Results of pytest-benchmark as rows of this suite.
+
+Reads ``--benchmark-json`` of pytest-benchmark 2.5 and later, of any suite, and what
+`exports.pytest_benchmark` writes.
+"""
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
+import re
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench import __version__
-from bench.exchange.exports import KEPT
-from bench.records import reader
+from bench.exchange import nodeids
+from bench.exchange.exports import KEPT, WITHOUT_TIME
+from bench.records import params, reader
 from bench.records.labels import slug
 from bench.records.reader import BadFile
-from bench.records.schema import CELL, INTEGERS, Row, join_params
+from bench.records.schema import CELL, COLUMNS, INTEGERS, Row
+from bench.stats import quantiles
 
-#: Stands where the other tool does not tell.
+#: Takes the place of what the other tool does not record.
 UNKNOWN = "unknown"
+#: Names under which suites pass a dtype or a device to a benchmark, and what such a value is.
+DTYPE_NAMES = ("dtype", "dtype_str", "dtype_name", "torch_dtype", "data_type", "tensor_dtype")
+DEVICE_NAMES = ("device", "device_str", "device_name", "torch_device", "device_type")
+_DTYPE = re.compile(r"b?float\d*|f(16|32|64)|[fb]p?(16|32|64)|half|double|u?int\d*|complex\d+|bool")
+_DEVICE = re.compile(r"(cpu|cuda|gpu|mps|xpu|hpu|xla|mtia|npu|ipu|vulkan|meta)(:\d+)?")
+#: Rounds are on two levels where the first quartile is this many times the fastest round, or the
+#: third quartile this many times the first: a launch queue that filled up, say.
+LEVELS_APART = 4.0
+#: Keys by which JSON files of other tools are known; all of a set are there.
+OTHER_TOOLS = {
+    "asv": ("commit_hash", "results"),
+    "pyperf": ("version", "benchmarks", "metadata"),
+    "google-benchmark": ("context", "benchmarks"),
+    "nvbench": ("meta", "devices", "benchmarks"),
+    "hyperfine": ("results",),
+}
 
 
 def _need(value: Any, kind: type | tuple[type, ...], path: Path, where: str) -> Any:
@@ -26,34 +52,52 @@ def _need(value: Any, kind: type | tuple[type, ...], path: Path, where: str) -> 
     return value
 
 
-def _seconds(stats: dict[str, Any], name: str, path: Path, where: str) -> float:
-    given = _need(stats.get(name), (int, float), path, f"{where}.stats.{name}")
+def _seconds(value: Any, path: Path, where: str) -> float:
+    given = _need(value, (int, float), path, where)
     try:
-        value = float(given)
+        seconds = float(given)
     except OverflowError:
-        value = math.inf
-    if not math.isfinite(value) or value < 0:
-        raise BadFile(f"{path}: {where}.stats.{name} is {value}; a time is finite and not negative")
-    return value
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0:
+        raise BadFile(f"{path}: {where} is {seconds}; a time is finite and not negative")
+    return seconds
 
 
-def _run(whole: dict[str, Any], raw: bytes, path: Path) -> dict[str, Any]:
+def _cpu(machine: dict[str, Any]) -> tuple[str, int | None]:
+    """Return brand and count of the CPU in every form that py-cpuinfo has given them."""
+    cpu = machine.get("cpu")
+    if isinstance(cpu, str):
+        return cpu, None
+    if not isinstance(cpu, dict):
+        return "", None
+    names = ("brand_raw", "brand", "hardware_raw", "hardware")
+    brands = [str(cpu[name]) for name in names if cpu.get(name) and cpu[name] != "unknown"]
+    count = cpu.get("count")
+    whole = isinstance(count, int) and not isinstance(count, bool) and 0 < count < 2**31
+    return brands[0] if brands else "", count if whole else None
+
+
+def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:
     """Return the columns that are the same in all rows of a file of another suite."""
-    machine = _need(whole.get("machine_info"), dict, path, "machine_info")
-    cpu = machine.get("cpu") if isinstance(machine.get("cpu"), dict) else {}
+    machine = whole.get("machine_info")
+    machine = machine if isinstance(machine, dict) else {}
+    commit = whole.get("commit_info")
+    cpu, count = _cpu(machine)
+    system = f"{machine.get('system') or ''} {machine.get('release') or ''}".strip()
     return {
-        "suite_version": __version__,
+        # The version of another suite is its commit.
+        "suite_version": _commit(commit if isinstance(commit, dict) else {}) or __version__,
         # Of the content: names of files are alike on all machines (0001_base.json), and a copy
         # under another name is the same run.
         "run_id": f"imported-{hashlib.sha256(raw).hexdigest()[:12]}",
         "run_started": str(whole.get("datetime") or UNKNOWN),
-        "machine": slug(str(cpu.get("brand_raw") or machine.get("machine") or ""))[:80] or UNKNOWN,
-        "os": f"{machine.get('system', '')} {machine.get('release', '')}".strip(),
-        "python": str(machine.get("python_version", "")),
+        "machine": slug(cpu or str(machine.get("machine") or ""))[:80] or UNKNOWN,
+        "os": system,
+        "python": str(machine.get("python_version") or ""),
         "torch": "",
         "torchvision": "",
-        "cpu": str(cpu.get("brand_raw", "")),
-        "cpu_count": None,
+        "cpu": cpu,
+        "cpu_count": count,
         "memory_bytes": None,
         "threads": None,
         "device_name": "",
@@ -61,53 +105,119 @@ def _run(whole: dict[str, Any], raw: bytes, path: Path) -> dict[str, Any]:
     }
 
 
-def _kept(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
-    """Return the columns that this suite's own export keeps, none where another tool wrote it."""
-    extra = entry.get("extra_info")
+def _commit(info: dict[str, Any]) -> str:
+    """Return ``commit 6c2c4ad0f1e2`` (``+`` where files were changed), blank where unknown."""
+    found = str(info.get("id") or "")
+    if not re.fullmatch(r"[0-9a-fA-F]{7,64}", found):
+        return ""
+    return f"commit {found[:12]}{'+' if info.get('dirty') else ''}"
+
+
+def _kept(extra: Any, path: Path, where: str) -> dict[str, Any]:
+    """Return the columns that this suite keeps in ``extra_info``, none where another tool wrote."""
     if not isinstance(extra, dict) or not all(name in extra for name in KEPT):
         return {}
     for name in KEPT:
         kinds = (int, type(None)) if name in INTEGERS else str
         _need(extra[name], kinds, path, f"{where}.extra_info.{name}")
-    return {name: extra[name] for name in KEPT}
+    known = [name for name in COLUMNS if name != "schema_version" and name in extra]
+    return {name: extra[name] for name in known}
 
 
 def _cell(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
     """Return the columns that name the cell.
 
-    Its file and class, as pytest names them, are its family: a name may stand in each of several.
-    Params named device and dtype become the cell's; where there are none, both are unknown.
+    Of a node id of this suite they are those of its cell. Of another one, file and class are the
+    family: a name may occur in each of several. Params that hold a dtype or a device become the
+    cell's; where there are none, both are unknown. A value without a word of its own (an object)
+    is known by pytest's id.
     """
     name = _need(entry.get("name"), str, path, f"{where}.name")
-    place = str(entry.get("fullname") or "").removesuffix(name).removesuffix("::")
-    params = dict(entry["params"]) if isinstance(entry.get("params"), dict) else {}
+    full = str(entry.get("fullname") or "")
+    given = dict(entry["params"]) if isinstance(entry.get("params"), dict) else {}
     function, _, rest = name.partition("[")
+    words = {str(key): params.word(value) for key, value in given.items()}
+    dtype = _taken(words, DTYPE_NAMES, _DTYPE)
+    device = _taken(words, DEVICE_NAMES, _DEVICE)
+    named = {key: text for key, text in words.items() if text is not None}
+    if rest and (len(named) < len(words) or not given):
+        named["id"] = re.sub(r"0x[0-9a-fA-F]+", "", rest.removesuffix("]"))[: params.MAX_WORD]
     return {
-        "family": place or "imported",
+        "family": nodeids.family_of(full)
+        or full.removesuffix(name).removesuffix("::")
+        or "imported",
         "benchmark": function.removeprefix("bench_").removeprefix("test_") or name,
-        "device": str(params.pop("device", "")) or UNKNOWN,
-        "dtype": str(params.pop("dtype", "")) or UNKNOWN,
-        "params": join_params(params or ({"id": rest.removesuffix("]")} if rest else {})),
+        "device": device,
+        "dtype": dtype,
+        "params": params.join(named),
     }
 
 
+def _taken(words: dict[str, str | None], names: Iterable[str], form: re.Pattern[str]) -> str:
+    """Take the first of `names` out of `words` that holds such a value; return it, or unknown."""
+    for name in names:
+        text = words.get(name)
+        if text is not None and form.fullmatch(text.lower()):
+            del words[name]
+            return text
+    return UNKNOWN
+
+
 def _times(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
-    """Return the columns of the times, in seconds."""
+    """Return the columns of the times, in seconds; from all rounds where the file has them."""
     stats = _need(entry.get("stats"), dict, path, f"{where}.stats")
+    data = stats.get("data")
     columns: dict[str, Any] = {}
-    for column in ("min", "q1", "median", "q3", "max", "mean", "stddev"):
-        columns[f"{column}_s"] = _seconds(stats, column, path, where)
-    for column in ("rounds", "iterations"):
-        columns[column] = int(_seconds(stats, column, path, where))
+    if isinstance(data, list) and data:
+        rounds = [_seconds(value, path, f"{where}.stats.data") for value in data]
+        first, median, third = quantiles.quartiles(rounds)
+        columns |= {"min_s": min(rounds), "q1_s": first, "median_s": median, "q3_s": third}
+        columns |= {"max_s": max(rounds), "mean_s": statistics.fmean(rounds)}
+        columns["rounds"] = len(rounds)
+        if len(rounds) > 1:
+            columns["stddev_s"] = statistics.stdev(rounds)
+        if interval := quantiles.median_interval(rounds):
+            columns["ci_low_s"], columns["ci_high_s"] = interval
+    for name in ("median", "min", "q1", "q3", "max", "mean", "stddev"):
+        if f"{name}_s" not in columns and (name in stats or name == "median"):
+            columns[f"{name}_s"] = _seconds(stats.get(name), path, f"{where}.stats.{name}")
+    for name in ("rounds", "iterations"):
+        if name not in columns and name in stats:
+            columns[name] = int(_seconds(stats[name], path, f"{where}.stats.{name}"))
     return columns
 
 
-def pytest_benchmark(path: Path) -> list[Row]:
-    """Return the rows of a file that ``--benchmark-json`` or `exports.pytest_benchmark` wrote.
+def _contradiction(times: dict[str, Any]) -> str:
+    """Return in what the statistics of one entry contradict each other, or that they are two."""
+    order = [name for name in ("min_s", "q1_s", "median_s", "q3_s", "max_s") if name in times]
+    for low, high in itertools.pairwise(order):
+        if times[low] > times[high] * (1 + 1e-9):
+            return f"{low} is larger than {high}"
+    for low, high in (("min_s", "q1_s"), ("q1_s", "q3_s")):
+        if low in times and high in times and times[high] > LEVELS_APART * times[low]:
+            return (
+                f"{low} is {times[low]:.3g} s and {high} {times[high]:.3g} s: two levels, "
+                "as of a device that was not waited for"
+            )
+    return "" if times["median_s"] > 0 else "the median is 0 s"
 
-    A file of the latter gives back its runs and cells. Raises BadFile, one line, where the file is
-    none of both, or would make a CSV that no reader takes.
-    """
+
+def _other_tool(whole: Any) -> str:
+    """Return which other tool wrote a file, or a blank."""
+    if not isinstance(whole, dict):
+        return ""
+    entries = whole.get("benchmarks")
+    if isinstance(entries, list) and entries and isinstance(entries[0], dict):
+        if "stats" in entries[0]:
+            return ""
+        if "runs" in entries[0]:
+            return "pyperf"
+    return next(
+        (tool for tool, keys in OTHER_TOOLS.items() if all(key in whole for key in keys)), ""
+    )
+
+
+def _load(path: Path) -> tuple[bytes, dict[str, Any]]:
     try:
         raw = path.read_bytes()
         whole = json.loads(raw)
@@ -115,17 +225,48 @@ def pytest_benchmark(path: Path) -> list[Row]:
         raise BadFile(f"{path}: {problem.strerror}; give the path of a JSON file") from problem
     except (ValueError, RecursionError) as problem:
         raise BadFile(f"{path}: not JSON ({problem}); give a file of --benchmark-json") from problem
-    _need(whole, dict, path, "the whole")
-    run = _run(whole, raw, path)
+    if tool := _other_tool(whole):
+        raise BadFile(
+            f"{path}: this is a file of {tool}, which is not read; give a file of "
+            "pytest-benchmark's --benchmark-json"
+        )
+    return raw, _need(whole, dict, path, "the whole")
+
+
+def _row(entry: dict[str, Any], run: dict[str, Any], path: Path, where: str) -> Row:
+    kept = _kept(entry.get("extra_info"), path, where)
+    known = run | {"status": "ok"} | (kept or _cell(entry, path, where))
+    if (known.get("median_s") is None and "stats" in entry) or not kept:
+        known |= _times(entry, path, where)
+    if not kept and (fault := _contradiction(known)):
+        known |= {"status": "unstable", "reason": fault}
+    row = Row(**known)
+    fields = ["" if value is None else str(value) for value in dataclasses.astuple(row)]
+    reader.row(fields, f"{path}, {where} as a row")
+    return row
+
+
+def pytest_benchmark(path: Path) -> list[Row]:
+    """Return the rows of a file that ``--benchmark-json`` or `exports.pytest_benchmark` wrote.
+
+    A file of the latter gives back its runs, cells and statuses. An entry whose statistics
+    contradict each other is `unstable`. Raises BadFile, one line, where the file is none of both,
+    is empty, or would make a CSV that no reader takes.
+    """
+    raw, whole = _load(path)
+    run = _run(whole, raw)
+    entries = [
+        (f"{key}[{number}]", entry)
+        for key in ("benchmarks", WITHOUT_TIME)
+        for number, entry in enumerate(
+            _need(whole.get(key, [] if key == WITHOUT_TIME else None), list, path, key)
+        )
+    ]
+    if not entries:
+        raise BadFile(f"{path}: it holds no benchmark; run pytest with --benchmark-json again")
     rows, seen = [], dict[tuple[object, ...], str]()
-    for number, entry in enumerate(_need(whole.get("benchmarks"), list, path, "benchmarks")):
-        where = f"benchmarks[{number}]"
-        _need(entry, dict, path, where)
-        known = run | (_kept(entry, path, where) or _cell(entry, path, where))
-        row = Row(**known, **_times(entry, path, where), status="ok")
-        values = dataclasses.astuple(row)
-        fields = ["" if value is None else str(value) for value in values]
-        reader.row(fields, f"{path}, {where} as a row")
+    for where, entry in entries:
+        row = _row(_need(entry, dict, path, where), run, path, where)
         key = tuple(getattr(row, name) for name in ("run_id", *CELL))
         if key in seen:
             raise BadFile(

@@ -1,5 +1,6 @@
 """The glue between pytest and the suite: options, cells, the fixture, rows, the table."""
 
+import dataclasses
 import gc
 import traceback
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from bench.exchange.exports import extra_info
 from bench.measure import allocator, dtypes, placement, profiles, refusal, rounds
 from bench.measure.cell import Cell, Disturbed, Result
 from bench.plugin import options, rows
 from bench.plugin.options import RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
+from bench.records.params import split
 from bench.records.writer import CannotWrite
 from bench.report import summary, table
 from bench.suite import axes
@@ -125,6 +128,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             left_out.append(item)
     # Side by side in time, a drift of the machine does not become a difference between dtypes.
     kept += [item for group in groups.values() for item in group]
+    items.clear()  # where a UsageError follows, no file is to be made
     files: dict[tuple[str, str], Path] = {}
     for item in kept:
         if isinstance(item, pytest.Function) and rows.is_cell(item):
@@ -134,9 +138,41 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                     f"{item.path}: {'/'.join(name)} is a benchmark of {files[name].name} too; "
                     "rename one of the two"
                 )
+    _refuse_duplicates(kept)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
     items[:] = kept
+
+
+def _refuse_duplicates(items: list[pytest.Item]) -> None:
+    """Raise UsageError where two cells could not be told apart in the results."""
+    seen: dict[tuple[str, ...], str] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and rows.is_cell(item):
+            given = rows.given(item)
+            key = (*_neighbours(item), rows.family(item), given["device"], given["dtype"])
+            if key in seen:
+                raise pytest.UsageError(
+                    f"{item.nodeid} and {seen[key]} have the same params in the results "
+                    f"({rows.params(item) or 'none'}); give each its own name: "
+                    "pytest.param(..., id=...)"
+                )
+            seen[key] = item.nodeid
+
+
+def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
+    """Report the values that have no name of their own, and by which they are recorded."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and rows.is_cell(item):
+            words = split(rows.params(item))
+            for name in rows.nameless(item):
+                found.setdefault((item.originalname, name), []).append(words[name])
+    return [
+        f"{benchmark}: values of {name!r} have no name and are recorded as "
+        f"{', '.join(dict.fromkeys(ids))}; name them: pytest.param(..., id=...)"
+        for (benchmark, name), ids in found.items()
+    ]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -226,11 +262,6 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
     made.close()
     if benchmark.stats is None:
         benchmark.skipped = True  # it ended before it was timed, and its row says why
-    benchmark.extra_info |= {
-        name: value
-        for name in ("items", "item_unit", "bytes", "flop")
-        if (value := getattr(made.result, name)) is not None
-    }
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -268,9 +299,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if status == "oom":
             gc.collect()
             run.devices[rows.given(item)["device"]].free_memory()
+    made = rows.row(item, run, status, reason)
+    fixture: Any = item.funcargs.get("benchmark")
+    if fixture:
+        fixture.extra_info |= extra_info(dataclasses.asdict(made))
     if run.writer and not run.broken:
         try:
-            run.writer.append(rows.row(item, run, status, reason))
+            run.writer.append(made)
         except CannotWrite as problem:
             run.broken = str(problem)
             item.session.shouldstop = run.broken

@@ -8,7 +8,8 @@ from bench import __version__
 from bench.measure import rounds
 from bench.measure.cell import Cell
 from bench.plugin.options import Run
-from bench.records.schema import Row, join_params
+from bench.records.params import join, word
+from bench.records.schema import Row
 
 CELL = pytest.StashKey[Cell]()
 
@@ -35,8 +36,36 @@ def benchmark(item: pytest.Function) -> str:
 
 def params(item: pytest.Function) -> str:
     """Return the params as the CSV has them."""
-    named = given(item)
-    return join_params({name: named[name] for name in named if name not in ("device", "dtype")})
+    values = {name: v for name, v in given(item).items() if name not in ("device", "dtype")}
+    words = {name: word(value) for name, value in values.items()}
+    return join({name: _id(item, name) if text is None else text for name, text in words.items()})
+
+
+def nameless(item: pytest.Function) -> list[str]:
+    """Return the params whose value has no word of its own, such as an object or a lambda."""
+    return [name for name, value in given(item).items() if word(value) is None]
+
+
+def _id(item: pytest.Function, name: str) -> str:
+    """Return pytest's id of the value of one param: the given one, or ``<name><index>``."""
+    value = given(item)[name]
+    for mark in item.iter_markers("parametrize"):
+        names, values = (*mark.args, mark.kwargs.get("argvalues", ()))[:2]
+        names = [one.strip() for one in names.split(",")] if isinstance(names, str) else list(names)
+        if name not in names or not isinstance(values, (list, tuple)):
+            continue
+        ids = mark.kwargs.get("ids")
+        for index, one in enumerate(values):
+            # `pytest.param` holds a tuple, and so does an entry for several names.
+            several = getattr(one, "values", one if len(names) > 1 else (one,))
+            if several[names.index(name)] is value:
+                explicit = getattr(one, "id", None) if hasattr(one, "marks") else None
+                if explicit is None and isinstance(ids, (list, tuple)):
+                    explicit = ids[index]
+                elif explicit is None and callable(ids):
+                    explicit = ids(value)
+                return explicit if isinstance(explicit, str) else f"{name}{index}"
+    return item.callspec.id
 
 
 def identity(item: pytest.Function, run: Run) -> dict[str, Any]:

@@ -50,6 +50,15 @@ def _unescape(text: str) -> str:
     return unquote(text, errors="surrogatepass") if "%" in text else text
 
 
+def natural(text: str) -> list[tuple[float, str]]:
+    """Return a sort key by which ``n=16`` comes before ``n=4096``."""
+    key = []
+    for value in split(text).values():
+        number = re.fullmatch(r"-?\d{1,300}(\.\d+)?", value) is not None
+        key.append((float(value), "") if number else (0.0, value))
+    return key
+
+
 def word(value: object) -> str | None:
     """Return the word that names a param value, None where it has none of its own.
 

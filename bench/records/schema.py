@@ -1,6 +1,5 @@
 """The columns of a result row, schema 1, and the statuses a cell can end in."""
 
-import re
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -79,23 +78,3 @@ REQUIRED: tuple[str, ...] = (
 #: The only numbers that may be negative, and those that may be infinite (an overflow, say).
 SIGNED = ("drift",)
 UNBOUNDED = ("rel_error",)
-
-
-def join_params(params: dict[str, object]) -> str:
-    """Return ``name=value`` pairs, sorted by name and joined by ``;``."""
-    return ";".join(f"{name}={params[name]}" for name in sorted(params))
-
-
-def natural_params(text: str) -> list[tuple[float, str]]:
-    """Return a sort key by which ``n=16`` comes before ``n=4096``."""
-    key = []
-    for value in split_params(text).values():
-        number = re.fullmatch(r"-?\d{1,300}(\.\d+)?", value) is not None
-        key.append((float(value), "") if number else (0.0, value))
-    return key
-
-
-def split_params(text: str) -> dict[str, str]:
-    """Return the pairs of `join_params` as a mapping."""
-    pairs = (pair.partition("=") for pair in text.split(";"))
-    return {name: value for name, _, value in pairs} if text else {}

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from bench.compare.estimates import Estimate
 from bench.compare.sides import Comparison
-from bench.records.schema import natural_params
+from bench.records import params
 from bench.report import escape, units
 from bench.stats.ratios import Ratio, geometric_mean
 
@@ -36,7 +36,7 @@ class Line:
 def _natural(comparison: Comparison, name: tuple[str, ...]) -> tuple[object, ...]:
     """Sort key by which n=16 comes before n=4096."""
     parts = zip(comparison.row_names, name, strict=True)
-    return tuple(natural_params(text) if key == "params" else text for key, text in parts)
+    return tuple(params.natural(text) if key == "params" else text for key, text in parts)
 
 
 def lines(

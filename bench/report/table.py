@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from bench.records.schema import natural_params
+from bench.records import params
 from bench.report import units
 
 BASE_DTYPE = "float32"
@@ -54,7 +54,7 @@ def by_dtype(frame: pd.DataFrame, tablefmt: str = "simple") -> str:
         weighed = any(place[0] == device for place in peaks)
         host = device == BASE_DEVICE
         rows = []
-        for name in sorted(entries, key=lambda n: (order.index(n[:2]), natural_params(n[2]))):
+        for name in sorted(entries, key=lambda n: (order.index(n[:2]), params.natural(n[2]))):
             row = [name[1], name[2].replace(";", " ")]
             for dtype in dtypes:
                 own = None if dtype == BASE_DTYPE else base(device, name)

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.launch import runner
 from bench.records import reader
-from bench.records.schema import join_params
+from bench.records.params import join
 from bench.stats.moderated import Key
 from tests.validation.spread import burner
 
@@ -47,7 +47,7 @@ Runs = dict[Key, list[Sample | None]]
 
 def _cell(benchmark: str, params: dict[str, Any]) -> str:
     rest = {name: value for name, value in params.items() if name not in ("device", "dtype")}
-    return " ".join(filter(None, (benchmark, params["dtype"], join_params(rest)))).replace(";", " ")
+    return " ".join(filter(None, (benchmark, params["dtype"], join(rest)))).replace(";", " ")
 
 
 def in_process() -> Iterator[dict[str, Any]]:

@@ -1,0 +1,268 @@
+"""One identity of a cell: in the CSV, in pytest-benchmark's JSON, in exports and imports."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli import main
+from bench.compare import files
+from bench.exchange import exports, imports
+from bench.records import reader, schema
+from bench.records.reader import BadFile
+
+CASES = Path(__file__).parent / "cases"
+IDENTITY = ["run_id", *schema.CELL, "status"]
+
+
+def cells(frame):
+    return set(frame[list(schema.CELL)].itertuples(index=False, name=None))
+
+
+def bench(*words):
+    return CliRunner().invoke(main.app, list(map(str, words)))
+
+
+OWN = """
+    import functools
+
+    class Act(torch.nn.Module):
+        def forward(self, x):
+            return x.relu()
+
+    @pytest.mark.parametrize("act", [Act(), Act()])
+    def bench_modules(cell, act):
+        cell(act, cell.tensor(4))
+
+    @pytest.mark.parametrize("fn", [torch.relu, pytest.param(lambda x: -x, id="minus")])
+    @pytest.mark.parametrize("text", ["a;b=c", "100 %"])
+    @pytest.mark.parametrize("kind", [torch.float16])
+    def bench_values(cell, fn, text, kind):
+        cell(fn, cell.tensor(4))
+"""
+
+
+@pytest.fixture
+def own(suite):
+    suite.write(OWN)
+    done = suite.run("--profile=smoke", "--dtype=float32", "--benchmark-json=native.json")
+    assert done.ret == 0
+    return suite, done
+
+
+def test_values_of_any_kind_have_a_stable_word(own):
+    suite, done = own
+    params = set(suite.rows().params)
+    assert {"act=act0", "act=act1", "fn=minus;kind=float16;text=100 %25"} <= params
+    assert "fn=relu;kind=float16;text=a%3Bb%3Dc" in params
+    assert not any("0x" in text for text in params)
+    done.stdout.fnmatch_lines(["bench_modules: values of 'act' have no name and are recorded as*"])
+
+
+def test_a_native_file_an_export_and_a_csv_join_in_all_cells(own, tmp_path):
+    suite, _ = own
+    (csv,) = suite.files()
+    native, exported = suite.pytester.path / "native.json", tmp_path / "exported.json"
+    exported.write_text(exports.pytest_benchmark(files.read([str(csv)])))
+    for number, source in enumerate((native, exported)):
+        out = tmp_path / f"{number}.csv"
+        assert bench("import", source, "-o", out).exit_code == 0
+        pair = reader.read(out)
+        assert cells(pair) == cells(suite.rows())
+        assert set(pair.status) == set(suite.rows().status)
+
+
+@pytest.mark.parametrize("values", ["[1, '1']", "[float('nan'), float('nan')]"])
+def test_values_that_print_alike_are_refused_before_anything_is_timed(suite, values):
+    suite.write(f"""
+        @pytest.mark.parametrize("n", {values})
+        def bench_it(cell, n):
+            cell(torch.neg, cell.tensor(4))
+    """)
+    done = suite.run("--profile=smoke")
+    assert done.ret == 4
+    done.stderr.fnmatch_lines(["*have the same params in the results (n=*give each its own name*"])
+    assert not suite.files()
+
+
+def test_every_status_comes_back_from_a_native_file(suite, tmp_path, monkeypatch):
+    suite.write("""
+        @pytest.mark.parametrize("what", ["ok", "refused", "broken"])
+        def bench_it(cell, what):
+            if what == "refused":
+                raise NotImplementedError("not here")
+            if what == "broken":
+                raise ValueError("broken")
+            cell(torch.neg, cell.tensor(4))
+    """)
+    suite.run("--profile=smoke", "--dtype=float32")
+    (csv,) = suite.files()
+    exported = tmp_path / "x.json"
+    exported.write_text(exports.pytest_benchmark(files.read([str(csv)])))
+    back = tmp_path / "x.csv"
+    assert bench("import", exported, "-o", back).exit_code == 0
+    before, after = suite.rows(), reader.read(back)
+    columns = [name for name in schema.COLUMNS if name != "schema_version"]
+    order = ["benchmark", "params"]
+    assert (
+        after.sort_values(order)[columns]
+        .reset_index(drop=True)
+        .astype(str)
+        .equals(before.sort_values(order)[columns].reset_index(drop=True).astype(str))
+    )
+    assert set(after.status) == {"ok", "unsupported", "error"}
+
+
+def test_pytest_benchmark_fails_against_an_exported_baseline_that_is_slower_now(suite, tmp_path):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    suite.run("--profile=smoke", "--dtype=float32", "--benchmark-json=native.json")
+    native = json.loads((suite.pytester.path / "native.json").read_text())
+    (entry,) = native["benchmarks"]
+    for name in ("min", "q1", "median", "q3", "max", "mean", "ld15iqr", "hd15iqr"):
+        entry["stats"][name] /= 1e6  # so fast that any run of now is slower
+    entry["extra_info"].clear()
+    fast = tmp_path / "fast.json"
+    fast.write_text(json.dumps(native))
+    done = suite.run(
+        "--profile=smoke",
+        "--dtype=float32",
+        f"--benchmark-compare={fast}",
+        "--benchmark-compare-fail=median:5%",
+    )
+    assert done.ret != 0
+    done.stderr.fnmatch_lines(["*Performance has regressed*"])
+
+
+def test_fullnames_of_exports_are_pytests_own(tmp_path):
+    from frames import frame
+
+    (entry,) = json.loads(
+        exports.pytest_benchmark(frame({"benchmark": "add", "params": "form=in_place;n=16"}))
+    )["benchmarks"]
+    assert entry["fullname"] == (
+        "bench/suite/tensors/bench_inplace.py::bench_add[cpu-float32-n16-in_place]"
+    )
+    assert entry["params"] == {"device": "cpu", "dtype": "float32", "form": "in_place", "n": 16}
+
+
+def imported(path, *entries, **whole):
+    stats = {"median": 1e-3}
+    made = [{"name": "test_a", "fullname": "t.py::test_a", "stats": stats} | one for one in entries]
+    path.write_text(json.dumps({"machine_info": {}, "benchmarks": made} | whole))
+    return imports.pytest_benchmark(path)
+
+
+def test_dtypes_and_devices_of_other_suites_are_known(tmp_path):
+    (row,) = imported(
+        tmp_path / "x.json",
+        {
+            "name": "test_a[x]",
+            "fullname": "t.py::test_a[x]",
+            "params": {
+                "dtype": "UNSERIALIZABLE[torch.float16]",
+                "device": "UNSERIALIZABLE[device(type='cuda', index=0)]",
+                "dtype_str": "float32",
+                "shape": [2, 3],
+            },
+        },
+    )
+    assert (row.device, row.dtype, row.params) == (
+        "cuda:0",
+        "float16",
+        "dtype_str=float32;shape=(2,3)",
+    )
+
+
+def test_objects_of_other_suites_join_in_a_second_run(tmp_path):
+    def one(address):
+        return imported(
+            tmp_path / f"{address}.json",
+            {
+                "name": "test_a[fn0-8]",
+                "fullname": "t.py::test_a[fn0-8]",
+                "params": {"fn": f"UNSERIALIZABLE[<object object at 0x7f{address}>]", "n": 8},
+            },
+        )[0].params
+
+    assert one("aaa") == one("bbb") == "id=fn0-8;n=8"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "brand", "count"),
+    [
+        ({"brand_raw": "A", "count": 8}, "A", 8),
+        ({"brand": "B", "vendor_id": "x"}, "B", None),
+        ({"hardware": "unknown", "brand": "C"}, "C", None),
+        ("i5", "i5", None),
+        ({}, "", None),
+        (None, "", None),
+    ],
+)
+def test_every_form_of_the_cpu_is_read(tmp_path, cpu, brand, count):
+    (row,) = imported(tmp_path / "x.json", {}, machine_info={"cpu": cpu})
+    assert (row.cpu, row.cpu_count) == (brand, count)
+
+
+def test_the_commit_is_kept(tmp_path):
+    info = {"id": "6c2c4ad0f1e2b3a4", "dirty": True}
+    (row,) = imported(tmp_path / "x.json", {}, commit_info=info)
+    assert row.suite_version == "commit 6c2c4ad0f1e2+"
+
+
+def test_quantiles_and_interval_come_from_the_rounds_of_the_file(tmp_path):
+    data = [k * 1e-3 for k in range(10, 20)]
+    (row,) = imported(tmp_path / "x.json", {"stats": {"data": data, "iterations": 3}})
+    assert (row.min_s, row.median_s, row.max_s) == (0.010, pytest.approx(0.0145), 0.019)
+    assert (row.rounds, row.iterations) == (10, 3)
+    assert row.ci_low_s is not None
+    assert row.ci_low_s < row.median_s < row.ci_high_s
+
+
+@pytest.mark.parametrize(
+    "stats",
+    [
+        {"min": 25e-6, "q1": 19.9e-3, "median": 19.93e-3, "q3": 19.95e-3},
+        {"min": 2e-3, "median": 1e-3},
+        {"q1": 1e-3, "median": 1.2e-3, "q3": 9e-3},
+        {"median": 0.0},
+    ],
+)
+def test_statistics_that_contradict_each_other_are_unstable(tmp_path, stats):
+    (row,) = imported(tmp_path / "x.json", {"stats": stats})
+    assert row.status == "unstable"
+    assert row.reason
+
+
+def test_a_long_param_is_known_by_its_id(tmp_path):
+    (row,) = imported(
+        tmp_path / "x.json",
+        {
+            "name": "test_a[data0]",
+            "fullname": "t.py::test_a[data0]",
+            "params": {"data": [0] * 3000},
+        },
+    )
+    assert row.params == "id=data0"
+
+
+@pytest.mark.parametrize(
+    ("whole", "tool"),
+    [
+        ({"results": {}, "commit_hash": "a", "params": {}}, "asv"),
+        ({"benchmarks": [{"runs": []}], "metadata": {}, "version": "1.0"}, "pyperf"),
+        ({"context": {}, "benchmarks": [{"name": "BM_a", "real_time": 1.0}]}, "google-benchmark"),
+        ({"results": [{"command": "sleep 1", "mean": 1.0}]}, "hyperfine"),
+        ({"meta": {}, "devices": [], "benchmarks": [{"states": []}]}, "nvbench"),
+    ],
+)
+def test_files_of_other_tools_are_named(tmp_path, whole, tool):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(whole))
+    with pytest.raises(BadFile, match=f"a file of {tool}"):
+        imports.pytest_benchmark(path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(BadFile, match="holds no benchmark"):
+        imported(tmp_path / "x.json")
