@@ -33,7 +33,7 @@ def run(*words):
     return CliRunner().invoke(main.app, ["check", *words])
 
 
-def test_every_format_tells_the_regression(stored, tmp_path, monkeypatch):
+def test_every_format_has_the_regression(stored, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     old = stored("a.csv", runs(seed=1))
     new = stored("b.csv", runs(seed=2, slow={7: 1.5}))
@@ -77,7 +77,7 @@ def test_settings_come_from_pyproject_and_options_win(stored, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[tool.bench.check]\nspeed = 1\n", "unknown setting 'speed'; known: threshold, margin"),
         ("[tool.bench.check]\nmargin = 'x'\n", "tool.bench.check.margin is 'x'; give a number"),
@@ -89,30 +89,30 @@ def test_settings_come_from_pyproject_and_options_win(stored, tmp_path, monkeypa
         ("[tool", "mend the file"),
     ],
 )
-def test_wrong_settings_are_one_line(stored, tmp_path, monkeypatch, text, said):
+def test_wrong_settings_are_one_line(stored, tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     old = stored("a.csv", runs(seed=1, cells=2))
     (tmp_path / "pyproject.toml").write_text(text)
     done = run(old, "--baseline", old)
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--format", "pdf"], "--format: unknown 'pdf'; known: terminal, markdown"),
         (["--vary", "colour"], "--vary: unknown 'colour'; known: cpu, device_name"),
         (["--baseline", "nothing.csv"], "nothing.csv: No such file"),
     ],
 )
-def test_bad_input_is_one_line(stored, tmp_path, monkeypatch, words, said):
+def test_bad_input_is_one_line(stored, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     old = stored("a.csv", runs(seed=1, cells=2))
     done = run(old, "--baseline", old, *words)
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e6", "-1"])
@@ -135,8 +135,10 @@ def test_a_limit_that_lets_everything_pass_is_refused(
     done = CliRunner().invoke(main.app, [command, *words, option, value])
     assert done.exit_code == 2
     (line,) = done.output.strip().splitlines()
-    said = f"bench: {option} is {float(value)!r}; give a number, 0 or more and less than 1,000,000"
-    assert line == said
+    message = (
+        f"bench: {option} is {float(value)!r}; give a number, 0 or more and less than 1,000,000"
+    )
+    assert line == message
 
 
 def test_junit_is_read_by_another_program(tmp_path):
@@ -161,7 +163,7 @@ def test_markdown_renders_as_a_heading_a_table_and_folded_details():
 
 
 def kinds(outcome):
-    """What a program is told that reads JUnit: how many cases of each kind."""
+    """The cases of each kind that a reader of JUnit finds."""
     suite = ElementTree.fromstring(judgement.junit(outcome).encode())[0]
     found = [kind.tag for case in suite for kind in case]
     counts = {tag: found.count(tag) for tag in ("failure", "error")}
@@ -174,7 +176,7 @@ def loud(outcome):
     return judgement.annotations(outcome).count("::error")
 
 
-def test_an_improvement_that_fails_is_said_to():
+def test_an_improvement_fails_if_asked_to():
     old, new = runs(seed=1, noise=0.001), runs(seed=2, noise=0.001, slow={3: 0.7})
     outcome = judged(old, new)
     assert (outcome.code, loud(outcome), kinds(outcome)) == (0, 0, (0, 0))
@@ -222,7 +224,7 @@ def test_sides_that_cannot_be_compared_fail_everywhere_without_times_too(new):
     assert int(suite.get("tests")) == len(suite.findall("testcase"))
 
 
-def test_what_fails_is_told_to_programs():
+def test_json_has_what_fails():
     made = json.loads(judgement.as_json(judged(WITH, NEW_WITH, fail_on_improvement=True)))
     assert made["failing"] == ["errored", "improved", "missing", "regressed"]
 

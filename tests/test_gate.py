@@ -137,7 +137,7 @@ def test_a_device_that_one_side_has_alone_is_missing_or_new():
     assert judged(new, old, allow_missing=True).code == 0
 
 
-def test_times_of_a_single_call_are_said_to_be():
+def test_times_of_a_single_call_are_noted():
     """A first call can take five times as long as those that follow."""
     old, new = runs(seed=1, rounds=1, iterations=1), runs(seed=2, rounds=20, iterations=1)
     assert judged(old, new).notes == [reason("single calls", cells=CELLS)]

@@ -123,7 +123,7 @@ def test_names_of_pictures_are_those_of_files_everywhere():
         assert named.name != "size-matmul"
 
 
-def test_a_table_that_was_cut_says_so(monkeypatch):
+def test_a_table_that_was_cut_has_a_note(monkeypatch):
     machine = Machine(runs=2)
     for n in range(7):
         machine.cell(1e-3, params=f"n={n}")
@@ -144,7 +144,7 @@ def test_the_peak_memory_has_a_column_if_a_cell_has_it():
     assert page.count('<td class="number" data-key=""></td>') > 1
 
 
-def test_a_page_without_pictures_of_all_says_so(monkeypatch):
+def test_a_page_without_pictures_of_all_has_a_note(monkeypatch):
     machines = [Machine(name=name, runs=1).crossing(96) for name in "ab"]
     assert "pictures of" not in html.page(frame_of(*machines))[0]
     monkeypatch.setattr(html, "MAX_PICTURED", 1)
@@ -153,7 +153,7 @@ def test_a_page_without_pictures_of_all_says_so(monkeypatch):
     assert {picture.name for picture in pictures} == {"a-heatmap", "a-size-step"}
 
 
-def heat(machine):
+def heat_map_of(machine):
     """The texts of the heat map of a machine."""
     picture = heat_map(cells.of(machine.frame()))
     return [text.get_text() for text in picture.figure.axes[0].texts]
@@ -165,9 +165,9 @@ def test_the_heat_map_divides_times_of_the_same_size():
         machine.cell(seconds, params=f"n={n}", items=n)
     for n, seconds in ((16, 1e-3), (256, 2e-3)):
         machine.cell(seconds, params=f"n={n}", items=n, device="mps")
-    assert heat(machine) == ["1.0x", "0.50x"]
+    assert heat_map_of(machine) == ["1.0x", "0.50x"]
     machine.fault("oom", "x", params="n=1024", items=1024, device="mps")
-    assert heat(machine) == ["1.0x", "0.50x"]
+    assert heat_map_of(machine) == ["1.0x", "0.50x"]
 
 
 def test_a_roofline_has_a_roof_for_each_dtype(stored):
@@ -190,16 +190,16 @@ def test_machines_without_figures_have_a_report_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "nothing to write: give -o report.html, --png DIR or --markdown"),
         (["-o", "/proc/nowhere/x.html"], "cannot write /proc/nowhere/x.html"),
     ],
 )
-def test_bad_input_is_one_line(stored, words, said):
+def test_bad_input_is_one_line(stored, words, message):
     done = CliRunner().invoke(main.app, ["report", str(stored), *words])
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
 
 

@@ -61,7 +61,7 @@ def test_a_ratio_that_passes_1_by_chance_is_no_crossover():
     assert 4 < found.low < 8 < found.high < 16
 
 
-def test_a_side_that_falls_behind_is_told_so():
+def test_a_side_that_falls_behind_is_found():
     side = {1: estimate(0.5), 4: estimate(0.5), 16: estimate(2.0)}
     found = crossover.crossover(side, dict.fromkeys(side, estimate(1.0)))
     assert found.size == pytest.approx(8)

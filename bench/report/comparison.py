@@ -17,6 +17,10 @@ from bench.stats.ratios import Ratio, geometric_mean
 
 FORMATS = ("terminal", "markdown", "csv", "json")
 SORTS = ("name", "ratio")
+LEGEND = "median ± half its 95 % interval; times as long as the baseline; ~ no difference seen"
+
+#: Escape sequences (ECMA-48, SGR): faster in green, slower in red, no usable time in yellow.
+_GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,16 @@ class Line:
         return max((max(value, 1 / value) for value in found), default=1.0)
 
 
-def _natural(comparison: Comparison, name: tuple[str, ...]) -> tuple[object, ...]:
-    """Sort key by which n=16 comes before n=4096."""
-    parts = zip(comparison.row_names, name, strict=True)
-    return tuple(params.natural(text) if key == "params" else text for key, text in parts)
-
-
 def lines(
     comparison: Comparison, sort: str = "name", top: int | None = None, different: bool = False
 ) -> list[Line]:
-    """Return the rows of a comparison: sorted, those that differ alone, the first `top`."""
+    """Return the rows of a comparison, sorted; only the `different` ones, only the first `top`."""
+
+    def natural(line: Line) -> tuple[object, ...]:
+        """Sort key by which n=16 comes before n=4096."""
+        parts = zip(comparison.row_names, line.name, strict=True)
+        return tuple(params.natural(text) if key == "params" else text for key, text in parts)
+
     made = []
     for name in comparison.rows:
         keys = [(name, side) for side in comparison.sides]
@@ -51,10 +55,8 @@ def lines(
     if different:
         made = [line for line in made if line.change > 1]
     if sort == "ratio":
-        made.sort(key=lambda line: -line.change)
-    else:
-        made.sort(key=lambda line: _natural(comparison, line.name))
-    return made[:top]
+        return sorted(made, key=lambda line: -line.change)[:top]
+    return sorted(made, key=natural)[:top]
 
 
 def _time(estimate: Estimate, scale: float) -> str:
@@ -63,25 +65,16 @@ def _time(estimate: Estimate, scale: float) -> str:
     if estimate.low is not None and estimate.high is not None and estimate.low > 0:
         half = 50 * (estimate.high - estimate.low) / estimate.seconds
         if math.isfinite(half):
-            # Rounded up: a margin is no smaller than it is said to be.
+            # Rounded up: the printed margin is never smaller than the interval.
             text += f" ±{math.ceil(half)}%"
     return text
 
 
-#: Escape sequences (ECMA-48, SGR): faster in green, slower in red, no usable time in yellow.
-_GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
-
-
-def _coloured(text: str, value: Ratio | None) -> str:
-    if value is None or not value.significant:
-        return text
-    return f"{_GREEN if value.value < 1 else _RED}{text}{_PLAIN}"
-
-
-def _ratio(value: Ratio | None) -> str:
-    if value is None:
-        return ""
-    return f" {units.significant(value.value, 2)}x" if value.significant else " ~"
+def _ratio(ratio: Ratio | None, colour: bool) -> str:
+    if ratio is None or not ratio.significant:
+        return " ~" if ratio else ""
+    text = f" {units.significant(ratio.value, 2)}x"
+    return f"{_GREEN if ratio.value < 1 else _RED}{text}{_PLAIN}" if colour else text
 
 
 def _cells(line: Line, colour: bool) -> tuple[str, list[str]]:
@@ -89,53 +82,43 @@ def _cells(line: Line, colour: bool) -> tuple[str, list[str]]:
     times = [e.seconds for e, _ in line.cells if e and e.seconds]
     scale, unit = units.scale(min(times)) if times else (1.0, "")
     texts = []
-    for estimate, against in line.cells:
+    for estimate, ratio in line.cells:
         if estimate is None:
             texts.append("")
         elif estimate.seconds is None:
-            status = estimate.status
-            texts.append(f"{_YELLOW}{status}{_PLAIN}" if colour else status)
+            texts.append(f"{_YELLOW}{estimate.status}{_PLAIN}" if colour else estimate.status)
         else:
-            text = _ratio(against)
-            texts.append(_time(estimate, scale) + (_coloured(text, against) if colour else text))
+            texts.append(_time(estimate, scale) + _ratio(ratio, colour))
     return unit, texts
 
 
 def means(comparison: Comparison) -> list[str]:
     """Return the geometric mean of the ratios of each side, over the cells that all sides share.
 
-    It is of all rows, whichever are shown: the mean of those that differ most says nothing.
+    The mean covers all rows, not only the rows shown: those that differ most are no sample.
     """
     every, sides = comparison.rows, comparison.sides
     timed = {key for key, estimate in comparison.cells.items() if estimate.medians}
     shared = [row for row in every if all((row, side) in timed for side in sides)]
-    left_out = len(every) - len(shared)
-    said = []
+    texts = []
     for side in sides:
         values = [r.value for row in shared if (r := comparison.ratios.get((row, side)))]
-        mean = geometric_mean(values)
-        if mean is not None:
-            said.append(
+        if (mean := geometric_mean(values)) is not None:
+            texts.append(
                 f"{' '.join(side)} takes {units.significant(mean)} times as long as "
                 f"{' '.join(comparison.baseline)}, geometric mean of {len(values):,} cells"
             )
-    if left_out:
-        said.append(
+    if left_out := len(every) - len(shared):
+        texts.append(
             f"{left_out:,} of {len(every):,} cells are left out of the mean: "
             f"not all {len(sides)} sides have a usable time"
         )
-    return said
+    return texts
 
 
 def _head(comparison: Comparison) -> list[str]:
-    said = [f"{name}: {value}" for name, value in comparison.equal.items()]
-    told = ["; ".join(said)] if said else []
-    return told + [f"warning: {line}" for line in comparison.warnings]
-
-
-def _titles(comparison: Comparison) -> list[str]:
-    base = comparison.baseline
-    return [" ".join(s) + (" (baseline)" if s == base else "") for s in comparison.sides]
+    equal = "; ".join(f"{name}: {value}" for name, value in comparison.equal.items())
+    return [*filter(None, [equal]), *(f"warning: {line}" for line in comparison.warnings)]
 
 
 def _table(
@@ -148,44 +131,41 @@ def _table(
     rows = []
     for line in found:
         unit, cells = _cells(line, colour)
-        name = [as_text(text.replace(";", " ")) for text in line.name]
-        rows.append([*name, *cells, unit])
-    headers = [*comparison.row_names, *map(as_text, _titles(comparison)), "unit"]
-    align = ["left"] * len(comparison.row_names) + ["right"] * len(comparison.sides) + ["left"]
+        rows.append([*(as_text(text.replace(";", " ")) for text in line.name), *cells, unit])
     if not rows:
         return "no row is left"
+    base, sides = comparison.baseline, comparison.sides
+    titles = [" ".join(side) + (" (baseline)" if side == base else "") for side in sides]
+    headers = [*comparison.row_names, *map(as_text, titles), "unit"]
+    align = ["left"] * len(comparison.row_names) + ["right"] * len(sides) + ["left"]
     return tabulate(rows, headers, tablefmt, colalign=align, disable_numparse=True)
-
-
-LEGEND = "median ± half its 95 % interval; times as long as the baseline; ~ no difference seen"
 
 
 def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str:
     """Return the comparison for a terminal."""
     table = _table(comparison, found, "simple", colour=colour)
-    parts = [*_head(comparison), "", table, "", LEGEND]
-    return "\n".join([*parts, *means(comparison)]).lstrip("\n")
+    parts = [*_head(comparison), "", table, "", LEGEND, *means(comparison)]
+    return "\n".join(parts).lstrip("\n")
 
 
 def markdown(comparison: Comparison, found: list[Line]) -> str:
-    """Return the comparison as GitHub Markdown; what comes from files cannot become markup."""
+    """Return the comparison as GitHub Markdown, with the text from files escaped."""
     table = _table(comparison, found, "github", escape.markdown)
-    told = [*_head(comparison), LEGEND, *means(comparison)]
-    return "\n".join([table, "", *(f"- {escape.markdown(line)}" for line in told)])
+    remarks = [*_head(comparison), LEGEND, *means(comparison)]
+    return "\n".join([table, "", *(f"- {escape.markdown(line)}" for line in remarks)])
 
 
 def records(comparison: Comparison, found: list[Line]) -> list[dict[str, object]]:
     """Return one mapping for each cell and side; times in seconds."""
     made: list[dict[str, object]] = []
     for line in found:
-        for side, (estimate, against) in zip(comparison.sides, line.cells, strict=True):
+        for side, (estimate, ratio) in zip(comparison.sides, line.cells, strict=True):
             if estimate is None:
                 continue
-            names: dict[str, object] = {}
-            names |= zip(comparison.row_names, line.name, strict=True)
-            names |= zip(comparison.side_names, side, strict=True)
+            names = dict(zip(comparison.row_names, line.name, strict=True))
             made.append(
                 names
+                | dict(zip(comparison.side_names, side, strict=True))
                 | {
                     "status": estimate.status,
                     "runs": len(estimate.medians),
@@ -193,10 +173,10 @@ def records(comparison: Comparison, found: list[Line]) -> list[dict[str, object]
                     "low_s": estimate.low,
                     "high_s": estimate.high,
                     "baseline": side == comparison.baseline,
-                    "ratio": against.value if against else None,
-                    "ratio_low": against.low if against else None,
-                    "ratio_high": against.high if against else None,
-                    "significant": against.significant if against else None,
+                    "ratio": ratio and ratio.value,
+                    "ratio_low": ratio and ratio.low,
+                    "ratio_high": ratio and ratio.high,
+                    "significant": ratio and ratio.significant,
                 }
             )
     return made

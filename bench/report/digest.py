@@ -5,20 +5,19 @@ import pandas as pd
 from bench.compare import sides
 from bench.report import advice, comparison, escape
 
-#: Sentences shown for each machine, and rows in the folded table, at most.
+#: The most sentences for each machine, and rows in the folded table.
 SENTENCES, ROWS = 12, 200
 #: Characters that GitHub takes.
 MOST = 65_536
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """Return the digest of a frame as `files.read` gives it, of no more than `MOST` characters."""
+    """Return the digest of a frame from `files.read`, in at most `MOST` characters."""
     made = sides.compare(frame)
     found = comparison.lines(made, top=ROWS)
     sentences = SENTENCES
     while True:
-        shown = advice.markdown(frame, escape.markdown, sentences)
-        rows = len(found)
+        shown, rows = advice.markdown(frame, escape.markdown, sentences), len(found)
         while len(text := _digest(shown, made, found[:rows])) > MOST and rows > 1:
             rows //= 2
         if len(text) <= MOST or sentences == 1:
@@ -27,14 +26,5 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def _digest(shown: str, made: sides.Comparison, found: list[comparison.Line]) -> str:
-    return "\n".join(
-        [
-            shown,
-            "",
-            f"<details><summary>{len(found):,} of {len(made.rows):,} cells</summary>",
-            "",
-            comparison.markdown(made, found),
-            "",
-            "</details>",
-        ]
-    )
+    summary = f"<details><summary>{len(found):,} of {len(made.rows):,} cells</summary>"
+    return "\n".join([shown, "", summary, "", comparison.markdown(made, found), "", "</details>"])

@@ -10,19 +10,19 @@ from bench.compare.cells import Cell
 from bench.report import units
 from bench.report.picture import INK, Picture, figure_of
 
-#: Rows of the heat map; the rest are in the table.
-_HEAT_ROWS = 45
-#: What the times of the heat map are divided by.
+#: The most rows; all cells are in the table of the report.
+_ROWS = 45
+#: The device and dtype that the times are divided by.
 _BASE = ("cpu", "float32")
 
 _Places = dict[tuple[str, str], Cell]
 
 
 def _comparable(cells: Iterable[Cell]) -> dict[tuple[str, str], _Places]:
-    """Return the cells of each benchmark with the same params, by device and dtype.
+    """Return the cells of each benchmark at one set of params, by device and dtype.
 
-    These are the params that most devices and dtypes have, float32 on the CPU with a time; then
-    those that most have a time for, and of them the largest. Times of different sizes are no ratio.
+    float32 on the CPU must have a time there. Of such params it takes those with the most devices
+    and dtypes, then those with the most times, then the largest.
     """
     found: dict[tuple[str, str], dict[tuple[object, ...], _Places]] = {}
     for cell in cells:
@@ -46,7 +46,7 @@ def heat_map(cells: list[Cell]) -> Picture | None:
         (benchmark, by_place[_BASE].estimate.seconds or math.nan, by_place)
         for (_, benchmark), by_place in _comparable(cells).items()
         if len(by_place) > 1
-    ][:_HEAT_ROWS]
+    ][:_ROWS]
     found = dict.fromkeys(place for _, _, by_place in rows for place in by_place)
     places = sorted(found, key=lambda place: (place[0] != "cpu", place[0], place[1] != "float32"))
     if not rows:

@@ -1,4 +1,4 @@
-"""One self-contained HTML file: verdicts, pictures, a table to sort and filter, the environment."""
+"""One self-contained HTML file: advice, pictures, a table to sort and filter, the environment."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from bench.report.picture import Picture, named
 from bench.report.sentences import cut, sentence
 from bench.verdicts import rules
 
-#: Rows of the table beyond which a browser would suffer; the CSV has them all.
+#: The most rows of the table, for the sake of the browser; the CSV has all of them.
 MAX_ROWS = 5_000
-#: Pictures for so many machines or settings; more would make the file larger than it may be.
+#: The most machines or settings with pictures, to keep the file small.
 MAX_PICTURED = 3
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of the table: its text, the number it is sorted by if it is one, its class."""
+    """A cell of the table: its text, the number to sort it by if it is one, its class."""
 
     text: str
     key: float | str | None = None
@@ -45,7 +45,7 @@ def _figures(estimate: estimates.Estimate, items: float, error: float, peak: flo
     if seconds and estimate.low is not None and estimate.high is not None:
         half = f"{(estimate.high - estimate.low) / 2 / seconds:.1%}"
     rate = items / seconds if seconds and not math.isnan(items) else None
-    # As JavaScript calls it, so that it is sorted behind all others.
+    # The name in JavaScript; it sorts last.
     key = "Infinity" if math.isinf(error) else error
     return [
         Entry(units.seconds(seconds) if seconds else "", seconds or "", "number"),
@@ -59,7 +59,7 @@ def _figures(estimate: estimates.Estimate, items: float, error: float, peak: flo
 
 
 def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]], int]:
-    """Return the headings with their classes, the rows, and how many there would be in all."""
+    """Return the headings with their classes, the rows shown, and the number of all rows."""
     frame = frame.assign(threads=["" if n is pd.NA else str(n) for n in frame.threads])
     between = [name for name in ("machine", "torch", "threads") if frame[name].nunique() > 1]
     names = [*between, *schema.CELL]
@@ -87,7 +87,7 @@ def _environment(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
-    """Return the page for a frame (as `files.read` gives it) and the pictures in it."""
+    """Return the page for a frame from `files.read`, and the pictures in it."""
     parts = []
     pictures: list[Picture] = []
     settings = cell_index.settings(frame)

@@ -1,4 +1,4 @@
-"""Machines that are not like the others, in sentences or for a program."""
+"""Machines that differ from others of the same hardware, in sentences or for a program."""
 
 import dataclasses
 import json
@@ -9,43 +9,38 @@ from bench.report import escape
 
 
 def sentence(one: Outlier) -> str:
-    """Return what is off, in words."""
-    way = "slower" if one.change > 0 else "faster"
-    where = f" {one.where}" if one.where else ""
+    """Return how a machine differs from the others."""
+    what = " ".join(filter(None, (f"{one.what} on {one.device}", one.where)))
+    direction = "slower" if one.change > 0 else "faster"
     return (
-        f"{one.machine}: {one.what} on {one.device}{where} {abs(one.change):.0%} {way} "
+        f"{what} {abs(one.change):.0%} {direction} "
         f"than the other {one.others} ({one.cells} of {one.of} cells)"
     )
 
 
-def _lines(fleets: Sequence[Fleet], bullet: str, as_text: Callable[[str], str]) -> list[str]:
+def _lines(fleets: Sequence[Fleet], as_text: Callable[[str], str]) -> list[str]:
     if not fleets:
         return [f"no hardware with {FEWEST} machines or more: nothing to stand out of"]
     lines = []
     for fleet in fleets:
-        off = {one.machine for one in fleet.outliers}
-        said = f"{fleet.machines} machines with {fleet.hardware}: "
-        said += f"{len(off)} off" if off else f"all alike in {fleet.cells} cells"
-        lines.append(as_text(said))
-        for machine in dict.fromkeys(one.machine for one in fleet.outliers):
+        machines = dict.fromkeys(one.machine for one in fleet.outliers)
+        count = f"{len(machines)} off" if machines else f"all alike in {fleet.cells} cells"
+        lines.append(as_text(f"{fleet.machines} machines with {fleet.hardware}: {count}"))
+        for machine in machines:
             own = [one for one in fleet.outliers if one.machine == machine]
-            said = "; ".join(
-                sentence(one).removeprefix(f"{machine}: " if place else "")
-                for place, one in enumerate(own)
-            )
             rest = "" if any(one.what == "everything" for one in own) else "; the rest is normal"
-            lines.append(f"{bullet}{as_text(said + rest)}")
+            lines.append(f"- {as_text(f'{machine}: ' + '; '.join(map(sentence, own)) + rest)}")
     return lines
 
 
 def text(fleets: Sequence[Fleet]) -> str:
     """Return it for a terminal."""
-    return "\n".join(_lines(fleets, "- ", str))
+    return "\n".join(_lines(fleets, str))
 
 
 def markdown(fleets: Sequence[Fleet]) -> str:
     """Return it as Markdown."""
-    return "\n\n".join(_lines(fleets, "- ", escape.markdown))
+    return "\n\n".join(_lines(fleets, escape.markdown))
 
 
 def as_json(fleets: Sequence[Fleet]) -> str:

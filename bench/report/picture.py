@@ -1,4 +1,4 @@
-"""A picture of a report, by matplotlib: as SVG that takes the colours of its page, or as PNG."""
+"""A picture of a report, by matplotlib: an SVG in the colours of its page, or a PNG."""
 
 import io
 from collections.abc import Callable, Collection, Iterable
@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 
 from bench.records.labels import slug
 
-#: Colours that tell from each other by people who see colours differently (M. Okabe, K. Ito, "Color
-#: universal design", 2008), dark and light enough for either background.
+#: Colours that colour-blind people can distinguish (M. Okabe, K. Ito, "Color universal design",
+#: 2008), dark and light enough for either background.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 #: A dtype has the same colour in every picture.
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 #: Stands for the text colour of the page until the SVG is written.
 INK = "#123456"
-#: Letters of a machine's name in the name of a file, which some systems allow 255 in all.
+#: Letters of a machine's name in the name of a file; some systems allow 255 in all.
 _OWNER = 100
 
 
@@ -46,7 +46,7 @@ class Picture:
 
 
 def named(pictures: Iterable[Picture], owner: str, taken: Collection[str]) -> list[Picture]:
-    """Return pictures under names that are those of files on every system, and none in `taken`.
+    """Return pictures with names that every file system allows, and none of those in `taken`.
 
     The name of the `owner` comes first, unless it is blank.
     """
@@ -75,7 +75,7 @@ STYLE: dict[Any, Any] = {
 
 
 def figure_of(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure of so many inches with that many axes beside each other."""
+    """Return a figure of this size in inches, with this many axes in one row."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 

@@ -126,7 +126,7 @@ def loading(cells: list[Cell]) -> Picture | None:
 
 
 def step_parts(cells: list[Cell]) -> Picture | None:
-    """Draw the parts of a training step as stacked bars, beside the whole."""
+    """Draw the parts of a training step as stacked bars, and the whole as a line."""
     bars: dict[str, dict[str, float]] = {}
     for cell in STEP_PART.among(cells):
         if cell.estimate.seconds:

@@ -1,4 +1,4 @@
-"""The roofline of a device: what its operations reach under its measured peaks."""
+"""The roofline of a device: its operations below its measured peaks."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from bench.records.labels import slug
 from bench.report.picture import COLOURS, DTYPES, INK, Picture, figure_of
 from bench.verdicts.named import COPY
 
-#: Shapes of points, as far as they tell from each other.
+#: Shapes of points that a reader can distinguish.
 _MARKS = ("o", "s", "^", "v", "D", "P", "X", "*", "<", ">", "p", "d", "1", "2", "+", "x")
 
 

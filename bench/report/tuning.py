@@ -17,11 +17,11 @@ class Trial(Protocol):
 
     @property
     def compared(self) -> list[float]:
-        """Samples a second in epochs that were timed in turn with other settings."""
+        """Samples per second in epochs that were timed in turn with other settings."""
 
     @property
     def rate(self) -> float:
-        """Median samples a second."""
+        """Median samples per second."""
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -36,11 +36,11 @@ def _call(setting: Any) -> str:
 def text(trials: Sequence[Trial], settings: int, top: int) -> str:
     """Return the table of the `top` best trials, and the best one as code.
 
-    Those that were not compared are shown only where none was: other times, other speeds.
+    If some trials were compared, only these are shown: the speeds of others are of other times.
     """
     best = trials[0]
     shown = [trial for trial in trials if trial.compared] or trials
-    lines = [
+    rows = [
         (
             f"{trial.rate:,.0f}",
             "{:,.0f} to {:,.0f}".format(*trial.interval),
@@ -51,19 +51,13 @@ def text(trials: Sequence[Trial], settings: int, top: int) -> str:
     ]
     headers = ("samples/s", "95 % interval", "of the best", "setting")
     align = ("right", "right", "right", "left")
-    table = tabulate(lines, headers, colalign=align, disable_numparse=True)
-    told = [
-        table,
-        "",
-        f"{len(trials)} of {settings} settings were tried, the best ones in turn. Best here:",
-        "",
-    ]
-    told.append(f"    {_call(best.setting)}")
-    plain = [trial for trial in shown if trial.setting.workers == 0]
+    table = tabulate(rows, headers, colalign=align, disable_numparse=True)
+    count = f"{len(trials)} of {settings} settings were tried, the best ones in turn. Best here:"
+    lines = [table, "", count, "", f"    {_call(best.setting)}"]
+    plain = [trial.rate for trial in shown if trial.setting.workers == 0]
     if best.setting.workers and plain:
-        without = max(plain, key=lambda trial: trial.rate)
-        told += ["", f"{best.rate / without.rate:.2f} times the best without workers."]
+        lines += ["", f"{best.rate / max(plain):.2f} times the best without workers."]
     close = [trial for trial in shown[1:] if trial.interval[1] >= best.interval[0]]
     if close:
-        told.append(f"{len(close)} more lie within its interval: take the one with fewer workers.")
-    return "\n".join(told)
+        lines.append(f"{len(close)} more are within its interval: take the one with fewer workers.")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Crossovers along a numeric param: from which size on one side is faster than the other."""
+"""Crossovers along a numeric param: the size from which one side is faster than the other."""
 
 import itertools
 import math
@@ -10,10 +10,10 @@ from bench.compare.estimates import Estimate, ratio
 
 @dataclass(frozen=True)
 class Crossover:
-    """Where the ratio of two sides passes 1, with its interval; sizes are those of the param.
+    """The size at which the ratio of two sides passes 1, with its interval.
 
-    `faster_above` tells whether the candidate is faster above it. `low` or `high` is None where the
-    interval leaves what was measured.
+    `faster_above` is true if the candidate is faster above it. `low` or `high` is None if that end
+    of the interval is beyond the measured sizes.
     """
 
     size: float
@@ -23,7 +23,7 @@ class Crossover:
 
 
 def _zero(sizes: list[float], logs: list[float]) -> float | None:
-    """Return where `logs` pass 0, interpolated linearly in the logarithm of the size."""
+    """Return the size at which `logs` pass 0, interpolated in the logarithm of the size."""
     for (a, ya), (b, yb) in itertools.pairwise(zip(sizes, logs, strict=True)):
         if ya == 0:
             return a
@@ -36,12 +36,12 @@ def _zero(sizes: list[float], logs: list[float]) -> float | None:
 def crossover(
     candidate: Mapping[float, Estimate], base: Mapping[float, Estimate]
 ) -> Crossover | str:
-    """Return where `candidate` overtakes `base` (or falls behind) along their common sizes.
+    """Return the size at which `candidate` overtakes `base` or falls behind.
 
-    The logarithm of the ratio is interpolated between neighbouring sizes, and so are the ends of
-    its 95 % interval, which give those of the crossover. Only a change between significant ratios
-    of opposite directions is one. Otherwise the result says in a word what was seen: ``always`` the
-    candidate is faster, ``never``, ``unclear``, or ``too few`` sizes.
+    The logarithm of the ratio is interpolated between neighbouring common sizes. The ends of its
+    95 % interval give those of the crossover. A crossover needs significant ratios in opposite
+    directions. Without one, the result is a word: the candidate is faster ``always`` or ``never``,
+    or the sizes are ``unclear`` or ``too few``.
     """
     sizes = sorted(size for size in candidate.keys() & base.keys() if size > 0)
     ratios = {size: r for size in sizes if (r := ratio(candidate[size], base[size]))}
@@ -56,11 +56,11 @@ def crossover(
         if 0 in signs:
             return "unclear"
         return "always" if clear[0] < 0 else "never"
-    # More than one change of direction is no crossover that a sentence could tell.
+    # With several changes of direction there is no single crossover.
     if sum(a != b for a, b in itertools.pairwise(clear)) > 1:
         return "unclear"
     faster_above = clear[-1] < 0
-    # Between the last significant ratio before the change and the first behind it; elsewhere
+    # It is between the last significant ratio before the change and the first after it; elsewhere
     # ratios pass 1 by chance.
     before = max(place for place, sign in enumerate(signs) if sign == clear[0])
     behind = min(place for place, sign in enumerate(signs) if sign == clear[-1])
@@ -73,7 +73,6 @@ def crossover(
     if middle is None:
         return "unclear"
     known = sorted(end for end in ends if end is not None)
-    # The optimistic end of the ratio passes 1 first where the candidate gets faster with the size.
     low = next((end for end in known if end <= middle), None)
     high = next((end for end in reversed(known) if end >= middle), None)
     return Crossover(middle, low, high, faster_above)

@@ -23,10 +23,8 @@ def faults(found: list[Cell]) -> Iterator[Finding]:
     for _, group in itertools.groupby(sorted(flawed, key=kind), kind):
         several = list(group)
         for cell in several[:NAMED]:
-            said = cell.estimate
-            yield Fault(
-                topic="fault", subject=Subject.of(cell), advice=said.status, reason=said.reason
-            )
+            status, reason = cell.estimate.status, cell.estimate.reason
+            yield Fault(topic="fault", subject=Subject.of(cell), advice=status, reason=reason)
         if len(several) > NAMED:
             more = several[NAMED]
             yield Finding(

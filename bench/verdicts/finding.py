@@ -15,7 +15,7 @@ WORTH = 1.15
 
 @dataclass(frozen=True)
 class Subject:
-    """The cell, or the group of cells, that a finding is about; blank where it covers all."""
+    """The cell or the group of cells that a finding is about; a blank field covers all values."""
 
     device: str = ""
     dtype: str = ""

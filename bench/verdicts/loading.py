@@ -21,7 +21,8 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
     """Find the workers and the batch size that load fastest.
 
     The rival is the best setting with workers if the best has none, without workers if it has
-    some. `best` says that no other setting may be as fast, `among the best` that one may be.
+    some. The advice is `among the best` if another setting may be as fast, else
+    `best`.
     """
     known = LOADER.among(found)
     timed = sorted(filter(_rate, known), key=_rate, reverse=True)

@@ -1,4 +1,4 @@
-"""What depends on the size: from where on which device wins, and what a small call costs."""
+"""What depends on the size: which device wins from which size on, and what a small call costs."""
 
 import itertools
 from collections.abc import Iterable, Iterator
