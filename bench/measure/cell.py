@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, cgroup, disturbance, fallback, rounds
+from bench.measure import answer, cgroup, disturbance, fallback, operands, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
@@ -196,12 +196,17 @@ class Cell:
         self._may_repeat = self._may_repeat and not fault
         call = functools.partial(operation, *args, **kwargs)
         if self._plan is not None:
+            before = operands.health(operation, args, kwargs)
             self._time(
                 self._plan,
                 rounds.compile_loop(operation, args, kwargs, self._device.clock),
                 rounds.compile_loop(operation, args, kwargs, self._device.now),
                 call,
             )
+            after = operands.health(operation, args, kwargs)
+            fault = fault or operands.fault(before, after)
+            if note := operands.note(before, after):
+                self.note(note)
         if self._hand_over:
             self._hand_over(self.result.timing, call)
         if fault:

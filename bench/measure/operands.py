@@ -1,0 +1,93 @@
+"""What became of the data of a cell over its rounds: infinity, NaN, denormals.
+
+A call is repeated on its own results, up to millions of times. Data that has become infinite or NaN
+is not what the benchmark means to time; denormals may run 40 times slower on a CPU.
+"""
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+#: Elements of a tensor that are looked at, from its beginning.
+LOOKED_AT = 1_000_000
+#: Share of the elements that must have become denormal before it is reported.
+DENORMAL_SHARE = 0.01
+#: Containers and closures within each other that are followed.
+_DEPTH = 6
+
+
+@dataclass(frozen=True)
+class Health:
+    """Shares of the floating-point elements that are not finite, and that are denormal."""
+
+    not_finite: float = 0.0
+    denormal: float = 0.0
+
+
+def _tensors(value: Any, seen: set[int], depth: int = 0) -> Iterator[torch.Tensor]:
+    """Yield every tensor that a call can reach through its arguments and its closure."""
+    if id(value) in seen or depth > _DEPTH:
+        return
+    seen.add(id(value))
+    inner: list[Any] = []
+    if isinstance(value, torch.Tensor):
+        yield value
+        inner = [value.grad] if value.is_leaf and value.grad is not None else []
+    elif isinstance(value, torch.nn.Module):
+        inner = [*value.parameters(), *value.buffers()]
+    elif isinstance(value, torch.optim.Optimizer):
+        inner = [*value.state.values(), *(group["params"] for group in value.param_groups)]
+    elif isinstance(value, Mapping):
+        inner = list(value.values())
+    elif isinstance(value, (list, tuple, set)):
+        inner = list(value)
+    elif isinstance(value, types.FunctionType):
+        inner = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+    elif isinstance(value, (types.MethodType, types.BuiltinMethodType)):
+        inner = [value.__self__]
+    elif hasattr(value, "func") and hasattr(value, "args"):  # functools.partial
+        inner = [value.func, value.args, getattr(value, "keywords", None)]
+    for one in inner:
+        yield from _tensors(one, seen, depth + 1)
+
+
+def _filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # the variable is not assigned yet
+        return False
+
+
+@torch.no_grad()
+def health(*reached: object) -> Health:
+    """Look at the floating-point tensors that `reached` holds, on their own device."""
+    elements = not_finite = denormal = 0
+    for tensor in _tensors(reached, set()):
+        if not tensor.dtype.is_floating_point or tensor.layout != torch.strided:
+            continue
+        part = tensor.detach().reshape(-1)[:LOOKED_AT]
+        elements += part.numel()
+        not_finite += int((~part.isfinite()).sum())
+        small = (part != 0) & (part.abs() < torch.finfo(part.dtype).tiny)
+        denormal += int(small.sum())
+    return Health(not_finite / elements, denormal / elements) if elements else Health()
+
+
+def fault(before: Health, after: Health) -> str:
+    """Return what makes the times of the rounds meaningless, in one line, or a blank."""
+    if after.not_finite > before.not_finite:
+        return (
+            f"{after.not_finite:.0%} of its data became infinite or NaN over the rounds: "
+            "let the call not drift, or work out of place"
+        )
+    return ""
+
+
+def note(before: Health, after: Health) -> str:
+    """Return what the user should know of the data, in one line, or a blank."""
+    if after.denormal > before.denormal + DENORMAL_SHARE:
+        return f"{after.denormal:.0%} of its data became denormal over the rounds"
+    return ""

@@ -1,0 +1,78 @@
+"""Data that changes its kind over the rounds: noticed outside the timed part."""
+
+import functools
+
+import pytest
+import torch
+
+from bench.measure import operands
+
+
+def test_tensors_are_found_wherever_a_call_reaches_them():
+    bad = torch.tensor([1.0, float("inf")])
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    model.weight.grad = torch.full((2, 2), float("nan"))
+    reached = [
+        bad,
+        [{"x": bad}],
+        lambda: bad,
+        functools.partial(torch.add, bad, other=bad),
+        bad.add_,
+        model,
+        optimizer,
+    ]
+    for one in reached:
+        assert operands.health(one).not_finite > 0, one
+
+
+def test_denormals_are_counted_and_integers_left_alone():
+    tiny = torch.full((4,), 1e-40)
+    assert operands.health(tiny).denormal == 1
+    assert operands.health(torch.zeros(4), torch.ones(3, dtype=torch.int64)) == operands.Health()
+    assert operands.health(torch.full((4,), 1e-6, dtype=torch.float16)).denormal == 1
+
+
+OWN = """
+    def grow(x):
+        return x.mul_(1e6)
+
+    def shrink(x):
+        return x.mul_(1e-3)
+
+    def bench_grows(cell):
+        cell(grow, cell.tensor(8), check=cell.unchecked)
+
+    def bench_shrinks(cell):
+        cell(shrink, cell.tensor(8), check=cell.unchecked)
+
+    def bench_closure(cell):
+        a = cell.tensor(4, 4) * 10
+        cell(lambda: a.copy_(a @ a), check=cell.unchecked)
+
+    def bench_settled(cell):
+        cell(torch.neg_, cell.tensor(8))
+"""
+
+
+@pytest.mark.parametrize("name", ["grows", "closure"])
+def test_data_that_becomes_infinite_is_a_wrong_cell(suite, name):
+    suite.write(OWN)
+    suite.run("--dtype=float32", "-k", name, "--benchmark-max-time=0.01")
+    (row,) = suite.rows().itertuples()
+    assert row.status == "wrong"
+    assert "infinite or NaN" in row.reason
+
+
+def test_others_stay_as_they_are(suite):
+    suite.write(OWN)
+    suite.run("--dtype=float32", "-k", "settled", "--benchmark-max-time=0.01")
+    (row,) = suite.rows().itertuples()
+    assert (row.status, row.reason) == ("ok", "")
+
+
+def test_denormals_are_a_note():
+    before, after = operands.Health(), operands.Health(denormal=0.5)
+    assert "50% of its data became denormal" in operands.note(before, after)
+    assert not operands.fault(before, after)
+    assert not operands.note(after, after)
