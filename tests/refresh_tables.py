@@ -1,4 +1,4 @@
-"""Write the tables of the documents anew from the CSVs they name: python tests/refresh_tables.py.
+"""Write the tables of the documents from the CSVs they name: python tests/refresh_tables.py.
 
 A table stands in a fenced block below ``<!-- table of FILE -->``, or ``<!-- table of FILE rows
 A,B -->`` for the benchmarks A and B alone; verdicts below ``<!-- verdict of FILE top N -->``.
@@ -34,7 +34,7 @@ def _verdicts(found: re.Match[str]) -> str:
 
 
 def refreshed(text: str) -> str:
-    """Return a page with every table made anew."""
+    """Return a page with every table refreshed."""
     return VERDICTS.sub(_verdicts, BLOCK.sub(_table, text))
 
 

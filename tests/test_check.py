@@ -86,7 +86,7 @@ def test_settings_come_from_pyproject_and_options_win(stored, tmp_path, monkeypa
         ("tool = 1\n", "pyproject.toml: tool is no table"),
         ("[tool.bench.check]\nfloor = nan\n", "tool.bench.check.floor is nan; give a number"),
         ("[tool.bench.check.thresholds]\ncat = inf\n", "thresholds.cat is inf; give a number"),
-        ("[tool", "mend the file"),
+        ("[tool", "correct the file"),
     ],
 )
 def test_wrong_settings_are_one_line(stored, tmp_path, monkeypatch, text, message):

@@ -16,7 +16,7 @@ from bench.records import reader
 from bench.records.schema import Row
 from bench.records.writer import Writer
 from bench.report import digest, html, picture, plots
-from bench.report.heatmap import heat_map
+from bench.report.heatmap import heatmap
 
 
 def a_machine(name="a model"):
@@ -153,21 +153,21 @@ def test_a_page_without_pictures_of_all_has_a_note(monkeypatch):
     assert {picture.name for picture in pictures} == {"a-heatmap", "a-size-step"}
 
 
-def heat_map_of(machine):
+def drawn_texts(machine):
     """The texts of the heat map of a machine."""
-    picture = heat_map(cells.of(machine.frame()))
+    picture = heatmap(cells.of(machine.frame()))
     return [text.get_text() for text in picture.figure.axes[0].texts]
 
 
-def test_the_heat_map_divides_times_of_the_same_size():
+def test_the_heatmap_divides_times_of_the_same_size():
     machine = Machine(noise=0)
     for n, seconds in ((16, 1e-3), (256, 4e-3), (1024, 9e-3)):
         machine.cell(seconds, params=f"n={n}", items=n)
     for n, seconds in ((16, 1e-3), (256, 2e-3)):
         machine.cell(seconds, params=f"n={n}", items=n, device="mps")
-    assert heat_map_of(machine) == ["1.0x", "0.50x"]
+    assert drawn_texts(machine) == ["1.0x", "0.50x"]
     machine.fault("oom", "x", params="n=1024", items=1024, device="mps")
-    assert heat_map_of(machine) == ["1.0x", "0.50x"]
+    assert drawn_texts(machine) == ["1.0x", "0.50x"]
 
 
 def test_a_roofline_has_a_roof_for_each_dtype(stored):
@@ -269,7 +269,7 @@ def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_
     median.click()
     values = [float(key) for key in column(6) if key]
     assert values == sorted(values)
-    assert column(6)[-1] == ""  # what has no time comes last
+    assert column(6)[-1] == ""  # what was not measured comes last
     median.click()
     values = [float(key) for key in column(6) if key]
     assert values == sorted(values, reverse=True)

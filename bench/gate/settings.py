@@ -21,7 +21,7 @@ def _table(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as problem:
-        raise BadSettings(f"{path}: {problem}; mend the file") from problem
+        raise BadSettings(f"{path}: {problem}; correct the file") from problem
     found, names = whole, ("tool", "bench", "check")
     for depth, name in enumerate(names, 1):
         found = found.get(name, {})

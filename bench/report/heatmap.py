@@ -40,7 +40,7 @@ def _comparable(cells: Iterable[Cell]) -> dict[tuple[str, str], _Places]:
     }
 
 
-def heat_map(cells: list[Cell]) -> Picture | None:
+def heatmap(cells: list[Cell]) -> Picture | None:
     """Draw the ratio to float32 on the CPU of each benchmark at its largest common size."""
     rows = [
         (benchmark, by_place[_BASE].estimate.seconds or math.nan, by_place)

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.compare import cells as cell_index
 from bench.compare.cells import Cell
 from bench.report import units
-from bench.report.heatmap import heat_map
+from bench.report.heatmap import heatmap
 from bench.report.picture import COLOURS, DTYPES, INK, STYLE, Picture, figure_of, ticks_in_words
 from bench.report.roofline import rooflines
 from bench.verdicts.crossover import Crossover, crossover
@@ -155,5 +155,5 @@ def of(frame: pd.DataFrame) -> list[Picture]:
     """Return the pictures that the rows of one machine give."""
     cells = cell_index.of(frame)
     with mpl.rc_context(STYLE):
-        drawn = [heat_map(cells), *over_size(cells), loading(cells), step_parts(cells)]
+        drawn = [heatmap(cells), *over_size(cells), loading(cells), step_parts(cells)]
         return [picture for picture in (*drawn, *rooflines(cells)) if picture]
