@@ -108,7 +108,7 @@ def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:
 def _commit(info: dict[str, Any]) -> str:
     """Return ``commit 6c2c4ad0f1e2`` (``+`` where files were changed), blank where unknown."""
     found = str(info.get("id") or "")
-    if not re.fullmatch(r"[0-9a-fA-F]{7,64}", found):
+    if not re.fullmatch(r"(?!0+$)[0-9a-fA-F]{7,64}", found):
         return ""
     return f"commit {found[:12]}{'+' if info.get('dirty') else ''}"
 
@@ -168,7 +168,8 @@ def _times(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
     stats = _need(entry.get("stats"), dict, path, f"{where}.stats")
     data = stats.get("data")
     columns: dict[str, Any] = {}
-    if isinstance(data, list) and data:
+    # Published files are often shortened: then the statistics are all there is.
+    if isinstance(data, list) and data and not any(isinstance(one, str) for one in data):
         rounds = [_seconds(value, path, f"{where}.stats.data") for value in data]
         first, median, third = quantiles.quartiles(rounds)
         columns |= {"min_s": min(rounds), "q1_s": first, "median_s": median, "q3_s": third}
@@ -179,12 +180,17 @@ def _times(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
         if interval := quantiles.median_interval(rounds):
             columns["ci_low_s"], columns["ci_high_s"] = interval
     for name in ("median", "min", "q1", "q3", "max", "mean", "stddev"):
-        if f"{name}_s" not in columns and (name in stats or name == "median"):
+        if f"{name}_s" not in columns and (name == "median" or _known(stats.get(name))):
             columns[f"{name}_s"] = _seconds(stats.get(name), path, f"{where}.stats.{name}")
     for name in ("rounds", "iterations"):
-        if name not in columns and name in stats:
+        if name not in columns and _known(stats.get(name)):
             columns[name] = int(_seconds(stats[name], path, f"{where}.stats.{name}"))
     return columns
+
+
+def _known(value: Any) -> bool:
+    """Whether a statistic that a row can do without was recorded."""
+    return value is not None and value == value
 
 
 def _contradiction(times: dict[str, Any]) -> str:
@@ -236,9 +242,11 @@ def _load(path: Path) -> tuple[bytes, dict[str, Any]]:
 def _row(entry: dict[str, Any], run: dict[str, Any], path: Path, where: str) -> Row:
     kept = _kept(entry.get("extra_info"), path, where)
     known = run | {"status": "ok"} | (kept or _cell(entry, path, where))
-    if (known.get("median_s") is None and "stats" in entry) or not kept:
+    if entry.get("has_error") and not kept:
+        known |= {"status": "error", "reason": "the benchmark failed"}
+    elif not kept or (known.get("median_s") is None and "stats" in entry):
         known |= _times(entry, path, where)
-    if not kept and (fault := _contradiction(known)):
+    if not kept and "median_s" in known and (fault := _contradiction(known)):
         known |= {"status": "unstable", "reason": fault}
     row = Row(**known)
     fields = ["" if value is None else str(value) for value in dataclasses.astuple(row)]

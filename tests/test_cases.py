@@ -1,0 +1,62 @@
+"""Situations from public bug reports and files of people who do this job, with the right outcome.
+
+The files under tests/cases hold values as published; host names, commits and CPU flags are left out.
+"""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli import main
+from bench.exchange import imports
+from bench.records import reader
+from bench.records.reader import BadFile
+
+CASES = Path(__file__).parent / "cases"
+
+
+def bench(*words):
+    return CliRunner().invoke(main.app, list(map(str, words)))
+
+
+def test_01_a_call_that_was_not_waited_for(tmp_path):
+    """RMSNorm2 took 24.9 us in the fastest round and 19.93 ms in most: the launch queue filled up."""
+    rows = imports.pytest_benchmark(CASES / "01-missing-sync-import" / "baseline.json")
+    assert [row.status for row in rows] == ["ok", "unstable"]
+    assert "two levels" in rows[1].reason
+    assert {row.dtype for row in rows} == {"float32"}
+    later = imports.pytest_benchmark(CASES / "01-missing-sync-import" / "no-kernel.json")
+    assert len(later) == 4
+    both = []
+    for name in ("baseline", "no-kernel"):
+        both.append(tmp_path / f"{name}.csv")
+        source = CASES / "01-missing-sync-import" / f"{name}.json"
+        assert bench("import", source, "-o", both[-1]).exit_code == 0
+    said = bench("compare", *both).output
+    assert "459x" not in said
+    assert "0.0443" not in said
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CASES / "20-import-edges").glob("*.json")), ids=lambda p: p.stem
+)
+def test_20_an_import_ends_in_one_line_or_in_a_readable_csv(tmp_path, path):
+    out = tmp_path / "out.csv"
+    done = bench("import", path, "-o", out)
+    if done.exit_code:
+        assert done.exit_code == 2
+        assert len(done.output.splitlines()) == 1
+        assert not out.exists()
+    else:
+        assert len(reader.read(out)) == 4
+
+
+def test_20_what_is_refused_names_the_entry():
+    refused = {"empty": "holds no benchmark", "huge": "rounds", "twice": "benchmarks[4]"}
+    for name, said in refused.items():
+        with pytest.raises(BadFile) as problem:
+            imports.pytest_benchmark(CASES / "20-import-edges" / f"{name}.json")
+        assert said in str(problem.value)
+    rows = imports.pytest_benchmark(CASES / "20-import-edges" / "errored.json")
+    assert [row.status for row in rows] == ["ok", "error", "ok", "ok"]
