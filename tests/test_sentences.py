@@ -150,7 +150,7 @@ FINDINGS = {
         topic="bandwidth", subject=COPY, amount=2.7e10
     ),
     "matmul n=512 in float16 on cpu reaches 10% of that": Finding(
-        topic="bandwidth", subject=CELL, advice="far below", amount=2.7e9, rival_amount=2.7e10
+        topic="far below", subject=CELL, amount=2.7e9, rival_amount=2.7e10
     ),
     "cpu computes 270 GFLOP/s in its best float16 matmul (n=512)": Finding(
         topic="arithmetic", subject=CELL, amount=2.7e11

@@ -302,8 +302,7 @@ def below(machine):
     """The benchmarks that are far below the bandwidth, with their shares of it."""
     return {
         made.subject.benchmark: made.amount / made.rival_amount
-        for made in findings(machine, "bandwidth")
-        if made.advice == "far below"
+        for made in findings(machine, "far below")
     }
 
 
@@ -341,11 +340,11 @@ def test_peaks_and_overhead_are_facts():
     machine.cell(1e-2, benchmark="copy", params="form=in_place;n=33554432", bytes=2.7e8)
     machine.cell(1e-1, benchmark="add", params="form=in_place;n=33554432", bytes=4e8)
     machine.cell(1e-3, benchmark="matmul", params="n=512", flop=2.7e8)
-    facts = {(made.topic, made.advice): made for made in rules.of(machine.frame())[1]}
-    copy, flops = facts["bandwidth", ""], facts["arithmetic", ""]
+    facts = {made.topic: made for made in rules.of(machine.frame())[1]}
+    copy, flops = facts["bandwidth"], facts["arithmetic"]
     assert (copy.amount, flops.amount) == (pytest.approx(2.7e10), pytest.approx(2.7e11))
     assert below(machine) == {"add": pytest.approx(0.148, rel=0.01)}
-    overhead = facts["overhead", ""]
+    overhead = facts["overhead"]
     assert overhead.amount == pytest.approx(1e-6)
     assert 65536 < overhead.negligible_from < 100_000
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.report import units
 from bench.stats.ratios import Ratio
-from bench.verdicts.finding import Finding, Subject, Sweep
+from bench.verdicts.finding import Finding, Subject
 from bench.verdicts.loading import without_workers
 
 #: Names that a sentence lists; it counts the rest.
@@ -49,6 +49,10 @@ def _size(value: float) -> str:
     return f"{round(value):,}"
 
 
+def _cell(subject: Subject) -> str:
+    return f"{name(subject)} in {subject.dtype} on {subject.device}"
+
+
 def _loader(subject: Subject) -> str:
     return f"workers={subject.params['workers']} batch={subject.params['batch']}"
 
@@ -59,13 +63,7 @@ def _alike(names: Sequence[str]) -> str:
 
 def _fault(one: Any) -> str:
     status = "" if one.advice == "ok" else f"{one.advice}: "
-    cell = f"{name(one.subject)} in {one.subject.dtype} on {one.subject.device}"
-    return f"{cell} is {status}{cut(one.reason)}"
-
-
-def _more_faults(one: Finding) -> str:
-    status = "fail in some runs" if one.advice == "ok" else f"are {one.advice}"
-    return f"{one.n} more cells of {one.subject.benchmark} on {one.subject.device} {status}"
+    return f"{_cell(one.subject)} is {status}{cut(one.reason)}"
 
 
 def _unsupported(one: Any) -> str:
@@ -79,32 +77,19 @@ def _unsupported(one: Any) -> str:
     return f"unsupported on {one.subject.device} in {one.subject.dtype}: {', '.join(names)}"
 
 
-def _unstable(one: Finding) -> str:
-    return f"{one.n:,} of {one.total:,} cells could not be timed well enough to compare them"
-
-
-def _crossing(one: Sweep) -> str:
-    where = one.crossover
-    assert where is not None
-    low = f"below {_size(one.smallest)}" if where.low is None else _size(where.low)
-    high = f"beyond {_size(one.largest)}" if where.high is None else _size(where.high)
-    return f"{_size(where.size)} ({low} to {high})"
-
-
 def _device(one: Any) -> str:
-    device = one.subject.device
-    text = f"{name(one.subject)} in {one.subject.dtype}: {device} "
-    if one.crossover:
-        verb = "overtakes" if one.advice == "above" else "falls behind"
-        text += f"{verb} cpu at {one.param} {_crossing(one)}"
+    where, smallest, largest = one.crossover, _size(one.smallest), _size(one.largest)
+    text = f"{name(one.subject)} in {one.subject.dtype}: {one.subject.device} "
+    if where:
+        low = f"below {smallest}" if where.low is None else _size(where.low)
+        high = f"beyond {largest}" if where.high is None else _size(where.high)
+        text += "overtakes" if one.advice == "above" else "falls behind"
+        text += f" cpu at {one.param} {_size(where.size)} ({low} to {high})"
     else:
-        word = "faster" if one.advice == "always" else "never faster"
-        text += f"is {word} than cpu in the range measured, {one.param} "
-        text += f"{_size(one.smallest)} to {_size(one.largest)}"
+        text += "is faster" if one.advice == "always" else "is never faster"
+        text += f" than cpu in the range measured, {one.param} {smallest} to {largest}"
     # The ratio at a smaller size would not describe the end of the range.
-    return text + (
-        f"; at {_size(one.at)} it is {times(one.ratio)}" if one.at == one.largest else ""
-    )
+    return text + (f"; at {largest} it is {times(one.ratio)}" if one.at == one.largest else "")
 
 
 _DTYPE_ADVICE = {
@@ -114,22 +99,13 @@ _DTYPE_ADVICE = {
 }
 
 
-def _dtype(one: Finding) -> str:
-    where = f"{one.subject.dtype} on {one.subject.device}"
-    return (
-        f"{where}: {name(one.subject)} is {times(one.ratio)} than float32: "
-        + (_DTYPE_ADVICE[one.advice])
-    )
-
-
 def _optimizer(one: Any) -> str:
-    def implementation(subject: Subject) -> str:
-        return subject.params["implementation"]
-
-    text = f"{one.subject.params['optimizer']} on {one.subject.device}: "
-    text += f"{implementation(one.subject)} is {'the fastest, ' * (one.advice == 'fastest')}"
-    text += f"{times(one.ratio)} than {implementation(one.rival)}"
-    text += _alike([implementation(subject) for subject in one.alike])
+    best, rival, *alike = (
+        subject.params["implementation"] for subject in (one.subject, one.rival, *one.alike)
+    )
+    text = f"{one.subject.params['optimizer']} on {one.subject.device}: {best} is "
+    text += "the fastest, " if one.advice == "fastest" else ""
+    text += f"{times(one.ratio)} than {rival}{_alike(alike)}"
     return text + "".join(f"; {k} was not measured ({v})" for k, v in one.unmeasured.items())
 
 
@@ -168,31 +144,6 @@ def _bottleneck(one: Any) -> str:
     )
 
 
-def _in_place(one: Finding) -> str:
-    where = f"{name(one.subject, 'form')} on {one.subject.device}"
-    return f"{where}: in place is {times(one.ratio)}"
-
-
-def _copy(one: Any) -> str:
-    return (
-        f"torch.tensor(array) copies: {units.seconds(one.amount)} for n={one.subject.params['n']}, "
-        f"from_numpy shares the memory in {units.seconds(one.rival_amount)}"
-    )
-
-
-def _bandwidth(one: Any) -> str:
-    cell = f"{params(one.subject)} in {one.subject.dtype}"
-    if one.advice:
-        share = f"{one.amount / one.rival_amount:.0%}"
-        return f"{one.subject.benchmark} {cell} on {one.subject.device} reaches {share} of that"
-    return f"{one.subject.device} moves {units.rate(one.amount, 'B')} in its best copy ({cell})"
-
-
-def _arithmetic(one: Any) -> str:
-    what = f"{one.subject.device} computes {units.rate(one.amount, 'FLOP')} in its best "
-    return f"{what}{one.subject.dtype} matmul ({params(one.subject)})"
-
-
 def _overhead(one: Any) -> str:
     size = _size(float(one.subject.params["n"]))
     text = f"a small call costs {units.seconds(one.amount)} on {one.subject.device} (add n={size})"
@@ -208,36 +159,59 @@ def _launch(one: Any) -> str:
 
 
 def _first_call(one: Any) -> str:
-    middle, *ends = (
-        units.significant(v, 2) for v in (one.ratio.value, one.ratio.low, one.ratio.high)
-    )
+    bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
+    middle, low, high = (units.significant(bound, 2) for bound in bounds)
     return (
         f"{one.subject.device}: the first call takes {middle} times as long as a later one "
-        f"({' to '.join(ends)}, median of {one.n:,} cells); {units.seconds(one.amount)} at most "
+        f"({low} to {high}, median of {one.n:,} cells); {units.seconds(one.amount)} at most "
         f"({name(one.subject)} in {one.subject.dtype})"
     )
-
-
-_WORDS: dict[str, Callable[[Any], str]] = {
-    "fault": _fault,
-    "more faults": _more_faults,
-    "unsupported": _unsupported,
-    "unstable": _unstable,
-    "device": _device,
-    "dtype": _dtype,
-    "optimizer": _optimizer,
-    "loading": _loading,
-    "bottleneck": _bottleneck,
-    "in place": _in_place,
-    "copy": _copy,
-    "bandwidth": _bandwidth,
-    "arithmetic": _arithmetic,
-    "overhead": _overhead,
-    "launch": _launch,
-    "first call": _first_call,
-}
 
 
 def sentence(finding: Finding) -> str:
     """Return a finding as one sentence with its figures."""
     return _WORDS[finding.topic](finding)
+
+
+#: The words of each topic.
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "fault": _fault,
+    "more faults": lambda one: (
+        f"{one.n} more cells of {one.subject.benchmark} on {one.subject.device} "
+        + ("fail in some runs" if one.advice == "ok" else f"are {one.advice}")
+    ),
+    "unsupported": _unsupported,
+    "unstable": lambda one: (
+        f"{one.n:,} of {one.total:,} cells could not be timed well enough to compare them"
+    ),
+    "device": _device,
+    "dtype": lambda one: (
+        f"{one.subject.dtype} on {one.subject.device}: {name(one.subject)} is "
+        f"{times(one.ratio)} than float32: {_DTYPE_ADVICE[one.advice]}"
+    ),
+    "optimizer": _optimizer,
+    "loading": _loading,
+    "bottleneck": _bottleneck,
+    "in place": lambda one: (
+        f"{name(one.subject, 'form')} on {one.subject.device}: in place is {times(one.ratio)}"
+    ),
+    "copy": lambda one: (
+        f"torch.tensor(array) copies: {units.seconds(one.amount)} for "
+        f"n={one.subject.params['n']}, "
+        f"from_numpy shares the memory in {units.seconds(one.rival_amount)}"
+    ),
+    "bandwidth": lambda one: (
+        f"{one.subject.device} moves {units.rate(one.amount, 'B')} in its best copy "
+        f"({params(one.subject)} in {one.subject.dtype})"
+    ),
+    "far below": lambda one: (
+        f"{_cell(one.subject)} reaches {one.amount / one.rival_amount:.0%} of that"
+    ),
+    "arithmetic": lambda one: (
+        f"{one.subject.device} computes {units.rate(one.amount, 'FLOP')} in its best "
+        f"{one.subject.dtype} matmul ({params(one.subject)})"
+    ),
+    "overhead": _overhead,
+    "launch": _launch,
+    "first call": _first_call,
+}

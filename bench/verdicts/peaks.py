@@ -34,8 +34,7 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
         for cell, rate in large:
             if rate < LOW_SHARE * peak and not _computes(cell, here, peak):
                 yield Finding(
-                    topic="bandwidth",
-                    advice="far below",
+                    topic="far below",
                     subject=Subject.of(cell),
                     ratio=per_unit(cell, best, cell.bytes, best.bytes),
                     amount=rate,
