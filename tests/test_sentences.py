@@ -7,7 +7,7 @@ from frames import frame
 from truths import Machine
 
 from bench.report import advice, summary
-from bench.report.sentences import LONGEST, listed, sentence, times
+from bench.report.sentences import LONGEST, WORDS, listed, sentence, times
 from bench.stats.ratios import Ratio
 from bench.verdicts.crossover import Crossover
 from bench.verdicts.finding import (
@@ -174,6 +174,10 @@ FINDINGS = {
 @pytest.mark.parametrize("text", FINDINGS)
 def test_a_finding_is_one_sentence(text):
     assert sentence(FINDINGS[text]) == text
+
+
+def test_every_topic_is_tested():
+    assert {finding.topic for finding in FINDINGS.values()} == WORDS.keys()
 
 
 def test_lists_and_reasons_are_cut():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from truths import BATCHES, Machine
 
+from bench.report import judgement, sentences
 from bench.verdicts import named, rules
 
 ROOT = Path(__file__).parent.parent / "bench"
@@ -384,6 +385,22 @@ def test_copies_of_one_machine_give_no_advice(runs):
                     params = f"form={form};n=65536"
                     machine.cell(1e-4, benchmark="add", device=device, dtype=dtype, params=params)
         assert rules.of(machine.frame())[0] == []
+
+
+def test_every_topic_of_a_rule_and_every_code_of_the_gate_has_words():
+    topics, codes = set(), set()
+    for path in (*(ROOT / "verdicts").glob("*.py"), *(ROOT / "gate").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                words = {keyword.arg: keyword.value for keyword in node.keywords}
+                if "topic" in words:
+                    topics.add(words["topic"].value)
+                if getattr(node.func, "id", "") == "reason" and isinstance(
+                    node.args[0], ast.Constant
+                ):
+                    codes.add(node.args[0].value)
+    assert topics == sentences.WORDS.keys()
+    assert codes | {"status of both", "status of baseline"} == judgement.WORDS.keys()
 
 
 def test_every_benchmark_that_a_rule_names_is_in_the_suite():

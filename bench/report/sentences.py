@@ -170,11 +170,11 @@ def _first_call(one: Any) -> str:
 
 def sentence(finding: Finding) -> str:
     """Return a finding as one sentence with its figures."""
-    return _WORDS[finding.topic](finding)
+    return WORDS[finding.topic](finding)
 
 
 #: The words of each topic.
-_WORDS: dict[str, Callable[[Any], str]] = {
+WORDS: dict[str, Callable[[Any], str]] = {
     "fault": _fault,
     "more faults": lambda one: (
         f"{one.n} more cells of {one.subject.benchmark} on {one.subject.device} "

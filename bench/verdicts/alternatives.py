@@ -108,3 +108,6 @@ def copies(found: list[Cell]) -> Iterator[Finding]:
                 n=2,
                 worth=worth(ratio),
             )
+
+
+ADVICE = (dtypes, optimizers, in_place, copies)

@@ -55,3 +55,6 @@ def launches(found: list[Cell]) -> Iterator[Finding]:
             n=bound,
             total=len(here),
         )
+
+
+FACTS = (launches, first_calls)
