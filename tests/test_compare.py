@@ -271,3 +271,39 @@ def test_reading_commands_do_not_load_torch(two):
             [sys.executable, "-c", code, command, *two], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_another_column_is_compared_over_runs(tmp_path):
+    """A cold start that takes twice as long, and memory in bytes; a single run has no ratio."""
+    paths = []
+    for machine, factor in (("here", 1), ("there", 2)):
+        rows = [
+            {"machine": machine, "run_id": f"{machine}{n}", "median_s": 1e-3}
+            | {"first_call_s": factor * (1 + n / 100), "peak_bytes": factor * 2**20}
+            for n in range(3)
+        ]
+        paths.append(store(tmp_path / f"{machine}.csv", *rows))
+        store(tmp_path / f"{machine}-1.csv", rows[0])
+    (found,) = [
+        cell
+        for cell in json.loads(run(*paths, "--time", "first_call_s", "--format=json").output)[
+            "cells"
+        ]
+        if not cell["baseline"]
+    ]
+    assert found["first_call_s"] == pytest.approx(2 * 1.01, rel=1e-3)
+    assert found["ratio"] == pytest.approx(2)
+    assert found["ratio_low"] < 2 < found["ratio_high"]
+    assert found["significant"]
+    memory = run(*paths, "--time", "peak_bytes").output
+    assert "MiB" in memory
+    assert "there needs 2.00 times as much as here" in memory
+    single = [str(tmp_path / f"{name}-1.csv") for name in ("here", "there")]
+    cells = json.loads(run(*single, "--time", "first_call_s", "--format=json").output)["cells"]
+    assert [cell["ratio"] for cell in cells] == [None, None]
+
+
+def test_a_column_without_values_and_an_unknown_one_are_one_line(two):
+    assert "--time device_s: no row has a value" in run(*two, "--time", "device_s").output
+    assert "--time: unknown 'x'; known: median_s, " in run(*two, "--time", "x").output
+    assert "--time: --outliers" in run(*two, "--time", "min_s", "--outliers").output

@@ -1,8 +1,9 @@
 """What is set side by side: the columns of a comparison, and its cells."""
 
 import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -23,6 +24,11 @@ ASPECTS: dict[str, tuple[str, ...]] = {
 }
 #: Columns of the environment that should be equal, or be asked about.
 ENVIRONMENT = ("machine", "cpu", "torch", "torchvision", "python", "threads", "os", "driver")
+#: What can be compared: one value of each run.
+COMPARED = (
+    *("median_s", "min_s", "mean_s", "max_s", "first_call_s", "device_s", "dispatch_s"),
+    "peak_bytes",
+)
 #: What the rows of a comparison are known by.
 ROWS = ("family", "benchmark", "device", "dtype", "params")
 
@@ -46,6 +52,7 @@ class Comparison:
     sides: list[tuple[str, ...]]
     baseline: tuple[str, ...]
     cells: dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]
+    column: str = "median_s"
     equal: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -55,7 +62,11 @@ class Comparison:
         found = {}
         for (row, side), here in self.cells.items():
             base = self.cells.get((row, self.baseline))
-            if base and side != self.baseline and (made := estimates.ratio(here, base)):
+            if base is None or side == self.baseline:
+                continue
+            # From a single run, nothing is known of the noise of other columns between runs.
+            runs = min(len(here.medians), len(base.medians))
+            if (self.column == "median_s" or runs > 1) and (made := estimates.ratio(here, base)):
                 found[row, side] = made
         return found
 
@@ -113,17 +124,37 @@ def _baseline(
     return matches[0]
 
 
+def _with_times(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the frame with another column in place of the median, which has no interval."""
+    if column not in COMPARED:
+        raise CannotCompare(f"--time: unknown {column!r}; known: {', '.join(COMPARED)}")
+    values = frame[column].astype("float64")
+    if not values.gt(0).any():
+        raise CannotCompare(f"--time {column}: no row has a value; docs/csv.md says which have one")
+    made = frame.assign(median_s=values, ci_low_s=math.nan, ci_high_s=math.nan)
+    made.attrs = frame.attrs
+    return made
+
+
+def _not_measured(estimate: Estimate) -> Estimate:
+    timed = estimate.status != "unmeasurable"
+    return estimate if timed else replace(estimate, status="not measured")
+
+
 def compare(
     frame: pd.DataFrame,
     columns: tuple[str, ...] | None = None,
     rows: tuple[str, ...] | None = None,
     baseline: str | None = None,
+    column: str = "median_s",
 ) -> Comparison:
-    """Set the sides of a frame (as `files.read` gives it) side by side.
+    """Compare the sides of a frame (as `files.read` gives it) by one of the columns `COMPARED`.
 
     Without `columns` what differs is chosen. `rows` are aspects to add to what a cell is known by.
     Raises CannotCompare.
     """
+    if column != "median_s":
+        frame = _with_times(frame, column)
     side_names = columns or choose(frame)
     extra = [name for name in rows or () if name not in side_names and name not in ROWS]
     row_names = tuple(name for name in ROWS if name not in side_names) + tuple(extra)
@@ -136,18 +167,20 @@ def compare(
     row_columns = [column for name in row_names for column in ASPECTS.get(name, (name,))]
     texts = frame.assign(**{c: files.texts(frame[c]) for c in [*side_columns, *row_columns]})
     found = estimates.by_group(texts, row_columns, side_columns)
+    if column != "median_s":
+        found = {key: _not_measured(estimate) for key, estimate in found.items()}
     distinct = texts[side_columns].drop_duplicates().to_numpy().tolist()
     sides: list[tuple[str, ...]] = [tuple(map(str, side)) for side in distinct]
     asked = {column for name in (*side_names, *extra) for column in ASPECTS[name]}
     equal = {}
-    for column in ENVIRONMENT:
-        values = files.texts(frame[column]).unique()
+    for name in ENVIRONMENT:
+        values = files.texts(frame[name]).unique()
         if len(values) == 1:
             if values[0]:
-                equal[column] = values[0]
-        elif column not in asked:
+                equal[name] = values[0]
+        elif name not in asked:
             shown = ", ".join(sorted(values)[:4])
-            warnings.append(f"{column} differs too and was not asked about: {shown}")
+            warnings.append(f"{name} differs too and was not asked about: {shown}")
     return Comparison(
         row_names,
         side_names,
@@ -155,6 +188,7 @@ def compare(
         sides,
         _baseline(sides, baseline, side_names),
         found,
+        column,
         equal,
         warnings,
     )

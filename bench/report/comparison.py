@@ -17,7 +17,6 @@ from bench.stats.ratios import Ratio, geometric_mean
 
 FORMATS = ("terminal", "markdown", "csv", "json")
 SORTS = ("name", "ratio")
-LEGEND = "median ± half its 95 % interval; times as long as the baseline; ~ no difference seen"
 
 #: Escape sequences (ECMA-48, SGR): faster in green, slower in red, no usable time in yellow.
 _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
@@ -77,10 +76,10 @@ def _ratio(ratio: Ratio | None, colour: bool) -> str:
     return f"{_GREEN if ratio.value < 1 else _RED}{text}{_PLAIN}" if colour else text
 
 
-def _cells(line: Line, colour: bool) -> tuple[str, list[str]]:
+def _cells(line: Line, colour: bool, sizes: bool) -> tuple[str, list[str]]:
     """Return the unit of a row, the same on all its sides, and its cells."""
     times = [e.seconds for e, _ in line.cells if e and e.seconds]
-    scale, unit = units.scale(min(times)) if times else (1.0, "")
+    scale, unit = units.scale(min(times), sizes) if times else (1.0, "")
     texts = []
     for estimate, ratio in line.cells:
         if estimate is None:
@@ -100,12 +99,14 @@ def means(comparison: Comparison) -> list[str]:
     every, sides = comparison.rows, comparison.sides
     timed = {key for key, estimate in comparison.cells.items() if estimate.medians}
     shared = [row for row in every if all((row, side) in timed for side in sides)]
+    memory = comparison.column == "peak_bytes"
+    verb, much = ("needs", "much") if memory else ("takes", "long")
     texts = []
     for side in sides:
         values = [r.value for row in shared if (r := comparison.ratios.get((row, side)))]
         if (mean := geometric_mean(values)) is not None:
             texts.append(
-                f"{' '.join(side)} takes {units.significant(mean)} times as long as "
+                f"{' '.join(side)} {verb} {units.significant(mean)} times as {much} as "
                 f"{' '.join(comparison.baseline)}, geometric mean of {len(values):,} cells"
             )
     if left_out := len(every) - len(shared):
@@ -130,7 +131,7 @@ def _table(
 ) -> str:
     rows = []
     for line in found:
-        unit, cells = _cells(line, colour)
+        unit, cells = _cells(line, colour, comparison.column == "peak_bytes")
         rows.append([*(as_text(text.replace(";", " ")) for text in line.name), *cells, unit])
     if not rows:
         return "no row is left"
@@ -141,17 +142,26 @@ def _table(
     return tabulate(rows, headers, tablefmt, colalign=align, disable_numparse=True)
 
 
+def _legend(comparison: Comparison) -> str:
+    if comparison.column == "median_s":
+        what = "median ± half its 95 % interval; times as long as the baseline"
+    else:
+        what = f"{comparison.column}, mean of the runs ± half its 95 % interval; "
+        what += "times the baseline, from two runs a side"
+    return f"{what}; ~ no difference seen"
+
+
 def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str:
     """Return the comparison for a terminal."""
     table = _table(comparison, found, "simple", colour=colour)
-    parts = [*_head(comparison), "", table, "", LEGEND, *means(comparison)]
+    parts = [*_head(comparison), "", table, "", _legend(comparison), *means(comparison)]
     return "\n".join(parts).lstrip("\n")
 
 
 def markdown(comparison: Comparison, found: list[Line]) -> str:
     """Return the comparison as GitHub Markdown, with the text from files escaped."""
     table = _table(comparison, found, "github", escape.markdown)
-    remarks = [*_head(comparison), LEGEND, *means(comparison)]
+    remarks = [*_head(comparison), _legend(comparison), *means(comparison)]
     return "\n".join([table, "", *(f"- {escape.markdown(line)}" for line in remarks)])
 
 
@@ -169,7 +179,7 @@ def records(comparison: Comparison, found: list[Line]) -> list[dict[str, object]
                 | {
                     "status": estimate.status,
                     "runs": len(estimate.medians),
-                    "median_s": estimate.seconds,
+                    comparison.column: estimate.seconds,
                     "low_s": estimate.low,
                     "high_s": estimate.high,
                     "baseline": side == comparison.baseline,

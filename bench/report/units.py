@@ -2,7 +2,8 @@
 
 import math
 
-_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+_SIZES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -14,10 +15,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{max(0, places)}f}"
 
 
-def scale(value: float) -> tuple[float, str]:
-    """Return the unit in which `value` seconds are at least 1: its length in seconds, its name."""
+def scale(value: float, sizes: bool = False) -> tuple[float, str]:
+    """Return the unit in which `value` seconds, or bytes, are at least 1: its size and its name."""
+    units = _SIZES if sizes else _TIMES
     # 0.9995 of a unit already prints as 1.00 of it.
-    return next((u for u in _UNITS if value >= 0.9995 * u[0]), _UNITS[-1])
+    return next((u for u in units if value >= 0.9995 * u[0]), units[-1])
 
 
 def seconds(value: float) -> str:
@@ -36,7 +38,5 @@ def rate(value: float, unit: str) -> str:
 
 def size(value: float) -> str:
     """Return a number of bytes such as ``512 B``, ``45.6 MiB`` or ``1.20 GiB``."""
-    for factor, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if value >= 0.9995 * factor:
-            return f"{significant(value / factor)} {unit}"
-    return f"{value:.0f} B"
+    length, unit = scale(value, sizes=True)
+    return f"{significant(value / length) if length > 1 else round(value)} {unit}"
