@@ -17,8 +17,6 @@ pytest_plugins = ["pytester"]
 
 INI = """
 [pytest]
-python_files = bench_*.py
-python_functions = bench_*
 addopts = -p bench.plugin -p no:cacheprovider --strict-markers
 filterwarnings = ignore:Module already imported so cannot be rewritten
 """

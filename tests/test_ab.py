@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from frames import row
-from test_launch import Listener
+from listeners import RunListener
 from typer.testing import CliRunner
 
 from bench.cli import main
@@ -30,10 +30,10 @@ class Machine:
         self.random, self.noise = random.Random(seed), noise
         self.slow, self.order, self.killed_at, self.columns = {}, [], None, {}
 
-    def run(self, words, runs, output, resume, watcher, place=runner.HERE, append=False):
-        options = dict(w.removeprefix("--").split("=", 1) for w in words if "=" in w)
+    def run(self, arguments, runs, output, resume, listener, place=runner.HERE, append=False):
+        options = dict(w.removeprefix("--").split("=", 1) for w in arguments if "=" in w)
         side = "candidate" if "SIDE" in place.env else "baseline"
-        self.order.append((side, list(words)))
+        self.order.append((side, list(arguments)))
         path = resume or output
         assert append == bool(output and output.exists())
         cells = CELLS
@@ -49,7 +49,7 @@ class Machine:
         else:
             run_id = f"{len(self.order)}"
         writer = reopen(path) if path.exists() else Writer(path)
-        watcher.begins(1, 0, len(cells), dict(zip(schema.CELL, cells[0], strict=True)))
+        listener.cell_started(1, 0, len(cells), dict(zip(schema.CELL, cells[0], strict=True)))
         level = self.random.gauss(0, self.noise)
         for number, (family, benchmark, device, dtype, params) in enumerate(cells):
             if params in done:
@@ -76,27 +76,13 @@ def machine(monkeypatch):
     return made
 
 
-class Watcher(Listener):
-    """Keeps the stages too."""
-
-    def __init__(self):
-        super().__init__()
-        self.stages = []
-
-    def begins(self, run, done, total, cell):
-        self.cells.append(run)
-
-    def stage(self, name, runs):
-        self.stages.append((name, runs))
-
-
 BOTH = [Side(), Side(env={"SIDE": "candidate"})]
 
 
 def compared(folder, plan=None, **settings):
-    watcher = Watcher()
-    outcome = engine.run(BOTH, plan or engine.Plan(), Limits(), folder, watcher, **settings)
-    return outcome, watcher
+    listener = RunListener()
+    outcome = engine.run(BOTH, plan or engine.Plan(), Limits(), folder, listener, **settings)
+    return outcome, listener
 
 
 def regressed(outcome):
@@ -117,12 +103,12 @@ def test_a_slowed_operation_is_named_alone(machine, tmp_path):
 def test_sides_take_turns_and_only_suspects_are_confirmed(machine, tmp_path):
     machine.slow = {"n=3": 1.5}
     machine.noise = 0.001
-    outcome, watcher = compared(tmp_path / "ab", engine.Plan(words=("-k", "op")))
+    outcome, listener = compared(tmp_path / "ab", engine.Plan(arguments=("-k", "op")))
     first = [side[0] for side, _ in machine.order[:6]]
     assert first == ["b", "c", "c", "b", "b", "c"]
-    assert watcher.stages == [("screen", 6), ("confirm", 10)]
-    assert watcher.cells == [*range(1, 7), *range(1, 11)]
-    assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
+    assert listener.stages == [("screen", 6), ("confirm", 10)]
+    assert listener.runs == [*range(1, 7), *range(1, 11)]
+    assert listener.lines[1:] == ["1 of 20 cells to confirm"]
     assert machine.order[6][1][:2] == ["-k", "op"]
     assert len(reader.read(tmp_path / "ab" / "confirm-candidate.csv")) == 5
     assert len(reader.read(tmp_path / "ab" / "candidate.csv")) == 60
@@ -158,8 +144,8 @@ def test_everything_slower_is_found_since_nothing_shifts_between_turns(machine, 
 def test_errors_and_missing_cells_are_told_without_confirming(machine, tmp_path):
     machine.noise = 0.001
     machine.columns = {("candidate", "n=1"): {"status": "wrong", "reason": "off by 2"}}
-    outcome, watcher = compared(tmp_path / "ab")
-    assert (outcome.code, watcher.stages) == (1, [("screen", 6)])
+    outcome, listener = compared(tmp_path / "ab")
+    assert (outcome.code, listener.stages) == (1, [("screen", 6)])
     worst = outcome.cells[0]
     assert (worst.verdict, worst.reason) == ("errored", reason("status", seen="wrong: off by 2"))
 
@@ -167,9 +153,9 @@ def test_errors_and_missing_cells_are_told_without_confirming(machine, tmp_path)
 def test_cells_that_could_not_be_timed_are_tried_again(machine, tmp_path):
     machine.noise = 0.001
     machine.columns = {("candidate", "n=1"): {"status": "unstable", "reason": "a neighbour"}}
-    outcome, watcher = compared(tmp_path / "ab")
-    assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
-    assert watcher.stages[1:] == [("confirm", 2 * runs) for runs in range(5, 11)]
+    outcome, listener = compared(tmp_path / "ab")
+    assert listener.lines[1:] == ["1 of 20 cells to confirm"]
+    assert listener.stages[1:] == [("confirm", 2 * runs) for runs in range(5, 11)]
     assert outcome.code == 0
     (cell,) = [cell for cell in outcome.cells if cell.verdict == "inconclusive"]
     assert cell.reason == reason("status", seen="unstable: a neighbour")
@@ -181,8 +167,8 @@ def test_a_cell_that_was_timed_on_one_side_only_is_confirmed_and_not_cleared(
 ):
     machine.noise = 0.001
     machine.columns = {(side, "n=1"): {"status": "unstable", "reason": "a neighbour"}}
-    outcome, watcher = compared(tmp_path / "ab")
-    assert watcher.lines[1:] == ["1 of 20 cells to confirm"]
+    outcome, listener = compared(tmp_path / "ab")
+    assert listener.lines[1:] == ["1 of 20 cells to confirm"]
     (cell,) = [cell for cell in outcome.cells if cell.key[-1] == "n=1"]
     assert cell.verdict == "inconclusive"
     assert cell.reason.figures["seen"] == "unstable: a neighbour"
@@ -209,7 +195,7 @@ def test_what_was_cut_off_is_gone_on_with(machine, tmp_path, killed_at):
     machine.slow = {"n=3": 1.5, "n=4": 1.5}
     machine.noise = 0.001
     machine.killed_at = killed_at
-    with pytest.raises(CannotRun, match="did not run to its end"):
+    with pytest.raises(CannotRun, match="did not complete"):
         compared(tmp_path / "ab")
     machine.killed_at = None
     outcome, _ = compared(tmp_path / "ab")
@@ -326,7 +312,7 @@ def stored(machine, tmp_path):
             place = runner.Place(env={"SIDE": ""} if side == "candidate" else {})
             file = tmp_path / f"{side}.csv"
             for _ in range(5):
-                machine.run([], 1, file, None, Watcher(), place, append=file.exists())
+                machine.run([], 1, file, None, RunListener(), place, append=file.exists())
         machine.order.clear()
         return [f"{tmp_path / 'candidate'}.csv", "--baseline", f"{tmp_path / 'baseline'}.csv"]
 

@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 from frames import row
+from listeners import FleetListener
 from typer.testing import CliRunner
 
 from bench.cli import main
@@ -20,7 +21,7 @@ pytest.importorskip("distributed", reason="an optional extra")
 
 from bench.launch import cluster
 from bench.launch.cluster import Node
-from bench.launch.roster import PER, CannotTell, Roster
+from bench.launch.roster import PER, Roster, UnknownMachine
 
 CELLS = "bench_sum or bench_softmax"
 WORDS = ("--device", "cpu", "--dtype", "float32", "--family", "tensors")
@@ -99,7 +100,7 @@ def test_three_workers_one_of_which_is_killed_while_it_measures(dask, tmp_path):
     _, told = process.communicate(timeout=180)
     assert process.returncode == 1, told
     assert "b2: its worker is gone" in re.sub(r"b2: \d+ rows; ", "b2: ", told)
-    assert f"go on with bench fleet --resume {folder}" in told
+    assert f"continue with bench fleet --resume {folder}" in told
     counts = {path.stem: len(reader.read(path)) for path in folder.glob("*.csv")}
     assert counts["a1"] == counts["c3"] > counts["b2"] >= 1
     assert wait_for(lambda: not suites(), 30)
@@ -145,7 +146,7 @@ def test_a_machine_that_is_away_is_named_when_the_others_go_on(tmp_path, monkeyp
     monkeypatch.setattr(cluster.Fleet, "measure", lambda self, nodes: iter(()))
     done = bench("fleet", "--resume", str(folder))
     assert done.exit_code == 1
-    assert "node-1 is not there, and not complete" in done.output
+    assert "node-1 is missing and not complete" in done.output
     machines = Roster.read(folder).machines
     assert machines.pop("node-1") == "somebody else"
     assert len(machines) == 1
@@ -173,7 +174,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     ("words", "said"),
     [
         (["--per", "rack"], "--per: unknown 'rack'; known: host, worker"),
-        (["--resume", "nowhere"], "nowhere/fleet.json is not what bench fleet writes"),
+        (["--resume", "nowhere"], "nowhere/fleet.json was not written by bench fleet"),
         (["--resume", "x", "--folder", "y"], "leave the other options out"),
         (["--folder", "full"], "full is not empty"),
         (["--scheduler", "nonsense://"], "--scheduler nonsense://"),
@@ -240,14 +241,14 @@ def test_machines_are_found_once_and_problems_cost_only_themselves():
         x2=described("node-17b", "h1"),
         x3=described("tcp://10.0.0.3:1", "h3", address="tcp://10.0.0.3:1"),
         x4=Future(problem=ModuleNotFoundError("No module named 'bench'", name="bench")),
-        x5=Future(problem=RuntimeError("torch cannot be\nused there: x")),
+        x5=Future(problem=RuntimeError("torch does\nnot work there: x")),
         x6=Future(),
     )
     nodes, problems = cluster.find(client, Roster([], 1, "host"), limit_s=0.3)
     assert [node.label for node in nodes] == ["node-17", "node-1"]
     assert problems == [
         "x4 lacks the module bench: pip install 'torch-device-bench[fleet]' there",
-        "x5: RuntimeError: torch cannot be used there: x",
+        "x5: RuntimeError: torch does not work there: x",
         "x6 did not answer within 0 s",
     ]
     assert len(cluster.find(client, Roster([], 1, "worker"), limit_s=0.3)[0]) == 3
@@ -300,7 +301,9 @@ def test_workers_of_one_host_are_known_by_name_else_by_place_else_not(tmp_path):
     then = again(first, tmp_path)
     assert labels(then, ("tcp://h:0", "a"), *unnamed) == ["a", "node-1", "node-2"]
     assert labels(then, ("tcp://h:5", "a")) == ["a"]
-    with pytest.raises(CannotTell, match="1 workers without a name answer on a host that had 2"):
+    with pytest.raises(
+        UnknownMachine, match="1 workers without a name answer on a host that had 2"
+    ):
         labels(then, unnamed[1])
 
 
@@ -329,22 +332,6 @@ def test_versions_that_differ_are_listed_with_who_has_them():
     assert cluster.differences([]) == []
 
 
-class Watcher:
-    """Keeps what it is told."""
-
-    def __init__(self):
-        self.ended, self.lines = [], []
-
-    def begins(self, *_, **__):
-        pass
-
-    def says(self, label, line):
-        self.lines.append((label, line))
-
-    def ends(self, ended):
-        self.ended.append(ended)
-
-
 def as_csv(label, cells=3):
     lines = [",".join(schema.COLUMNS)]
     for n in range(cells):
@@ -356,17 +343,17 @@ def as_csv(label, cells=3):
 @pytest.fixture
 def quick(monkeypatch):
     """No waiting for what cannot come."""
-    monkeypatch.setattr(cluster, "LOOK_S", 0.01)
+    monkeypatch.setattr(cluster, "POLL_S", 0.01)
     monkeypatch.setattr(cluster, "LOST_S", 0.05)
     monkeypatch.setattr(cluster, "GRACE_S", 0.2)
     monkeypatch.setattr(cluster, "Event", lambda *_, **__: threading.Event())
 
 
 def measured(client, folder, *nodes, limit_s=0.1):
-    watcher = Watcher()
+    listener = FleetListener()
     folder.mkdir(exist_ok=True)
-    fleet = cluster.Fleet(client, folder, [], 1, limit_s, watcher)
-    return {one.label: one for one in fleet.measure(nodes)}, watcher
+    fleet = cluster.Fleet(client, folder, [], 1, limit_s, listener)
+    return {one.label: one for one in fleet.measure(nodes)}, listener
 
 
 @pytest.mark.usefixtures("quick")
@@ -378,7 +365,7 @@ def test_rows_come_into_a_file_a_machine_and_failures_stay_alone(tmp_path):
         x4=Future(),
     )
     nodes = [Node(f"n{n}", f"x{n}", f"h{n}", {}) for n in range(1, 5)]
-    found, watcher = measured(gone, tmp_path / "f", *nodes)
+    found, listener = measured(gone, tmp_path / "f", *nodes)
     assert {label: (e.code, e.rows) for label, e in found.items()} == {
         "n1": (0, 3),
         "n2": (None, 0),
@@ -387,7 +374,7 @@ def test_rows_come_into_a_file_a_machine_and_failures_stay_alone(tmp_path):
     }
     assert found["n2"].reason == "RuntimeError: boom"
     assert found["n4"].reason.startswith("hangs: no answer")
-    assert len(watcher.ended) == 4
+    assert len(listener.ended) == 4
     assert len(reader.read(tmp_path / "f" / "n1.csv")) == 3
     assert len(reader.read(tmp_path / "f" / "n3.csv")) == 2
 
@@ -408,27 +395,27 @@ def test_rows_are_on_disk_while_their_machine_goes_on(tmp_path):
     nodes = [Node("n1", "x1", "h1", {}), Node("n2", "x2", "h2", {})]
     lines = reader.lines(as_csv("n1"))
 
-    def tell():
+    def send():
         client.handlers["n2"]((0, {"rows": [["no", "row"]]}))
         client.handlers["n1"]((0, {"rows": lines[:2]}))
-        client.handlers["n1"]((0, {"says": "a line"}))
+        client.handlers["n1"]((0, {"message": "a line"}))
 
-    timer = threading.Timer(0.05, tell)
+    timer = threading.Timer(0.05, send)
     timer.start()
-    found, watcher = measured(client, tmp_path / "f", *nodes, limit_s=0.3)
+    found, listener = measured(client, tmp_path / "f", *nodes, limit_s=0.3)
     assert (found["n1"].rows, found["n2"].rows) == (2, 0)
     assert len(reader.read(tmp_path / "f" / "n1.csv")) == 2
-    assert ("n1", "a line") in watcher.lines
-    assert any(label == "n2" and "2 fields where" in line for label, line in watcher.lines)
+    assert ("n1", "a line") in listener.lines
+    assert any(label == "n2" and "2 fields where" in line for label, line in listener.lines)
 
 
 @pytest.mark.usefixtures("quick")
 def test_two_workers_of_one_host_never_measure_at_once(tmp_path):
     client = Client(x1=Future(), x2=Future((0, as_csv("n2"))))
     nodes = [Node("n1", "x1", "h", {}), Node("n2", "x2", "h", {})]
-    watcher = Watcher()
+    listener = FleetListener()
     (tmp_path / "f").mkdir()
-    ended = cluster.Fleet(client, tmp_path / "f", [], 1, 5, watcher).measure(nodes)
+    ended = cluster.Fleet(client, tmp_path / "f", [], 1, 5, listener).measure(nodes)
     client.futures["x1"].told = None
     at_first = []
 
@@ -466,7 +453,7 @@ def test_what_was_not_written_by_us_is_refused(tmp_path, change):
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     done = bench("fleet", "--resume", str(tmp_path))
     assert done.exit_code == 2
-    assert "is not what bench fleet writes" in " ".join(done.output.split())
+    assert "was not written by bench fleet" in " ".join(done.output.split())
 
 
 def test_what_a_nanny_sets_for_its_workers_does_not_reach_the_suite(monkeypatch):
@@ -475,7 +462,7 @@ def test_what_a_nanny_sets_for_its_workers_does_not_reach_the_suite(monkeypatch)
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
-    node.unburden()
+    node.clear_nanny_variables()
     assert "OMP_NUM_THREADS" not in os.environ
     assert os.environ["MKL_NUM_THREADS"] == "3"
 

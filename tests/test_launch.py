@@ -5,28 +5,17 @@ import os
 import re
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
+from listeners import RunListener
 from rich.console import Console
 
 from bench.launch import runner
 from bench.records import reader
-from bench.report.bar import Bar
+from bench.report.progress import FleetBars, RunBar
 
 SMOKE = ["--profile", "smoke", "--machine", "here"]
-
-
-class Listener:
-    """Keeps what it is told."""
-
-    def __init__(self):
-        self.cells, self.lines = [], []
-
-    def begins(self, run, done, total, cell):
-        self.cells.append((run, done, total, cell["benchmark"]))
-
-    def says(self, line):
-        self.lines.append(line)
 
 
 @pytest.fixture
@@ -34,12 +23,12 @@ def runs(suite, monkeypatch):
     """Launch the suite of one file instead of the package's."""
     monkeypatch.chdir(suite.pytester.path)
     monkeypatch.setattr(
-        runner, "command", lambda *words, place: [sys.executable, "-m", "pytest", *words]
+        runner, "command", lambda *arguments, place: [sys.executable, "-m", "pytest", *arguments]
     )
 
-    def run(number=1, output=None, resume=None, words=(), **more):
-        listener = Listener()
-        code, file = runner.run([*SMOKE, *words], number, output, resume, listener, **more)
+    def run(number=1, output=None, resume=None, arguments=(), **more):
+        listener = RunListener()
+        code, file = runner.run([*SMOKE, *arguments], number, output, resume, listener, **more)
         return code, file, listener
 
     return run
@@ -55,20 +44,20 @@ def bench_neg(cell, n):
 
 def test_runs_are_fresh_processes_in_one_file(suite, runs, tmp_path):
     suite.write(NEG)
-    code, file, told = runs(2, output=tmp_path / "out.csv")
-    assert (code, file) == (0, tmp_path / "out.csv"), told.lines
+    code, file, heard = runs(2, output=tmp_path / "out.csv")
+    assert (code, file) == (0, tmp_path / "out.csv"), heard.lines
     rows = reader.read(file)
     assert rows.run_id.nunique() == 2
     assert list(rows.groupby("run_id").size()) == [2, 2]
-    assert told.cells == [(k, n, 2, "neg") for k in (1, 2) for n in (0, 1)]
+    assert heard.cells == [(k, n, 2, "neg") for k in (1, 2) for n in (0, 1)]
     # One more than there are: those count, and a file is not written over.
-    code, file, told = runs(3, resume=file)
+    code, file, heard = runs(3, resume=file)
     assert code == 0
-    assert told.lines == []
+    assert heard.lines == []
     assert reader.read(file).run_id.nunique() == 3
-    code, _, told = runs(output=file)
+    code, _, heard = runs(output=file)
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert any("it exists; go on with it by --resume" in line for line in told.lines)
+    assert any("it exists; " in line for line in heard.lines)
     assert len(reader.read(file)) == 6
 
 
@@ -87,30 +76,30 @@ def bench_neg(cell, n):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_cell_that_kills_its_process_is_a_row_and_the_rest_goes_on(suite, runs):
     suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
-    code, file, told = runs()
+    code, file, heard = runs()
     rows = reader.read(file).set_index("params")
     assert code in (0, 1)
     assert dict(rows.status) == {"n=1": "ok", "n=2": "error", "n=3": "ok"}
     assert rows.reason["n=2"] == "the process died in this cell: SIGSEGV"
     assert rows.run_id.nunique() == 1
-    assert any("going on" in line for line in told.lines)
+    assert any("the run continues" in line for line in heard.lines)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_death_in_an_appended_run_costs_no_other_run(suite, runs, tmp_path):
     suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
     file = tmp_path / "out.csv"
-    assert runs(output=file, words=["-k", "n1"])[0] == 0
-    code, _, told = runs(2, output=file, append=True)
-    assert code in (0, 1), told.lines
+    assert runs(output=file, arguments=["-k", "n1"])[0] == 0
+    code, _, heard = runs(2, output=file, append=True)
+    assert code in (0, 1), heard.lines
     assert list(reader.read(file).groupby("run_id", sort=False).size()) == [1, 3, 3]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_death_in_the_last_cell_ends_its_run_and_no_other(suite, runs):
     suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
-    code, file, told = runs(2, words=["-k", "n2"])
-    assert code == 1, told.lines
+    code, file, heard = runs(2, arguments=["-k", "n2"])
+    assert code == 1, heard.lines
     rows = reader.read(file)
     assert list(rows.status) == ["error", "error"]
     assert rows.run_id.nunique() == 2
@@ -124,13 +113,13 @@ def test_a_kill_is_out_of_memory_only_where_the_system_says_so(
     counts = iter([0, 1, 1, 1] if out_of_memory else [0, 0, 0, 0])
     monkeypatch.setattr(runner, "_out_of_memory_kills", lambda: next(counts))
     suite.write(DEATH.format(name="SIGKILL", before=""))
-    code, file, told = runs()
+    code, file, heard = runs()
     status = dict(reader.read(file).set_index("params").status)
     if out_of_memory:
         assert status == {"n=1": "ok", "n=2": "oom", "n=3": "ok"}
     else:
         assert (code, status) == (2, {"n=1": "ok"})
-        assert any("--resume" in line for line in told.lines)
+        assert any("--resume" in line for line in heard.lines)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/vmstat"), reason="Linux counts them there")
@@ -140,9 +129,9 @@ def test_the_system_counts_its_kills():
 
 def test_a_wrong_option_and_a_bad_file_are_one_line(suite, runs, tmp_path):
     suite.write(NEG)
-    code, file, told = runs(words=["--dtype", "float31"])
+    code, file, heard = runs(arguments=["--dtype", "float31"])
     assert (code, file) == (pytest.ExitCode.USAGE_ERROR, None)
-    assert any("unknown dtype 'float31'" in line for line in told.lines)
+    assert any("unknown dtype 'float31'" in line for line in heard.lines)
     with pytest.raises(runner.CannotRun, match=r"--resume: .*No such file"):
         runs(resume=tmp_path / "nothing.csv")
 
@@ -152,9 +141,9 @@ def test_families_and_appending_are_checked(suite):
     result = suite.run("--family", "sorting")
     result.stderr.fnmatch_lines(["ERROR: --family: unknown family 'sorting'; known: *tensors*"])
     result = suite.run("--append")
-    result.stderr.fnmatch_lines(["ERROR: --append: needs the file to add to: --output FILE"])
+    result.stderr.fnmatch_lines(["ERROR: --append: needs a file to add to: --output FILE"])
     result = suite.run("--output", "a.csv", "--resume", "b.csv")
-    result.stderr.fnmatch_lines(["ERROR: --output: --resume goes on in b.csv; leave one*"])
+    result.stderr.fnmatch_lines(["ERROR: --output: --resume continues b.csv; give only*"])
     suite.run("--profile", "smoke", "--output", "a.csv")
     other = ["--benchmark-only", "--profile", "smoke", "--machine", "there"]
     result = suite.pytester.runpytest_inprocess(*other, "--output", "a.csv", "--append")
@@ -198,20 +187,31 @@ def test_ctrl_c_ends_with_the_table_of_what_was_measured(suite):
     assert re.search(r"^neg +n=1 ", shown, re.M)
 
 
+CELL = {"device": "cpu", "dtype": "float16", "benchmark": "cat", "params": "dim=0;n=16"}
+
+
 def test_the_bar_shows_cell_count_and_name():
     out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=120)
-    cell = {"device": "cpu", "dtype": "float16", "benchmark": "cat", "params": "dim=0;n=16"}
-    with Bar(console, 2) as bar:
-        bar.begins(2, 3, 10, cell)
-        bar.says("a line [for] the user")
-        bar.ends()
+    with RunBar(Console(file=out, force_terminal=True, width=120), 2) as bar:
+        bar.cell_started(2, 3, 10, CELL)
+        bar.message("a line [for] the user")
+        bar.complete()
     shown = out.getvalue()
     assert "run 2 of 2" in shown
     assert "13/20" in shown
     assert "cpu float16 cat dim=0 n=16" in shown
     assert "a line [for] the user" in shown
     assert "20/20" in shown
+
+
+def test_a_fleet_has_a_bar_for_each_machine():
+    out = io.StringIO()
+    with FleetBars(Console(file=out, force_terminal=True, width=120)) as bars:
+        bars.cell_started("a1", 1, 3, 10, CELL)
+        bars.machine_ended(SimpleNamespace(label="a1", reason="its worker is gone", rows=3))
+    shown = out.getvalue()
+    assert "3/10" in shown
+    assert "a1: 3 rows; its worker is gone" in shown
 
 
 def test_only_families_that_are_asked_for_are_collected(tmp_path):
@@ -257,8 +257,8 @@ def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
             cell.enter(deadly())
         cell(torch.neg, cell.tensor(n))
     """)
-    code, file, told = runs()
-    assert code in (0, 1), told.lines
+    code, file, heard = runs()
+    assert code in (0, 1), heard.lines
     rows = reader.read(file)
     assert list(rows.params) == ["n=1", "n=2"]
     assert list(rows.status) == ["ok", "ok"]
@@ -266,4 +266,4 @@ def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
 
 def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "_one_run", lambda *_: (-11, tmp_path / "out.csv"))
-    assert runner.run([], 3, None, None, Listener()) == (139, tmp_path / "out.csv")
+    assert runner.run([], 3, None, None, RunListener()) == (139, tmp_path / "out.csv")

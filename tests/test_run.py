@@ -158,7 +158,7 @@ def test_one_device_under_two_names_is_timed_once(suite):
         (["--dtype", "float31"], "ERROR: --dtype: unknown dtype 'float31'; known: float32, *"),
         (["--profile", "fast"], "ERROR: --profile: unknown profile 'fast'; known: smoke, *"),
         (["--threads", "0"], "ERROR: --threads: 0 is not a number of threads; *"),
-        (["--machine", "../up"], "ERROR: --machine: '../up' is no label; *"),
+        (["--machine", "../up"], "ERROR: --machine: '../up' is not a label; *"),
         (["--results", "bench_it.py"], "ERROR: cannot write bench_it.py/here*: *--results"),
     ],
 )
@@ -225,12 +225,15 @@ def test_no_host_or_user_name_is_written(suite):
 
 
 def test_two_benchmarks_of_one_name_are_a_usage_error(suite):
-    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
-    text = (suite.pytester.path / "bench_it.py").read_text()
-    (suite.pytester.path / "bench_that.py").write_text(text)
-    result = suite.run()
+    package = suite.pytester.mkpydir("sizes")
+    for name in ("bench_it.py", "bench_that.py"):
+        (package / name).write_text("def bench_neg(cell):\n    cell(lambda: 1)\n")
+    result = suite.run("sizes")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *neg is a benchmark of bench_it.py too; rename one*"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: *that.py: benchmark sizes/neg is in *it.py too; rename one*"]
+    )
+    assert not suite.files()
 
 
 def test_a_reference_that_cannot_be_is_no_refusal_of_the_device(suite):

@@ -109,17 +109,15 @@ class Partial(Truth):
 
 
 def test_settings_in_which_loading_fails_are_left_out_and_named_once():
-    truth, told = Partial(), []
+    truth, lines = Partial(), []
     now = lambda: truth.now  # noqa: E731
-    trials = loader.search(SETTINGS, truth.session, "grid", 120, now=now, warn=told.append)
+    trials = loader.search(SETTINGS, truth.session, "grid", 120, now=now, warn=lines.append)
     assert trials[0].setting.start == "fork"
-    assert len(told) == 1
-    assert told[0].startswith("left out: settings like num_workers=1 batch_size=16 ")
-    assert told[0].endswith("TypeError: cannot pickle this")
+    assert len(lines) == 1
+    assert lines[0].startswith("skipped: settings like num_workers=1 batch_size=16 ")
+    assert lines[0].endswith("TypeError: cannot pickle this")
     spawned = [s for s in SETTINGS if s.workers and s.start == "spawn"]
-    with pytest.raises(
-        loader.CannotTune, match="--dataset: it gives no samples with num_workers=1"
-    ):
+    with pytest.raises(loader.CannotTune, match="--dataset: loading failed with num_workers=1"):
         loader.search(spawned, truth.session, "grid", 120, now=now)
 
 

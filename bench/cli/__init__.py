@@ -1,1 +1,1 @@
-"""The command `bench`: parses, calls, prints, exits."""
+"""The command `bench`: parse options, call, print, exit."""

@@ -1,4 +1,4 @@
-"""The command `bench fleet`: the suite on every machine of a Dask cluster."""
+"""The command `bench fleet`: run the suite on every machine of a Dask cluster."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,69 +19,73 @@ File = Annotated[Path | None, typer.Option(metavar="FILE", help="For a scheduler
 def fleet(
     context: typer.Context,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a Dask cluster; a local one without.")
+        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler; a local one by default.")
     ] = None,
-    per: Annotated[str, typer.Option(help="What a machine is: host or worker.")] = "host",
+    per: Annotated[str, typer.Option(help="What counts as a machine: host or worker.")] = "host",
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes on each machine.")] = 1,
-    time_limit: Annotated[float, typer.Option(min=1, help="Seconds a machine may take.")] = 3600,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds that a machine may take.")
+    ] = 3600,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="For a CSV a machine (fleet/<UTC time>).")
+        Path | None, typer.Option(metavar="DIR", help="New folder for the CSVs (fleet/<UTC time>).")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Measure what this folder lacks.")
+        Path | None, typer.Option(metavar="DIR", help="Measure what is missing in this folder.")
     ] = None,
     tls_ca_file: File = None,
     tls_cert: File = None,
     tls_key: File = None,
 ) -> None:
-    """The suite once on every machine of a cluster; exits with 1 where one did not end well.
+    """Run the suite on every machine of a cluster; exit with 1 if a machine failed.
 
-    Other options choose what is timed: --device, --dtype, --family, --profile, -k.
+    All other options are for pytest: --device, --dtype, --family, --profile, -k.
     """
     try:
         from bench.launch import cluster, roster
     except ModuleNotFoundError as problem:
         if problem.name not in ("distributed", "dask"):
             raise
-        fail("bench fleet runs on Dask: pip install 'torch-device-bench[fleet]'")
+        fail("bench fleet needs Dask: pip install 'torch-device-bench[fleet]'")
     from rich.console import Console
 
     from bench.records.reader import BadFile
     from bench.records.writer import CannotWrite
-    from bench.report.bars import Bars
+    from bench.report.progress import FleetBars
 
     if per not in roster.PER:
         fail(f"--per: unknown {per!r}; known: {', '.join(roster.PER)}")
     known = roster.Roster(list(context.args), runs, per)
     if resume:
-        if known.words or folder:
-            fail(f"--resume: {resume} holds what is measured; leave the other options out")
+        if known.arguments or folder:
+            fail(f"--resume: {resume} holds all settings; leave the other options out")
         try:
             known = roster.Roster.read(resume)
         except (OSError, ValueError, KeyError, TypeError):
-            fail(f"--resume: {resume / 'fleet.json'} is not what bench fleet writes")
+            fail(f"--resume: {resume / 'fleet.json'} was not written by bench fleet")
     kept = resume or folder or Path("fleet") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if not resume and kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
-        fail(f"{kept} is not empty; name a new folder, or go on with --resume {kept}")
+        fail(f"{kept} is not empty; name a new folder, or continue with --resume {kept}")
     tls = {"tls_ca_file": tls_ca_file, "tls_client_cert": tls_cert, "tls_client_key": tls_key}
-    ended: list[cluster.Ended] = []
+    ended: list[cluster.MachineResult] = []
     with _connected(scheduler, tls) as client:
         try:
             nodes, problems = cluster.find(client, known)
-        except roster.CannotTell as problem:
+        except roster.UnknownMachine as problem:
             fail(f"--resume: {problem}")
         if not nodes and not problems:
-            fail("--scheduler: no worker has joined it; wait until they are up, and try again")
+            fail("--scheduler: no worker has joined it; start workers, and try again")
         away = known.machines.keys() - known.complete - {node.label for node in nodes}
-        problems += [f"{label} is not there, and not complete" for label in sorted(away)]
+        problems += [f"{label} is missing and not complete" for label in sorted(away)]
         for line in (*cluster.differences(nodes), *problems):
             typer.echo(line, err=True)
         todo = [node for node in nodes if node.label not in known.complete]
         try:
             kept.mkdir(parents=True, exist_ok=True)
             known.write(kept)
-            with Bars(Console(stderr=True)) as bars:
-                measuring = cluster.Fleet(client, kept, known.words, known.runs, time_limit, bars)
+            with FleetBars(Console(stderr=True)) as bars:
+                measuring = cluster.Fleet(
+                    client, kept, known.arguments, known.runs, time_limit, bars
+                )
                 for one in measuring.measure(todo):
                     ended.append(one)
                     known.complete += [one.label] if one.code in (0, 1) else []
@@ -90,25 +94,25 @@ def fleet(
             fail(str(problem))
         except OSError as problem:
             what = f"{kept} or the scheduler cannot be reached: {cluster.reason(problem)}"
-            fail(f"{what}; go on with --resume {kept}")
+            fail(f"{what}; continue with --resume {kept}")
         except KeyboardInterrupt:
-            fail(f"stopped; go on with --resume {kept}", 130)
+            fail(f"stopped; continue with --resume {kept}", 130)
     done = f"{len(known.complete)} machines complete, in {kept}"
     typer.echo(f"{done}; bench compare {kept} --outliers")
     lost = [one for one in ended if one.code not in (0, 1)]
     if lost:
-        typer.echo(f"go on with bench fleet --resume {kept}", err=True)
+        typer.echo(f"continue with bench fleet --resume {kept}", err=True)
     raise typer.Exit(1 if lost or problems or any(one.code for one in ended) else 0)
 
 
 @contextlib.contextmanager
 def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["Client"]:
-    """Connect to the scheduler, or to a cluster of this machine alone, which no other one sees."""
+    """Connect to the scheduler, or to a new cluster of this machine alone."""
     import dask
     from distributed import Client, LocalCluster
     from distributed.security import Security
 
-    from bench.launch.node import OF_NANNY
+    from bench.launch.node import NANNY_SETTING
 
     given = {name: str(path) for name, path in tls.items() if path}
     options: dict[str, Any] = {"set_as_default": False}
@@ -116,8 +120,8 @@ def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["
         options["security"] = Security(require_encryption=True, **given)
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            # It would set them here too, in the process of the client.
-            stack.enter_context(dask.config.set({OF_NANNY: {}}))
+            # Dask would set the variables in this process, too.
+            stack.enter_context(dask.config.set({NANNY_SETTING: {}}))
             own = LocalCluster(
                 n_workers=1,
                 threads_per_worker=1,

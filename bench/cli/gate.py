@@ -1,4 +1,4 @@
-"""The commands of the regression gate: `bench check`, `ab`, `history`; none loads torch itself."""
+"""The commands of the regression gate: `bench check`, `ab` and `history`; none imports torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,35 +15,46 @@ if TYPE_CHECKING:
     from bench.launch.sides import Side
 
 Threshold = Annotated[
-    float | None, typer.Option(help="Change in percent from which a cell fails (5).")
+    float | None, typer.Option(help="Change in percent at which a cell fails (5).")
 ]
 Margin = Annotated[float | None, typer.Option(help="Change in percent that the test allows (2).")]
 Floor = Annotated[
-    float | None, typer.Option(help="Change in seconds below which nothing fails (1e-6).")
+    float | None, typer.Option(help="Change in seconds below which no cell fails (1e-6).")
 ]
 AllowMissing = Annotated[bool, typer.Option(help="Missing cells do not fail.")]
 FailOnImprovement = Annotated[bool, typer.Option(help="Faster cells fail too.")]
 Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or json.")]
 Summary = Annotated[
-    Path | None, typer.Option("--summary", metavar="FILE", help="Add it there as Markdown too.")
+    Path | None,
+    typer.Option("--summary", metavar="FILE", help="Append the result to FILE as Markdown."),
 ]
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="Instead of printing.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
+]
 Folder = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="For the CSVs (ab/<UTC time>), made anew.")
+    Path | None, typer.Option(metavar="DIR", help="New folder for the CSVs (ab/<UTC time>).")
 ]
-Python = Annotated[str | None, typer.Option(metavar="PATH", help="Its Python, or its venv.")]
+Python = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Python or virtual environment of this side.")
+]
 Env = Annotated[
-    list[str] | None, typer.Option(metavar="K=V", help="Its environment variables; repeat.")
+    list[str] | None,
+    typer.Option(metavar="K=V", help="Environment variable of this side; repeatable."),
 ]
-Ref = Annotated[str | None, typer.Option(metavar="REF", help="Its git ref of this repository.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Its compute threads on the CPU.")]
-Runs = Annotated[int, typer.Option(min=3, help="Fresh processes a side to confirm.")]
+Ref = Annotated[
+    str | None, typer.Option(metavar="REF", help="Git ref of the current repository for this side.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Compute threads of this side on the CPU.")
+]
+Runs = Annotated[int, typer.Option(min=3, help="Fresh processes a side that confirm.")]
 
 
 def check(
     candidate: Annotated[list[str], typer.Argument(metavar="CANDIDATE.csv...", show_default=False)],
     baseline: Annotated[
-        list[str], typer.Option("--baseline", metavar="BASELINE.csv", help="What it was before.")
+        list[str],
+        typer.Option("--baseline", metavar="BASELINE.csv", help="The results to compare with."),
     ],
     threshold: Threshold = None,
     margin: Margin = None,
@@ -54,7 +65,7 @@ def check(
     allow_missing: AllowMissing = False,
     fail_on_improvement: FailOnImprovement = False,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Time what looks different again, and judge that.")
+        bool, typer.Option("--confirm", help="Time suspect cells again, and judge the new times.")
     ] = False,
     confirm_runs: Runs = 5,
     folder: Folder = None,
@@ -68,11 +79,14 @@ def check(
     output: Output = None,
     summary: Summary = None,
 ) -> None:
-    """The gate. Exit 0 fine, 1 regression, 2 bad input, 3 incomparable, 4 a cell is missing."""
+    """Compare a candidate with a baseline and fail on a regression.
+
+    Exit status: 0 no regression, 1 regression, 2 bad input, 3 not comparable, 4 missing cell.
+    """
     from bench.compare import files as stored
     from bench.gate import check
 
-    _known(format)
+    _check_format(format)
     may_vary = [name for item in vary or [] for name in item.split(",")]
     for name in may_vary:
         if name not in (*check.HARD, *check.SOFT):
@@ -81,7 +95,7 @@ def check(
         "allow_missing": allow_missing,
         "fail_on_improvement": fail_on_improvement,
     }
-    with _told():
+    with _errors_in_one_line():
         allowed = _limits(threshold, margin, floor)
         sides = stored.read(baseline), stored.read(candidate)
     for side in sides:
@@ -90,17 +104,17 @@ def check(
     if confirm and outcome.code != 3:
         from bench.launch import ab
 
-        with _told(), _bar() as bar:
+        with _errors_in_one_line(), _bar() as bar:
             both = [
                 _side(baseline_python, baseline_env, baseline_ref, None, "baseline"),
                 _side(candidate_python, candidate_env, candidate_ref, None, "candidate"),
             ]
             plan = ab.Plan(confirm=confirm_runs)
-            kept = _free(folder, resumes=False)
+            kept = _new_folder(folder, resumable=False)
             outcome = ab.recheck(
                 sides, outcome, both, plan, allowed, kept, bar, vary=may_vary, **how
             )
-    _hand_over(outcome, format, output, summary)
+    _finish(outcome, format, output, summary)
 
 
 def ab(
@@ -113,12 +127,14 @@ def ab(
     candidate_ref: Ref = None,
     baseline_threads: Threads = None,
     candidate_threads: Threads = None,
-    screen_runs: Annotated[int, typer.Option(min=2, help="Fresh processes a side to screen.")] = 3,
+    screen_runs: Annotated[
+        int, typer.Option(min=2, help="Fresh processes a side that screen.")
+    ] = 3,
     confirm_runs: Runs = 5,
     order: Annotated[str, typer.Option(help="abba or random.")] = "abba",
     folder: Folder = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with what this folder holds.")
+        Path | None, typer.Option(metavar="DIR", help="Resume the comparison in this folder.")
     ] = None,
     threshold: Threshold = None,
     margin: Margin = None,
@@ -129,16 +145,17 @@ def ab(
     output: Output = None,
     summary: Summary = None,
 ) -> None:
-    """Two sides on this machine, in alternating fresh processes; exits as `check` does.
+    """Compare two sides on this machine in alternating fresh processes; exit as `check` does.
 
-    Other options choose what is timed: --device, --dtype, --family, --profile, --threads, -k.
+    Files and folders with your own benchmarks replace the suite. All other options are for pytest:
+    --device, --dtype, --family, --profile, --threads, -k.
     """
     from bench.launch import ab
 
-    _known(format)
+    _check_format(format)
     if order not in ab.ORDERS:
         fail(f"--order: unknown {order!r}; known: {', '.join(ab.ORDERS)}")
-    with _told(), _bar() as bar:
+    with _errors_in_one_line(), _bar() as bar:
         allowed = _limits(threshold, margin, floor)
         both = [
             _side(baseline_python, baseline_env, baseline_ref, baseline_threads, "baseline"),
@@ -148,13 +165,12 @@ def ab(
         how = {"allow_missing": allow_missing, "fail_on_improvement": fail_on_improvement}
         if resume:
             if context.args or _given(context) - {"resume", "format", "output", "summary"}:
-                what = f"{resume} holds what is compared and how"
-                fail(f"--resume: {what}; leave the other options out")
-            both, plan, allowed, how = ab.recall(resume)
-        kept = resume or _free(folder)
+                fail(f"--resume: {resume} holds all settings; leave the other options out")
+            both, plan, allowed, how = ab.read_plan(resume)
+        kept = resume or _new_folder(folder)
         outcome = ab.run(both, plan, allowed, kept, bar, **how)
-        bar.ends()
-    _hand_over(outcome, format, output, summary)
+        bar.complete()
+    _finish(outcome, format, output, summary)
 
 
 def history(
@@ -162,14 +178,17 @@ def history(
         list[str] | None, typer.Argument(metavar="[FILE.csv...]", show_default=False)
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b.")
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Change in percent from which one is told.")] = 5,
-    every: Annotated[bool, typer.Option("--all", help="Also cells that did not change.")] = False,
+    threshold: Annotated[float, typer.Option(help="Smallest change in percent to report.")] = 5,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show cells that did not change, too.")
+    ] = False,
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
 ) -> None:
-    """The times of each machine over its runs (those in results), and where they changed."""
+    """Find the runs at which the times of a machine changed; reads results/ by default."""
     from bench.compare import files as stored
     from bench.compare import sides
     from bench.gate import history as found
@@ -179,7 +198,7 @@ def history(
 
     if format not in shown.FORMATS:
         fail(f"--format: unknown {format!r}; known: {', '.join(shown.FORMATS)}")
-    with _told():
+    with _errors_in_one_line():
         share = number("--threshold", threshold) / 100
         frame = stored.read(files or ["results"])
         notices(frame)
@@ -190,10 +209,8 @@ def history(
     give(shown.FORMATS[format](series, every), output)
 
 
-def _hand_over(
-    outcome: "Outcome", format: str, output: Path | None, summary: Path | None
-) -> NoReturn:
-    """Print or write the outcome, and exit by it."""
+def _finish(outcome: "Outcome", format: str, output: Path | None, summary: Path | None) -> NoReturn:
+    """Print or write the outcome, and exit with its status."""
     from bench.report import judgement
 
     if summary:
@@ -206,7 +223,7 @@ def _hand_over(
     raise typer.Exit(outcome.code)
 
 
-def _known(format: str) -> None:
+def _check_format(format: str) -> None:
     from bench.report import judgement
 
     if format not in judgement.FORMATS:
@@ -228,23 +245,23 @@ def _side(
 
 
 def _given(context: typer.Context) -> set[str]:
-    """Return the options that the user gave."""
+    """Return the names of the options on the command line."""
     sources = ((name, context.get_parameter_source(name)) for name in context.params)
     return {name for name, source in sources if source and source.name == "COMMANDLINE"}
 
 
-def _free(folder: Path | None, resumes: bool = True) -> Path:
-    """Return the folder of a new comparison; one that holds something already is refused."""
+def _new_folder(folder: Path | None, resumable: bool = True) -> Path:
+    """Return the folder of a new comparison; fail if it holds any file."""
     made = folder or Path("ab") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if made.exists() and (not made.is_dir() or any(made.iterdir())):
-        or_else = f", or go on with --resume {made}" if resumes else ""
+        or_else = f", or continue with --resume {made}" if resumable else ""
         fail(f"{made} is not empty; name a new folder{or_else}")
     return made
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """End with one line where the user has to mend something."""
+def _errors_in_one_line() -> Iterator[None]:
+    """Turn an error that the user can correct into one line."""
     from bench.gate.settings import BadSettings
     from bench.launch.runner import CannotRun
     from bench.records.reader import BadFile
@@ -256,15 +273,15 @@ def _told() -> Iterator[None]:
         fail(str(problem))
     except OSError as problem:
         what = f"{problem.filename or 'the files'}: {problem.strerror or problem}"
-        fail(f"{what}; see to it, or name another place")
+        fail(f"{what}; correct that, or name another path")
 
 
 def _bar() -> Any:
     from rich.console import Console
 
-    from bench.report.bar import Bar
+    from bench.report.progress import RunBar
 
-    return Bar(Console(stderr=True))
+    return RunBar(Console(stderr=True))
 
 
 def add_to(app: typer.Typer) -> None:

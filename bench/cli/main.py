@@ -1,4 +1,4 @@
-"""The command `bench`: parses, calls, prints, exits."""
+"""The command `bench`, and its commands that run something on this machine."""
 
 import functools
 import pkgutil
@@ -32,17 +32,19 @@ def _options(
     """How fast, and how right, PyTorch is on this machine."""
 
 
-Names = Annotated[list[str] | None, typer.Option(metavar="NAME", show_default=False)]
+Names = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", show_default=False, help="Repeatable; a,b.")
+]
 
 
-def _words(**given: Any) -> list[str]:
-    """The options of pytest that were given, by the names they have there."""
-    words = []
+def _arguments(**given: Any) -> list[str]:
+    """Return the given options as arguments of pytest, which has them under the same names."""
+    arguments = []
     for name, value in given.items():
         for item in value if isinstance(value, list) else [value]:
             if item is not None:
-                words.append(f"--{name}={item}")
-    return words
+                arguments.append(f"--{name}={item}")
+    return arguments
 
 
 @app.command(context_settings=FORWARD)
@@ -52,34 +54,41 @@ def run(
     dtype: Names = None,
     family: Names = None,
     k: Annotated[
-        str | None, typer.Option("-k", metavar="WORDS", help="Cells whose id holds WORDS.")
+        str | None, typer.Option("-k", metavar="WORDS", help="Only cells whose id contains WORDS.")
     ] = None,
     profile: Annotated[str | None, typer.Option(help="smoke, default or full.")] = None,
     threads: Annotated[int | None, typer.Option(help="Compute threads on the CPU.")] = None,
     machine: Annotated[str | None, typer.Option(help="Label of this machine.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of result CSVs.")] = None,
     output: Annotated[Path | None, typer.Option(help="Write this CSV instead.")] = None,
-    append: Annotated[bool, typer.Option("--append", help="Add to the CSV of --output.")] = False,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the runs of this CSV.")] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Fresh processes, all into one CSV.")] = 1,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No table.")] = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add the runs to the CSV of --output.")
+    ] = False,
+    resume: Annotated[Path | None, typer.Option(help="Complete the runs in this CSV.")] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes; all write into one CSV.")] = 1,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table.")] = False,
 ) -> None:
-    """Time the suite with a progress bar; passes other options on to pytest."""
+    """Time the suite, or your own benchmarks: bench run [OPTIONS] [FILE_OR_FOLDER...].
+
+    Other options are passed to pytest.
+    """
     from rich.console import Console
 
     from bench.launch import runner
     from bench.records.reader import BadFile
-    from bench.report.bar import Bar
+    from bench.report.progress import RunBar
 
-    words = _words(device=device, dtype=dtype, family=family, profile=profile, threads=threads)
-    words += _words(machine=machine, results=results) + (["-k", k] if k else [])
+    arguments = _arguments(
+        device=device, dtype=dtype, family=family, profile=profile, threads=threads
+    )
+    arguments += _arguments(machine=machine, results=results) + (["-k", k] if k else [])
     try:
-        with Bar(Console(stderr=True), runs) as bar:
+        with RunBar(Console(stderr=True), runs) as bar:
             code, file = runner.run(
-                [*words, *context.args], runs, output, resume, bar, append=append
+                [*arguments, *context.args], runs, output, resume, bar, append=append
             )
             if code in (0, 1):
-                bar.ends()
+                bar.complete()
     except runner.CannotRun as problem:
         fail(str(problem))
     if file and not quiet:
@@ -91,7 +100,7 @@ def run(
 
 
 def _show(file: Path) -> None:
-    """Print the tables of a result file, over all its runs."""
+    """Print the tables of a result file over all its runs."""
     from bench.compare import files
     from bench.compare.pooled import pool
     from bench.report import summary, table
@@ -108,16 +117,16 @@ def _show(file: Path) -> None:
 
 @app.command("list", context_settings=FORWARD)
 def list_cells(context: typer.Context) -> None:
-    """List what would be timed; takes the options of `pytest bench`."""
+    """List the cells that `bench run` would time with the same options; time nothing."""
     from bench.launch import runner
 
-    words = runner.command("--collect-only", "--quiet", *context.args)
-    raise typer.Exit(subprocess.run(words, check=False).returncode)
+    command = runner.command("--collect-only", "--quiet", *context.args)
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @app.command()
 def info() -> None:
-    """Print what this machine is and has."""
+    """Print the hardware, the versions and the devices of this machine."""
     from bench.measure import devices, environment
 
     environment.set_threads()
@@ -135,13 +144,13 @@ def doctor(
     device: Names = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=0, help="Fresh processes of the A/A test (4); 0 leaves it out."),
+        typer.Option(min=0, help="Fresh processes of the A/A test (4); 0 skips it."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="What would bench check alarm and find here? (12)")
+        bool, typer.Option("--gate", help="Estimate false alarms and power of bench check. (12)")
     ] = False,
 ) -> None:
-    """Is this machine fit to measure on? Exit status 0 where it is, 3 where not."""
+    """Check that this machine is fit for measurements; exit with 3 if it is not."""
     from bench.gate import power
     from bench.measure import devices, doctor, environment
     from bench.report import judgement
@@ -170,14 +179,14 @@ def doctor(
         try:
             runs = doctor.fresh_runs(name, count, functools.partial(typer.echo, err=True))
         except doctor.ProbeFailed as problem:
-            show(doctor.Finding(f"noise {name}", str(problem), "mend that first", fit=False))
+            show(doctor.Finding(f"noise {name}", str(problem), "correct that first", fit=False))
             continue
         show(doctor.noise(name, runs))
         if gate:
             seen = power.of_processes(name, runs)
             remedy = "" if seen.sharp else "time more runs a side: bench run --runs 8"
             if not seen.honest:
-                remedy = "mend what stands above, or raise --threshold"
+                remedy = "correct the findings above, or raise --threshold"
             show(doctor.Finding(f"gate {name}", judgement.power(seen), remedy, seen.honest))
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
@@ -186,16 +195,16 @@ def doctor(
 
 @app.command()
 def tune(
-    budget: Annotated[float, typer.Option(min=0, help="Seconds the search may take.")] = 60,
+    budget: Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")] = 60,
     method: Annotated[str, typer.Option(help="grid, random or bayes (needs Optuna).")] = "grid",
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:NAME", help="Your own: what, called, returns a Dataset."),
+        typer.Option(metavar="MODULE:NAME", help="A function of yours that returns a Dataset."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where the batches go.")] = "cpu",
-    top: Annotated[int, typer.Option(min=1, help="Settings to show.")] = 8,
+    device: Annotated[str, typer.Option(help="Device that the batches are copied to.")] = "cpu",
+    top: Annotated[int, typer.Option(min=1, help="Number of settings to show.")] = 8,
 ) -> None:
-    """Find this machine's best DataLoader setting."""
+    """Find the fastest DataLoader settings of this machine."""
     from bench.measure import devices
     from bench.report import tuning
     from bench.suite.axes import NOT_PINNED
@@ -220,12 +229,12 @@ def tune(
 
 
 def _called(name: str) -> Any:
-    """Call what ``MODULE:NAME`` names."""
-    sys.path.insert(0, "")  # as `python -m` has it: a module of the folder one is in
+    """Call the function ``MODULE:NAME``; return its result."""
+    sys.path.insert(0, "")  # modules of the current folder, as for `python -m`
     try:
         return pkgutil.resolve_name(name)()
     except Exception as problem:
-        # Whatever the user's own code raises is told in one line.
+        # The user's own code may raise anything.
         fail(f"--dataset: cannot import {name!r} and call it: {type(problem).__name__}: {problem}")
 
 
@@ -235,5 +244,5 @@ fleet.add_to(app)
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command `bench`."""
     app(prog_name="bench")

@@ -1,4 +1,4 @@
-"""The commands that read result files; none of them loads torch."""
+"""The commands that read result files; none imports torch."""
 
 import functools
 import os
@@ -11,7 +11,7 @@ import typer
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """End with one line on standard error."""
+    """Exit with one line on standard error."""
     typer.echo(f"bench: {message}", err=True)
     raise typer.Exit(code)
 
@@ -23,23 +23,29 @@ def compare(
     files: Files,
     columns: Annotated[
         str | None,
-        typer.Option(help="What to set side by side: machine, device, dtype, torch, ..."),
+        typer.Option(help="What to compare: machine, device, dtype, torch, ..."),
     ] = None,
     rows: Annotated[str | None, typer.Option(help="What to add to the rows.")] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(help="The side that ratios are of.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The column that ratios refer to.")] = None,
     sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
     top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
     outliers: Annotated[
-        bool, typer.Option("--outliers", help="Which machines are not like those alike.")
+        bool,
+        typer.Option(
+            "--outliers", help="Find machines that differ from machines of the same kind."
+        ),
     ] = False,
+    time: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column to compare: first_call_s, peak_bytes, ...")
+    ] = "median_s",
     format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
 ) -> None:
-    """Set machines, devices, dtypes or versions side by side."""
+    """Compare machines, devices, dtypes or versions in one table."""
     from bench.compare import files as stored
     from bench.compare import sides, spread
     from bench.records import many, reader
@@ -52,10 +58,11 @@ def compare(
     ):
         if value not in known:
             fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
-    chosen = columns or rows or baseline
+    chosen = columns or rows or baseline or time != "median_s"
     idle = ["--sort ratio"] if sort == "ratio" else []
     idle += ["--only-different"] if only_different else []
     idle += ["--top"] if top and outliers else []
+    idle += ["--time"] if time != "median_s" and outliers else []
     try:
         if outliers or (not chosen and len(stored.paths(files)) >= many.FILES):
             _refuse(idle, outliers)
@@ -71,7 +78,7 @@ def compare(
             _crowd(Many.of(once), told, [], outliers, format, top)
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
-        made = sides.compare(narrowed, columns_, rows_, baseline)
+        made = sides.compare(narrowed, columns_, rows_, baseline, time)
     except (reader.BadFile, many.NeedsPolars, sides.CannotCompare) as problem:
         fail(str(problem))
     found = comparison.lines(made, sort, top, only_different)
@@ -102,7 +109,7 @@ def _crowd(
     from bench.report import outliers as shown_off
     from bench.report import spread as shown
 
-    _tell(told)
+    _warn(told)
     rows = spread.where(rows, where)
     if not outliers:
         show(shown.FORMATS[format](rows, spread.of(rows)[:top]))
@@ -114,10 +121,10 @@ def _crowd(
 
 def verdict(
     files: Files,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first N sentences.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first N findings.")] = None,
     format: Annotated[str, typer.Option(help="terminal or markdown.")] = "terminal",
 ) -> None:
-    """What to use on this machine, in sentences with their figures."""
+    """Report what to use on this machine, with figures."""
     from bench.report import advice, escape
 
     if format not in ("terminal", "markdown"):
@@ -132,12 +139,14 @@ def verdict(
 def report(
     files: Files,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
-    png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the pictures.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the pictures as PNG.")
+    ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Short Markdown for an issue, on standard output.")
+        bool, typer.Option("--markdown", help="Print a short summary in Markdown.")
     ] = False,
 ) -> None:
-    """One HTML file with verdicts, pictures and every cell; works offline."""
+    """Write one HTML file with verdicts, pictures and all cells; it works offline."""
     from bench.compare import files as stored
     from bench.compare import spread
     from bench.records import many, reader
@@ -149,7 +158,7 @@ def report(
     try:
         if len(stored.paths(files)) >= many.FILES:
             rows, told = stored.read_many(files)
-            _tell(told)
+            _warn(told)
             _crowd_report(rows, output, png, markdown)
             return
     except (reader.BadFile, many.NeedsPolars) as problem:
@@ -190,10 +199,10 @@ def export_results(
     files: Files,
     format: Annotated[str, typer.Option(help="pytest-benchmark, go, bencher, smaller-is-better.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Instead of printing.")
+        Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
     ] = None,
 ) -> None:
-    """Write results in another tool's format."""
+    """Convert results to the format of another tool."""
     from bench.exchange import exports
 
     if format not in exports.FORMATS:
@@ -208,9 +217,9 @@ def export_results(
 
 def import_results(
     file: Annotated[Path, typer.Argument(metavar="FILE.json", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The CSV to make.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The new CSV.")],
 ) -> None:
-    """Read a JSON file of pytest-benchmark into a result CSV."""
+    """Convert a JSON file of pytest-benchmark to a result CSV."""
     from bench.exchange import imports
     from bench.records.reader import BadFile
     from bench.records.writer import CannotWrite, Writer, why
@@ -223,7 +232,7 @@ def import_results(
         writer = Writer(output)
     except CannotWrite as problem:
         cause = problem.__cause__
-        # The writer's own advice names options of a run.
+        # The message of the writer names options of `bench run`.
         reason = why(cause) if isinstance(cause, OSError) else str(problem)
         fail(f"cannot write {output}: {reason}; name another file with -o")
     try:
@@ -236,7 +245,7 @@ def import_results(
 
 
 def give(text: str, output: Path | None) -> None:
-    """Print, or write to a file."""
+    """Print the text, or write it to a file."""
     if output is None:
         show(text)
         return
@@ -247,7 +256,7 @@ def give(text: str, output: Path | None) -> None:
 
 
 def read(files: list[str]) -> Any:
-    """Read result files, with a line on standard error where something in them is to be told."""
+    """Read result files; print notices about them on standard error."""
     from bench.compare import files as stored
     from bench.records import reader
 
@@ -260,17 +269,17 @@ def read(files: list[str]) -> Any:
 
 
 def notices(frame: Any) -> None:
-    """Tell on standard error what the user should know of files that were read."""
-    _tell(frame.attrs["notices"])
+    """Print what the user should know about these files on standard error."""
+    _warn(frame.attrs["notices"])
 
 
-def _tell(lines: list[str]) -> None:
+def _warn(lines: list[str]) -> None:
     for line in lines:
         typer.echo(line, err=True)
 
 
 def show(text: str) -> None:
-    """Print, whatever the encoding of the terminal can show."""
+    """Print the text; replace characters that the terminal cannot show."""
     encoding = sys.stdout.encoding or "utf-8"
     typer.echo(text.encode(encoding, "replace").decode(encoding))
 

@@ -1,11 +1,11 @@
-"""Screen all cells of two sides in a few interleaved processes, confirm what looks different.
+"""Compare two sides in interleaved fresh processes: screen all cells, confirm the suspects.
 
-In the screen every cell is timed in some fresh processes a side. The cells whose times differ by
-more than a share of the threshold are timed again, in more fresh processes, and judged on those
-alone: they were picked for their noise too, which the new runs do not share.
+The screen times every cell in a few processes a side. Cells whose times differ by more than a share
+of the threshold are suspects. More fresh processes time these again, and only those runs judge
+them: the screen picked the suspects partly by its noise, which the new runs do not share.
 
-Everything lies in one folder, so that it can be gone on with and looked into: ``baseline.csv`` and
-``candidate.csv`` of the screen, ``suspects.csv``, and both sides' ``confirm-*.csv``.
+One folder holds all files, so that a comparison can be resumed and inspected: ``baseline.csv`` and
+``candidate.csv`` of the screen, ``suspects.csv``, and ``confirm-*.csv`` of both sides.
 """
 
 import contextlib
@@ -38,25 +38,25 @@ ORDERS = ("abba", "random")
 SCREEN, CONFIRM = 3, 5
 
 
-class Watcher(runner.Watcher, Protocol):
-    """Is told what the processes do, and which stage they belong to."""
+class Listener(runner.Listener, Protocol):
+    """Receives the progress of the processes, and the stage they belong to."""
 
-    def stage(self, name: str, runs: int) -> None:
-        """A stage of `runs` processes begins."""
+    def stage_started(self, name: str, runs: int) -> None:
+        """A stage of `runs` processes starts."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is timed (words for pytest), how often a side, and in which order."""
+    """What is timed (arguments for pytest), in how many runs a side, and in which order."""
 
-    words: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
     screen: int = SCREEN
     confirm: int = CONFIRM
     order: str = "abba"
     seed: int = 0
 
     def sequence(self, runs: int) -> list[str]:
-        """Return which side comes when; each comes `runs` times, and more go on with fewer."""
+        """Return the order of the sides, each `runs` times; more runs extend the same order."""
         source = random.Random(self.seed)
         turns = []
         for turn in range(runs):
@@ -66,21 +66,21 @@ class Plan:
 
 
 @dataclass
-class _Following:
-    """Tells a watcher the number of the process among all of its stage."""
+class _StageListener:
+    """Reports the progress of process `number` of a stage."""
 
-    watcher: Watcher
+    listener: Listener
     number: int
     side: str
 
-    def begins(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        self.watcher.begins(self.number, done, total, cell)
+    def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
+        self.listener.cell_started(self.number, done, total, cell)
 
-    def says(self, line: str) -> None:
-        self.watcher.says(f"{self.side}: {line}")
+    def message(self, line: str) -> None:
+        self.listener.message(f"{self.side}: {line}")
 
 
-def _begun(file: Path) -> int:
+def _runs_in(file: Path) -> int:
     """Return how many runs have rows in a file."""
     return int(reader.read(file).run_id.nunique()) if file.exists() else 0
 
@@ -89,34 +89,30 @@ def _stage(
     sequence: Sequence[str],
     places: Mapping[str, Place],
     files: Mapping[str, Path],
-    words: Mapping[str, Sequence[str]],
-    watcher: Watcher,
+    arguments: Mapping[str, Sequence[str]],
+    listener: Listener,
     ended: int = 0,
 ) -> None:
-    """Run the processes of a stage that its files lack; CannotRun where one does not end well.
+    """Run the processes of a stage that are missing in its files; the first `ended` are complete.
 
-    The first `ended` of them are known to be complete.
+    Raises CannotRun if a process does not complete.
     """
     for file in files.values():
         if file.exists() and not file.stat().st_size:  # killed before its header
             file.unlink()
-    begun = {side: _begun(file) for side, file in files.items()}
-    done = sum(begun.values())
+    started = {side: _runs_in(file) for side, file in files.items()}
+    done = sum(started.values())
     for number, side in enumerate(sequence, 1):
         if number < done or number <= ended:
             continue
         file = files[side]
-        following = _Following(watcher, number, side)
-        if number == done:  # the last that was begun, perhaps cut off
-            code, _ = runner.run(
-                list(words[side]), begun[side], None, file, following, places[side]
-            )
+        given, reported = list(arguments[side]), _StageListener(listener, number, side)
+        if number == done:  # the last process that started, which may have been interrupted
+            code, _ = runner.run(given, started[side], None, file, reported, places[side])
         else:
-            code, _ = runner.run(
-                list(words[side]), 1, file, None, following, places[side], append=file.exists()
-            )
-        if code not in (0, 1):  # 1: a cell failed, and its row says so
-            raise CannotRun(f"the {side} did not run to its end (pytest's exit status {code})")
+            code, _ = runner.run(given, 1, file, None, reported, places[side], append=file.exists())
+        if code not in (0, 1):  # 1: a cell failed, and its row has the reason
+            raise CannotRun(f"the {side} did not complete (pytest's exit status {code})")
 
 
 def _write_cells(path: Path, cells: Iterable[Key]) -> None:
@@ -126,7 +122,7 @@ def _write_cells(path: Path, cells: Iterable[Key]) -> None:
         writer.writerows(sorted(cells))
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -134,28 +130,28 @@ def _make(folder: Path) -> None:
         raise CannotRun(f"{what}; name another folder with --folder") from problem
 
 
-def _remember(
+def _write_plan(
     folder: Path, both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
 ) -> None:
-    """Write down what is compared and how it is judged, so that it can be gone on with."""
+    """Store what is compared and how it is judged, so that the comparison can be resumed."""
     made: dict[str, Any] = {"sides": [dataclasses.asdict(side) for side in both]}
     made |= {"plan": dataclasses.asdict(plan), "limits": dataclasses.asdict(limits)}
     made["settings"] = settings
-    # Whole or not at all: without it, no run in the folder could be gone on with.
+    # Written whole or not at all: without it, nothing in the folder could be resumed.
     half = folder / "ab.json.part"
     half.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     os.replace(half, folder / "ab.json")
 
 
-def recall(folder: Path) -> tuple[list[Side], Plan, Limits, dict[str, bool]]:
-    """Return what was written down; CannotRun where it was not."""
+def read_plan(folder: Path) -> tuple[list[Side], Plan, Limits, dict[str, bool]]:
+    """Return the stored sides, plan, limits and settings; CannotRun if there are none."""
     try:
         made = json.loads((folder / "ab.json").read_text(encoding="utf-8"))
-        plan = Plan(**made["plan"] | {"words": tuple(made["plan"]["words"])})
+        plan = Plan(**made["plan"] | {"arguments": tuple(made["plan"]["arguments"])})
         baseline, candidate = (Side(**side) for side in made["sides"])
         limits, settings = Limits(**made["limits"]), dict(made["settings"])
     except (OSError, ValueError, TypeError, KeyError) as problem:
-        what = problem.strerror if isinstance(problem, OSError) else "not what bench ab writes"
+        what = problem.strerror if isinstance(problem, OSError) else "not written by bench ab"
         remedy = "give the folder of an earlier bench ab"
         raise CannotRun(f"--resume: {folder / 'ab.json'}: {what}; {remedy}") from problem
     return [baseline, candidate], plan, limits, settings
@@ -163,7 +159,7 @@ def recall(folder: Path) -> tuple[list[Side], Plan, Limits, dict[str, bool]]:
 
 @contextlib.contextmanager
 def _prepared(both: Mapping[str, Side]) -> Iterator[dict[str, Place]]:
-    """Make the sides ready to run, and clean up behind them."""
+    """Prepare both sides; remove their copies at the end."""
     with tempfile.TemporaryDirectory(prefix="bench-ab-") as made:
         try:
             places = {}
@@ -175,10 +171,10 @@ def _prepared(both: Mapping[str, Side]) -> Iterator[dict[str, Place]]:
             sides.clean(Path(made))
 
 
-def _words(both: Mapping[str, Side], *words: str) -> dict[str, list[str]]:
-    """Return what each side's pytest is given."""
+def _arguments(both: Mapping[str, Side], *arguments: str) -> dict[str, list[str]]:
+    """Return the arguments of pytest on each side."""
     return {
-        name: [*words, *([f"--threads={side.threads}"] if side.threads else [])]
+        name: [*arguments, *([f"--threads={side.threads}"] if side.threads else [])]
         for name, side in both.items()
     }
 
@@ -189,21 +185,21 @@ def _confirm(
     both: Mapping[str, Side],
     places: Mapping[str, Place],
     folder: Path,
-    watcher: Watcher,
+    listener: Listener,
 ) -> dict[str, pd.DataFrame]:
-    """Time these cells in fresh processes of each side; return its rows.
+    """Time these cells in fresh processes of each side; return the rows of each side.
 
-    Where a cell was unstable in some of them, up to twice as many, until it has its times.
+    If a cell was unstable in some runs, up to twice as many runs follow, until it has enough times.
     """
     cells = set(cells)
     _write_cells(folder / "suspects.csv", cells)
     files = {side: folder / f"confirm-{side}.csv" for side in places}
-    words = _words(both, *plan.words, f"--cells={folder / 'suspects.csv'}")
+    arguments = _arguments(both, *plan.arguments, f"--cells={folder / 'suspects.csv'}")
     ended = 0
     for runs in range(plan.confirm, 2 * plan.confirm + 1):
         sequence = [side for side in plan.sequence(runs) if side in places]
-        watcher.stage("confirm", len(sequence))
-        _stage(sequence, places, files, words, watcher, ended)
+        listener.stage_started("confirm", len(sequence))
+        _stage(sequence, places, files, arguments, listener, ended)
         ended = len(sequence)
         rows = {side: _rows(file) for side, file in files.items()}
         if all(_enough(frame, plan.confirm) for frame in rows.values()):
@@ -212,12 +208,12 @@ def _confirm(
 
 
 def _rows(file: Path) -> pd.DataFrame:
-    """Return the rows of a file, with nothing in them that would steer a terminal."""
+    """Return the rows of a file, without control characters for a terminal."""
     return stored_files.harmless(reader.read(file))
 
 
 def _enough(frame: pd.DataFrame, runs: int) -> bool:
-    """Whether every cell that was unstable has the times of so many runs all the same."""
+    """Whether every cell that was unstable has been timed in `runs` runs at least."""
     times = observations.times(frame)
     unstable = frame.loc[frame.status == "unstable", list(schema.CELL)]
     keys = set(unstable.itertuples(index=False, name=None))
@@ -229,32 +225,33 @@ def run(
     plan: Plan,
     limits: Limits,
     folder: Path,
-    watcher: Watcher,
+    listener: Listener,
     **settings: bool,
 ) -> Outcome:
-    """Compare two sides, going on with what `folder` holds of it already.
+    """Compare two sides; runs that `folder` already holds are not repeated.
 
-    What the sides differ in was asked for and is told; nothing is taken for a shift of the
+    The sides may differ in everything: the user asked for it. Nothing counts as a shift of the
     machine, since the processes of both sides alternate. `settings` are those of `screen.settle`.
 
     Raises CannotRun, BadFile.
     """
     named = {name: sides.pinned(side, name) for name, side in zip(SIDES, both, strict=True)}
     with _prepared(named) as places:
-        _make(folder)
-        _remember(folder, list(named.values()), plan, limits, settings)
-        told = "; ".join(f"{name}: {side.told()}" for name, side in named.items())
-        watcher.says(f"{told}; in {folder}")
+        _make_folder(folder)
+        _write_plan(folder, list(named.values()), plan, limits, settings)
+        what = "; ".join(f"{name}: {side.label}" for name, side in named.items())
+        listener.message(f"{what}; in {folder}")
         files = {side: folder / f"{side}.csv" for side in SIDES}
-        watcher.stage("screen", 2 * plan.screen)
-        _stage(plan.sequence(plan.screen), places, files, _words(named, *plan.words), watcher)
+        listener.stage_started("screen", 2 * plan.screen)
+        arguments = _arguments(named, *plan.arguments)
+        _stage(plan.sequence(plan.screen), places, files, arguments, listener)
         old, new = (_rows(files[side]) for side in SIDES)
         first = check.check(old, new, limits, check.HARD, one_machine=True)
         suspects = screen.suspects(old, new, limits, one_machine=True)
         if not suspects:
             return screen.settle(first, None, suspects, **settings)
-        watcher.says(f"{len(suspects)} of {len(first.cells)} cells to confirm")
-        fresh = _confirm(suspects, plan, named, places, folder, watcher)
+        listener.message(f"{len(suspects)} of {len(first.cells)} cells to confirm")
+        fresh = _confirm(suspects, plan, named, places, folder, listener)
         old, new = (fresh[side] for side in SIDES)
         second = check.check(old, new, limits, check.HARD, one_machine=True)
         return screen.settle(first, second, suspects, **settings)
@@ -267,15 +264,16 @@ def recheck(
     plan: Plan,
     limits: Limits,
     folder: Path,
-    watcher: Watcher,
+    listener: Listener,
     vary: Sequence[str] = (),
     **settings: bool,
 ) -> Outcome:
-    """Confirm what a comparison of stored files suspects: on fresh runs of the candidate.
+    """Confirm the suspects of a comparison of stored files in fresh runs of the candidate.
 
-    The baseline is timed anew as well where it differs from this environment; otherwise its
-    stored runs stand: some unsuspected cells are timed beside, which alone tell a shift of the
-    machine, and p-values stay corrected for all cells, since those runs picked the suspects.
+    If the baseline has a Python, variables or a ref, fresh runs time it too. Otherwise its stored
+    runs are used. Then some control cells, which are no suspects, are timed as well and show a
+    shift of the machine; p-values stay corrected for all cells, since the stored runs picked the
+    suspects.
 
     Raises CannotRun, BadFile.
     """
@@ -286,30 +284,31 @@ def recheck(
     if not both[0].given:
         del named["baseline"]
     cells = suspects | (set() if both[0].given else _controls(outcome, suspects))
-    plan = dataclasses.replace(plan, words=(*plan.words, *_as_stored(stored[1], cells)))
-    watcher.says(f"{len(suspects)} of {len(outcome.cells)} cells to confirm, in {folder}")
+    arguments = (*plan.arguments, *_as_stored(stored[1], cells))
+    plan = dataclasses.replace(plan, arguments=arguments)
+    listener.message(f"{len(suspects)} of {len(outcome.cells)} cells to confirm, in {folder}")
     with _prepared(named) as places:
-        _make(folder)
-        fresh = _confirm(cells, plan, named, places, folder, watcher)
+        _make_folder(folder)
+        fresh = _confirm(cells, plan, named, places, folder, listener)
     old = fresh.get("baseline", _only(stored[0], cells))
     if "baseline" in fresh:
         second = check.check(old, fresh["candidate"], limits, vary, one_machine=True)
     else:
         tests = sum(cell.p is not None for cell in outcome.cells)
-        calm = cells - suspects
-        second = check.check(old, fresh["candidate"], limits, vary, still=calm, tests=tests)
+        controls = cells - suspects
+        second = check.check(old, fresh["candidate"], limits, vary, still=controls, tests=tests)
     return screen.settle(outcome, second, suspects, **settings)
 
 
 def _as_stored(frame: pd.DataFrame, cells: set[Key]) -> list[str]:
-    """Return the words by which these cells are timed as those of a file were."""
+    """Return the arguments that time these cells on the devices and threads of a stored file."""
     devices = [f"--device={name}" for name in sorted({key[2] for key in cells})]
     counts = frame.threads.dropna().unique()
     return [*devices, *(f"--threads={count}" for count in counts if len(counts) == 1)]
 
 
 def _controls(outcome: Outcome, suspects: set[Key]) -> set[Key]:
-    """Return some unsuspected cells of every device and dtype, the same ones each time."""
+    """Return some cells of every device and dtype that are no suspects, always the same ones."""
     source = random.Random(0)
     places: dict[Key, list[Key]] = {}
     for cell in outcome.cells:

@@ -1,4 +1,4 @@
-"""The client's side of a fleet: who is there, one task a machine at a time, rows as they come."""
+"""The client side of `bench fleet`: find the machines, run one task on each, store their rows."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +15,14 @@ from bench.records import reader
 from bench.records.schema import CELL, Row
 from bench.records.writer import CannotWrite, Writer, reopen
 
-#: Seconds between two looks at the cluster, for which a worker may be out of sight, and that a task
-#: may take beyond its own limit to tell that it has reached it.
-LOOK_S, LOST_S, GRACE_S = 0.5, 3.0, 30.0
+#: Seconds between two polls of the cluster; that a worker may be missing; and that a task may take
+#: beyond its own limit to report that it has reached it.
+POLL_S, LOST_S, GRACE_S = 0.5, 3.0, 30.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the fleet: the label its rows get, and where it is."""
+    """A machine of the fleet: the label of its rows, and where it is."""
 
     label: str
     address: str
@@ -31,8 +31,8 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a machine ended: its exit status, or what went wrong in a line."""
+class MachineResult:
+    """How a machine ended: its exit status, or what went wrong in one line."""
 
     label: str
     code: int | None
@@ -40,24 +40,25 @@ class Ended:
     rows: int
 
 
-class Watcher(Protocol):
-    """Is told what the machines do."""
+class Listener(Protocol):
+    """Receives the progress of the machines."""
 
-    def begins(self, label: str, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        """A cell begins."""
+    def cell_started(
+        self, label: str, run: int, done: int, total: int, cell: dict[str, Any]
+    ) -> None:
+        """A cell starts on machine `label`."""
 
-    def says(self, label: str, line: str) -> None:
+    def message(self, label: str, line: str) -> None:
         """A line for the user."""
 
-    def ends(self, ended: Ended) -> None:
+    def machine_ended(self, ended: MachineResult) -> None:
         """A machine has ended."""
 
 
 def find(client: Client, roster: Roster, limit_s: float = 60.0) -> tuple[list[Node], list[str]]:
-    """Ask every worker what it is; return the machines, and a line for each that cannot be used.
+    """Ask every worker for its environment; return the machines, and a line for each failure.
 
-    A machine keeps the label it has in `roster`, which takes in the new ones. Raises CannotTell
-    where it cannot be known which is which.
+    A machine keeps its label in `roster`; new ones are added. Raises UnknownMachine.
     """
     asked = {
         address: client.submit(
@@ -75,13 +76,13 @@ def find(client: Client, roster: Roster, limit_s: float = 60.0) -> tuple[list[No
         except ModuleNotFoundError as problem:
             remedy = "pip install 'torch-device-bench[fleet]' there"
             problems.append(f"{address} lacks the module {problem.name}: {remedy}")
-        except Exception as problem:  # whatever a machine raises costs only itself
+        except Exception as problem:  # a machine that fails stops no other
             problems.append(f"{address}: {reason(problem)}")
     nodes: dict[str, Node] = {}
-    for who, told in zip(roster.identities(found), found, strict=True):
-        if who not in nodes:
-            label = roster.label(who, told)
-            nodes[who] = Node(label, told["address"], told["host"], told["environment"])
+    for identity, worker in zip(roster.identities(found), found, strict=True):
+        if identity not in nodes:
+            label = roster.label(identity, worker)
+            nodes[identity] = Node(label, worker["address"], worker["host"], worker["environment"])
     return list(nodes.values()), problems
 
 
@@ -92,15 +93,15 @@ def reason(problem: BaseException) -> str:
 
 
 def differences(nodes: Sequence[Node]) -> list[str]:
-    """Return in what the machines differ, a line for each column."""
+    """Return a line for each column of the environment in which the machines differ."""
     lines = []
     for column in nodes[0].environment if nodes else ():
         by_value: dict[str, list[str]] = {}
         for one in nodes:
             by_value.setdefault(str(one.environment.get(column, "")), []).append(one.label)
         if len(by_value) > 1:
-            said = "; ".join(f"{value}: {_some(names)}" for value, names in by_value.items())
-            lines.append(f"{column} differs: {said}")
+            values = "; ".join(f"{value}: {_some(names)}" for value, names in by_value.items())
+            lines.append(f"{column} differs: {values}")
     return lines
 
 
@@ -111,7 +112,7 @@ def _some(names: Sequence[str]) -> str:
 
 @dataclass
 class _Task:
-    """A machine that measures."""
+    """A running task of a machine."""
 
     node: Node
     future: "Future[Any]"
@@ -122,7 +123,7 @@ class _Task:
     seen: float = field(default_factory=time.monotonic)
 
     def append(self, fields: list[str]) -> None:
-        """Append a row that is not there yet; BadFile where it is none."""
+        """Append a row that is new; BadFile if it is not a valid row."""
         row = Row(**reader.row(fields))
         key = (row.run_id, *(getattr(row, name) for name in CELL))
         if key not in self.known:
@@ -138,21 +139,21 @@ class Fleet:
         self,
         client: Client,
         folder: Path,
-        words: Sequence[str],
+        arguments: Sequence[str],
         runs: int,
         limit_s: float,
-        watcher: Watcher,
+        listener: Listener,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`words` are for the suite's pytest; a machine has `limit_s` for all its runs."""
-        self._client, self._folder, self._words = client, folder, list(words)
-        self._runs, self._limit_s, self._watcher, self._now = runs, limit_s, watcher, now
+        """`arguments` are for pytest; a machine may take `limit_s` seconds for all its runs."""
+        self._client, self._folder, self._arguments = client, folder, list(arguments)
+        self._runs, self._limit_s, self._listener, self._now = runs, limit_s, listener, now
         self._topic = f"bench-{id(self):x}-{time.time_ns():x}"
         self._events: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
         self._tasks: dict[str, _Task] = {}
 
-    def measure(self, nodes: Sequence[Node]) -> Iterator[Ended]:
-        """Run the suite on every machine; yield each as it ends, whatever became of the others."""
+    def measure(self, nodes: Sequence[Node]) -> Iterator[MachineResult]:
+        """Run the suite on every machine; yield the result of each when it ends."""
         waiting = list(nodes)
         try:
             while waiting or self._tasks:
@@ -161,20 +162,20 @@ class Fleet:
                     if one.host not in busy:
                         waiting.remove(one)
                         busy.add(one.host)
-                        self._begin(one)
+                        self._start(one)
                 self._listen()
                 for label in list(self._tasks):
                     ended = self._ended(self._tasks[label])
                     if ended:
                         self._finish(label)
-                        self._watcher.ends(ended)
+                        self._listener.machine_ended(ended)
                         yield ended
         finally:
             for label in list(self._tasks):
                 Event(f"{self._topic}-{label}", client=self._client).set()
                 self._finish(label)
 
-    def _begin(self, one: Node) -> None:
+    def _start(self, one: Node) -> None:
         file = self._folder / f"{one.label}.csv"
         stored = file.read_text(encoding="utf-8") if file.exists() else ""
         known: set[tuple[object, ...]] = set()
@@ -183,10 +184,10 @@ class Fleet:
             known = set(frame[["run_id", *CELL]].itertuples(index=False, name=None))
         topic = f"{self._topic}-{one.label}"
         self._client.subscribe_topic(topic, self._handler(one.label))
-        words = [*self._words, f"--machine={one.label}"]
+        arguments = [*self._arguments, f"--machine={one.label}"]
         future = self._client.submit(
             node.suite,
-            *(topic, words, self._runs, stored, self._limit_s),
+            *(topic, arguments, self._runs, stored, self._limit_s),
             workers=[one.address],
             allow_other_workers=False,
             pure=False,
@@ -202,48 +203,48 @@ class Fleet:
         return handle
 
     def _listen(self) -> None:
-        """Take in what the machines tell, for a moment."""
+        """Handle the events of the machines; wait `POLL_S` for the first."""
         try:
-            label, told = self._events.get(timeout=LOOK_S)
+            label, event = self._events.get(timeout=POLL_S)
         except Empty:
             return
         while True:
-            self._take(label, told)
+            self._handle(label, event)
             try:
-                label, told = self._events.get_nowait()
+                label, event = self._events.get_nowait()
             except Empty:
                 return
 
-    def _take(self, label: str, told: dict[str, Any]) -> None:
+    def _handle(self, label: str, event: dict[str, Any]) -> None:
         task = self._tasks.get(label)
         if task is None:
             return
-        if "says" in told:
-            self._watcher.says(label, str(told["says"]))
-        if "begins" in told:
-            self._watcher.begins(label, **told["begins"])
+        if "message" in event:
+            self._listener.message(label, str(event["message"]))
+        if "progress" in event:
+            self._listener.cell_started(label, **event["progress"])
         try:
-            for fields in told.get("rows", ()):
+            for fields in event.get("rows", ()):
                 task.append(fields)
         except reader.BadFile as problem:
-            # What the machine gives at its end will be refused as well; the others go on.
-            self._watcher.says(label, str(problem))
+            # The result of this machine will be refused as well; the others continue.
+            self._listener.message(label, str(problem))
 
-    def _ended(self, task: _Task) -> Ended | None:
-        """Return how a machine has ended, or None while it goes on."""
+    def _ended(self, task: _Task) -> MachineResult | None:
+        """Return the result of a machine, or None while it is running."""
         label, now = task.node.label, self._now()
         if task.future.done():
             return self._result(task)
         if task.node.address in self._client.nthreads():
             task.seen = now
         elif now - task.seen > LOST_S:
-            return Ended(label, None, "its worker is gone", task.rows)
+            return MachineResult(label, None, "its worker is gone", task.rows)
         if now - task.began > self._limit_s + GRACE_S:
-            said = f"hangs: no answer {GRACE_S:.0f} s after its limit of {self._limit_s:.0f} s"
-            return Ended(label, None, said, task.rows)
+            problem = f"hangs: no answer {GRACE_S:.0f} s after its limit of {self._limit_s:.0f} s"
+            return MachineResult(label, None, problem, task.rows)
         return None
 
-    def _result(self, task: _Task) -> Ended:
+    def _result(self, task: _Task) -> MachineResult:
         label = task.node.label
         try:
             code, text = task.future.result()
@@ -252,10 +253,10 @@ class Fleet:
                 task.append(fields)
         except CannotWrite:
             raise
-        except Exception as problem:  # whatever a machine raises costs only itself
-            return Ended(label, None, reason(problem), task.rows)
-        said = "" if code in (0, 1) else f"pytest ended with exit status {code}"
-        return Ended(label, code, said, task.rows)
+        except Exception as problem:  # a machine that fails stops no other
+            return MachineResult(label, None, reason(problem), task.rows)
+        failure = "" if code in (0, 1) else f"pytest ended with exit status {code}"
+        return MachineResult(label, code, failure, task.rows)
 
     def _finish(self, label: str) -> None:
         task = self._tasks.pop(label)

@@ -1,6 +1,6 @@
-"""What runs on a machine of the fleet, inside a Dask worker: the suite, in fresh processes.
+"""The part of `bench fleet` that runs in a Dask worker: start the suite in fresh processes.
 
-Nothing here imports torch: the worker stays small, and what is timed runs in a process of its own.
+Nothing here imports torch, so that the worker stays small.
 """
 
 import csv
@@ -19,63 +19,61 @@ from distributed import Event, Worker, get_worker
 
 from bench.launch import runner
 
-_ASK = (
+_DESCRIBE = (
     "import json; from bench.measure import environment; "
     "print(json.dumps(environment.current().columns()))"
 )
+#: The setting of Dask that holds variables for its workers, such as OMP_NUM_THREADS=1.
+NANNY_SETTING = "distributed.nanny.pre-spawn-environ"
 
 
-#: Dask's variables for its own workers, such as OMP_NUM_THREADS=1.
-OF_NANNY = "distributed.nanny.pre-spawn-environ"
-
-
-def unburden() -> None:
-    """Take away what Dask's nanny has set: the suite is to run as in a process of the user's."""
-    for name, value in dask.config.get(OF_NANNY, {}).items():
+def clear_nanny_variables() -> None:
+    """Remove what Dask has set, so that the suite runs as in a shell of the user."""
+    for name, value in dask.config.get(NANNY_SETTING, {}).items():
         if os.environ.get(name) == str(value):
             del os.environ[name]
 
 
 def describe() -> dict[str, Any]:
-    """Return the worker's name, its host (to tell machines apart, never stored), its versions."""
-    unburden()
+    """Return the name, address, host and environment of the worker; the host is never stored."""
+    clear_nanny_variables()
     asked = subprocess.run(
-        [sys.executable, "-c", _ASK], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _DESCRIBE], capture_output=True, text=True, check=False
     )
     if asked.returncode:
         last = (asked.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"torch cannot be used there: {last}")
+        raise RuntimeError(f"torch does not work there: {last}")
     worker = get_worker()
     name = {"name": str(worker.name), "address": worker.address, "host": platform.node()}
     return name | {"environment": json.loads(asked.stdout)}
 
 
 class Stopped(Exception):
-    """The client wants no more."""
+    """The client has stopped the run."""
 
 
-class _Teller:
-    """Sends each row to the client as soon as it stands in the file."""
+class _EventSender:
+    """Sends progress, and each row as soon as it is in the file, to the client."""
 
     def __init__(self, worker: Worker, topic: str, file: Path) -> None:
         self._worker, self._topic, self._file = worker, topic, file
         self._stop = Event(topic)
         self._read = file.stat().st_size if file.exists() else 0
 
-    def begins(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        """Tell where the run is, and the rows that have ended."""
+    def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
+        """Send the progress and the new rows; raises Stopped."""
         if self._stop.is_set():
             raise Stopped
-        self.rows()
-        told = {"run": run, "done": done, "total": total, "cell": cell}
-        self._worker.log_event(self._topic, {"begins": told})
+        self._send_rows()
+        progress = {"run": run, "done": done, "total": total, "cell": cell}
+        self._worker.log_event(self._topic, {"progress": progress})
 
-    def says(self, line: str) -> None:
-        """Tell a line for the user."""
-        self._worker.log_event(self._topic, {"says": line})
+    def message(self, line: str) -> None:
+        """Send a line for the user."""
+        self._worker.log_event(self._topic, {"message": line})
 
-    def rows(self) -> None:
-        """Tell the rows that were written since the last time, and no half ones."""
+    def _send_rows(self) -> None:
+        """Send the complete rows that were written since the last call."""
         with self._file.open("rb") as file:
             file.seek(self._read)
             whole, newline, _ = file.read().rpartition(b"\n")
@@ -86,18 +84,19 @@ class _Teller:
             self._worker.log_event(self._topic, {"rows": rows})
 
 
-def suite(topic: str, words: list[str], runs: int, stored: str, limit_s: float) -> tuple[int, str]:
-    """Run the suite `runs` times, or go on with the CSV `stored`; return exit status and CSV.
+def suite(
+    topic: str, arguments: list[str], runs: int, stored: str, limit_s: float
+) -> tuple[int, str]:
+    """Run the suite `runs` times, or resume the CSV `stored`; return exit status and CSV.
 
-    Rows and progress go out as events on `topic` meanwhile. Raises CannotRun where it takes more
-    than `limit_s`.
+    Rows and progress are sent as events on `topic`. Raises CannotRun after `limit_s` seconds.
     """
-    unburden()
+    clear_nanny_variables()
     with tempfile.TemporaryDirectory(prefix="bench-fleet-") as folder:
         file = Path(folder) / "rows.csv"
         if stored:
             file.write_text(stored, encoding="utf-8", newline="")
-        teller = _Teller(get_worker(), topic, file)
+        sender = _EventSender(get_worker(), topic, file)
         resume, output = (file, None) if stored else (None, file)
-        code, _ = runner.run(words, runs, output, resume, teller, limit_s=limit_s)
+        code, _ = runner.run(arguments, runs, output, resume, sender, limit_s=limit_s)
         return code, file.read_text(encoding="utf-8") if file.exists() else ""

@@ -1,4 +1,4 @@
-"""What a fleet measures, and who is who in it: the file ``fleet.json`` of its folder."""
+"""The file ``fleet.json``: what a fleet measures, and which machine has which label."""
 
 import hashlib
 import itertools
@@ -12,25 +12,25 @@ from typing import Any
 
 from bench.records import labels
 
-#: Ways to tell machines apart: by their host, or each worker for itself, those of a host in turn.
+#: What counts as one machine: a host, or each worker (those of one host run in turn).
 PER = ("host", "worker")
-#: Begins the place of a worker among those of its host.
-PLACE = "#"
+#: Separates a host from the position of a worker without a name on that host.
+POSITION = "#"
 
 
-class CannotTell(Exception):
-    """Workers may be others than those of the first time; the message is one line."""
+class UnknownMachine(Exception):
+    """A worker may be another one than before; the message is one line."""
 
 
 @dataclass
 class Roster:
-    """What is measured per machine, which have ended well, and who stands behind each label.
+    """Arguments and runs of each machine, which machines are complete, and their identities.
 
-    `machines` maps a label to a hash of the machine's host, salted so that it says nothing outside
-    its folder: rows of one machine must not be appended to those of another, whoever answers first.
+    `machines` maps a label to a salted hash of the machine's host. The hash keeps rows of one
+    machine out of the file of another; the salt makes it useless outside this folder.
     """
 
-    words: list[str]
+    arguments: list[str]
     runs: int
     per: str
     complete: list[str] = field(default_factory=list)
@@ -39,58 +39,62 @@ class Roster:
 
     @classmethod
     def read(cls, folder: Path) -> "Roster":
-        """Return that of a folder; OSError, ValueError, KeyError or TypeError where it has none."""
-        told = json.loads((folder / "fleet.json").read_text(encoding="utf-8"))
-        if told["per"] not in PER:
-            raise ValueError(f"unknown way to tell machines apart: {told['per']!r}")
+        """Return the roster of a folder; OSError, ValueError, KeyError or TypeError without one."""
+        stored = json.loads((folder / "fleet.json").read_text(encoding="utf-8"))
+        if stored["per"] not in PER:
+            raise ValueError(f"unknown kind of machine: {stored['per']!r}")
         return cls(
-            words=list(map(str, told["words"])),
-            runs=int(told["runs"]),
-            per=told["per"],
-            complete=list(map(str, told["complete"])),
-            machines={str(label): str(who) for label, who in dict(told["machines"]).items()},
-            salt=str(told["salt"]),
+            arguments=list(map(str, stored["arguments"])),
+            runs=int(stored["runs"]),
+            per=stored["per"],
+            complete=list(map(str, stored["complete"])),
+            machines={str(label): str(who) for label, who in dict(stored["machines"]).items()},
+            salt=str(stored["salt"]),
         )
 
     def write(self, folder: Path) -> None:
-        """Write it down, so that the fleet can be gone on with."""
+        """Write it to a folder, so that the fleet can be resumed."""
         text = json.dumps(asdict(self), indent=1)
         (folder / "fleet.json").write_text(text + "\n", encoding="utf-8")
 
     def identities(self, found: Sequence[dict[str, Any]]) -> list[str]:
-        """Return who each worker of `found` is, as `bench.launch.node.describe` tells of them.
+        """Return the identity of each worker in `found`, as `bench.launch.node.describe` gives it.
 
-        Per host that is its host; per worker the host with the worker's name, or else with its
-        place among those of this host without a name. Raises CannotTell where there are more or
-        fewer of these than the first time, since their places have shifted.
+        Per host, that is its host. Per worker, it is the host with the worker's name, or with its
+        position among the workers of this host that have no name. Raises UnknownMachine if there
+        are more or fewer of these than before, since their positions have shifted.
         """
-        made = []
-        places: Counter[str] = Counter()
-        for told in found:
-            host = self._hash(told["host"])
+        identities = []
+        positions: Counter[str] = Counter()
+        for worker in found:
+            host = self._hash(worker["host"])
             if self.per == "host":
-                made.append(host)
-            elif name := _name(told):
-                made.append(self._hash(told["host"], name))
+                identities.append(host)
+            elif name := _name(worker):
+                identities.append(self._hash(worker["host"], name))
             else:
-                places[host] += 1
-                made.append(f"{host}{PLACE}{places[host]}")
-        before = Counter(who.partition(PLACE)[0] for who in self.machines.values() if PLACE in who)
-        for host, count in places.items():
+                positions[host] += 1
+                identities.append(f"{host}{POSITION}{positions[host]}")
+        before = Counter(
+            who.partition(POSITION)[0] for who in self.machines.values() if POSITION in who
+        )
+        for host, count in positions.items():
             if before[host] not in (0, count):
                 what = f"{count} workers without a name answer on a host that had {before[host]}"
-                raise CannotTell(f"{what}: start as many again, or begin anew with a --name each")
-        return made
+                raise UnknownMachine(
+                    f"{what}: start as many again, or start a new fleet with a --name for each"
+                )
+        return identities
 
-    def label(self, identity: str, told: dict[str, Any]) -> str:
-        """Return the label a machine has had, or give it one of its own, its worker's name if any.
+    def label(self, identity: str, worker: dict[str, Any]) -> str:
+        """Return the label of a machine; a new machine gets its worker's name, or a number.
 
-        `identity` is as `identities` returns it, `told` what its worker tells.
+        `identity` is as `identities` returns it, `worker` as `describe` does.
         """
         for label, who in self.machines.items():
             if who == identity:
                 return label
-        name = _name(told) if labels.is_label(_name(told)) else ""
+        name = _name(worker) if labels.is_label(_name(worker)) else ""
         # Cut, so that the longest name has room for a number.
         numbered = (f"{name[:70] or 'node'}-{n}" for n in itertools.count(2 if name else 1))
         tries = itertools.chain(filter(None, [name]), numbered)
@@ -103,6 +107,6 @@ class Roster:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _name(told: dict[str, Any]) -> str:
-    """Return a worker's name, empty where it has none: Dask then takes its address for one."""
-    return "" if told["name"] == told["address"] else str(told["name"])
+def _name(worker: dict[str, Any]) -> str:
+    """Return a worker's name, empty if it has none: Dask then uses its address."""
+    return "" if worker["name"] == worker["address"] else str(worker["name"])

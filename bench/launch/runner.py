@@ -1,4 +1,4 @@
-"""Run the suite in fresh processes, show how far they are, and outlive their deaths."""
+"""Run the suite in fresh processes, report their progress, and continue after a crash."""
 
 import contextlib
 import itertools
@@ -24,97 +24,140 @@ from bench.records.schema import Row
 from bench.records.writer import reopen
 
 PACKAGE = Path(__file__).parents[1]
-#: Begins a line in which a process tells where it is; the other lines are for the user.
+#: Starts each line by which a process reports its progress; all other lines are for the user.
 MARK = "\x1e"
-#: A machine on which more cells than this kill their process is not fit to go on with.
+#: When this many cells have killed their process, the run stops.
 MAX_DEATHS = 10
+#: Options of pytest without a value, after which a folder may follow.
+_FLAGS = ("-x", "-s", "-v", "-vv", "--download")
 
 
 class CannotRun(Exception):
-    """The suite cannot be run as asked; the message is one line for the user."""
+    """The suite cannot run as requested; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The Python that runs the suite, where the suite lies, and environment variables besides."""
+    """A Python, the folder of the suite, and extra environment variables.
+
+    `tree` is the checkout of a git ref: files of the user are taken from it.
+    """
 
     python: str = sys.executable
     package: Path = PACKAGE
     env: Mapping[str, str] = field(default_factory=dict)
+    tree: Path | None = None
 
     def environment(self) -> dict[str, str]:
-        """Return all environment variables of a process there."""
+        """Return all environment variables of a process."""
         return {**os.environ, **self.env}
 
 
-#: This Python, this suite.
+#: This Python and this suite.
 HERE = Place()
 
 
-def command(*words: str, place: Place = HERE) -> list[str]:
-    """The words that run pytest on the suite, wherever it is installed and whatever lies around."""
-    settings = ["-c", str(place.package / "plugin" / "suite.ini")]
-    settings += ["--rootdir", str(place.package.parent), "-p", "bench.plugin"]
-    # Another suite is found by its PYTHONPATH, before what the folder one is in holds. So is this
-    # one where it is installed and that folder is a checkout, as in a workflow after pip install.
+def command(*arguments: str, place: Place = HERE) -> list[str]:
+    """Return the command that runs pytest on the suite, or on files of the user in `arguments`.
+
+    Files of the user run under the user's own pytest settings. The suite ignores those.
+    """
     python = [place.python]
+    # The current folder may hold another package `bench`: a checkout beside an installed suite, or
+    # benchmarks of the user. Python must not import that one.
     if place.package != PACKAGE or _shadowed(place.package):
         python.append("-P")
-    return [*python, "-m", "pytest", *settings, *map(str, _folders(place.package, words)), *words]
+    pytest_ = [*python, "-m", "pytest", "-p", "bench.plugin"]
+    files = targets(arguments)
+    if files:
+        return [*pytest_, *(_in_tree(a, place.tree) if a in files else a for a in arguments)]
+    settings = ["-c", str(place.package / "plugin" / "suite.ini")]
+    settings += ["--rootdir", str(place.package.parent)]
+    return [*pytest_, *settings, *map(str, _folders(place.package, arguments)), *arguments]
+
+
+def targets(arguments: Sequence[str]) -> list[str]:
+    """Return the files and folders among `arguments` that hold benchmarks of the user.
+
+    These are Python files, with or without ``::name``, and folders that exist and are not the
+    value of the option before them.
+    """
+    found = []
+    for before, word in itertools.pairwise(["", *arguments]):
+        option = before.startswith("-") and "=" not in before and before not in _FLAGS
+        file = word.partition("::")[0]
+        if not word.startswith("-") and (
+            file.endswith(".py") or (not option and Path(file).is_dir())
+        ):
+            found.append(word)
+    return found
+
+
+def _in_tree(word: str, tree: Path | None) -> str:
+    """Return a file of the user in the checkout `tree`, where it holds the file."""
+    if tree is None:
+        return word
+    file, colons, name = word.partition("::")
+    top = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / ".git").exists()), Path.cwd())
+    if not Path(file).resolve().is_relative_to(top):
+        return word
+    there = tree / Path(file).resolve().relative_to(top)
+    if not there.exists():
+        raise CannotRun(f"{file} is not in the git ref; give a ref that has it")
+    return f"{there}{colons}{name}"
 
 
 def _shadowed(package: Path) -> bool:
-    """Whether the folder one is in holds another package of the same name."""
+    """Whether the current folder holds another package of the same name."""
     near = Path.cwd() / package.name
     return near.is_dir() and not near.samefile(package)
 
 
-def _given(words: Sequence[str], option: str) -> list[str]:
-    """Return the values of an option, as ``--option=value`` or in two words."""
-    pairs = itertools.pairwise([*words, ""])
+def _values(arguments: Sequence[str], option: str) -> list[str]:
+    """Return the values of an option, given as ``--option=value`` or as two words."""
+    pairs = itertools.pairwise([*arguments, ""])
     joined = [(word.partition("=") if "=" in word else (word, "", after)) for word, after in pairs]
     return [value for name, _, value in joined if name == option]
 
 
-def _folders(package: Path, words: Sequence[str]) -> list[Path]:
-    """Return where the families that `words` ask for are: the others need not be collected."""
-    asked = [names.split(",") for names in _given(words, "--family")]
-    named = _given(words, "--cells")
-    if named:  # the last one counts, and wins over families
+def _folders(package: Path, arguments: Sequence[str]) -> list[Path]:
+    """Return the folders of the requested families, so that pytest collects no others."""
+    families = [names.split(",") for names in _values(arguments, "--family")]
+    files = _values(arguments, "--cells")
+    if files:  # the last one counts, and overrides --family
         try:
-            asked = [sorted({cell[0] for cell in reader.cells(Path(named[-1]))})]
+            families = [sorted({cell[0] for cell in reader.cells(Path(files[-1]))})]
         except reader.BadFile:
-            asked = []  # the suite says what is wrong with it
-    folders = [package / "suite" / name.strip() for names in asked for name in names]
-    # An unknown one is refused by the suite, which lists those it knows.
-    return (
-        folders if folders and all(folder.is_dir() for folder in folders) else [package / "suite"]
-    )
+            families = []  # the plugin reports what is wrong with the file
+    folders = [package / "suite" / name.strip() for names in families for name in names]
+    # The plugin refuses an unknown family and lists the known ones.
+    known = bool(folders) and all(folder.is_dir() for folder in folders)
+    return folders if known else [package / "suite"]
 
 
-class Watcher(Protocol):
-    """Is told what a run does."""
+class Listener(Protocol):
+    """Receives the progress of a run."""
 
-    def begins(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        """A cell of run number `run` begins, after `done` of `total`."""
+    def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
+        """A cell of run number `run` starts, after `done` of `total`."""
 
-    def says(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """A line for the user."""
 
 
 @dataclass
-class Told:
-    """What a process has told of itself before it ended."""
+class ProcessReport:
+    """What a process reported before it ended: its CSV, its last cell, lines for the user."""
 
     file: Path | None = None
     cell: dict[str, Any] | None = None
     finished: bool = False
     timed_out: bool = False
-    others: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
 
 def _out_of_memory_kills() -> int:
-    """How many processes Linux has killed so far because memory ran out."""
+    """Return how many processes Linux has killed since boot because memory ran out."""
     try:
         text = Path("/proc/vmstat").read_text()
     except OSError:
@@ -123,23 +166,23 @@ def _out_of_memory_kills() -> int:
     return int(counts.get("oom_kill", 0))
 
 
-def _listen(lines: Iterable[str], told: Told, run: int, watcher: Watcher) -> None:
+def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Listener) -> None:
     for line in lines:
         if not line.startswith(MARK):
-            told.others.append(line.rstrip("\n"))
+            report.lines.append(line.rstrip("\n"))
             continue
-        what = json.loads(line.removeprefix(MARK))
-        if "file" in what:
-            told.file = Path(what["file"])
-        if "begins" in what:
-            told.cell = what["begins"]
-            watcher.begins(run, what["done"], what["total"], what["begins"])
-        told.finished |= "finished" in what
+        event = json.loads(line.removeprefix(MARK))
+        if "file" in event:
+            report.file = Path(event["file"])
+        if "cell" in event:
+            report.cell = event["cell"]
+            listener.cell_started(run, event["done"], event["total"], event["cell"])
+        report.finished |= "finished" in event
 
 
-def _died(code: int, killed: bool) -> tuple[str, str]:
+def _cause_of_death(code: int, out_of_memory: bool) -> tuple[str, str]:
     """Return status and reason of the cell in which a process died with exit status `code`."""
-    if killed:
+    if out_of_memory:
         return "oom", "the host ran out of memory, and the system killed the process in this cell"
     try:
         name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
@@ -148,8 +191,8 @@ def _died(code: int, killed: bool) -> tuple[str, str]:
     return "error", f"the process died in this cell: {name}"
 
 
-def _end(pid: int) -> None:
-    """Kill a process and those it has started."""
+def _kill(pid: int) -> None:
+    """Kill a process and its children."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for one in (*process.children(recursive=True), process):
@@ -158,23 +201,23 @@ def _end(pid: int) -> None:
 
 
 def _process(
-    words: Sequence[str], run: int, watcher: Watcher, place: Place, limit_s: float
-) -> tuple[int, Told, str]:
-    """Run one process to its end; return its exit status, what it told, and its own output.
+    arguments: Sequence[str], run: int, listener: Listener, place: Place, limit_s: float
+) -> tuple[int, ProcessReport, str]:
+    """Run one process to its end; return its exit status, its report and its standard output.
 
-    After `limit_s` it is killed, with all that it started; so it is where `watcher` raises.
+    The process and its children are killed after `limit_s`, and when `listener` raises.
     """
-    told = Told()
+    report = ProcessReport()
     ended = threading.Event()
 
-    def watch(pid: int) -> None:
+    def kill_late(pid: int) -> None:
         if not ended.wait(limit_s):
-            told.timed_out = True
-            _end(pid)
+            report.timed_out = True
+            _kill(pid)
 
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
-            command("--benchmark-only", "-p", "bench.plugin.progress", *words, place=place),
+            command("--benchmark-only", "-p", "bench.plugin.progress", *arguments, place=place),
             env=place.environment(),
             stdout=output,
             stderr=subprocess.PIPE,
@@ -184,116 +227,119 @@ def _process(
         )
         assert process.stderr
         if math.isfinite(limit_s):
-            threading.Thread(target=watch, args=(process.pid,), daemon=True).start()
+            threading.Thread(target=kill_late, args=(process.pid,), daemon=True).start()
         try:
             while True:
                 try:
-                    _listen(process.stderr, told, run, watcher)
+                    _listen(process.stderr, report, run, listener)
                     code = process.wait()
                     break
                 except KeyboardInterrupt:
                     # The process got the same signal and ends by itself, with its rows on disk.
                     continue
         except BaseException:
-            _end(process.pid)
+            _kill(process.pid)
             raise
         finally:
             ended.set()
         output.seek(0)
-        return code, told, output.read()
+        return code, report, output.read()
 
 
 def _has_row(file: Path, cell: dict[str, Any]) -> bool:
-    """Whether the run of `cell` has a row of it already."""
+    """Whether the file already has a row of this cell and run."""
     names = ["run_id", *schema.CELL]
     return bool((reader.read(file)[names] == [cell[name] for name in names]).all(axis=1).any())
 
 
 def _one_run(
-    words: list[str],
-    goes_on: list[str],
+    arguments: list[str],
+    target: list[str],
     run: int,
-    watcher: Watcher,
+    listener: Listener,
     place: Place,
     ends_at: float,
 ) -> tuple[int, Path | None]:
-    """Run the suite once, in as many processes as its deaths make necessary."""
+    """Run the suite once; start a new process after each cell that killed its process.
+
+    `target` are the options that name the CSV. Returns the exit status and the CSV.
+    """
     file: Path | None = None
     deaths = 0
     while True:
         kills = _out_of_memory_kills()
         limit_s = max(0.0, ends_at - time.monotonic())
-        code, told, output = _process([*words, *goes_on], run, watcher, place, limit_s)
-        if told.timed_out:
-            raise CannotRun(
-                f"time is up; {told.cell['benchmark'] if told.cell else 'start'} was on"
-            )
-        file = told.file or file
-        for line in told.others:
-            watcher.says(line)
+        code, report, output = _process([*arguments, *target], run, listener, place, limit_s)
+        if report.timed_out:
+            last = report.cell["benchmark"] if report.cell else "the start"
+            raise CannotRun(f"the time limit was reached in {last}")
+        file = report.file or file
+        for line in report.lines:
+            listener.message(line)
         if deaths and code == pytest.ExitCode.NO_TESTS_COLLECTED:
-            return 1, file  # it was the last cell that killed its process
-        if told.finished or told.file is None or told.cell is None:
-            # A run that --resume finds complete has nothing to tell.
-            nothing_left = code == pytest.ExitCode.NO_TESTS_COLLECTED and "--resume" in str(goes_on)
-            if code not in (0, 1, 2) and not told.others and not nothing_left:
-                watcher.says(output)
+            return 1, file  # the last cell killed its process
+        if report.finished or report.file is None or report.cell is None:
+            complete = code == pytest.ExitCode.NO_TESTS_COLLECTED and "--resume" in str(target)
+            if code not in (0, 1, 2) and not report.lines and not complete:
+                listener.message(output)
             return code, file
-        killed = _out_of_memory_kills() > kills
-        if code == -signal.SIGTERM or (code == -getattr(signal, "SIGKILL", 9) and not killed):
-            watcher.says(f"killed from outside; go on with --resume {file}")
+        out_of_memory = _out_of_memory_kills() > kills
+        if code == -signal.SIGTERM or (
+            code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
+        ):
+            listener.message(f"killed from outside; continue with --resume {file}")
             return 2, file
-        status, reason = _died(code, killed)
-        if not _has_row(told.file, told.cell):  # else it died after its row, while it cleared up
-            writer = reopen(told.file)
-            writer.append(Row(status=status, reason=reason, **told.cell))
+        status, reason = _cause_of_death(code, out_of_memory)
+        if not _has_row(report.file, report.cell):  # else it died in the cleanup after its row
+            writer = reopen(report.file)
+            writer.append(Row(status=status, reason=reason, **report.cell))
             writer.close()
         deaths += 1
-        watcher.says(f"{reason} ({told.cell['benchmark']} {told.cell['dtype']}); going on")
+        name = f"{report.cell['benchmark']} {report.cell['dtype']}"
         if deaths == MAX_DEATHS:
-            watcher.says(f"{deaths} cells killed their process; go on with --resume {file}")
+            listener.message(f"{deaths} cells killed their process; continue with --resume {file}")
             return 1, file
-        goes_on = [f"--resume={told.file}"]
+        listener.message(f"{reason} ({name}); the run continues")
+        target = [f"--resume={report.file}"]
 
 
 def run(
-    words: list[str],
+    arguments: list[str],
     runs: int,
     output: Path | None,
     resume: Path | None,
-    watcher: Watcher,
+    listener: Listener,
     place: Place = HERE,
     limit_s: float = math.inf,
     append: bool = False,
 ) -> tuple[int, Path | None]:
     """Run the suite `runs` times, each in a fresh process, into one file.
 
-    `words` are passed to pytest. `output` must be a new file, unless the runs are to `append` to
-    it. With `resume`, the runs that file holds count, the last of them
-    is gone on with, and then the missing ones follow. Returns the exit status (the worst of all
-    runs) and the file.
+    `arguments` are for pytest. `output` must be a new file, unless the runs `append` to it. With
+    `resume`, the runs in that file count: the last one is completed, then the missing ones follow.
+    Returns the worst exit status of all runs, and the file.
 
-    Raises CannotRun where `resume` is no result file, and after `limit_s`, when all is ended.
+    Raises CannotRun if `resume` is no result file, and after `limit_s` seconds.
     """
     ends_at = time.monotonic() + limit_s
     first = 1
-    goes_on = [f"--output={output}"] if output else []
-    goes_on += ["--append"] if append else []
+    target = [f"--output={output}"] if output else []
+    target += ["--append"] if append else []
     if resume:
         try:
             first = max(1, reader.read(resume).run_id.nunique())
         except reader.BadFile as problem:
             raise CannotRun(f"--resume: {problem}") from problem
-        goes_on = [f"--resume={resume}"]
+        target = [f"--resume={resume}"]
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
-        code, found = _one_run(words, goes_on, number, watcher, place, ends_at)
-        code = code if code >= 0 else 128 - code  # ended by a signal, as a shell says it
+        code, found = _one_run(arguments, target, number, listener, place, ends_at)
+        code = code if code >= 0 else 128 - code  # ended by a signal: the exit status of a shell
         file = found or file
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:
             code = 0  # that run was complete
         worst = max(worst, code)
         if code not in (0, 1):
             break
-        goes_on = [f"--output={file}", "--append"]
+        target = [f"--output={file}", "--append"]
     return worst, file

@@ -1,4 +1,4 @@
-"""A side of a comparison on this machine: its Python, environment variables, git ref, threads."""
+"""A side of a comparison: its Python, environment variables, git ref and threads."""
 
 import os
 import shutil
@@ -11,16 +11,13 @@ from pathlib import Path
 from bench.launch import runner
 from bench.launch.runner import CannotRun
 
-#: What the suite needs of an environment, and a question that also tells its version of torch.
-_ASK = (
-    "import importlib, sys; "
-    "[importlib.import_module(name) for name in sys.argv[1:]]; "
-    "import torch; print(torch.__version__)"
-)
+#: A program that imports what the suite needs.
+_ASK = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
 _NEEDED = (
     "numpy",
     "pandas",
     "psutil",
+    "torch",
     "pytest",
     "pytest_benchmark",
     "torchvision",
@@ -30,7 +27,7 @@ _NEEDED = (
 
 @dataclass(frozen=True)
 class Side:
-    """What one side of a comparison runs with; what is not given is as it is here."""
+    """The settings of one side; an empty one is that of this environment."""
 
     python: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
@@ -39,18 +36,19 @@ class Side:
 
     @property
     def given(self) -> bool:
-        """Whether anything of it differs from here."""
+        """Whether any setting is given."""
         return bool(self.python or self.env or self.ref or self.threads)
 
-    def told(self) -> str:
-        """Return it in a few words."""
+    @property
+    def label(self) -> str:
+        """The settings in a few words."""
         words = [self.python, *(f"{name}={value}" for name, value in self.env.items()), self.ref]
         words.append(f"{self.threads} threads" if self.threads else "")
         return ", ".join(filter(None, words)) or "this environment"
 
 
 def variables(given: list[str] | None, option: str) -> dict[str, str]:
-    """Return environment variables from ``K=V`` words; CannotRun where one is no such word."""
+    """Return environment variables from ``K=V`` words; CannotRun for any other word."""
     found = {}
     for word in given or []:
         name, equals, value = word.partition("=")
@@ -61,25 +59,26 @@ def variables(given: list[str] | None, option: str) -> dict[str, str]:
 
 
 def prepare(side: Side, name: str, folder: Path) -> runner.Place:
-    """Make the side ready to run, with its copies in `folder`, which must be empty.
+    """Prepare a side to run, with its copies in `folder`, which must be empty.
 
-    Another Python times the suite of this one, so that both sides time the same code; a git ref is
-    checked out of the repository one is in, and brings its own suite where it holds one.
+    Another Python runs a copy of this suite, so that both sides time the same code. A git ref is
+    checked out from the repository of the current folder; if it holds the suite, that one runs.
 
-    Raises CannotRun, naming the option of side `name`, where it cannot be.
+    Raises CannotRun, naming the option of side `name`.
     """
     if not side.given:
         return runner.HERE
-    paths = []
+    paths: list[Path] = []
     package = runner.PACKAGE
+    tree = None
     if side.ref:
         tree = _checkout(side.ref, f"--{name}-ref", folder / "tree")
         paths.append(tree)
         if (tree / "bench" / "plugin" / "suite.ini").exists():
             package = tree / "bench"
     if (side.python or side.ref) and package == runner.PACKAGE:
-        # Not the folder it lies in, which may hold the torch of this environment too, or another
-        # copy of what the ref brings.
+        # A copy: the folder of this suite may hold the torch of this environment too, or another
+        # copy of what the ref holds.
         package = folder / "suite" / "bench"
         skipped = shutil.ignore_patterns("__pycache__")
         shutil.copytree(runner.PACKAGE, package, ignore=skipped)
@@ -87,13 +86,13 @@ def prepare(side: Side, name: str, folder: Path) -> runner.Place:
     env = dict(side.env)
     before = env.get("PYTHONPATH", os.environ.get("PYTHONPATH"))
     env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *([before] if before else [])])
-    place = runner.Place(_python(side.python, f"--{name}-python"), package, env)
+    place = runner.Place(_python(side.python, f"--{name}-python"), package, env, tree)
     _probe(place, name)
     return place
 
 
 def _python(given: str, option: str) -> str:
-    """Return the interpreter a user named, by its path, its command or its environment."""
+    """Return the interpreter that the user named by its path, its command or its environment."""
     if not given:
         return sys.executable
     path = Path(given).expanduser()
@@ -107,7 +106,7 @@ def _python(given: str, option: str) -> str:
 
 
 def _probe(place: runner.Place, name: str) -> None:
-    """See that the suite could run there."""
+    """Check that the suite can run there; CannotRun if a module is missing."""
     asked = [place.python, "-P", "-c", _ASK, *_NEEDED]
     answer = subprocess.run(
         asked, capture_output=True, text=True, env=place.environment(), check=False
@@ -116,12 +115,12 @@ def _probe(place: runner.Place, name: str) -> None:
         last = (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]
         raise CannotRun(
             f"the {name} cannot run the suite: {last}; "
-            f"{place.python} -m pip install torch-device-bench brings what is missing"
+            f"{place.python} -m pip install torch-device-bench installs what is missing"
         )
 
 
 def _git(option: str, *words: str) -> str:
-    """Return what git says; CannotRun with its last line where it refuses."""
+    """Return the output of git; CannotRun with its last line if it fails."""
     try:
         made = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
     except OSError as problem:
@@ -132,7 +131,7 @@ def _git(option: str, *words: str) -> str:
 
 
 def pinned(side: Side, name: str) -> Side:
-    """Return side `name` with the commit that its ref names now; CannotRun where it names none."""
+    """Return side `name` with the commit of its ref; CannotRun if there is no such commit."""
     if not side.ref:
         return side
     words = ("rev-parse", "--verify", "--short=12", side.ref + "^{commit}")
@@ -140,13 +139,13 @@ def pinned(side: Side, name: str) -> Side:
 
 
 def _checkout(ref: str, option: str, tree: Path) -> Path:
-    """Check `ref` of the repository one is in out into `tree`."""
+    """Check `ref` of the current repository out into `tree`."""
     _git(option, "worktree", "add", "--detach", "--force", str(tree), ref)
     return tree
 
 
 def clean(folder: Path) -> None:
-    """Take the copies away, and tell git of the checkouts that are gone."""
+    """Remove the copies, and let git forget the checkouts."""
     checked_out = any(folder.glob("*/tree"))
     shutil.rmtree(folder, ignore_errors=True)
     if checked_out:

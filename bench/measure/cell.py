@@ -190,6 +190,8 @@ class Cell:
         Raises WrongAnswer after timing where the answer is wrong; whatever the operation raises
         passes through.
         """
+        if isinstance(operation, torch.nn.Module):  # whose parameters are arguments, too
+            operation, args = type(operation).__call__, (operation, *args)
         expected = against or operation
         fault = self._check(operation, args, kwargs, terms, check, proof, expected, norm)
         # What was wrong once is not asked again: the next answer might happen to be right.

@@ -1,4 +1,4 @@
-"""The glue between pytest and the suite: options, cells, the fixture, rows, the table."""
+"""The hooks of pytest: options, the cells to time, the fixture `cell`, rows, the final table."""
 
 import dataclasses
 import gc
@@ -21,12 +21,12 @@ from bench.report import summary, table
 from bench.suite import axes
 
 EARLIER = pytest.StashKey[list[Result]]()
-#: How often a cell is measured at most before it counts as unstable, ...
+#: How often a cell is measured at most before it counts as unstable.
 ATTEMPTS = 3
-#: ... and how many repeats a run has for all its cells, as a share of them (ten at the least).
+#: How many repeats a run has for all its cells, as a share of them (ten at least).
 REPEATS = 0.25
-#: Warnings of what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
-#: and the image files of torchvision, which it will leave to another package some day.
+#: Warnings about what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
+#: and image files decoded by torchvision.
 _EXPECTED = (
     "This DataLoader will create",
     "Got pickle error when attempting to start a worker",
@@ -40,36 +40,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options; a wrong one ends the run here, before anything is timed."""
+    """Read the options; a wrong one ends the run before anything is timed.
+
+    Any project may have benchmarks: functions ``bench_*`` in files ``bench_*.py``, or in any file
+    that is named on the command line.
+    """
     for name, meaning in (
-        ("dtypes(*names)", "the dtypes the operation has a meaning for"),
-        ("full", "a value only profile `full` times"),
-        ("accelerator_only", "has no meaning on the host"),
-        ("host_only", "has a meaning on the host alone"),
+        ("dtypes(*names)", "the dtypes in which the operation is timed"),
+        ("full", "a value that only profile `full` times"),
+        ("accelerator_only", "not timed on the CPU"),
+        ("host_only", "timed on the CPU only"),
     ):
         config.addinivalue_line("markers", f"{name}: {meaning}")
     for message in _EXPECTED:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
+    config.addinivalue_line("python_files", "bench_*.py")
+    config.addinivalue_line("python_functions", "bench_*")
     config.stash[RUN] = options.read(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a cell for every device and every dtype the benchmark is marked with."""
+    """Make a cell for every device and every dtype of the benchmark."""
     if "cell" not in metafunc.fixturenames:
         return
     run = metafunc.config.stash[RUN]
     mark = metafunc.definition.get_closest_marker("dtypes")
     names = mark.args if mark else axes.FLOATING
-    # Thousands of cells that nobody asked for would take a second to collect; one of them must
-    # stand for all where there is no other, to be left out later with its benchmark.
-    here = [name for name in dtypes.NAMES if name in names]
-    asked = [name for name in here if _wanted_dtype(name, run)] or here[:1]
+    # Thousands of cells that are not wanted would take a second to collect. One of them remains if
+    # there is no other, and is deselected later.
+    possible = [name for name in dtypes.NAMES if name in names]
+    asked = [name for name in possible if _wanted_dtype(name, run)] or possible[:1]
     cells = [(device, name) for device in run.devices for name in asked]
     metafunc.parametrize(("device", "dtype"), cells, ids=["-".join(pair) for pair in cells])
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Name the number in an id: ``n16``, ``dim0``; a word stands for itself."""
+    """Add its name to a number in an id: ``n16``, ``dim0``."""
     return f"{argname}{val}" if isinstance(val, (int, float)) else None
 
 
@@ -102,72 +108,66 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
     return _wanted_dtype(dtype, run)
 
 
-def _neighbours(item: pytest.Function) -> tuple[str, str, str]:
-    """What cells that differ in device and dtype alone have in common."""
+def _group(item: pytest.Function) -> tuple[str, str, str]:
+    """Return what is equal for cells that differ in device and dtype only."""
     return str(item.path), item.originalname, rows.params(item)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for, put dtypes side by side, give each cell its clock."""
+    """Deselect what is not wanted, put dtypes next to each other, give each cell its clock."""
     run = config.stash[RUN]
-    kept: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
+    cells = list(filter(rows.is_cell, items))
+    wanted = [item for item in cells if _wanted(item, run)]
+    try:
+        options.check_families(run, map(rows.family, cells))
+        _check_unique(wanted)
+    except pytest.UsageError:
+        items.clear()  # so that no results file is created
+        raise
     groups: dict[Any, list[pytest.Item]] = {}
-    for item in items:
-        if not (isinstance(item, pytest.Function) and rows.is_cell(item)):
-            kept.append(item)
-        elif _wanted(item, run):
-            groups.setdefault(_neighbours(item), []).append(item)
-            # Only the closest `benchmark` mark counts, so ours holds what the others say too.
-            marks = reversed(list(item.iter_markers("benchmark")))
-            settings: dict[str, Any] = {"group": rows.benchmark(item)}
-            settings |= {key: value for mark in marks for key, value in mark.kwargs.items()}
-            settings["timer"] = run.devices[rows.given(item)["device"]].clock
-            item.add_marker(pytest.mark.benchmark(**settings), append=False)
-        else:
-            left_out.append(item)
-    # Side by side in time, a drift of the machine does not become a difference between dtypes.
-    kept += [item for group in groups.values() for item in group]
-    items.clear()  # where a UsageError follows, no file is to be made
+    for item in wanted:
+        groups.setdefault(_group(item), []).append(item)
+        # Only the closest `benchmark` mark counts, so ours repeats the values of the others.
+        marks = reversed(list(item.iter_markers("benchmark")))
+        settings: dict[str, Any] = {"group": rows.benchmark(item)}
+        settings |= {key: value for mark in marks for key, value in mark.kwargs.items()}
+        settings["timer"] = run.devices[rows.given(item)["device"]].clock
+        item.add_marker(pytest.mark.benchmark(**settings), append=False)
+    if len(wanted) < len(cells):
+        kept = set(wanted)
+        config.hook.pytest_deselected(items=[item for item in cells if item not in kept])
+    # Timed one after the other, so that a drift of the machine is no difference between dtypes.
+    others = [item for item in items if not rows.is_cell(item)]
+    items[:] = others + [item for group in groups.values() for item in group]
+
+
+def _check_unique(cells: list[pytest.Function]) -> None:
+    """Raise UsageError if two files have the same benchmark, or two cells the same identity."""
     files: dict[tuple[str, str], Path] = {}
-    for item in kept:
-        if isinstance(item, pytest.Function) and rows.is_cell(item):
-            name = (rows.family(item), rows.benchmark(item))
-            if files.setdefault(name, item.path) != item.path:
-                raise pytest.UsageError(
-                    f"{item.path}: {'/'.join(name)} is a benchmark of {files[name].name} too; "
-                    "rename one of the two"
-                )
-    _refuse_duplicates(kept)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
-
-
-def _refuse_duplicates(items: list[pytest.Item]) -> None:
-    """Raise UsageError where two cells could not be told apart in the results."""
     seen: dict[tuple[str, ...], str] = {}
-    for item in items:
-        if isinstance(item, pytest.Function) and rows.is_cell(item):
-            given = rows.given(item)
-            key = (*_neighbours(item), rows.family(item), given["device"], given["dtype"])
-            if key in seen:
-                raise pytest.UsageError(
-                    f"{item.nodeid} and {seen[key]} have the same params in the results "
-                    f"({rows.params(item) or 'none'}); give each its own name: "
-                    "pytest.param(..., id=...)"
-                )
-            seen[key] = item.nodeid
+    for item in cells:
+        name = (rows.family(item), rows.benchmark(item))
+        if files.setdefault(name, item.path) != item.path:
+            raise pytest.UsageError(
+                f"{item.path}: benchmark {'/'.join(name)} is in {files[name]} too; "
+                "rename one of the two"
+            )
+        key = (*_group(item), rows.given(item)["device"], rows.given(item)["dtype"])
+        if seen.setdefault(key, item.nodeid) != item.nodeid:
+            raise pytest.UsageError(
+                f"{item.nodeid} and {seen[key]} have the same params in the results "
+                f"({rows.params(item) or 'none'}); give each its own name: "
+                "pytest.param(..., id=...)"
+            )
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
-    """Report the values that have no name of their own, and by which they are recorded."""
+    """Report values without a name, and the name by which they are recorded."""
     found: dict[tuple[str, str], list[str]] = {}
-    for item in items:
-        if isinstance(item, pytest.Function) and rows.is_cell(item):
-            words = split(rows.params(item))
-            for name in rows.nameless(item):
-                found.setdefault((item.originalname, name), []).append(words[name])
+    for item in filter(rows.is_cell, items):
+        words = split(rows.params(item))
+        for name in rows.nameless(item):
+            found.setdefault((item.originalname, name), []).append(words[name])
     return [
         f"{benchmark}: values of {name!r} have no name and are recorded as "
         f"{', '.join(dict.fromkeys(ids))}; name them: pytest.param(..., id=...)"
@@ -176,7 +176,7 @@ def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Make the results file before anything is timed, so that a bad folder is known at once."""
+    """Create the results file and prepare the machine before anything is timed."""
     config = session.config
     cells = list(filter(rows.is_cell, session.items))
     times = not (config.getoption("benchmark_disable") or config.getoption("benchmark_skip"))
@@ -187,8 +187,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for name, device in run.devices.items():
         if not device.is_host and not device.wait_waits(device.long_work):
             raise pytest.UsageError(
-                f"--device {name}: waiting for the device does not wait for its work, so its times "
-                "would be those of the launch alone; update torch or the driver"
+                f"--device {name}: synchronisation does not wait for the device to finish, so that "
+                "times would be those of the launch only; update torch or the driver"
             )
     try:
         run.writer = run.open_writer()
@@ -202,13 +202,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not run.profile.once:
         run.yardsticks = placement.yardsticks(run.environment.key, len(cells))
     run.repeats_left = max(10, int(REPEATS * len(cells)))
-    # What torch and pytest have made stays; the collections between cells need not look at it.
+    # The objects of torch and pytest stay; garbage collection between cells need not visit them.
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Let the interpreter clean up and the threads run as usual."""
+    """Restore garbage collection and the placement of threads; store the calibration."""
     gc.unfreeze()
     run = session.config.stash[RUN]
     if run.yardsticks:
@@ -217,7 +217,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _nothing() -> None:
-    """Take the place of a call that has been timed already."""
+    """Replace a call that has already been timed."""
 
 
 @pytest.fixture
@@ -227,10 +227,10 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
     on = run.devices[device]
 
     def hand_over(timing: rounds.Timing | None, call: Any) -> None:
-        """Enter the rounds into pytest-benchmark, whose table, files and options go on from here.
+        """Give the rounds to pytest-benchmark, for its table, files and options.
 
-        Its own single round, timed by the device's clock, opens the entry; the rounds that were
-        measured take its place. It calls the operation only for --benchmark-cprofile.
+        Its own single round, on the device's clock, makes the entry; the measured rounds replace
+        that round. It calls the operation only for --benchmark-cprofile.
         """
         if timing is None or not benchmark.enabled:
             benchmark.pedantic(call)
@@ -261,14 +261,14 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
     yield made
     made.close()
     if benchmark.stats is None:
-        benchmark.skipped = True  # it ended before it was timed, and its row says why
+        benchmark.skipped = True  # it ended before it was timed, and its row has the reason
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    """Turn the end of a cell into its row, and what a backend refuses into a skip."""
+    """Write the row of a cell that has ended; an operation that a backend refuses is a skip."""
     report = yield
-    if not (isinstance(item, pytest.Function) and rows.is_cell(item)):
+    if not rows.is_cell(item):
         return report
     run = item.config.stash[RUN]
     raised = call.excinfo
@@ -280,7 +280,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {raised.value}")
         report.again = True
-        # The loop over the items goes on while it finds some: the cell comes again at the end.
+        # The loop over the items continues with new ones: the cell runs again at the end.
         item.session.items.append(item)
         run.repeats_left -= 1
         item.session.testscollected += 1
@@ -294,7 +294,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
         elif status != "error":
             report.longrepr = f"{status}: {reason}"
-        # Frames hold their tensors: let go of them before the next cell needs the memory.
+        # Frames hold their tensors: free these before the next cell needs the memory.
         traceback.clear_frames(raised.tb)
         if status == "oom":
             gc.collect()
@@ -315,7 +315,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Show a cell that is to be measured again as ``~``."""
+    """Show a cell that will be measured again as ``~``."""
     if getattr(report, "again", False):
         return "measured again", "~", "AGAIN"
     return None
@@ -323,7 +323,7 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the tables of this run and where its CSV is."""
+    """Print the tables of this run and the path of its CSV."""
     config = terminalreporter.config
     run = config.stash.get(RUN, None)
     if run is None or run.writer is None:

@@ -1,9 +1,10 @@
-"""What a run is asked for: the options, and the `Run` they make."""
+"""The options of a run, and the `Run` that they make."""
 
 import dataclasses
 import pkgutil
 import time
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bench.records.writer import Writer, create, reopen
 
 @dataclasses.dataclass
 class Run:
-    """What every cell of this process shares."""
+    """What all cells of this process share."""
 
     id: str
     started: datetime
@@ -38,7 +39,7 @@ class Run:
     families: list[str] = dataclasses.field(default_factory=list)
     cells: set[tuple[str, ...]] | None = None
     output: Path | None = None
-    goes_on: bool = False
+    continues: bool = False
     notices: list[str] = dataclasses.field(default_factory=list)
     data_root: Path | None = None
     download: bool = False
@@ -46,14 +47,14 @@ class Run:
     broken: str = ""
 
     def open_writer(self) -> Writer:
-        """Open the file of this run, or make it; CannotWrite where that is not possible."""
+        """Open or create the file of this run; CannotWrite if that is not possible."""
         if self.output is None:
             return create(self.folder, self.started)
-        return reopen(self.output) if self.goes_on else Writer(self.output)
+        return reopen(self.output) if self.continues else Writer(self.output)
 
 
 RUN = pytest.StashKey[Run]()
-#: Families that start many processes, and have no place in every run.
+#: Families that start many processes, and are timed only on request.
 ON_REQUEST = ("distributed",)
 
 
@@ -63,22 +64,24 @@ def add(parser: pytest.Parser) -> None:
     names = "may be repeated or joined by commas"
     group.addoption("--device", action="append", metavar="NAME", help=f"device to time; {names}")
     group.addoption("--dtype", action="append", metavar="NAME", help=f"dtype to time; {names}")
-    asked = f"{', '.join(ON_REQUEST)} only where asked for"
-    group.addoption("--family", action="append", metavar="NAME", help=f"family; {asked}; {names}")
-    group.addoption("--cells", metavar="FILE", help="time only the cells that this CSV names")
-    group.addoption("--profile", default="default", help=f"one of {', '.join(profiles.PROFILES)}")
+    family = f"family to time ({', '.join(ON_REQUEST)} only on request); {names}"
+    group.addoption("--family", action="append", metavar="NAME", help=family)
+    group.addoption("--cells", metavar="FILE", help="time only the cells in this CSV")
+    group.addoption("--profile", default="default", help=", ".join(profiles.PROFILES))
     group.addoption("--results", default="results", metavar="DIR", help="folder of result CSVs")
-    group.addoption("--output", metavar="FILE", help="the result CSV, instead of one in --results")
+    group.addoption(
+        "--output", metavar="FILE", help="result CSV, instead of a new one in --results"
+    )
     group.addoption("--append", action="store_true", help="add a run to the CSV of --output")
-    group.addoption("--resume", metavar="FILE", help="go on with the run that FILE holds")
+    group.addoption("--resume", metavar="FILE", help="complete the last run in FILE")
     group.addoption("--machine", metavar="LABEL", help="label of this machine in the results")
     group.addoption("--data-root", metavar="DIR", help="folder that holds FashionMNIST")
-    group.addoption("--download", action="store_true", help="fetch FashionMNIST to --data-root")
+    group.addoption("--download", action="store_true", help="download FashionMNIST to --data-root")
     group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
 
 
 def _names(given: list[str] | None) -> list[str]:
-    """Return what `--device a,b --device c` asks for, each once."""
+    """Return the names in `--device a,b --device c`, each once."""
     split = (name.strip() for item in given or () for name in item.split(","))
     return list(dict.fromkeys(name for name in split if name))
 
@@ -88,7 +91,7 @@ def _usage(option: str, problem: str) -> pytest.UsageError:
 
 
 def read(config: pytest.Config) -> Run:
-    """Return the run the options ask for; UsageError, one line, where one of them is wrong."""
+    """Return the run of these options; UsageError with one line if an option is wrong."""
     try:
         profile = profiles.find(config.getoption("profile"))
     except ValueError as problem:
@@ -98,7 +101,7 @@ def read(config: pytest.Config) -> Run:
         if name not in dtypes.NAMES:
             known = ", ".join(dtypes.NAMES)
             raise _usage("dtype", f"unknown dtype {name!r}; known: {known}")
-    # Given as a word, or left as it is: the host's clock of every device.
+    # The host clock of every device: pytest-benchmark's default, or the name of another timer.
     now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
     try:
         tick = clock.examine(now)
@@ -108,7 +111,7 @@ def read(config: pytest.Config) -> Run:
         raise _usage("benchmark-timer", f"{name} cannot time a call: {problem}; {remedy}") from None
     try:
         found = map(devices.find, _names(config.getoption("device")) or devices.names())
-        # By the name in the rows: ``cpu:0`` is ``cpu``.
+        # By the name in the rows, where ``cpu:0`` is ``cpu``.
         chosen = {
             device.name: device
             if now is time.perf_counter
@@ -128,19 +131,20 @@ def read(config: pytest.Config) -> Run:
         machine = environment.machine_label(current, accelerators)
     elif not labels.is_label(machine):
         raise _usage(
-            "machine", f"{machine!r} is no label; use letters, digits, '.', '_' and '-', 80 at most"
+            "machine",
+            f"{machine!r} is not a label; use letters, digits, '.', '_' and '-', 80 at most",
         )
     profiles.apply(profile, config)
     output, resumed = config.getoption("output"), config.getoption("resume")
     if output and resumed:
-        raise _usage("output", f"--resume goes on in {resumed}; leave one of the two out")
+        raise _usage("output", f"--resume continues {resumed}; give only one of the two")
     root = config.getoption("data_root")
     if config.getoption("download") and not root:
-        raise _usage("download", "needs the folder to fetch to: --data-root DIR")
+        raise _usage("download", "needs a folder to download to: --data-root DIR")
     if root and not config.getoption("download") and not Path(root).is_dir():
-        raise _usage("data-root", f"{root} is no folder; make it, or fetch to it with --download")
+        raise _usage("data-root", f"{root} is not a folder; create it, or use --download")
     if config.getoption("append") and not output:
-        raise _usage("append", "needs the file to add to: --output FILE")
+        raise _usage("append", "needs a file to add to: --output FILE")
     run = Run(
         id=uuid.uuid4().hex[:12],
         started=datetime.now(UTC),
@@ -150,7 +154,7 @@ def read(config: pytest.Config) -> Run:
         dtypes=asked,
         profile=profile,
         folder=Path(config.getoption("results")) / machine,
-        families=_families(config),
+        families=_names(config.getoption("family")),
         cells=_cells(config.getoption("cells")),
         output=Path(output) if output else None,
         data_root=Path(root) if root else None,
@@ -164,19 +168,17 @@ def read(config: pytest.Config) -> Run:
     return run
 
 
-def _families(config: pytest.Config) -> list[str]:
-    """Return the families asked for; those there are have a folder with benchmarks."""
-    asked = _names(config.getoption("family"))
-    package = Path(__file__).parents[1] / "suite"
-    known = sorted({path.parent.name for path in package.glob("*/bench_*.py")})
-    for name in asked:
+def check_families(run: Run, collected: Iterable[str]) -> None:
+    """Raise UsageError if --family names neither a family of the suite nor a collected one."""
+    suite = Path(__file__).parents[1] / "suite"
+    known = sorted({path.parent.name for path in suite.glob("*/bench_*.py")}.union(collected))
+    for name in run.families:
         if name not in known:
             raise _usage("family", f"unknown family {name!r}; known: {', '.join(known)}")
-    return asked
 
 
 def _cells(path: str | None) -> set[tuple[str, ...]] | None:
-    """Return the cells that a file names; None where none is given."""
+    """Return the cells in a file; None without a file."""
     try:
         return None if path is None else reader.cells(Path(path))
     except reader.BadFile as problem:
@@ -191,20 +193,20 @@ def _stored(option: str, path: Path) -> pd.DataFrame:
 
 
 def _append(run: Run, path: Path) -> None:
-    """Let the rows of this run follow those of others in `path`."""
+    """Append the rows of this run to those in `path`."""
     rows = _stored("append", path)
     machines = set(rows.machine) - {run.machine}
     if machines:
         other = ", ".join(map(repr, sorted(machines)))
         raise _usage("append", f"{path} is of machine {other}, this is {run.machine}")
-    run.output, run.goes_on = path, True
+    run.output, run.continues = path, True
 
 
 def _resume(run: Run, path: Path) -> None:
-    """Take over the identity and the finished cells of the last run in `path`."""
+    """Take the identity and the finished cells of the last run in `path`."""
     rows = _stored("resume", path)
     if rows.empty:  # killed before its first cell ended
-        run.output, run.goes_on = path, True
+        run.output, run.continues = path, True
         return
     if notice := rows.attrs["notice"]:
         run.notices.append(notice)
@@ -217,6 +219,6 @@ def _resume(run: Run, path: Path) -> None:
                 "resume", f"{path} has {column} {then!r}, this is {value!r}; start a new run"
             )
     run.id, run.machine = last.run_id.iloc[0], last.machine.iloc[0]
-    run.output, run.goes_on = path, True
+    run.output, run.continues = path, True
     run.started = datetime.fromisoformat(last.run_started.iloc[0])
     run.finished = set(last[list(schema.CELL)].itertuples(index=False, name=None))

@@ -1,6 +1,6 @@
-"""A pytest plugin that tells `bench run`, line by line on standard error, where the run is.
+"""A pytest plugin that reports the progress of a run on standard error, for `bench run`.
 
-Each line is a JSON object behind `launch.MARK`.
+Each line is `runner.MARK` and a JSON object.
 """
 
 import json
@@ -16,47 +16,44 @@ from bench.plugin.options import RUN
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to tell."""
-    config.pluginmanager.register(Teller())
+    """Register the reporter."""
+    config.pluginmanager.register(Reporter())
 
 
 @dataclass
-class Teller:
-    """Writes past pytest's capture, to what standard error was when the plugin was loaded."""
+class Reporter:
+    """Writes to the standard error of the process, which pytest does not capture."""
 
     out: TextIO = field(default_factory=lambda: os.fdopen(os.dup(2), "w", encoding="utf-8"))
     done: int = 0
+    launcher_gone: bool = False
 
-    gone: bool = False
-
-    def tell(self, **what: Any) -> None:
-        """Write one line, unless the launcher has gone."""
+    def send(self, **event: Any) -> None:
+        """Write one line, unless the launcher has ended."""
         try:
-            print(MARK + json.dumps(what), file=self.out, flush=True)
+            print(MARK + json.dumps(event), file=self.out, flush=True)
         except OSError:
-            self.gone = True
+            self.launcher_gone = True
             self.out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Tell which file the rows go to."""
+        """Report the file of the rows."""
         writer = session.config.stash[RUN].writer
         if writer:
-            self.tell(file=str(writer.path))
+            self.send(file=str(writer.path))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Tell which cell begins; the number of all grows with those that are measured again."""
+        """Report the cell that starts; `total` grows when a cell is measured again."""
         if rows.is_cell(item):
-            assert isinstance(item, pytest.Function)
-            known = rows.identity(item, item.config.stash[RUN])
-            total = item.session.testscollected
-            self.tell(begins=known, done=self.done, total=total)
+            cell = rows.identity(item, item.config.stash[RUN])
+            self.send(cell=cell, done=self.done, total=item.session.testscollected)
         self.done += 1
-        if self.gone:
-            # Nobody waits for the rest, and nobody would end it.
-            item.session.shouldstop = "what launched this run has gone; --resume goes on"
+        if self.launcher_gone:
+            # Nobody reads the rest, and nobody would stop it.
+            item.session.shouldstop = "the launcher of this run has ended; resume it with --resume"
 
     def pytest_sessionfinish(self) -> None:
-        """Tell that the process ends in order."""
-        self.tell(finished=True)
+        """Report that the process ends normally."""
+        self.send(finished=True)

@@ -1,6 +1,6 @@
-"""What a pytest item says of its cell, and the row the cell ends in."""
+"""The identity of the cell that a pytest item times, and its row."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 
@@ -14,8 +14,8 @@ from bench.records.schema import Row
 CELL = pytest.StashKey[Cell]()
 
 
-def is_cell(item: pytest.Item) -> bool:
-    """Whether the item times a cell of the suite."""
+def is_cell(item: pytest.Item) -> TypeGuard[pytest.Function]:
+    """Whether the item times a cell."""
     return isinstance(item, pytest.Function) and "cell" in item.fixturenames
 
 
@@ -25,8 +25,12 @@ def given(item: pytest.Function) -> dict[str, Any]:
 
 
 def family(item: pytest.Function) -> str:
-    """Return the folder the benchmark lives in."""
-    return item.path.parent.name
+    """Return the name of the benchmark's package; outside a package, that of its file.
+
+    Neither depends on the folder in which pytest starts. ``bench_`` at the start is left out.
+    """
+    package = (item.path.parent / "__init__.py").exists()
+    return (item.path.parent.name if package else item.path.stem).removeprefix("bench_")
 
 
 def benchmark(item: pytest.Function) -> str:
@@ -35,14 +39,14 @@ def benchmark(item: pytest.Function) -> str:
 
 
 def params(item: pytest.Function) -> str:
-    """Return the params as the CSV has them."""
+    """Return the params as in the CSV."""
     values = {name: v for name, v in given(item).items() if name not in ("device", "dtype")}
     words = {name: word(value) for name, value in values.items()}
     return join({name: _id(item, name) if text is None else text for name, text in words.items()})
 
 
 def nameless(item: pytest.Function) -> list[str]:
-    """Return the params whose value has no word of its own, such as an object or a lambda."""
+    """Return the params whose value has no name, such as an object or a lambda."""
     return [name for name, value in given(item).items() if word(value) is None]
 
 
@@ -69,7 +73,7 @@ def _id(item: pytest.Function, name: str) -> str:
 
 
 def identity(item: pytest.Function, run: Run) -> dict[str, Any]:
-    """Return the columns that are known before the cell begins."""
+    """Return the columns that are known before the cell starts."""
     device = run.devices[given(item)["device"]]
     return {
         **run.environment.columns(),
@@ -112,7 +116,7 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
 
 
 def outcome(item: pytest.Function) -> tuple[str, str]:
-    """Return the status and the reason of a cell that nothing was raised in."""
+    """Return the status and the reason of a cell in which nothing was raised."""
     result = item.stash[CELL].result
     faults = list(result.signs.faults)
     if result.fell_back:

@@ -1,1 +1,1 @@
-"""Search for the best settings on this machine, within a budget of seconds."""
+"""Search for the fastest settings of this machine within a budget of seconds."""

@@ -1,4 +1,4 @@
-"""Search for this machine's best DataLoader setting, within a budget of seconds."""
+"""Search for the fastest DataLoader settings of this machine within a budget of seconds."""
 
 import contextlib
 import itertools
@@ -19,24 +19,24 @@ from bench.stats import quantiles
 from bench.suite.loading.workers import START_METHODS, loader_of
 
 METHODS = ("grid", "random", "bayes")
-#: Share of the budget for looking around; the rest goes to the settings that looked best, ...
-LOOKING = 0.6
-#: ... which are those within this factor of the best, so many at most, and the best one without
-#: workers.
+#: Share of the budget for the first measurement of each setting; the rest is for the finalists.
+SCREENING = 0.6
+#: Finalists are the settings within this factor of the fastest, at most so many, and the fastest
+#: one without workers.
 CLOSE, FINALISTS = 0.8, 6
-#: Epochs of a look, after one that starts the workers and fills the caches.
+#: Epochs of a measurement, after one that starts the workers and fills the caches.
 EPOCHS = 2
-#: What a look is taken to cost while none with the same start method has been seen.
+#: Assumed seconds of a measurement until one with the same start method has been made.
 UNKNOWN_S = 5.0
 
 
 class CannotTune(Exception):
-    """The search cannot be run as asked; the message is one line for the user."""
+    """The search cannot run as requested; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The settings of a DataLoader that change its speed and not what it delivers."""
+    """Settings of a DataLoader that change its speed and not its samples."""
 
     workers: int
     batch: int
@@ -60,20 +60,21 @@ class Setting:
 
 @dataclass
 class Trial:
-    """What was seen of one setting: samples a second in each epoch.
+    """Samples a second in each epoch of one setting.
 
-    `looked` is of the first look, `compared` of those taken in turn with the other finalists: only
-    these are of one time, and only they were not what the finalists were picked by.
+    `screened` holds the epochs of the first measurement, `compared` those that alternate with the
+    other finalists. Only `compared` epochs were timed under the same conditions, and only they did
+    not select the finalists.
     """
 
     setting: Setting
-    looked: list[float] = field(default_factory=list)
+    screened: list[float] = field(default_factory=list)
     compared: list[float] = field(default_factory=list)
 
     @property
     def rates(self) -> list[float]:
-        """What counts: the comparison, where there was one."""
-        return self.compared or self.looked
+        """The epochs that count: those of the comparison, if there are any."""
+        return self.compared or self.screened
 
     @property
     def rate(self) -> float:
@@ -82,29 +83,29 @@ class Trial:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the median, or the whole range of fewer than six epochs."""
+        """95 % interval of the median; the range if there are fewer than six epochs."""
         return quantiles.median_interval(self.rates) or (min(self.rates), max(self.rates))
 
 
-#: Opens a loader of a setting; the call it gives runs an epoch and returns samples a second.
+#: Opens a loader of a setting; yields a function that runs an epoch and returns samples a second.
 Session = Callable[[Setting], contextlib.AbstractContextManager[Callable[[], float]]]
 
 
 def space(pin: bool = False) -> list[Setting]:
-    """Return every setting worth a look on this machine."""
+    """Return all settings that are worth a measurement on this machine."""
     cpus = environment.cpu_count()
     workers = sorted({0, 1, 2, 4, 8, cpus // 2, cpus} & set(range(2 * cpus + 1)))
     pins = (False, True) if pin else (False,)
     found = []
     for count, batch, with_pin in itertools.product(workers, (16, 32, 64, 128, 256), pins):
         starts = START_METHODS if count else START_METHODS[:1]
-        stays = (True, False) if count else (True,)
-        found += [Setting(count, batch, s, stay, with_pin) for s in starts for stay in stays]
+        persistent = (True, False) if count else (True,)
+        found += [Setting(count, batch, s, keep, with_pin) for s in starts for keep in persistent]
     return found
 
 
 def sessions(dataset: Dataset[Any], device: Device) -> Session:
-    """Return what opens real loaders of `dataset`, whose batches go to `device`."""
+    """Return a session that loads `dataset` and copies its batches to `device`."""
     try:
         count = len(dataset)  # type: ignore[arg-type]
     except TypeError as problem:
@@ -118,7 +119,7 @@ def sessions(dataset: Dataset[Any], device: Device) -> Session:
     @contextlib.contextmanager
     def session(setting: Setting) -> Iterator[Callable[[], float]]:
         with warnings.catch_warnings():
-            # Whether more workers than CPUs help is what is being found out.
+            # More workers than CPUs are among the settings on purpose.
             warnings.filterwarnings("ignore", message="This DataLoader will create")
             with loader_of(dataset, **setting.arguments()) as loader:
 
@@ -134,7 +135,7 @@ def sessions(dataset: Dataset[Any], device: Device) -> Session:
 
 
 class _Search:
-    """Trials of settings while the budget lasts."""
+    """Measures settings while the budget lasts."""
 
     def __init__(self, session: Session, budget_s: float, now: Callable[[], float]) -> None:
         self.trials: dict[Setting, Trial] = {}
@@ -146,16 +147,16 @@ class _Search:
         self.broken: set[tuple[str, bool]] = set()
 
     def kind(self, setting: Setting) -> tuple[str, bool]:
-        """Return what settings that cost about the same, and fail alike, have in common."""
+        """Return a key that is equal for settings of similar cost that also fail together."""
         return (setting.start if setting.workers else "", setting.persistent)
 
     def affords(self, setting: Setting, share: float = 1.0) -> bool:
-        """Whether another look at `setting` ends within that share of the budget."""
+        """Whether a measurement of `setting` fits into this share of the budget."""
         cost = self._cost_s.get(self.kind(setting), UNKNOWN_S)
         return self._now() - self._began + cost <= share * self._budget_s
 
-    def look(self, setting: Setting) -> list[float]:
-        """Time some epochs of `setting`; return samples a second in each."""
+    def measure(self, setting: Setting) -> list[float]:
+        """Time `EPOCHS` epochs of `setting`; return samples a second in each."""
         start = self._now()
         with self._session(setting) as epoch:
             epoch()
@@ -168,7 +169,7 @@ class _Search:
 def _suggestions(
     settings: Sequence[Setting], method: str, seed: int
 ) -> Iterator[tuple[Setting, Callable[[float], object]]]:
-    """Give settings to look at, each with what is to be told its rate."""
+    """Yield settings to measure, each with a function that takes its rate."""
     if method == "bayes":
         yield from _bayesian(settings, seed)
         return
@@ -176,7 +177,7 @@ def _suggestions(
     if method == "random":
         random.Random(seed).shuffle(order)
     else:
-        # Coarse first: what the budget cuts off are the rarer start methods, not the batches.
+        # The common start method first: a small budget skips the others, not batch sizes.
         order.sort(key=lambda s: (s.start != START_METHODS[0], not s.persistent))
     for setting in order:
         yield setting, lambda rate: None
@@ -185,7 +186,7 @@ def _suggestions(
 def _bayesian(
     settings: Sequence[Setting], seed: int
 ) -> Iterator[tuple[Setting, Callable[[float], object]]]:
-    """Suggest by Optuna's tree-structured Parzen estimator."""
+    """Suggest settings with Optuna's tree-structured Parzen estimator."""
     try:
         import optuna
     except ImportError:
@@ -222,52 +223,50 @@ def search(
     budget_s: float,
     seed: int = 0,
     now: Callable[[], float] = time.perf_counter,
-    tell: Callable[[Trial], object] = lambda trial: None,
     warn: Callable[[str], object] = lambda line: None,
 ) -> list[Trial]:
     """Return the trials of a search, the best first.
 
-    First every suggested setting gets a look, while a share of the budget lasts; then those close
-    to the best get further ones in turn, so that a lucky epoch does not decide. Settings in which
-    loading fails are left out, with a line to `warn`. Raises CannotTune where all fail, or where
-    the budget is too small for a single look.
+    First, every suggested setting is measured once, within a share of the budget. Then those close
+    to the fastest are measured in turn, so that a lucky epoch does not decide. A setting in which
+    loading fails is skipped, with a line to `warn`. Raises CannotTune if all settings fail, or if
+    the budget is too small for one measurement.
     """
     found = _Search(session, budget_s, now)
     failed = ""
-    for setting, told in _suggestions(settings, method, seed):
+    for setting, report in _suggestions(settings, method, seed):
         if found.kind(setting) in found.broken:
-            told(0.0)
+            report(0.0)
             continue
-        if not found.affords(setting, LOOKING):
+        if not found.affords(setting, SCREENING):
             if method == "bayes":
                 break
             continue
         try:
-            rates = found.look(setting)
+            rates = found.measure(setting)
         except Exception as problem:
-            # Whatever the user's data set raises: one that cannot be pickled has no workers under
-            # spawn, and does without.
+            # A data set of the user may raise anything. One that cannot be pickled, for example,
+            # has no workers under spawn.
             failed = f"{setting}: {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
-            warn(f"left out: settings like {failed}")
+            warn(f"skipped: settings like {failed}")
             found.broken.add(found.kind(setting))
-            told(0.0)
+            report(0.0)
             continue
         trial = found.trials[setting] = Trial(setting, rates)
-        told(trial.rate)
-        tell(trial)
+        report(trial.rate)
     if not found.trials and failed:
-        raise CannotTune(f"--dataset: it gives no samples with {failed}")
+        raise CannotTune(f"--dataset: loading failed with {failed}")
     if not found.trials:
         raise CannotTune(f"--budget {budget_s:g}: too little for one setting; give more seconds")
     for trial in itertools.cycle(_finalists(found.trials.values())):
         if not found.affords(trial.setting):
             break
-        trial.compared += found.look(trial.setting)
+        trial.compared += found.measure(trial.setting)
     return _by_rate(found.trials.values())
 
 
 def _by_rate(trials: Iterable[Trial]) -> list[Trial]:
-    """Sort, the best first; those that were compared go before those that were not."""
+    """Sort by rate, the fastest first; settings that were compared precede all others."""
     return sorted(trials, key=lambda trial: (not trial.compared, -trial.rate))
 
 

@@ -1,0 +1,111 @@
+"""Benchmarks of a project outside this repository."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.launch import runner
+from bench.records import reader
+
+DOC = Path(__file__).parent.parent / "docs" / "own-benchmarks.md"
+ROOT = Path(__file__).parent.parent
+OPTIONS = ("--profile", "smoke", "--device", "cpu", "--dtype", "float32")
+NET = """
+import torch
+
+def bench_linear(cell):
+    net = torch.nn.Linear(16, 4, device=cell.device, dtype=cell.dtype)
+    cell(net, cell.tensor(8, 16), terms=16)
+"""
+
+
+def python(folder, *words):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def result(folder):
+    (path,) = (folder / "results").glob("*/*.csv")
+    return reader.read(path).iloc[0]
+
+
+def test_a_file_of_any_name_runs_under_pytest_alone(tmp_path):
+    (tmp_path / "my_bench.py").write_text(NET)
+    words = ("my_bench.py", "-p", "bench.plugin", "--benchmark-only", *OPTIONS)
+    done = python(tmp_path, "pytest", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = result(tmp_path)
+    assert (row.family, row.benchmark, row.status) == ("my_bench", "linear", "ok")
+    assert row.rel_error <= row.tolerance
+
+
+def test_bench_run_takes_a_folder_and_its_families(tmp_path):
+    """Also one called `bench`, and where its package gives the family."""
+    package = tmp_path / "bench" / "models"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "bench_linear.py").write_text(NET)
+    (tmp_path / "bench" / "bench_other.py").write_text(NET)
+    words = ("run", "bench", "--family", "models", *OPTIONS)
+    command = "import sys; from bench.cli.main import main; sys.argv[0] = 'bench'; main()"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", command, *words],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert result(tmp_path).family == "models"
+    assert "1 rows of 1 run in" in done.stdout
+
+
+def test_the_example_of_the_documentation_works(suite):
+    code = re.search(r"```python\n(.*?)```", DOC.read_text(), re.S)[1]
+    (suite.pytester.path / "bench_mlp.py").write_text(code)
+    assert suite.run("--profile", "smoke", "--family", "mlp").ret == 0
+    assert (suite.rows().status == "ok").all()
+
+
+def test_an_unknown_family_lists_those_of_the_files_too(suite):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    done = suite.run("--family", "its")
+    done.stderr.fnmatch_lines(["ERROR: --family: unknown family 'its'; known: *it, *tensors*"])
+    assert not suite.files()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["mine.py", "-k", "neg"], ["mine.py"]),
+        (["mine.py::bench_neg", "folder"], ["mine.py::bench_neg", "folder"]),
+        (["--benchmark-json", "folder", "-x", "folder"], ["folder"]),
+        (["-k", "folder", "--family=folder"], []),
+    ],
+)
+def test_values_of_options_are_no_files_of_the_user(tmp_path, monkeypatch, arguments, found):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert runner.targets(arguments) == found
+    assert any("suite.ini" in word for word in runner.command(*arguments)) == (not found)
+
+
+def test_a_git_ref_times_its_own_version_of_the_file(tmp_path, monkeypatch):
+    repository, tree = tmp_path / "repository", tmp_path / "tree"
+    for folder in (repository / ".git", repository / "speed", tree / "speed"):
+        folder.mkdir(parents=True)
+    (tree / "speed" / "mine.py").touch()
+    monkeypatch.chdir(repository / "speed")
+    there = runner.Place(tree=tree)
+    assert f"{tree / 'speed' / 'mine.py'}::bench_a" in runner.command(
+        "mine.py::bench_a", place=there
+    )
+    with pytest.raises(runner.CannotRun, match=r"new\.py is not in the git ref"):
+        runner.command("new.py", place=there)
