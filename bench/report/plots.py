@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 
 import matplotlib as mpl
 import pandas as pd
@@ -151,9 +152,16 @@ def step_parts(cells: list[Cell]) -> Picture | None:
     return Picture("step", "Where the time of a training step goes", figure)
 
 
+#: Each draws one picture, several, or none of the cells of a machine, in the order of the report.
+PICTURES: tuple[Callable[[list[Cell]], Picture | list[Picture] | None], ...] = (
+    *(heatmap, over_size, loading, step_parts, rooflines),
+)
+
+
 def of(frame: pd.DataFrame) -> list[Picture]:
     """Return the pictures that the rows of one machine give."""
     cells = cell_index.of(frame)
     with mpl.rc_context(STYLE):
-        drawn = [heatmap(cells), *over_size(cells), loading(cells), step_parts(cells)]
-        return [picture for picture in (*drawn, *rooflines(cells)) if picture]
+        drawn = [draw(cells) for draw in PICTURES]
+    lists = [[one] if one is None or isinstance(one, Picture) else one for one in drawn]
+    return [picture for pictures in lists for picture in pictures if picture]

@@ -1,0 +1,59 @@
+"""Each extension in CONTRIBUTING.md works as described there: one change of a registry each."""
+
+import frames
+import matplotlib.pyplot as plt
+import pytest
+from typer.testing import CliRunner
+
+from bench.cli import main
+from bench.exchange import exports
+from bench.measure import dtypes
+from bench.records.writer import Writer
+from bench.report import html, plots, sentences
+from bench.report.picture import Picture
+from bench.verdicts import faults, rules
+from bench.verdicts.finding import Finding, Subject
+
+
+def test_a_benchmark_on_a_new_device_in_a_new_dtype(suite, simulated, monkeypatch):
+    monkeypatch.setattr(dtypes, "NAMES", (*dtypes.NAMES, "uint16"))
+    suite.write("""
+    @dtypes("uint16")
+    def bench_new(cell):
+        cell(torch.clone, torch.ones(4, dtype=cell.dtype))
+    """)
+    assert suite.run("--device", "sim", "--dtype", "uint16", "--profile", "smoke").ret == 0
+    (row,) = suite.rows().itertuples()
+    assert (row.benchmark, row.device, row.dtype, row.status) == ("new", "sim", "uint16", "ok")
+
+
+def test_a_verdict_rule_and_its_words(monkeypatch):
+    def slowest(cells):
+        yield Finding(topic="slowest", subject=Subject.of(cells[0]))
+
+    monkeypatch.setattr(faults, "ADVICE", (*faults.ADVICE, slowest))
+    monkeypatch.setitem(sentences.WORDS, "slowest", lambda one: f"{one.subject.benchmark} is slow")
+    advice, _ = rules.of(frames.frame({"benchmark": "cat"}))
+    assert "cat is slow" in map(sentences.sentence, advice)
+
+
+def test_an_export_format(tmp_path, monkeypatch):
+    monkeypatch.setitem(exports.FORMATS, "count", lambda frame: f"{len(frame)} rows")
+    writer = Writer(tmp_path / "a.csv")
+    writer.append(frames.row())
+    writer.close()
+    done = CliRunner().invoke(main.app, ["export", str(writer.path), "--format", "count"])
+    assert done.output == "1 rows\n"
+
+
+@pytest.mark.filterwarnings("ignore:No artists")
+def test_a_section_of_the_report(monkeypatch):
+    def drawn(cells):
+        return Picture("mine", "A section of mine", plt.figure())
+
+    monkeypatch.setattr(plots, "PICTURES", (*plots.PICTURES, drawn))
+    rows = frames.frame({})
+    rows.attrs["notices"] = []
+    page, pictures = html.page(rows)
+    assert "A section of mine" in page
+    assert [picture.name for picture in pictures][-1] == "mine"
