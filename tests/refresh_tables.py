@@ -1,7 +1,8 @@
-"""Write the tables of the documents from the CSVs they name: python tests/refresh_tables.py.
+"""Refresh the tables of the documents from the CSVs they name: python tests/refresh_tables.py.
 
-A table stands in a fenced block below ``<!-- table of FILE -->``, or ``<!-- table of FILE rows
-A,B -->`` for the benchmarks A and B alone; verdicts below ``<!-- verdict of FILE top N -->``.
+A table is in a fenced block below ``<!-- table of FILE -->``, or ``<!-- table of FILE rows
+A,B -->`` for the benchmarks A and B alone. Verdicts are below ``<!-- verdict of FILE top N -->``
+(the first N findings of each kind) or ``<!-- verdict of FILE top N lines -->``.
 """
 
 import re
@@ -14,10 +15,8 @@ from bench.report import advice, table
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 BLOCK = re.compile(r"(<!-- table of (\S+?)(?: rows (\S+))? -->\n```text\n)(?:(.*?)\n)??(```)", re.S)
-
-
 VERDICTS = re.compile(
-    r"(<!-- verdict of (\S+?)(?: top (\d+))? -->\n```text\n)(?:(.*?)\n)??(```)", re.S
+    r"(<!-- verdict of (\S+?)(?: top (\d+)( lines)?)? -->\n```text\n)(?:(.*?)\n)??(```)", re.S
 )
 
 
@@ -29,12 +28,15 @@ def _table(found: re.Match[str]) -> str:
 
 
 def _verdicts(found: re.Match[str]) -> str:
-    frame = reader.read(ROOT / found[2])
-    return found[1] + advice.text(frame, int(found[3]) if found[3] else None) + "\n" + found[5]
+    top = int(found[3]) if found[3] else None
+    text = advice.text(reader.read(ROOT / found[2]), top)
+    if found[4]:
+        text = "\n".join(text.splitlines()[:top])
+    return found[1] + text + "\n" + found[6]
 
 
 def refreshed(text: str) -> str:
-    """Return a page with every table refreshed."""
+    """Return a page with the current tables and verdicts."""
     return VERDICTS.sub(_verdicts, BLOCK.sub(_table, text))
 
 

@@ -1,6 +1,8 @@
-"""What the documents show is what the software does."""
+"""The documents show what the software does."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -27,12 +29,12 @@ def test_the_recipe_of_contributing_works_and_is_under_ten_lines(suite):
 @pytest.mark.parametrize("path", refresh_tables.PAGES, ids=lambda path: path.name)
 def test_the_tables_come_from_a_stored_csv(path):
     text = path.read_text()
-    assert "<!-- table of results/" in text
+    assert "```text" in text
     assert refresh_tables.refreshed(text) == text, "run: python tests/refresh_tables.py"
 
 
-def test_the_figures_of_the_readme_stand_in_its_table():
-    text = (ROOT / "README.md").read_text()
+def test_the_figures_about_the_machine_are_in_its_table():
+    text = (ROOT / "docs" / "results.md").read_text()
     shown, prose = re.search(r"<!-- table of.*?```text\n(.*?)```(.*?)\n## ", text, re.S).groups()
     figures = re.findall(r"\b\d[\d.]*(?:x\b| (?:ns|us|ms|s)\b)", prose)
     assert len(figures) >= 4
@@ -40,21 +42,49 @@ def test_the_figures_of_the_readme_stand_in_its_table():
         assert re.search(rf"(?<![\d.]){re.escape(figure)}", shown), figure
 
 
-def test_the_noise_the_readme_states_is_that_of_the_stored_runs():
+def stored_runs(kind):
+    """Return the README in one line, and the stored rows that its statement of a kind names."""
     text = " ".join((ROOT / "README.md").read_text().split())
-    stated = re.search(r"is ([\d.]+) times its fastest in the middle, and ([\d.]+)", text)
-    # The files are named: a user's own runs come to lie beside them.
-    paths = re.search(r"<!-- noise of (.+?) -->", text)[1].split()
-    cells = ["benchmark", "device", "dtype", "params"]
+    return text, reader.read(ROOT / re.search(rf"<!-- {kind} of (\S+) -->", text)[1])
+
+
+def test_the_noise_the_readme_states_is_that_of_the_stored_runs():
+    text, rows = stored_runs("noise")
+    stated = re.search(r"is ([\d.]+) times its fastest for half of the cells, and ([\d.]+)", text)
+    cells = list(schema.CELL)
     runs = [
-        run.query("status == 'ok'").set_index(cells).median_s
-        for path in paths
-        for _, run in reader.read(ROOT / path).groupby("run_id")
+        run.query("status == 'ok'").set_index(cells).median_s for _, run in rows.groupby("run_id")
     ]
     medians = pd.concat(runs, axis=1).dropna()
     ratio = medians.max(axis=1) / medians.min(axis=1)
     assert f"{ratio.median():.2f}" == stated[1]
     assert f"{ratio.quantile(0.9):.2f}" == stated[2]
+
+
+def test_the_duration_the_readme_states_is_that_of_the_stored_runs():
+    text, rows = stored_runs("duration")
+    minutes, cells = re.search(r"took about ([\d.]+) minutes for (\d+) cells", text).groups()
+    starts = pd.to_datetime(rows.run_started.drop_duplicates()).sort_values()
+    assert f"{starts.diff().dt.total_seconds().mean() / 60:.1f}" == minutes
+    assert str(rows.groupby("run_id").size().max()) == cells
+
+
+@pytest.mark.parametrize(
+    ("page", "kind"),
+    [("README.md", "github-workflows"), ("docs/ci.md", "gitlab-ci")],
+)
+def test_a_recipe_for_ci_keeps_to_its_schema_and_installs_the_suite(page, kind, tmp_path):
+    pytest.importorskip("check_jsonschema", reason="an extra of development")
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.S)
+    (recipe,) = (block for block in blocks if "bench ab" in block)
+    (tmp_path / "recipe.yml").write_text(recipe)
+    schema_of = ["--builtin-schema", f"vendor.{kind}", str(tmp_path / "recipe.yml")]
+    words = [sys.executable, "-m", "check_jsonschema", *schema_of]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # "pip install ." installs the project of the user instead.
+    assert "git+https://github.com/OWNER/torch-device-bench@REF" in recipe
+    assert not re.search(r"pip install .*(?<=\s)\.(?:\s|$)", recipe)
 
 
 def test_every_column_and_status_is_documented():
