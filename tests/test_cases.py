@@ -1,6 +1,6 @@
-"""Situations from public bug reports and files of people who do this job, with the right outcome.
+"""Situations from public bug reports and files, with the right outcome.
 
-The files under tests/cases hold values as published; host names, commits and CPU flags are left out.
+The files under tests/cases hold values as published, without host names, commits and CPU flags.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def bench(*words):
 
 
 def test_01_a_call_that_was_not_waited_for(tmp_path):
-    """RMSNorm2 took 24.9 us in the fastest round and 19.93 ms in most: the launch queue filled up."""
+    """RMSNorm2 took 24.9 us in one round and 19.93 ms in most: the launch queue filled up."""
     rows = imports.pytest_benchmark(CASES / "01-missing-sync-import" / "baseline.json")
     assert [row.status for row in rows] == ["ok", "unstable"]
     assert "two levels" in rows[1].reason
@@ -60,3 +60,28 @@ def test_20_what_is_refused_names_the_entry():
         assert said in str(problem.value)
     rows = imports.pytest_benchmark(CASES / "20-import-edges" / "errored.json")
     assert [row.status for row in rows] == ["ok", "error", "ok", "ok"]
+
+
+def test_07_a_table_of_many_operations_is_not_silent():
+    """On an M1, mps takes 0.425 of the CPU's time in the geometric mean, and loses in places."""
+    said = bench("verdict", CASES / "07-mlx-tables" / "m1.csv").output
+    assert "no difference" not in said
+    assert "no notable difference" not in said
+    first = said.splitlines()[1]
+    assert "mps in float32 takes 0.42 times as long as cpu" in first
+    assert "58x faster (matmul" in first
+    assert "6.1x slower (sumall dim0=1000000)" in first
+    (sort,) = (line for line in said.splitlines() if line.startswith("- sort in"))
+    assert "1.3x slower (axis=1" in sort
+    (total,) = (line for line in said.splitlines() if line.startswith("- sum in"))
+    assert "1.7x slower (axis=0" in total
+
+
+def test_08_one_tie_does_not_silence_a_sweep():
+    """On an M1 Air, mps is slower for resnet50 at batch 1, 2 and 4, and about the same at 8."""
+    said = bench("verdict", CASES / "08-m1-air-cpu-wins" / "t1_m1air.csv").output
+    assert "mps in float32 takes 2.1 times as long as cpu" in said.splitlines()[1]
+    (line,) = (line for line in said.splitlines() if line.startswith("- forward_resnet50"))
+    assert "mps is slower than cpu" in line
+    assert "no notable difference at 8" in line
+    assert said.count("is error") == 6

@@ -192,6 +192,10 @@ def test_a_ratio_is_given_in_the_direction_in_which_it_is_above_1():
     assert times(Ratio(0.5, 0.25, 0.8)) == "2.0x faster (1.2 to 4.0)"
 
 
+NONE = "no notable difference in 1 comparisons of devices and dtypes"
+ALONE = "nothing to compare: no cell was timed on two devices or in two dtypes"
+
+
 def test_the_advice_names_machine_runs_torch_and_threads_where_they_differ():
     machine = Machine(runs=2)
     for torch, threads, factor in (("2.14.0", 4, 40), ("2.15.0", 4, 1), ("2.15.0", 1, 10)):
@@ -203,13 +207,13 @@ def test_the_advice_names_machine_runs_torch_and_threads_where_they_differ():
     first, second, third = advice.text(machine.frame()).split("\n\n")
     assert first.startswith("model, 2 runs, torch 2.14.0, 4 threads:\n- float16 on cpu: matmul is ")
     assert re.search(r"(39|40|41)x slower", first)
-    assert second == f"model, 2 runs, torch 2.15.0, 4 threads:\n{advice.NOTHING}"
+    assert second == f"model, 2 runs, torch 2.15.0, 4 threads:\n{NONE}"
     assert third.startswith("model, 2 runs, torch 2.15.0, 1 thread:\n")
     assert re.search(r"(9\.\d|10)x slower", third)
     shown = advice.text(Machine(runs=2).cell(1e-3).frame())
-    assert shown == f"model, 2 runs, torch 2.11.0:\n{advice.NOTHING}"
+    assert shown == f"model, 2 runs, torch 2.11.0:\n{ALONE}"
     unstable = Machine().cell(1e-3, benchmark="neg").fault("unstable", "", benchmark="abs")
-    assert advice.NOTHING not in advice.text(unstable.frame())
+    assert ALONE not in advice.text(unstable.frame())
 
 
 def test_runs_of_other_cells_are_no_replicates():

@@ -9,7 +9,12 @@ from bench.records import schema
 from bench.report.sentences import sentence
 from bench.verdicts import rules
 
-NOTHING = "no difference seen that is above the noise"
+
+def nothing(frame: pd.DataFrame) -> str:
+    """Return what to say if no rule gives advice on the cells of a frame."""
+    if compared := rules.comparisons(cells.of(frame)):
+        return f"no notable difference in {compared:,} comparisons of devices and dtypes"
+    return "nothing to compare: no cell was timed on two devices or in two dtypes"
 
 
 def text(frame: pd.DataFrame, top: int | None = None) -> str:
@@ -32,7 +37,9 @@ def _lists(frame: pd.DataFrame, top: int | None, title: str, escape: Callable[[s
         )
         words = (setting.machine, f"{runs} run{'s' if runs > 1 else ''}", setting.torch)
         head = ", ".join(filter(None, (*words, "" if setting.alone else setting.threads)))
-        lines = [title.format(escape(head)), *(advice or [NOTHING]), *facts]
+        if not advice:
+            advice = [nothing(setting.rows)]
+        lines = [title.format(escape(head)), *advice, *facts]
         ok = setting.rows[setting.rows.status == "ok"]
         # Runs of other cells are no replicates.
         replicates = ok.groupby(list(schema.CELL)).run_id.nunique()

@@ -102,6 +102,7 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
                 "machine": setting.name,
                 "advice": [(one.topic, sentence(one)) for one in found[0]],
                 "facts": list(map(sentence, found[1])),
+                "nothing": advice.nothing(setting.rows),
                 "pictures": drawn,
                 "environment": _environment(setting.rows),
             }
@@ -137,5 +138,4 @@ def render(
         parts=parts,
         columns=columns,
         rows=rows,
-        nothing=advice.NOTHING,
     )

@@ -86,10 +86,43 @@ def _device(one: Any) -> str:
         text += "overtakes" if one.advice == "above" else "falls behind"
         text += f" cpu at {one.param} {_size(where.size)} ({low} to {high})"
     else:
-        text += "is faster" if one.advice == "always" else "is never faster"
-        text += f" than cpu in the range measured, {one.param} {smallest} to {largest}"
+        word = {"always": "faster", "never": "never faster"}.get(one.advice, one.advice)
+        text += f"is {word} than cpu in the range measured, {one.param} {smallest} to {largest}"
+        if one.ties:
+            text += f", with no notable difference at {listed(list(map(_size, one.ties)))}"
+            return f"{text}; at {_size(one.at)} it is {times(one.ratio)}"
     # The ratio at a smaller size would not describe the end of the range.
     return text + (f"; at {largest} it is {times(one.ratio)}" if one.at == one.largest else "")
+
+
+def _extreme(pair: tuple[Subject, Ratio], *without: str) -> str:
+    """Return ``2.0x slower (sum axis=0)``, or the factor alone if no name is left."""
+    subject, ratio = pair
+    factor = units.significant(max(ratio.value, 1 / ratio.value), 2)
+    where = " ".join(filter(None, ("" if without else subject.benchmark, params(subject))))
+    way = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
+    return ("as fast" if factor == "1.0" else way) + _in_brackets(where)
+
+
+def _plain(one: Any) -> str:
+    device, dtype = one.subject.device, one.subject.dtype
+    what = f"{one.subject.benchmark} in {dtype}: {device}" if one.subject.benchmark else ""
+    if one.n == 1:
+        return f"{what} is {times(one.best[1])} than cpu{_in_brackets(params(one.best[0]))}"
+    head = what or f"{device} in {dtype}"
+    alone = bool(one.subject.benchmark)
+    ends = " to ".join(
+        _extreme(pair, *(["benchmark"] if alone else [])) for pair in (one.best, one.worst)
+    )
+    counts = [f"{one.faster} of {one.n} cells faster"] if one.faster else []
+    counts += [f"{one.slower} of {one.n} cells slower"] if one.slower else []
+    known = ", ".join(counts) or f"no notable difference in {one.n} cells"
+    mean = units.significant(one.amount, 2)
+    return f"{head} takes {mean} times as long as cpu (geometric mean): {known}; {ends}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 _DTYPE_ADVICE = {
@@ -185,6 +218,8 @@ WORDS: dict[str, Callable[[Any], str]] = {
         f"{one.n:,} of {one.total:,} cells could not be timed well enough to compare them"
     ),
     "device": _device,
+    "overall": _plain,
+    "benchmark": _plain,
     "dtype": lambda one: (
         f"{one.subject.dtype} on {one.subject.device}: {name(one.subject)} is "
         f"{times(one.ratio)} than float32: {_DTYPE_ADVICE[one.advice]}"

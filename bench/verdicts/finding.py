@@ -82,13 +82,16 @@ class Alternatives(Finding):
 class Sweep(Finding):
     """How a device compares with the CPU along `param`, measured from `smallest` to `largest`.
 
-    `ratio` was measured at the size `at`, the largest with a notable difference.
+    `ratio` was measured at the size `at`, the largest with a notable difference; at the sizes
+    `ties` there is none. The advice is `above` or `below` a crossover, `always` or `never` faster
+    at every size, or `faster` or `slower` at all sizes without a tie.
     """
 
     param: str
     smallest: float
     largest: float
     at: float
+    ties: tuple[float, ...] = ()
     crossover: Crossover | None = None
 
 

@@ -10,6 +10,8 @@ from bench.verdicts.crossover import Crossover, crossover
 from bench.verdicts.finding import Finding, Overhead, Subject, Sweep, notable, worth
 from bench.verdicts.named import ADD
 
+#: Params that are sizes: crossovers are looked for along them.
+SIZES = ("batch", "n")
 #: Overhead is negligible once a call takes this many times the time of the smallest call.
 NEGLIGIBLE = 2.0
 
@@ -19,7 +21,7 @@ def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[f
     groups: dict[tuple[object, ...], dict[str, dict[float, Estimate]]] = {}
     example: dict[tuple[object, ...], tuple[Cell, str]] = {}
     for cell in found:
-        for param in ("batch", "n"):
+        for param in SIZES:
             size = cell.number(param)
             if size is None:
                 continue
@@ -48,8 +50,14 @@ def devices(found: list[Cell]) -> Iterator[Finding]:
             }
             decisive = [size for size in ratios if notable(ratios[size])]
             seen = crossover(side, base)
-            if not decisive or seen in ("unclear", "too few"):
+            if not decisive or len(ratios) < 3:
                 continue
+            if seen == "unclear":
+                # A tie at some size does not hide what the others agree on.
+                ways = {ratios[size].value < 1 for size in decisive}
+                if len(ways) > 1:
+                    continue
+                seen = "faster" if ways == {True} else "slower"
             where = seen if isinstance(seen, Crossover) else None
             advice = ("above" if where.faster_above else "below") if where else str(seen)
             yield Sweep(
@@ -62,6 +70,7 @@ def devices(found: list[Cell]) -> Iterator[Finding]:
                 smallest=min(ratios),
                 largest=max(ratios),
                 at=decisive[-1],
+                ties=tuple(size for size in ratios if size not in decisive),
                 crossover=where,
                 n=2 * len(ratios),
                 worth=worth(ratios[decisive[-1]]),
