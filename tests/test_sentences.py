@@ -19,6 +19,7 @@ from bench.verdicts.finding import (
     Subject,
     Sweep,
 )
+from bench.verdicts.plain import Plain
 
 CELL = Subject("cpu", "float16", "matmul", {"n": "512"})
 SLOWER, FASTER = Ratio(2.0, 1.9, 2.1), Ratio(0.5, 0.4, 0.6)
@@ -33,7 +34,18 @@ def optimizer(name):
     return Subject("cpu", "float32", "optimizer_step", params)
 
 
-def sweep(advice, crossover=None, at=4096):
+def plain(topic, benchmark, **counts):
+    return Plain(
+        topic=topic,
+        subject=Subject("mps", "float32", benchmark),
+        amount=0.42,
+        best=(Subject("mps", "float32", "matmul", {"n": "512"}), FASTER),
+        worst=(Subject("mps", "float32", "sum", {"dim": "0"}), SLOWER),
+        **counts,
+    )
+
+
+def sweep(advice, crossover=None, at=4096, ties=()):
     return Sweep(
         topic="device",
         subject=Subject("mps", "float32", "step", {"mode": "a"}),
@@ -43,6 +55,7 @@ def sweep(advice, crossover=None, at=4096):
         smallest=1,
         largest=4096,
         at=at,
+        ties=ties,
         crossover=crossover,
     )
 
@@ -167,6 +180,18 @@ FINDINGS = {
     "cpu: the first call takes 2.0 times as long as a later one (1.9 to 2.1, median of 40 cells); "
     "1.50 s at most (copy n=9 in float32)": Finding(
         topic="first call", subject=COPY, ratio=SLOWER, amount=1.5, n=40
+    ),
+    "mps in float32 takes 0.42 times as long as cpu (geometric mean): 42 of 61 cells faster, "
+    "8 of 61 cells slower; 2.0x faster (matmul n=512) to 2.0x slower (sum dim=0)": plain(
+        "overall", "", faster=42, slower=8, n=61
+    ),
+    "sum in float32: mps takes 0.42 times as long as cpu (geometric mean): 2 of 3 cells slower; "
+    "2.0x faster (n=512) to 2.0x slower (dim=0)": plain(
+        "benchmark", "sum", faster=0, slower=2, n=3
+    ),
+    "step mode=a in float32: mps is slower than cpu in the range measured, batch 1 to 4,096, with "
+    "no notable difference at 64; at 16 it is 2.0x faster (1.7 to 2.5)": sweep(
+        "slower", at=16, ties=(64,)
     ),
 }
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from bench.compare import cells, estimates
 from bench.compare.cells import Cell
@@ -43,8 +44,8 @@ def _pairs(found: list[Cell]) -> dict[tuple[str, str], list[tuple[Cell, Ratio]]]
     return made
 
 
-def _plain(topic: str, subject: Subject, pairs: list[tuple[Cell, Ratio]]) -> Plain | None:
-    """Return what the ratios have in common, None if none of them is notable."""
+def _common(subject: Subject, pairs: list[tuple[Cell, Ratio]]) -> dict[str, Any] | None:
+    """Return what the ratios have in common as fields of `Plain`, None if none is notable."""
     ordered = sorted(pairs, key=lambda pair: pair[1].value)
     values = [ratio.value for _, ratio in ordered]
     known = [ratio for _, ratio in ordered if notable(ratio)]
@@ -57,28 +58,27 @@ def _plain(topic: str, subject: Subject, pairs: list[tuple[Cell, Ratio]]) -> Pla
         if these >= NEARLY_ALL * len(values) and others <= OTHERS * len(values):
             advice = way
     (first, least), (last, most) = ordered[0], ordered[-1]
-    largest = max(abs(math.log(value)) for value in values)
-    return Plain(
-        topic=topic,
-        subject=subject,
-        advice=advice,
-        amount=geometric_mean(values),
-        rival=Subject("cpu", subject.dtype, subject.benchmark),
-        best=(Subject.of(first), least),
-        worst=(Subject.of(last), most),
-        faster=faster,
-        slower=slower,
-        n=len(values),
-        # That nearly all cells moved the same way comes before everything else.
-        worth=math.inf if topic == "overall" and advice != "mixed" else largest,
-    )
+    return {
+        "subject": subject,
+        "advice": advice,
+        "amount": geometric_mean(values),
+        "rival": Subject("cpu", subject.dtype, subject.benchmark),
+        "best": (Subject.of(first), least),
+        "worst": (Subject.of(last), most),
+        "faster": faster,
+        "slower": slower,
+        "n": len(values),
+        "worth": max(abs(math.log(value)) for value in values),
+    }
 
 
 def overall(found: list[Cell]) -> Iterator[Finding]:
     """Find how each device compares with the CPU over all cells of a dtype, before the details."""
     for (device, dtype), pairs in _pairs(found).items():
-        if len(pairs) > 1 and (made := _plain("overall", Subject(device, dtype), pairs)):
-            yield made
+        if len(pairs) > 1 and (common := _common(Subject(device, dtype), pairs)):
+            # That nearly all cells moved the same way comes before everything else.
+            first = {} if common["advice"] == "mixed" else {"worth": math.inf}
+            yield Plain(topic="overall", **common | first)
 
 
 def benchmarks(found: list[Cell]) -> Iterator[Finding]:
@@ -94,8 +94,8 @@ def benchmarks(found: list[Cell]) -> Iterator[Finding]:
             if not any((device, dtype, cell.benchmark, *key) in swept for key in keys):
                 rest.setdefault(cell.benchmark, []).append((cell, ratio))
         for benchmark, several in rest.items():
-            if made := _plain("benchmark", Subject(device, dtype, benchmark), several):
-                yield made
+            if common := _common(Subject(device, dtype, benchmark), several):
+                yield Plain(topic="benchmark", **common)
 
 
 ADVICE = (overall, benchmarks)
