@@ -6,7 +6,7 @@ import pytest
 import simulated as simulated_device
 from simulated import SimulatedDevice
 
-from bench.measure import calibration, devices, disturbance, environment
+from bench.measure import calibration, devices, disturbance, environment, kernels
 
 # Imported here although not named below: pytester forgets what a run inside it imports, and a
 # second copy of a module has stash keys of its own.
@@ -23,15 +23,15 @@ filterwarnings = ignore:Module already imported so cannot be rewritten
 
 
 @pytest.fixture(autouse=True)
-def _calm_machine(request, monkeypatch, tmp_path):
-    """Let no neighbour of this machine decide a test: to the suite, it is always calm."""
+def _quiet_machine(request, monkeypatch, tmp_path):
+    """Let no neighbour of this machine decide a test: to the suite, it is always quiet."""
     if not request.node.get_closest_marker("real_machine"):
-        monkeypatch.setattr(disturbance.Yardstick, "read", lambda self: 1.0)
+        monkeypatch.setattr(kernels.ReferenceKernel, "read", lambda self: 1.0)
         monkeypatch.setattr(disturbance, "resource", None)
-        monkeypatch.setattr(disturbance, "SEARCH_S", 0)
-        monkeypatch.setattr(disturbance, "AGAIN_S", 0)
+        monkeypatch.setattr(kernels, "SEARCH_S", 0)
+        monkeypatch.setattr(kernels, "SEARCH_KNOWN_S", 0)
     # What this machine once did must not decide a test either.
-    monkeypatch.setattr(calibration, "path", lambda: tmp_path / "yardsticks.json")
+    monkeypatch.setattr(calibration, "path", lambda: tmp_path / "reference-kernels.json")
 
 
 @pytest.fixture

@@ -64,8 +64,8 @@ def test_doctor_names_the_quota(container, monkeypatch):
     found = doctor.container()
     assert found is not None
     assert not found.fit
-    assert "0.3 CPUs" in found.seen
-    assert "5 of 5 periods" in found.seen
+    figures = {"cpus": 0.3, "memory_bytes": 2**30, "stopped": 5, "periods": 5}
+    assert found.figures == figures
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU affinity here")

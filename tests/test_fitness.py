@@ -9,13 +9,14 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import main
-from bench.measure import disturbance, doctor, environment, placement
+from bench.measure import doctor, environment, kernels, placement
+from bench.report import doctor as words
 
 
 def test_the_clock_of_this_machine_has_a_tick_and_a_cost():
     finding = doctor.clock()
-    assert "tick" in finding.seen
-    assert "costs" in finding.seen
+    assert 0 < finding.figures["tick_s"] < 1e-3
+    assert finding.figures["reading_s"] >= 0
 
 
 def test_a_coarse_clock_is_unfit(monkeypatch):
@@ -36,7 +37,7 @@ def machine(monkeypatch, used, steal=0.0, names=(), cpus=2, count=2):
     ("seen", "fit", "advice"),
     [
         ({"used": 0.02}, True, False),
-        ({"used": 1.0, "names": ["python (pid 7, 100 %)"]}, False, True),
+        ({"used": 1.0, "names": [("python", 7, 100.0)]}, False, True),
         ({"used": 1.0, "cpus": 16, "count": 8}, True, True),
         ({"used": 9.0, "cpus": 16, "count": 8}, False, True),
         ({"used": 0.0, "steal": 0.2}, False, True),
@@ -47,9 +48,8 @@ def test_neighbours_are_unfit_where_they_need_the_cores_of_the_threads(
 ):
     finding = machine(monkeypatch, **seen)
     assert finding.fit is fit
-    assert bool(finding.remedy) is advice
-    for name in seen.get("names", ()):
-        assert name in finding.seen
+    assert bool(finding.remedies) is advice
+    assert finding.figures["busiest"] == seen.get("names", [])
 
 
 def test_what_others_use_is_read_from_the_system():
@@ -61,37 +61,40 @@ def test_what_others_use_is_read_from_the_system():
 
 @pytest.mark.parametrize(("slow", "fit"), [(1.0, True), (2.0, False)])
 def test_steadiness_counts_the_slow_readings(monkeypatch, slow, fit):
-    monkeypatch.setattr(disturbance.Yardstick, "read", lambda self: slow)
-    finding = doctor.steadiness("core", lambda: None, 1.3, seconds=0.02)
+    monkeypatch.setattr(kernels.ReferenceKernel, "read", lambda self: slow)
+    kernel = kernels.ReferenceKernel("core", lambda: lambda: None, 1.3, "slow_core", best_s=1e-6)
+    finding = doctor.steadiness(kernel, seconds=0.02)
     assert finding.fit is fit
-    assert f"slow in {0 if fit else 100}%" in finding.seen
+    assert finding.figures["slow"] == (not fit)
 
 
-def test_a_battery_and_a_power_mode_are_told(monkeypatch):
+def test_a_battery_and_a_power_mode_are_reported(monkeypatch):
     battery = types.SimpleNamespace(percent=42.0, power_plugged=False)
     monkeypatch.setattr(doctor.psutil, "sensors_battery", lambda: battery, raising=False)
     monkeypatch.setattr(doctor, "_read", lambda path: "powersave" if "governor" in path else "x")
     finding = doctor.power()
     assert not finding.fit
-    assert "on battery (42 %)" in finding.seen
-    assert finding.remedy.startswith("plug the machine in; cpupower")
+    assert finding.figures["battery"] == 42
+    assert finding.remedies == ("plug in", "governor")
 
 
 def test_little_memory_is_unfit(monkeypatch):
     memory = types.SimpleNamespace(available=2**30, total=2**34)
     monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: memory)
-    assert not doctor.room().fit
+    assert not doctor.memory().fit
 
 
 def test_noise_is_judged_by_the_middle_kernel():
     quiet = {"a": [1.0, 1.02], "b": [1.0, 1.03], "c": [1.0, 1.9]}
     finding = doctor.judge_noise("noise cpu", quiet, 0)
     assert finding.fit
-    assert "1.030 times the fastest in the middle of 3, 1.90 at worst (c)" in finding.seen
+    assert finding.figures["middle"] == pytest.approx(1.03)
+    assert (finding.figures["worst"], finding.figures["kernel"]) == (1.9, "c")
     loud = {"a": [1.0, 1.2], "b": [1.0, 1.3], "c": [1.0, 1.01]}
     finding = doctor.judge_noise("noise cpu", loud, 0)
     assert not finding.fit
-    assert "changes below 20 % cannot be seen" in finding.remedy
+    assert finding.remedies == ("fix above and repeat",)
+    assert " 20 %" in words.remedy(finding.remedies, finding.figures)
     assert not doctor.judge_noise("noise cpu", quiet, 7).fit
 
 
@@ -109,21 +112,22 @@ def test_a_process_that_fails_is_a_finding(monkeypatch):
 def test_more_threads_than_cpus_are_unfit(monkeypatch):
     monkeypatch.setattr(environment, "cpu_count", lambda: 2)
     monkeypatch.setattr(environment, "current", lambda: types.SimpleNamespace(threads=8))
-    assert "use fewer" in doctor.thread_placement(placement.Placement()).remedy
+    found = doctor.thread_placement(placement.Placement())
+    assert (found.code, found.fit) == ("too many threads", False)
 
 
 @pytest.mark.parametrize(("fit", "code"), [(True, 0), (False, 3)])
 def test_doctor_prints_each_finding_and_exits_by_the_verdict(monkeypatch, fit, code):
     findings = [
-        doctor.Finding("clock", "tick 40 ns"),
-        doctor.Finding("neighbours", "others use 1.00 of 2 CPUs", "stop them", fit),
+        doctor.Finding("clock", "clock", {"tick_s": 4e-8, "reading_s": 5e-8}),
+        doctor.Finding("threads", "threads of system", {"threads": 2}, ("fewer threads",), fit),
     ]
     monkeypatch.setattr(doctor, "examine", lambda *_: iter(findings))
     done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--processes", "0"])
     assert done.exit_code == code
     assert "ok     clock" in done.output
-    assert f"{'note' if fit else 'unfit':6} neighbours" in done.output
-    assert "-> stop them" in done.output
+    assert f"{'note' if fit else 'unfit':6} threads" in done.output
+    assert f"-> {words.REMEDIES['fewer threads']}" in done.output
     assert f"This machine is {'fit' if fit else 'unfit: 1 of the above'}." in done.output
 
 
@@ -136,32 +140,32 @@ def test_doctor_refuses_an_unknown_device():
 def test_doctor_looks_at_this_machine():
     names = [finding.name for finding in doctor.examine(["cpu"])]
     wanted = ["clock", "memory", "power", "neighbours", "core", "threads", "device cpu"]
-    several = ("all cores", "threads together")  # where there are several threads
+    several = ("synchronisation", "throughput")  # if there are several threads
     assert [name for name in names if name not in several] == wanted
 
 
-def kernels(noise, count=12, faults=()):
-    """What `count` processes say of twelve kernels whose times move by `noise`."""
+def results(noise, count=12, faults=()):
+    """The results of `count` processes for twelve kernels with this noise."""
     source = random.Random(3)
 
-    def told(number):
+    def result(number):
         seconds = 1e-4 * (1 + number) * source.lognormvariate(0, noise)
         return {"min_s": seconds, "median_s": seconds, "faults": list(faults), "spent_s": 0.1}
 
-    return [{f"kernel {n}": told(n) for n in range(12)} for _ in range(count)]
+    return [{f"kernel {n}": result(n) for n in range(12)} for _ in range(count)]
 
 
 def test_noise_is_judged_over_processes():
-    finding = doctor.noise("noise cpu", kernels(0.01))
+    finding = doctor.noise("noise cpu", results(0.01))
     assert finding.fit
-    assert "in the middle of 12" in finding.seen
-    assert not doctor.noise("noise cpu", kernels(0.01, faults=["slow"])).fit
+    assert finding.figures["kernels"] == 12
+    assert not doctor.noise("noise cpu", results(0.01, faults=["slow"])).fit
 
 
 @pytest.mark.parametrize(("noise", "remedy"), [(0.005, ""), (0.03, "bench run --runs 8")])
 def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
     monkeypatch.setattr(doctor, "examine", lambda names: iter(()))
-    monkeypatch.setattr(doctor, "fresh_runs", lambda name, count, tell: kernels(noise, count))
+    monkeypatch.setattr(doctor, "fresh_runs", lambda name, count, report: results(noise, count))
     done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--gate"])
     assert "gate cpu" in done.output
     assert re.search(r"5 runs a side: false alarms in [01]\.\d% of 200 suites", done.output)
@@ -176,11 +180,11 @@ def test_doctor_needs_processes_enough_for_two_sides():
     assert "--gate needs 10 or more" in done.output
 
 
-def test_a_clock_that_cannot_be_read_is_not_told(monkeypatch):
+def test_a_clock_that_cannot_be_read_is_left_out(monkeypatch):
     """As psutil raises on some Macs."""
 
     def raises():
         raise RuntimeError("'pmgr' entry was not found")
 
     monkeypatch.setattr(doctor.psutil, "cpu_freq", raises, raising=False)
-    assert "MHz" not in doctor.power().seen
+    assert "mhz" not in doctor.power().figures

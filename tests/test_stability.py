@@ -3,14 +3,14 @@
 import itertools
 import os
 import random
-import re
 
 import pytest
 import torch
 
-from bench.measure import calibration, devices, disturbance, placement, rounds
+from bench.measure import calibration, devices, disturbance, kernels, placement, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.cell import Cell, Disturbed, Result
+from bench.report import reasons
 
 
 def noise(count, level=1e-3, spread=0.01, seed=3):
@@ -18,11 +18,18 @@ def noise(count, level=1e-3, spread=0.01, seed=3):
     return [level * source.lognormvariate(0, spread) for _ in range(count)]
 
 
+def codes(judged):
+    return [one.code for one in judged.found]
+
+
+DISTURBED = disturbance.Disturbances(2.0, 0.1, (disturbance.Disturbance("drift", {"times": 1.1}),))
+
+
 @pytest.mark.parametrize("spread", [0.001, 0.01, 0.05])
 @pytest.mark.parametrize("count", [8, 20, 100])
 def test_quiet_rounds_have_no_fault(count, spread):
     hits = sum(
-        bool(disturbance.judge(noise(count, spread=spread, seed=s), 10, 3, 0.1).faults)
+        bool(disturbance.judge(noise(count, spread=spread, seed=s), 10, 3, 0.1).found)
         for s in range(100)
     )
     assert hits <= (2 if spread < 0.05 else 10)
@@ -31,8 +38,9 @@ def test_quiet_rounds_have_no_fault(count, spread):
 def test_two_levels_are_named():
     mixed = noise(20, 6e-6) + noise(10, 16e-3)
     random.Random(1).shuffle(mixed)
-    (fault,) = [f for f in disturbance.judge(mixed, 1, 0, 0.1).faults if "fall on" in f]
-    assert re.fullmatch(r"rounds fall on [56][.\d]* us and 1[56][.\d]* ms", fault)
+    (found,) = disturbance.judge(mixed, 1, 0, 0.1).found
+    assert found.code == "two_levels"
+    assert found.figures == pytest.approx({"low_s": 6e-6, "high_s": 16e-3}, rel=0.02)
 
 
 def test_a_few_outliers_are_no_level():
@@ -41,21 +49,23 @@ def test_a_few_outliers_are_no_level():
 
 def test_drift_is_seen():
     warming = [1e-3 * (1 + i / 40) for i in range(30)]
-    signs = disturbance.judge(warming, 1, 0, 0.1)
-    assert signs.drift == pytest.approx(24.5 / 40 / 1.1125 - 4.5 / 40 / 1.1125, abs=0.02)
-    assert any("last rounds" in fault for fault in signs.faults)
+    judged = disturbance.judge(warming, 1, 0, 0.1)
+    assert judged.drift == pytest.approx(24.5 / 40 / 1.1125 - 4.5 / 40 / 1.1125, abs=0.02)
+    assert codes(judged) == ["drift"]
+    assert judged.found[0].figures == {"times": 1 + judged.drift}
     assert disturbance.drift([1.0] * 5) is None
 
 
 def test_switches_and_a_slow_cpu_are_seen():
-    signs = disturbance.judge(noise(20, 16e-3), 1, 100, 0.32)
-    assert signs.involuntary_switches == 5
-    assert "(5 per call): another process shares a core" in signs.faults[0]
+    slow = disturbance.Disturbance("slow_core", {"times": 1.8})
+    judged = disturbance.judge(noise(20, 16e-3), 1, 100, 0.32, [slow])
+    assert judged.involuntary_switches == 5
+    switches = disturbance.Disturbance("switches", {"rate": 100 / 0.32, "per_call": 5})
+    assert judged.found == (switches, slow)
     assert disturbance.judge(noise(20), 1, None, 0.1).involuntary_switches is None
-    assert "1.8 times slower" in disturbance.judge(noise(20), 1, 0, 0.1, slow_core=1.8).faults[0]
 
 
-def disturbed_suite(suite, calm_after):
+def disturbed_suite(suite, quiet_after):
     """A benchmark whose rounds are judged disturbed until the given attempt."""
     suite.write(f"""
     from bench.measure import disturbance
@@ -64,11 +74,12 @@ def disturbed_suite(suite, calm_after):
     @dtypes("float32")
     def bench_neg(cell):
         seen.append(1)
-        if len(seen) < {calm_after}:
-            fault = disturbance.Signs(2.0, 0.1, ("a neighbour",))
+        if len(seen) < {quiet_after}:
+            found = (disturbance.Disturbance("drift", {{"times": 1.1}}),)
+            judged = disturbance.Disturbances(2.0, 0.1, found)
         else:
-            fault = disturbance.Signs(0.0, 0.0)
-        disturbance.judge = lambda *_: fault
+            judged = disturbance.Disturbances(0.0, 0.0)
+        disturbance.judge = lambda *_: judged
         try:
             cell(torch.neg, cell.tensor(4))
         finally:
@@ -76,7 +87,7 @@ def disturbed_suite(suite, calm_after):
 
     @dtypes("float32")
     def bench_other(cell):
-        disturbance.judge = lambda *_: disturbance.Signs(0.0, 0.0)
+        disturbance.judge = lambda *_: disturbance.Disturbances(0.0, 0.0)
         try:
             cell(torch.neg, cell.tensor(4))
         finally:
@@ -86,7 +97,7 @@ def disturbed_suite(suite, calm_after):
 
 
 def test_a_disturbed_cell_is_measured_again_later(suite):
-    result = disturbed_suite(suite, calm_after=2)
+    result = disturbed_suite(suite, quiet_after=2)
     assert result.ret == 0
     rows = suite.rows()
     assert list(rows.benchmark) == ["other", "neg"]
@@ -95,17 +106,17 @@ def test_a_disturbed_cell_is_measured_again_later(suite):
 
 
 def test_a_cell_that_never_settles_is_unstable_and_says_why(suite):
-    result = disturbed_suite(suite, calm_after=99)
+    result = disturbed_suite(suite, quiet_after=99)
     assert result.ret == 0
     row = suite.rows().set_index("benchmark").loc["neg"]
-    assert (row.status, row.reason) == ("unstable", "a neighbour")
+    assert (row.status, row.reason) == ("unstable", reasons.disturbances(DISTURBED.found))
     assert row.involuntary_switches == 2
     assert row.median_s > 0
     result.stdout.fnmatch_lines(["*neg*unstable*", "*2 passed, 2 measured again*"])
 
 
 def test_the_first_call_of_a_cell_is_that_of_its_first_attempt(monkeypatch):
-    monkeypatch.setattr(disturbance, "judge", lambda *_: disturbance.Signs(0.0, 0.0))
+    monkeypatch.setattr(disturbance, "judge", lambda *_: disturbance.Disturbances(0.0, 0.0))
     before = Result(first_call_s=3.0, timing=rounds.Timing((5e-3,) * 8, 1))
     plan = rounds.Plan(8, 0.01, 0.001)
     cell = Cell(devices.find("cpu"), torch.float32, plan, earlier=[before])
@@ -117,7 +128,7 @@ def test_the_first_call_of_a_cell_is_that_of_its_first_attempt(monkeypatch):
 def test_of_disturbed_attempts_the_least_disturbed_stands(monkeypatch):
     times = iter([3e-3, 1e-3, 2e-3])
     monkeypatch.setattr(rounds, "measure", lambda *_, **__: rounds.Timing((next(times),) * 8, 1))
-    monkeypatch.setattr(disturbance, "judge", lambda *_: disturbance.Signs(1.0, None, ("x",)))
+    monkeypatch.setattr(disturbance, "judge", lambda *_: DISTURBED)
     earlier = []
     for last in (False, False, True):
         plan = rounds.Plan(8, 0.1, 0.001)
@@ -207,17 +218,17 @@ def test_a_very_slow_operation_ends_at_the_limit():
 
 
 class Machine:
-    """Calm or not, look by look."""
+    """Quiet or not, check by check."""
 
-    def __init__(self, looks):
-        self.looks, self.calm, self.seen, self.late = looks, True, [], False
+    def __init__(self, checks):
+        self.checks, self.quiet, self.seen, self.late = checks, True, [], False
 
-    def look(self, _):
-        self.calm = next(self.looks)
-        self.seen.append(self.calm)
-        return self.calm
+    def check(self, _):
+        self.quiet = next(self.checks)
+        self.seen.append(self.quiet)
+        return self.quiet
 
-    begin = settle = look
+    begin = settle = check
 
 
 def test_a_round_that_ended_in_a_disturbance_does_not_count_once_that_has_passed():
@@ -230,45 +241,45 @@ def test_a_round_that_ended_in_a_disturbance_does_not_count_once_that_has_passed
     machine = Passing(itertools.cycle([True, False, True]))
     plan = rounds.Plan(8, 0.05, 0.001, precision=0)
     timing = rounds.measure(lambda count: count * 1e-3, plan, 0, machine)
-    assert timing.calm
+    assert timing.quiet
     assert len(timing.rounds_s) == machine.seen.count(True) < len(machine.seen)
 
 
-def test_only_rounds_between_calm_moments_count():
-    """The machine is busy at every fifth look; rounds beside it take twice as long."""
+def test_only_rounds_between_quiet_moments_count():
+    """The machine is busy at every fifth check, and rounds then take twice as long."""
     plan = rounds.Plan(8, 0.05, 0.001, precision=0)
     machine = Machine(itertools.cycle([True, True, True, True, False]))
     timing = rounds.measure(
-        lambda count: count * (1e-3 if machine.calm else 2e-3), plan, 0, machine
+        lambda count: count * (1e-3 if machine.quiet else 2e-3), plan, 0, machine
     )
-    assert timing.calm
+    assert timing.quiet
     assert set(timing.rounds_s) == {1e-3}
     busy = rounds.measure(lambda count: count * 2e-3, plan, 0, Machine(itertools.repeat(False)))
-    assert not busy.calm
+    assert not busy.quiet
     assert len(busy.rounds_s) >= plan.min_rounds
 
 
 def test_rounds_before_a_late_discovery_do_not_count():
-    """Nothing had looked at the threads beside them."""
+    """The checks around them did not include the threads."""
 
     class Late(Machine):
-        def look(self, _):
+        def check(self, _):
             self.late = len(self.seen) >= 3
-            return super().look(_)
+            return super().check(_)
 
-        begin = settle = Machine.look
+        begin = settle = Machine.check
 
     machine = Late(itertools.repeat(True))
     plan = rounds.Plan(8, 0.05, 0.001, precision=0)
     seconds = itertools.chain([9e-3] * 6, itertools.repeat(1e-3))
     timing = rounds.measure(lambda count: count * next(seconds), plan, 0, machine)
-    assert timing.calm
+    assert timing.quiet
     assert 9e-3 not in timing.rounds_s
 
 
 def test_what_was_wrong_once_is_not_asked_again(monkeypatch):
-    """The next answer might happen to be right; the time of a calmer attempt may stand."""
-    monkeypatch.setattr(disturbance, "judge", lambda *_: disturbance.Signs(1.0, None, ("x",)))
+    """The next answer may be right by chance."""
+    monkeypatch.setattr(disturbance, "judge", lambda *_: DISTURBED)
     plan = rounds.Plan(8, 0.01, 0.001)
     cell = Cell(devices.find("cpu"), torch.float32, plan, may_repeat=True)
     with pytest.raises(WrongAnswer):
@@ -278,146 +289,149 @@ def test_what_was_wrong_once_is_not_asked_again(monkeypatch):
 
 
 def test_threads_of_the_host_are_no_part_of_another_device(simulated):
-    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(*[9.0] * 999))
+    reference = scripted("synchronisation", *[9.0] * 999)
     plan = rounds.Plan(8, 0.01, 0.001)
     seen = []
-    watch = disturbance.Watch.__init__
+    init = disturbance.DisturbanceMonitor.__init__
 
-    def noted(self, yardsticks, **more):
-        seen.append(yardsticks)
-        watch(self, yardsticks, **more)
+    def noted(self, reference, *more):
+        seen.append(reference)
+        init(self, reference, *more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disturbance.Watch, "__init__", noted)
-        one = Cell(simulated.device(), torch.float32, plan, yardsticks=sticks)
+        patch.setattr(disturbance.DisturbanceMonitor, "__init__", noted)
+        one = Cell(simulated.device(), torch.float32, plan, reference=reference)
         one(simulated.launch, 1e-4, check=lambda *_: Answer())
-        cpu = Cell(devices.find("cpu"), torch.float32, plan, yardsticks=sticks)
+        cpu = Cell(devices.find("cpu"), torch.float32, plan, reference=reference)
         cpu(torch.neg, cpu.tensor(4))
-    assert seen[0].team is None
-    assert seen[0].patience is sticks.patience
-    assert seen[1].team is sticks.team
+    assert [kernel.name for kernel in seen[0]] == ["core"]
+    assert seen[0].budget is reference.budget
+    assert seen[1] is reference
 
 
-def scripted_yardstick(*seconds):
-    """A yardstick that takes the given multiples of its best, then its best for ever."""
-    stick = disturbance.Yardstick(lambda: None, search_s=0)
-    readings = itertools.chain(seconds, itertools.repeat(1.0))
-    stick.read = lambda: next(readings)
-    return stick
+def scripted(name="core", *readings, budget_s=0.0, alone=False):
+    """All kernels, of which `name` takes the given multiples of its best, then its best.
+
+    The limits are those of the suite. With `alone` there are none for several threads.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "get_num_threads", lambda: 1 if alone else 2)
+        made = kernels.all_kernels()
+    script = itertools.chain(readings, itertools.repeat(1.0))
+    for kernel in made:
+        kernel.read = (lambda: next(script)) if kernel.name == name else lambda: 1.0
+    return kernels.ReferenceKernels(made, kernels.WaitBudget(budget_s))
 
 
 @pytest.mark.real_machine
-def test_the_yardstick_is_relative_to_its_best(monkeypatch):
-    stick = disturbance.Yardstick(lambda: None, search_s=0)
+def test_a_reading_is_relative_to_the_best(monkeypatch):
+    kernel = kernels.ReferenceKernel("core", lambda: lambda: None, 1.2, "slow_core")
     now = itertools.accumulate(itertools.chain([0.0], itertools.cycle([20e-6, 1e-6])))
-    monkeypatch.setattr(disturbance.time, "perf_counter", lambda: next(now))
-    stick.best_s = 10e-6
-    assert stick.read() == pytest.approx(2)
-    stick.best_s = 50e-6
-    assert stick.read() == pytest.approx(1)
-    assert stick.best_s == pytest.approx(20e-6)
+    monkeypatch.setattr(kernels.time, "perf_counter", lambda: next(now))
+    kernel.best_s = 10e-6
+    assert kernel.read() == pytest.approx(2)
+    kernel.best_s = 50e-6
+    assert kernel.read() == pytest.approx(1)
+    assert kernel.best_s == pytest.approx(20e-6)
 
 
 def test_a_slow_core_is_named():
-    watch = disturbance.Watch(disturbance.Yardsticks(scripted_yardstick(2.0)))
-    assert not watch.look(1e-6)
-    assert "the CPU ran 2 times slower" in watch.signs([1e-3] * 8, 1, calm=False).faults[0]
-    assert not any("slower" in fault for fault in watch.signs([1e-3] * 8, 1, calm=True).faults)
+    monitor = disturbance.DisturbanceMonitor(scripted("core", 2.0))
+    assert not monitor.check(1e-6)
+    slow = disturbance.Disturbance("slow_core", {"times": 2.0})
+    assert monitor.judge([1e-3] * 8, 1, quiet=False).found == (slow,)
+    assert monitor.judge([1e-3] * 8, 1, quiet=True).found == ()
 
 
-def test_a_run_waits_for_a_disturbance_to_pass_while_its_patience_lasts(monkeypatch):
+def test_a_core_that_is_slow_too_often_is_named_at_its_limit():
+    monitor = disturbance.DisturbanceMonitor(scripted("core", 1.5))
+    assert [monitor.check(1e-6) for _ in range(4)] == [False, True, True, True]
+    slow = disturbance.Disturbance("slow_core", {"times": 1.2})
+    assert monitor.judge([1e-3] * 8, 1, quiet=False).found == (slow,)
+
+
+def test_a_run_waits_for_a_disturbance_to_pass_while_its_budget_lasts(monkeypatch):
     slept = []
-    monkeypatch.setattr(disturbance.time, "sleep", slept.append)
-    sticks = disturbance.Yardsticks(
-        scripted_yardstick(2.0, 2.0, 1.0, *[2.0] * 5), patience=disturbance.Patience(0.09)
-    )
-    watch = disturbance.Watch(sticks, patient=True)
-    assert watch.settle(1e-6)
-    assert slept == [disturbance.PAUSE_S] * 2
-    assert not watch.settle(1e-6)
+    monkeypatch.setattr(kernels.time, "sleep", slept.append)
+    reference = scripted("core", 2.0, 2.0, 1.0, *[2.0] * 5, budget_s=0.09)
+    monitor = disturbance.DisturbanceMonitor(reference, waits=True)
+    assert monitor.settle(1e-6)
+    assert slept == [kernels.PAUSE_S] * 2
+    assert not monitor.settle(1e-6)
     assert len(slept) == 5
-    assert watch.waited_s == pytest.approx(5 * disturbance.PAUSE_S)
+    assert monitor.waited_s == pytest.approx(5 * kernels.PAUSE_S)
 
 
-def test_a_first_attempt_does_not_wait_and_a_further_one_without_calm_is_not_taken(monkeypatch):
-    monkeypatch.setattr(disturbance.time, "sleep", lambda _: pytest.fail("waited"))
-    sticks = disturbance.Yardsticks(
-        scripted_yardstick(*[2.0] * 9), patience=disturbance.Patience(9.0)
-    )
-    assert not disturbance.Watch(sticks).begin(1e-6)
-    sticks = disturbance.Yardsticks(
-        scripted_yardstick(*[2.0] * 9), patience=disturbance.Patience(0.0)
-    )
-    with pytest.raises(disturbance.NeverCalm):
-        disturbance.Watch(sticks, patient=True, again=True).begin(1e-6)
+def test_a_first_attempt_does_not_wait_and_a_repeat_without_a_quiet_moment_ends(monkeypatch):
+    monkeypatch.setattr(kernels.time, "sleep", lambda _: pytest.fail("waited"))
+    reference = scripted("core", *[2.0] * 9, budget_s=9.0)
+    assert not disturbance.DisturbanceMonitor(reference).begin(1e-6)
+    monitor = disturbance.DisturbanceMonitor(scripted("core", *[2.0] * 9), waits=True, repeat=True)
+    with pytest.raises(disturbance.NoQuietMoment):
+        monitor.begin(1e-6)
 
 
-def test_a_repeat_that_finds_no_calm_leaves_the_earlier_attempt_standing():
-    before = Result(
-        timing=rounds.Timing((5e-3,) * 8, 1), signs=disturbance.Signs(1.0, None, ("x",))
-    )
-    sticks = disturbance.Yardsticks(
-        scripted_yardstick(*[2.0] * 9), patience=disturbance.Patience(0.0)
-    )
+def test_a_repeat_without_a_quiet_moment_keeps_the_earlier_attempt():
+    before = Result(timing=rounds.Timing((5e-3,) * 8, 1), disturbances=DISTURBED)
+    reference = scripted("core", *[2.0] * 9)
     plan = rounds.Plan(8, 0.01, 0.001)
     device = devices.find("cpu")
-    cell = Cell(device, torch.float32, plan, yardsticks=sticks, earlier=[before], may_repeat=True)
+    cell = Cell(device, torch.float32, plan, reference=reference, earlier=[before], may_repeat=True)
     cell(torch.neg, cell.tensor(4))
     assert cell.result is before
 
 
-def test_patience_grows_with_the_cells_between_two_bounds():
-    assert disturbance.Patience.of(1).left_s == disturbance.LEAST_PATIENCE_S
-    assert disturbance.Patience.of(40).left_s == 40 * disturbance.PATIENCE_S
-    assert disturbance.Patience.of(10_000).left_s == disturbance.MOST_PATIENCE_S
+def test_the_wait_budget_grows_with_the_cells_between_two_bounds():
+    assert kernels.WaitBudget.of(1).left_s == kernels.MIN_WAIT_S
+    assert kernels.WaitBudget.of(40).left_s == 40 * kernels.WAIT_PER_CELL_S
+    assert kernels.WaitBudget.of(10_000).left_s == kernels.MAX_WAIT_S
 
 
 @pytest.mark.parametrize(("cpu_s", "parallel"), [(2.0, True), (1.0, False)])
-def test_threads_that_meet_late_are_named_where_an_operation_uses_several(
+def test_slow_synchronisation_is_named_if_an_operation_uses_several_threads(
     monkeypatch, cpu_s, parallel
 ):
-    monkeypatch.setattr(disturbance, "others_s", lambda: 0.0)
+    monkeypatch.setattr(disturbance, "other_threads_s", lambda: 0.0)
     now, cpu = disturbance.time.perf_counter(), disturbance.time.process_time()
-    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(1.9, 1.9, 1.9))
-    watch = disturbance.Watch(sticks, started=now - 1000, cpu_started=cpu - 1000 * cpu_s)
-    assert watch.look(1e-6) is not parallel
-    assert watch.parallel is parallel
-    assert watch.look(20e-3)  # so long a call gets its data from memory anyway
-    watch.look(1e-6)
-    faults = watch.signs([1e-3] * 8, 1, calm=False).faults
-    assert any("threads took 1.9 times as long to meet" in fault for fault in faults) is parallel
+    reference = scripted("synchronisation", 1.9, 1.9, 1.9)
+    monitor = disturbance.DisturbanceMonitor(
+        reference, started=now - 1000, cpu_started=cpu - 1000 * cpu_s
+    )
+    assert monitor.check(1e-6) is not parallel
+    assert monitor.parallel is parallel
+    assert monitor.check(20e-3)  # such a long call reads its data from memory in any case
+    monitor.check(1e-6)
+    slow = disturbance.Disturbance("slow_synchronisation", {"times": pytest.approx(1.9)})
+    assert (slow in monitor.judge([1e-3] * 8, 1, quiet=False).found) is parallel
 
 
-@pytest.mark.parametrize(("meets", "told"), [(40.0, True), (1.0, False)])
-def test_threads_that_sleep_or_are_starved_are_seen_too(monkeypatch, meets, told):
+@pytest.mark.parametrize(("times", "slow"), [(40.0, True), (1.0, False)])
+def test_threads_that_sleep_or_cannot_run_are_seen_too(monkeypatch, times, slow):
     """They use little CPU time, so that the warm-up shows an operation of one thread."""
     at = [0.0, 0.0, 0.0]  # the wall, the CPU of all threads, and that of the main thread
     monkeypatch.setattr(disturbance.time, "perf_counter", lambda: at[0])
     monkeypatch.setattr(disturbance.time, "process_time", lambda: at[1])
     monkeypatch.setattr(disturbance.time, "thread_time", lambda: at[2])
-    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(*[meets] * 90))
-    watch = disturbance.Watch(sticks, started=0.0, cpu_started=0.0)
+    reference = scripted("synchronisation", *[times] * 90)
+    monitor = disturbance.DisturbanceMonitor(reference, started=0.0, cpu_started=0.0)
     at[:] = [0.010, 0.0095, 0.009]
-    assert watch.look(1e-6)
-    assert not watch.parallel
+    assert monitor.check(1e-6)
+    assert not monitor.parallel
     at[:] = [0.020, 0.0190, 0.018]
-    assert watch.look(1e-6) is not told
-    assert watch.parallel
-    assert watch.late
-    faults = watch.signs([1e-3] * 8, 1, calm=not told).faults
-    assert not any("slowest of the cores" in fault for fault in faults)
-    assert any("threads took 40 times as long to meet" in fault for fault in faults) is told
+    assert monitor.check(1e-6) is not slow
+    assert monitor.parallel
+    assert monitor.late
+    found = [disturbance.Disturbance("slow_synchronisation", {"times": 40.0})] if slow else []
+    assert list(monitor.judge([1e-3] * 8, 1, quiet=not slow).found) == found
 
 
-@pytest.mark.parametrize(("pace", "told"), [(1.25, True), (1.02, False)])
-def test_a_slow_core_among_others_is_named(pace, told):
-    """The main thread's is at its best, and the threads meet in time."""
-    pace = scripted_yardstick(*[pace] * 3)
-    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(), pace)
-    watch = disturbance.Watch(sticks, parallel=True)
-    assert watch.look(1e-6) is not told
-    faults = watch.signs([1e-3] * 8, 1, calm=not told).faults
-    assert any("slowest of the cores in use ran 1.2 times" in fault for fault in faults) is told
+@pytest.mark.parametrize(("times", "slow"), [(1.25, True), (1.02, False)])
+def test_a_slow_core_among_others_is_named(times, slow):
+    """The core of the main thread is at its best, and the threads synchronise in time."""
+    monitor = disturbance.DisturbanceMonitor(scripted("throughput", *[times] * 3), parallel=True)
+    assert monitor.check(1e-6) is not slow
+    found = [disturbance.Disturbance("slow_throughput", {"times": times})] if slow else []
+    assert list(monitor.judge([1e-3] * 8, 1, quiet=not slow).found) == found
 
 
 def test_an_operation_of_one_thread_stays_one(monkeypatch):
@@ -425,14 +439,14 @@ def test_an_operation_of_one_thread_stays_one(monkeypatch):
     monkeypatch.setattr(disturbance.time, "perf_counter", lambda: at[0])
     monkeypatch.setattr(disturbance.time, "process_time", lambda: at[1])
     monkeypatch.setattr(disturbance.time, "thread_time", lambda: min(at[0], 0.010))
-    sticks = disturbance.Yardsticks(scripted_yardstick(), scripted_yardstick(9.0))
-    watch = disturbance.Watch(sticks, started=0.0, cpu_started=0.0)
+    reference = scripted("synchronisation", 9.0)
+    monitor = disturbance.DisturbanceMonitor(reference, started=0.0, cpu_started=0.0)
     at[:] = [0.010, 0.013]  # threads of an earlier operation spun on
-    assert watch.look(1e-6)
+    assert monitor.check(1e-6)
     monkeypatch.setattr(disturbance.time, "thread_time", lambda: at[1] - 0.003)
     at[:] = [0.090, 0.093]
-    assert watch.look(1e-6)
-    assert not watch.parallel
+    assert monitor.check(1e-6)
+    assert not monitor.parallel
 
 
 def test_physical_cores_come_before_their_siblings(monkeypatch, tmp_path):
@@ -452,17 +466,35 @@ def test_placing_is_left_alone_where_threads_outnumber_cpus(monkeypatch):
 
 
 def test_the_best_of_a_day_is_known_to_the_next_process():
-    first = disturbance.Yardsticks(disturbance.Yardstick(lambda: None), disturbance.Yardstick(int))
-    first.core.best_s, first.team.best_s = 8e-6, 2e-6
-    first.teach("this machine")
-    slow = disturbance.Yardsticks(disturbance.Yardstick(lambda: None), disturbance.Yardstick(int))
-    slow.core.best_s, slow.team.best_s = 16e-6, 1e-6
-    slow.learn("this machine")
-    assert (slow.core.best_s, slow.team.best_s) == (8e-6, 1e-6)
-    slow.teach("this machine")
-    assert calibration.known("this machine") == {disturbance.CORE: 8e-6, disturbance.TEAM: 1e-6}
-    assert disturbance.PACE not in calibration.known("this machine")
+    first, slow = scripted(), scripted()
+    for made, times in ((first, [8e-6, 2e-6, 9e-6]), (slow, [16e-6, 1e-6, 9e-6])):
+        for kernel, best_s in zip(made, times, strict=True):
+            kernel.best_s = best_s
+    first.store("this machine")
+    slow.load("this machine")
+    assert [kernel.best_s for kernel in slow] == [8e-6, 1e-6, 9e-6]
+    slow.store("this machine")
+    bests = {"core": 8e-6, "synchronisation": 1e-6, "throughput": 9e-6}
+    assert calibration.known("this machine") == bests
     assert calibration.known("another") == {}
+
+
+def test_a_new_kernel_is_one_entry():
+    """The monitor, the judgement and the cache know it by its entry alone."""
+    new = kernels.ReferenceKernel("memory", lambda: lambda: None, 1.3, "slow_memory")
+    new.read = lambda: 1.5
+    new.best_s = 5e-6
+    reference = kernels.ReferenceKernels([*scripted(alone=True), new])
+    monitor = disturbance.DisturbanceMonitor(reference)
+    assert not monitor.check(1e-6)
+    slow = disturbance.Disturbance("slow_memory", {"times": 1.5})
+    assert monitor.judge([1e-3] * 8, 1, quiet=False).found == (slow,)
+    reference.store("here")
+    assert calibration.known("here")["memory"] == 5e-6
+
+
+def test_each_disturbance_of_a_kernel_has_words():
+    assert {kernel.code for kernel in scripted()} <= set(reasons.WORDS)
 
 
 def test_a_best_is_forgotten_after_a_day(monkeypatch):

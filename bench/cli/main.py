@@ -153,6 +153,7 @@ def doctor(
     """Check that this machine is fit for measurements; exit with 3 if it is not."""
     from bench.gate import power
     from bench.measure import devices, doctor, environment
+    from bench.report import doctor as words
     from bench.report import judgement
 
     try:
@@ -165,29 +166,33 @@ def doctor(
     environment.set_threads()
     unfit = 0
 
-    def show(finding: doctor.Finding) -> None:
+    def show(name: str, seen: str, remedy: str, fit: bool) -> None:
         nonlocal unfit
-        mark = "unfit" if not finding.fit else "note" if finding.remedy else "ok"
-        typer.echo(f"{mark:6} {finding.name:17} {finding.seen}")
-        if finding.remedy:
-            typer.echo(f"{'':24} -> {finding.remedy}")
-        unfit += not finding.fit
+        mark = "unfit" if not fit else "note" if remedy else "ok"
+        typer.echo(f"{mark:6} {name:17} {seen}")
+        if remedy:
+            typer.echo(f"{'':24} -> {remedy}")
+        unfit += not fit
+
+    def show_finding(one: doctor.Finding) -> None:
+        seen = words.seen(one.code, one.figures)
+        show(one.name, seen, words.remedy(one.remedies, one.figures), one.fit)
 
     for finding in doctor.examine(names):
-        show(finding)
+        show_finding(finding)
     for name in names if count > 1 else ():
         try:
             runs = doctor.fresh_runs(name, count, functools.partial(typer.echo, err=True))
         except doctor.ProbeFailed as problem:
-            show(doctor.Finding(f"noise {name}", str(problem), "correct that first", fit=False))
+            show_finding(doctor.probe_failed(name, problem))
             continue
-        show(doctor.noise(name, runs))
+        show_finding(doctor.noise(name, runs))
         if gate:
             seen = power.of_processes(name, runs)
             remedy = "" if seen.sharp else "time more runs a side: bench run --runs 8"
             if not seen.honest:
                 remedy = "correct the findings above, or raise --threshold"
-            show(doctor.Finding(f"gate {name}", judgement.power(seen), remedy, seen.honest))
+            show(f"gate {name}", judgement.power(seen), remedy, seen.honest)
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
     raise typer.Exit(3 if unfit else 0)

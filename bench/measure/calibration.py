@@ -1,9 +1,8 @@
-"""The best times of the yardsticks on this machine in the last day, kept in the user's cache.
+"""The calibration cache: best times of the reference kernels in the last day, per machine.
 
-A process that begins while the machine is slow and ends before it recovers would take slow for its
-best; another process, an hour ago, knew better. The nodes of a cluster often share the home folder
-with the cache in it: each knows its own bests alone, or a slow one would take the times of the
-fastest for its own, and be found disturbed where it is slow.
+A process that runs while the machine is slow would otherwise take a slow time for the best; an
+earlier process knows better. The nodes of a cluster often share a home folder and this cache, so
+each host has its own entries: a slow node is not disturbed, just because another one is fast.
 """
 
 import hashlib
@@ -15,37 +14,34 @@ from pathlib import Path
 
 import platformdirs
 
-#: After this a best is forgotten: a machine may have changed for good.
+#: Older entries are ignored: the machine may have changed permanently.
 MAX_AGE_S = 24 * 3600
-#: What decides how fast threads meet: how those of the GNU, LLVM and Intel runtimes wait, where
-#: they are, and whether another runtime takes their place.
-MEETING = (
+#: Variables that change how fast threads synchronise: how the threads of the GNU, LLVM and Intel
+#: runtimes wait, where they run, and which runtime is loaded.
+SYNCHRONISATION = (
     *("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"),
     *("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "LD_PRELOAD"),
 )
 
 
 def path() -> Path:
-    """Return the file that holds them."""
-    return Path(platformdirs.user_cache_dir("torch-device-bench")) / "yardsticks.json"
+    """Return the file of the cache."""
+    return Path(platformdirs.user_cache_dir("torch-device-bench")) / "reference-kernels.json"
 
 
 def _host() -> str:
-    """Return a word of its own for this host, which does not tell the host's name."""
+    """Return an identifier of this host that does not reveal its name."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
 
 
 def _entry(key: str) -> str:
-    """Return the name under which the bests of this host with its software as `key` are kept.
-
-    Settings by which threads meet faster or slower have bests of their own.
-    """
-    meeting = [f"{name}={os.environ[name]}" for name in MEETING if os.environ.get(name)]
-    return " ".join([f"{_host()}:", key, *meeting])
+    """Return the cache key of this host with the software and thread settings it uses now."""
+    settings = [f"{name}={os.environ[name]}" for name in SYNCHRONISATION if os.environ.get(name)]
+    return " ".join([f"{_host()}:", key, *settings])
 
 
 def _read() -> dict[str, dict[str, float]]:
-    """Return what is stored and not too old: by key, the time of storing and the bests."""
+    """Return the entries that are not too old: best times by name, and the time of storing."""
     try:
         stored = json.loads(path().read_text(encoding="utf-8"))
         return {
@@ -54,17 +50,17 @@ def _read() -> dict[str, dict[str, float]]:
             if 0 <= time.time() - float(entry["stored"]) < MAX_AGE_S
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # there is none, or something else than we wrote
+        return {}  # no cache, or not in our format
 
 
 def known(key: str) -> dict[str, float]:
-    """Return the bests in seconds by name, of this host and its software as `key`."""
+    """Return the best times in seconds by name, for this host and its software `key`."""
     stored = _read().get(_entry(key), {})
     return {name: s for name, s in stored.items() if name != "stored" and s > 0}
 
 
 def keep(key: str, bests: dict[str, float]) -> None:
-    """Store bests in seconds; one that is no better than the known keeps the age of that."""
+    """Store best times in seconds; an entry keeps its age when its times improve."""
     stored, key = _read(), _entry(key)
     before = stored.get(key, {})
     better = {name: min(s, before.get(name, s)) for name, s in bests.items()}
@@ -77,4 +73,4 @@ def keep(key: str, bests: dict[str, float]) -> None:
         unfinished.write_text(json.dumps(stored), encoding="utf-8")
         unfinished.replace(path())
     except OSError:
-        return  # a cache that cannot be written is none
+        return  # works without a cache

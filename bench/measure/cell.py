@@ -1,4 +1,4 @@
-"""One cell: what a benchmark body uses to make data, declare work and time one call."""
+"""One cell: a benchmark body makes its data, declares its work and times one call with it."""
 
 import contextlib
 import dataclasses
@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, cgroup, disturbance, fallback, operands, rounds
+from bench.measure import answer, cgroup, disturbance, fallback, kernels, operands, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
-#: Length of the random block that large inputs repeat: a prime, so that no power-of-two offset
-#: into a tensor finds the same values again.
+#: Length of the random block that large inputs repeat: a prime, so that values at a power-of-two
+#: distance in a tensor differ.
 BLOCK = 65_521
 
 
@@ -28,17 +28,22 @@ HandOver = Callable[[rounds.Timing | None, Callable[[], object]], object]
 
 
 class Disturbed(Exception):
-    """The rounds were disturbed, and the cell is to be measured again later in the run."""
+    """The rounds were disturbed, so the cell is measured again later in the run."""
+
+    def __init__(self, found: tuple[disturbance.Disturbance, ...]) -> None:
+        """Keep what disturbed the rounds."""
+        super().__init__(", ".join(one.code for one in found))
+        self.found = found
 
 
 @dataclass
 class Result:
-    """What has been learnt of a cell so far; None where it was not measured."""
+    """The results of a cell so far; None for what was not measured."""
 
     answer: Answer = field(default_factory=Answer)
     first_call_s: float | None = None
     timing: rounds.Timing | None = None
-    signs: disturbance.Signs = field(default_factory=lambda: disturbance.Signs(None, None))
+    disturbances: disturbance.Disturbances = field(default_factory=disturbance.Disturbances)
     device_s: float | None = None
     dispatch_s: float | None = None
     peak_bytes: int | None = None
@@ -50,10 +55,10 @@ class Result:
     flop: int | None = None
 
 
-def _disturbance(result: Result) -> tuple[int, float]:
-    """Sort key of disturbed attempts: fewer faults first, then the shorter time."""
+def _severity(result: Result) -> tuple[int, float]:
+    """Sort key of disturbed attempts: fewer disturbances first, then the shorter time."""
     assert result.timing
-    return len(result.signs.faults), statistics.median(result.timing.rounds_s)
+    return len(result.disturbances.found), statistics.median(result.timing.rounds_s)
 
 
 @functools.cache
@@ -69,8 +74,8 @@ class Cell:
     """One benchmark on one device, in one dtype, with one set of params.
 
     A body makes its data with `tensor`, declares the work of one iteration with `work`, and
-    calls the cell once with the operation and its arguments: the answer is checked, then the
-    call is timed.
+    calls the cell once with the operation and its arguments: the cell checks the answer, then
+    times the call.
     """
 
     def __init__(
@@ -80,25 +85,26 @@ class Cell:
         plan: rounds.Plan | None,
         clock_cost_s: float = 0.0,
         hand_over: HandOver | None = None,
-        yardsticks: disturbance.Yardsticks | None = None,
+        reference: kernels.ReferenceKernels | None = None,
         earlier: list[Result] | None = None,
         may_repeat: bool = False,
         unbind: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         data_root: Path | None = None,
         download: bool = False,
     ) -> None:
-        """Time on `device` as `plan` says; no plan means check the answer and time nothing.
+        """Time on `device` according to `plan`; without a plan, only check the answer.
 
-        `earlier` holds the results of disturbed attempts at the same cell, and takes this one's
-        if it is disturbed too; where it may not be repeated, the best of them stands. `unbind` lets
-        the main thread run on every CPU while its context lasts. Data sets lie in `data_root`,
-        or are fetched to there with `download`; without one they are made up.
+        `reference` are the reference kernels of the run. `earlier` holds the results of disturbed
+        attempts at the same cell; this attempt joins them if it is disturbed too. If it may not be
+        repeated, the best of them counts. `unbind` lets the main thread run on every CPU while its
+        context lasts. Data sets are read from `data_root`, with `download` fetched to it first;
+        without a folder they are generated.
         """
         self._device = device
         self._plan = plan
         self._clock_cost_s = clock_cost_s
         self._hand_over = hand_over
-        self._yardsticks = yardsticks
+        self._reference = reference
         self._earlier = [] if earlier is None else earlier
         self._may_repeat = may_repeat
         self._unbind = unbind
@@ -111,46 +117,46 @@ class Cell:
         self.result = Result()
 
     def enter(self, context: contextlib.AbstractContextManager[Entered]) -> Entered:
-        """Enter a context that lasts until the cell has ended; return what it gives."""
+        """Enter a context that lasts until the cell ends; return its value."""
         return self._left_open.enter_context(context)
 
     def close(self) -> None:
-        """Leave the contexts that were entered, the last one first."""
+        """Leave all entered contexts, the last one first."""
         self._left_open.close()
 
     def uses_processes(self) -> None:
-        """Say that the timed call works with processes of its own.
+        """Declare that the timed call starts processes.
 
-        They may run on every CPU, and that they use the CPU is no disturbance.
+        They may run on every CPU, and their use of the CPU is no disturbance.
         """
         self._uses_processes = True
         self.enter(self._unbind())
 
     def note(self, text: str) -> None:
-        """Put `text` into the reason of the row, whatever its status."""
+        """Add `text` to the reason of the row, for any status."""
         self.result.notes.append(text)
 
     def unchecked(self, *_: object, **__: object) -> Answer:
-        """Leave the answer of a call unchecked, where another cell checks it."""
+        """Serve as `check` of a call whose answer another cell checks."""
         return Answer()
 
     def tensor(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Return a tensor of `shape` on the cell's device, in its dtype, of ordinary numbers.
+        """Return a tensor of `shape` on the cell's device, in its dtype, with ordinary values.
 
-        Floating point has a magnitude in [0.5, 1.5) and a random sign: neither zeros nor
-        denormals, on which hardware runs at another speed. Integers lie in [1, 100), bools are
-        random. The values are the same in every run; `dtype` replaces the cell's own.
+        Floating-point values have a magnitude in [0.5, 1.5) and a random sign: no zeros and no
+        denormals, for which hardware may be slower or faster. Integers are in [1, 100), bools are
+        random. The values are the same in every run; `dtype` replaces the cell's dtype.
         """
         dtype = dtype or self.dtype
         block = _block(dtype.is_floating_point)
-        # Converted before it is repeated and moved: a device may lack the wider dtype.
+        # Convert before repeating and moving: a device may lack the wider dtype.
         block = block % 2 == 0 if dtype == torch.bool else block.to(dtype)
         count = torch.Size(shape).numel()
         flat = block.repeat(-(-count // BLOCK))[:count].clone()
         return flat.reshape(shape).to(self.device)
 
     def nbytes(self, count: int) -> int:
-        """Bytes of `count` elements of the cell's dtype."""
+        """Return the bytes of `count` elements of the cell's dtype."""
         return count * self.dtype.itemsize
 
     def work(
@@ -163,7 +169,8 @@ class Cell:
     ) -> None:
         """Declare the work of one iteration from first principles.
 
-        `items` in `unit`; `bytes` an ideal implementation must read and write; `flop` it must do.
+        `items` in `unit`; the `bytes` that an ideal implementation must read and write, and the
+        floating-point operations (`flop`) that it must do.
         """
         self.result.items, self.result.item_unit = items, unit if items is not None else None
         self.result.bytes, self.result.flop = bytes, flop
@@ -183,18 +190,18 @@ class Cell:
 
         `terms`: how many summands each element of the answer accumulates (widens the tolerance).
         `check`: replaces the comparison with the reference, as ``check(result, *args, **kwargs)``.
-        `proof`: a further demand on the result; it raises WrongAnswer where it is not met.
-        `against`: what gives the reference from the same arguments, where that is not `operation`.
-        `norm`: how the deviation is measured, see `answer.compare`.
+        `proof`: one more check of the result; it raises WrongAnswer if the result fails.
+        `against`: computes the reference from the same arguments; by default `operation`.
+        `norm`: the norm of the deviation, see `answer.compare`.
 
-        Raises WrongAnswer after timing where the answer is wrong; whatever the operation raises
-        passes through.
+        Raises WrongAnswer after timing if the answer is wrong. Exceptions of the operation pass
+        through.
         """
         if isinstance(operation, torch.nn.Module):  # whose parameters are arguments, too
             operation, args = type(operation).__call__, (operation, *args)
         expected = against or operation
         fault = self._check(operation, args, kwargs, terms, check, proof, expected, norm)
-        # What was wrong once is not asked again: the next answer might happen to be right.
+        # A wrong answer is final: that of a repeat might be right by chance.
         self._may_repeat = self._may_repeat and not fault
         call = functools.partial(operation, *args, **kwargs)
         if self._plan is not None:
@@ -215,10 +222,10 @@ class Cell:
             raise WrongAnswer(fault)
 
     def loop(self, loop: rounds.Loop, check: Callable[[], Answer]) -> None:
-        """Check and time what processes of its own run, and time themselves.
+        """Check and time a loop that runs, and times itself, in other processes.
 
-        ``loop(n)`` runs it `n` times in a row and returns the seconds that took; `check` returns
-        how far its answer is from the reference. Raises WrongAnswer after timing.
+        ``loop(n)`` runs `n` iterations and returns their seconds; `check` compares the answer with
+        the reference. Raises WrongAnswer after timing.
         """
         if not self._uses_processes:
             self.uses_processes()
@@ -239,27 +246,27 @@ class Cell:
         free: rounds.Loop | None = None,
         call: Callable[[], object] | None = None,
     ) -> None:
-        """Fill in the timing and its signs; raise Disturbed where another attempt is due.
+        """Fill in the timing and its disturbances; raise Disturbed if a repeat is due.
 
-        `free` does not wait for the device; it and `call` are missing where another process has
-        the device.
+        The loop `free` does not wait for the device; it and `call` are missing if another process
+        uses the device.
         """
         if plan.once:
             self.result.timing = rounds.once(loop)
             return
         try:
             self._time_rounds(plan, loop)
-            disturbed = bool(self.result.signs.faults)
+            disturbed = bool(self.result.disturbances.found)
             if disturbed:
                 self._earlier.append(self.result)
-        except disturbance.NeverCalm:
+        except disturbance.NoQuietMoment:
             disturbed = True
         else:
             if disturbed and self._may_repeat:
-                raise Disturbed("; ".join(self.result.signs.faults))
+                raise Disturbed(self.result.disturbances.found)
         if disturbed:
             found = self.result.answer
-            self.result = min(self._earlier, key=_disturbance)
+            self.result = min(self._earlier, key=_severity)
             self.result.answer = found
         assert self.result.timing
         call_s = statistics.median(self.result.timing.rounds_s)
@@ -270,23 +277,24 @@ class Cell:
             self.result.peak_bytes = self._device.peak_bytes(call)
 
     def _time_rounds(self, plan: rounds.Plan, loop: rounds.Loop) -> None:
-        """Time the rounds and judge what was seen meanwhile; raises NeverCalm, see `Watch`."""
+        """Time the rounds and judge their disturbances; raises NoQuietMoment."""
         start, quota = time.perf_counter(), cgroup.throttling()
         if self._uses_processes:
             timing = rounds.measure(loop, plan, self._clock_cost_s)
-            signs = disturbance.judge(timing.rounds_s, timing.iterations, None, 0.0)
+            judged = disturbance.judge(timing.rounds_s, timing.iterations, None, 0.0)
         else:
-            sticks = self._yardsticks or disturbance.yardsticks_of_the_core()
-            if not self._device.is_host:  # whose threads have no part in it
-                sticks = dataclasses.replace(sticks, team=None, pace=None)
-            again = bool(self._earlier)
-            watch = disturbance.Watch(sticks, patient=again or not self._may_repeat, again=again)
-            timing = rounds.measure(loop, plan, self._clock_cost_s, watch)
-            signs = watch.signs(timing.rounds_s, timing.iterations, timing.calm)
+            reference = self._reference or kernels.core_only()
+            if not self._device.is_host:  # an accelerator does not use the compute threads
+                reference = reference.of_one_thread()
+            repeat = bool(self._earlier)
+            waits = repeat or not self._may_repeat
+            monitor = disturbance.DisturbanceMonitor(reference, waits, repeat)
+            timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
+            judged = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)
         stopped = disturbance.throttled(quota, cgroup.throttling(), time.perf_counter() - start)
         if stopped:
-            signs = dataclasses.replace(signs, faults=(*signs.faults, stopped))
-        self.result.timing, self.result.signs = timing, signs
+            judged = dataclasses.replace(judged, found=(*judged.found, stopped))
+        self.result.timing, self.result.disturbances = timing, judged
 
     def _check(
         self,
@@ -306,10 +314,10 @@ class Cell:
             start = self._device.clock()
             result = operation(*used_args, **used_kwargs)
             first_call_s = self._device.clock() - start
-        # What starts, compiles or warms up does so at the first attempt alone.
+        # Only the first attempt starts libraries, compiles and warms up.
         if self._earlier:
             self.result.first_call_s = self._earlier[0].first_call_s
-        elif first_call_s > 0:  # by a coarse clock a short call takes no time
+        elif first_call_s > 0:  # 0 if the clock is too coarse for a short call
             self.result.first_call_s = first_call_s
         if check is None:
             again_args, again_kwargs = answer.fresh((args, kwargs))

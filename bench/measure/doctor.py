@@ -1,89 +1,99 @@
-"""Is this machine fit to measure on? What was looked at, what was seen, and what to do about it."""
+"""Check whether this machine is fit to measure on; findings are codes with figures."""
 
 import contextlib
 import itertools
 import json
-import math
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from bench.measure import (
-    calibration,
     cgroup,
     devices,
-    disturbance,
     environment,
+    kernels,
     operations,
     placement,
 )
-from bench.report import units
+from bench.measure.kernels import ReferenceKernel
 
-#: A clock coarser than this cannot see a round of 1 ms to a thousandth.
+#: A clock coarser than this cannot resolve a thousandth of a round of 1 ms.
 CLOCK_TICK_S = 1e-6
-#: CPUs that others may use while all compute threads still have one each, and a little more.
+#: CPUs that other processes may use although no CPU is spare for them.
 SPARE_CPUS = 0.2
-#: Share of CPU time that the host may take from a virtual machine, ...
+#: Share of CPU time that the host may take from a virtual machine.
 MAX_STEAL = 0.05
-#: ... and share of a second in which the yardstick may be slow: half of a run's repeats.
+#: Share of readings of a reference kernel that may be slow: half of a run's repeats.
 MAX_SLOW = 0.25
-#: Seconds of work of one core that show whether a quota stops it: five periods of 100 ms.
+#: Seconds of work on one core that show whether a quota stops it: five periods of 100 ms.
 QUOTA_S = 0.5
-#: Memory below which the largest cells make the system swap.
+#: With less free memory, the largest cells make the system swap.
 MEMORY_BYTES = 2 * 2**30
-#: Largest over smallest median of a kernel over fresh processes, in the middle of the kernels. It
-#: is 1.02 to 1.05 on a quiet machine; from this on a change of 10 % cannot be seen.
+#: Limit of the median over the kernels of the largest over the smallest median of one kernel in
+#: fresh processes. It is 1.02 to 1.05 on a quiet machine; above 1.10, changes of 10 % are hidden.
 MAX_NOISE = 1.10
 
 
 class ProbeFailed(Exception):
-    """A process that should time kernels did not end well; the message is one line."""
+    """A process that should time kernels failed; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: figures in words, and a remedy where there is one to name.
+    """The result of one check: a code with its figures, for which report/doctor.py has the words.
 
-    Where not `fit`, times of this machine cannot be trusted; a remedy beside `fit` is advice.
+    `remedies` are codes too. If not `fit`, times of this machine cannot be trusted; a remedy of a
+    fit machine is advice.
     """
 
     name: str
-    seen: str
-    remedy: str = ""
+    code: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    remedies: tuple[str, ...] = ()
     fit: bool = True
 
 
+def _finding(
+    name: str, code: str, fit: bool = True, remedies: tuple[str, ...] = (), **figures: Any
+) -> Finding:
+    return Finding(name, code, figures, remedies, fit)
+
+
 def clock() -> Finding:
-    """Resolution and cost of the host's clock."""
+    """Check the resolution and the cost of the host's clock."""
     readings = [time.perf_counter() for _ in range(20_000)]
     steps = [b - a for a, b in itertools.pairwise(readings)]
     tick = min(step for step in steps if step > 0)
-    seen = f"tick {units.seconds(tick)}, a reading costs {units.seconds(statistics.median(steps))}"
-    if tick > CLOCK_TICK_S:
-        return Finding("clock", seen, "no remedy: choose another clock source or machine", False)
-    return Finding("clock", seen)
+    fit = tick <= CLOCK_TICK_S
+    remedies = () if fit else ("other clock",)
+    cost = statistics.median(steps)
+    return _finding("clock", "clock", fit, remedies, tick_s=tick, reading_s=cost)
 
 
 def device(found: devices.Device) -> Finding:
-    """Whether the wait for a device waits, and what it costs."""
+    """Check that waiting for a device works, and what it costs."""
     name = f"device {found.name}"
     if found.is_host:
-        return Finding(name, "works in step with the host: nothing to wait for")
-    seen = f"{found.model}: waiting for the idle device costs {units.seconds(found.clock_cost())}"
+        return _finding(name, "host device")
+    cost = found.clock_cost()
     if not found.wait_waits(found.long_work):
-        return Finding(name, "waiting does not wait for its work", "update torch or driver", False)
-    return Finding(name, seen)
+        return _finding(name, "no wait", False, ("update driver",))
+    return _finding(name, "wait", model=found.model, cost_s=cost)
 
 
-def _used(seconds: float) -> tuple[float, float, list[str]]:
-    """CPUs in use by others, share of time the host took, and the busiest processes."""
+def _used(seconds: float) -> tuple[float, float, list[tuple[str, int, float]]]:
+    """Return the CPUs that others use, the share of the host, and the busiest processes.
+
+    A process is its name, its id and its use of a CPU in percent.
+    """
     watched = [p for p in psutil.process_iter(["name"]) if p.pid != os.getpid()]
     for process in watched:
         _cpu_percent(process)
@@ -96,7 +106,7 @@ def _used(seconds: float) -> tuple[float, float, list[str]]:
     total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)
     steal = spent.get("steal", 0.0)
     busiest = sorted(((_cpu_percent(p), p) for p in watched), key=lambda pair: -pair[0])
-    names = [f"{p.info['name']} (pid {p.pid}, {share:.0f} %)" for share, p in busiest if share > 10]
+    names = [(p.info["name"], p.pid, share) for share, p in busiest if share > 10]
     cpus = psutil.cpu_count() or 1
     used = (total - idle - steal) / total * cpus if total > 0 else 0.0
     return max(0.0, used - own / seconds), steal / total if total > 0 else 0.0, names[:3]
@@ -105,70 +115,54 @@ def _used(seconds: float) -> tuple[float, float, list[str]]:
 def _cpu_percent(process: psutil.Process) -> float:
     try:
         return process.cpu_percent()
-    except psutil.Error:  # it has ended, or belongs to someone else
+    except psutil.Error:  # it has ended, or belongs to another user
         return 0.0
 
 
 def neighbours(seconds: float = 1.0) -> Finding:
-    """Other processes that use the CPU while this one sleeps, and other virtual machines."""
-    used, steal, names = _used(seconds)
+    """Check which other processes and virtual machines use the CPU while this one sleeps."""
+    used, steal, busiest = _used(seconds)
     cpus = environment.cpu_count()
-    wanted = environment.current().threads
-    seen = f"others use {used:.2f} of {cpus} CPUs"
-    if steal > 0.005:
-        seen += f", the host takes {steal:.0%}"
-    if names:
-        seen += f": {', '.join(names)}"
+    fit, remedy = True, "stop if possible" if used > SPARE_CPUS else ""
     if steal > MAX_STEAL:
-        return Finding("neighbours", seen, "other virtual machines: come back later", False)
-    if cpus - used < wanted - SPARE_CPUS:
-        return Finding(
-            "neighbours", seen, "stop them, or measure with fewer threads (--threads)", False
-        )
-    remedy = "stop them if you can; they share caches and memory" if used > SPARE_CPUS else ""
-    return Finding("neighbours", seen, remedy)
+        fit, remedy = False, "wait for host"
+    elif cpus - used < environment.current().threads - SPARE_CPUS:
+        fit, remedy = False, "stop or fewer threads"
+    figures = {"used": used, "cpus": cpus, "steal": steal, "busiest": busiest}
+    return _finding("neighbours", "neighbours", fit, (remedy,) if remedy else (), **figures)
 
 
-def steadiness(
-    name: str,
-    work: Callable[[], object],
-    limit: float,
-    seconds: float = 1.0,
-    known_s: float = math.inf,
-) -> Finding:
-    """How often a fixed piece of work takes longer than `limit` times its best (or `known_s`)."""
-    stick = disturbance.Yardstick(work, search_s=seconds / 2)
-    stick.best_s = min(stick.best_s, known_s)
+def steadiness(kernel: ReferenceKernel, seconds: float = 1.0) -> Finding:
+    """Check how often a reference kernel takes longer than its limit."""
+    kernel.search(seconds / 2)
     readings = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        readings.append(stick.read())
-    slow = sum(reading >= limit for reading in readings) / len(readings)
-    seen = (
-        f"{units.seconds(stick.best_s)} at best, {statistics.median(readings):.2f} times that in "
-        f"the middle, slow in {slow:.0%} of {seconds:.0f} s"
-    )
-    if slow > MAX_SLOW:
-        remedy = "something else uses the cores, or their clock changes: see the other lines"
-        return Finding(name, seen, remedy, False)
-    return Finding(name, seen)
+        readings.append(kernel.read())
+    slow = sum(reading >= kernel.limit for reading in readings) / len(readings)
+    fit = slow <= MAX_SLOW
+    figures = {"best_s": kernel.best_s, "times": statistics.median(readings), "slow": slow}
+    remedies = () if fit else ("cores in use",)
+    return _finding(kernel.name, "steadiness", fit, remedies, **figures, duration=seconds)
 
 
 def thread_placement(placed: placement.Placement) -> Finding:
-    """Where the compute threads run."""
-    count = environment.current().threads
-    cpus = sorted(placed.cpus.values())
-    given = [
+    """Check where the compute threads run."""
+    count, cpus = environment.current().threads, environment.cpu_count()
+    settings = [
         f"{name}={os.environ[name]}" for name in placement.PLACED_BY_USER if name in os.environ
     ]
-    if cpus:
-        return Finding("threads", f"{count} compute threads, on a CPU each: {cpus}")
-    if given:
-        return Finding("threads", f"{count} compute threads, placed by {', '.join(given)}")
-    if count > environment.cpu_count():
-        seen = f"{count} compute threads on {environment.cpu_count()} CPUs"
-        return Finding("threads", seen, "use fewer: --threads N", False)
-    return Finding("threads", f"{count} compute threads, placed by the system")
+    if placed.cpus:
+        where = sorted(placed.cpus.values())
+        return _finding("threads", "pinned threads", threads=count, cpus=where)
+    if settings:
+        placed_by = ", ".join(settings)
+        return _finding("threads", "threads of user", threads=count, settings=placed_by)
+    if count > cpus:
+        return _finding(
+            "threads", "too many threads", False, ("fewer threads",), threads=count, cpus=cpus
+        )
+    return _finding("threads", "threads of system", threads=count)
 
 
 def _read(path: str) -> str:
@@ -179,79 +173,72 @@ def _read(path: str) -> str:
 
 
 def power() -> Finding:
-    """Mains or battery, and the power mode, where the platform tells."""
-    seen, remedies, fit = [], [], True
+    """Check for mains or battery and the power mode, as far as the platform reports them."""
+    figures: dict[str, Any] = {}
+    remedies = []
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
-    if battery is not None and battery.power_plugged is False:
-        seen.append(f"on battery ({battery.percent:.0f} %)")
-        remedies.append("plug the machine in")
-        fit = False
-    elif battery is not None:
-        seen.append("on mains")
+    if battery is not None:
+        on_battery = battery.power_plugged is False
+        figures |= {"battery": battery.percent} if on_battery else {"mains": True}
+        remedies += ["plug in"] if on_battery else []
     governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor:
-        seen.append(f"governor {governor}")
-        if governor == "powersave" and "intel_pstate" not in _read(
-            "/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver"
-        ):
-            remedies.append("cpupower frequency-set -g performance")
+        figures["governor"] = governor
+        driver = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver")
+        if governor == "powersave" and "intel_pstate" not in driver:
+            remedies.append("governor")
     if sys.platform == "darwin":
         asked = subprocess.run(
             ["/usr/bin/pmset", "-g"], capture_output=True, text=True, check=False
         )
         low = any(line.split() == ["lowpowermode", "1"] for line in asked.stdout.splitlines())
-        seen.append(f"low power mode {'on' if low else 'off'}")
-        if low:
-            remedies.append("switch low power mode off")
-            fit = False
+        figures["low_power"] = low
+        remedies += ["low power mode"] if low else []
     frequency = None
     with contextlib.suppress(Exception):  # on some Macs psutil raises RuntimeError or SystemError
         frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     if frequency and frequency.max:
-        seen.append(f"{frequency.current:.0f} of {frequency.max:.0f} MHz")
-    return Finding("power", ", ".join(seen) or "not told here", "; ".join(remedies), fit)
+        figures |= {"mhz": frequency.current, "max_mhz": frequency.max}
+    fit = "battery" not in figures and not figures.get("low_power")
+    return Finding("power", "power", figures, tuple(remedies), fit)
 
 
 def container() -> Finding | None:
-    """Limits of a container, None where there are none; unfit where the quota stops the threads."""
+    """Check the limits of a container; None without limits, unfit if a quota stops the threads."""
     limits, before = cgroup.limits(), cgroup.throttling()
     if limits == cgroup.Limits():
         return None
-    seen = [f"a quota of {limits.cpus:.2g} CPUs"] if limits.cpus else []
-    if limits.memory_bytes:
-        seen.append(f"a memory limit of {limits.memory_bytes / 2**30:.1f} GiB")
+    figures: dict[str, Any] = {"cpus": limits.cpus, "memory_bytes": limits.memory_bytes}
     fit = True
     if before is not None and limits.cpus is not None:
         end = time.perf_counter() + QUOTA_S
-        while time.perf_counter() < end:  # one core at work shows a quota below one CPU
+        while time.perf_counter() < end:  # one busy core reveals a quota below one CPU
             pass
         after = cgroup.throttling()
         assert after is not None
         found = after - before
-        seen.append(
-            f"stopped in {found.throttled} of {found.periods} periods with one core at work"
-        )
+        figures |= {"stopped": found.throttled, "periods": found.periods}
         fit = not found.throttled and environment.current().threads <= limits.cpus
-    remedy = "" if fit else "raise the quota (docker run --cpus), or measure with --threads 1"
-    return Finding("container", ", ".join(seen), remedy, fit)
+    return Finding("container", "container", figures, () if fit else ("raise quota",), fit)
 
 
-def room() -> Finding:
-    """Memory that is free."""
-    memory = psutil.virtual_memory()
+def memory() -> Finding:
+    """Check the free memory."""
     limit = environment.memory_bytes()
-    available = min(memory.available, limit)
-    seen = f"{available / 2**30:.1f} of {limit / 2**30:.1f} GiB available"
-    if available < MEMORY_BYTES:
-        return Finding("memory", seen, "close programs: the largest cells would swap", False)
-    return Finding("memory", seen)
+    available = min(psutil.virtual_memory().available, limit)
+    fit = available >= MEMORY_BYTES
+    remedies = () if fit else ("close programs",)
+    return _finding("memory", "memory", fit, remedies, available_bytes=available, limit_bytes=limit)
 
 
-def fresh_runs(name: str, processes: int, tell: Callable[[str], None]) -> list[operations.Found]:
-    """Time the same twelve kernels in fresh processes of unchanged code; ProbeFailed."""
+def fresh_runs(name: str, processes: int, report: Callable[[str], None]) -> list[operations.Found]:
+    """Time the same twelve operations in fresh processes of unchanged code.
+
+    `report` receives a line of progress per process. Raises ProbeFailed.
+    """
     runs = []
     for number in range(1, processes + 1):
-        tell(f"noise floor on {name}: process {number} of {processes}")
+        report(f"noise floor on {name}: process {number} of {processes}")
         command = [sys.executable, "-m", "bench.measure.operations", "--device", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -261,62 +248,53 @@ def fresh_runs(name: str, processes: int, tell: Callable[[str], None]) -> list[o
     return runs
 
 
+def probe_failed(name: str, problem: ProbeFailed) -> Finding:
+    """Return the finding for a device whose processes failed."""
+    return _finding(f"noise {name}", "probe failed", False, ("fix first",), message=str(problem))
+
+
 def noise(name: str, runs: Sequence[operations.Found]) -> Finding:
     """Judge the medians of each kernel over runs of unchanged code (an A/A test)."""
     medians: dict[str, list[float]] = {}
     disturbed = 0
     for run in runs:
-        for kernel, told in run.items():
+        for kernel, result in run.items():
             medians.setdefault(kernel, [])
-            if told["faults"]:
+            if result["faults"]:
                 disturbed += 1
             else:
-                medians[kernel].append(told["median_s"])
+                medians[kernel].append(result["median_s"])
     return judge_noise(f"noise {name}", medians, disturbed)
 
 
 def judge_noise(name: str, medians: dict[str, list[float]], disturbed: int) -> Finding:
-    """Judge medians of each kernel over processes; `disturbed` of all never settled."""
+    """Judge the medians of each kernel over processes; `disturbed` timings stayed disturbed."""
     measured = sum(map(len, medians.values()))
     ratios = {kernel: max(t) / min(t) for kernel, t in medians.items() if len(t) > 1}
+    figures: dict[str, Any] = {"disturbed": disturbed, "timings": measured + disturbed}
     if disturbed > measured or not ratios:
-        seen = f"{disturbed} of {measured + disturbed} timings never settled"
-        return Finding(name, seen, "mend what stands above, or come back later", False)
+        return _finding(name, "disturbed", False, ("fix above or wait",), **figures)
     middle, worst = statistics.median(ratios.values()), max(ratios, key=lambda key: ratios[key])
-    seen = (
-        f"over fresh processes the slowest median of a kernel is {middle:.3f} times the "
-        f"fastest in the middle of {len(ratios)}, {ratios[worst]:.2f} at worst ({worst})"
-    )
-    if disturbed:
-        seen += f"; {disturbed} of {measured + disturbed} timings never settled"
-    if middle > MAX_NOISE:
-        percent = math.ceil(100 * (middle - 1))
-        remedy = f"changes below {percent} % cannot be seen: mend what stands above, measure later"
-        return Finding(name, seen, remedy, False)
-    return Finding(name, seen)
+    figures |= {"middle": middle, "kernels": len(ratios), "worst": ratios[worst], "kernel": worst}
+    fit = middle <= MAX_NOISE
+    return _finding(name, "noise", fit, () if fit else ("fix above and repeat",), **figures)
 
 
 def examine(names: Sequence[str]) -> Iterator[Finding]:
-    """Look at everything but the noise between processes, the quick things first."""
+    """Check everything but the noise between processes, the quick checks first."""
     yield clock()
-    yield room()
+    yield memory()
     if limited := container():
         yield limited
     yield power()
     yield neighbours()
-    known = calibration.known(environment.current().key)
-    core, team, pace = (
-        known.get(name, math.inf) for name in (disturbance.CORE, disturbance.TEAM, disturbance.PACE)
-    )
-    yield steadiness("core", disturbance.digest, disturbance.SLOW_CORE, known_s=core)
+    reference = kernels.ReferenceKernels(kernels.all_kernels())
+    reference.load(environment.current().key)
+    yield from map(steadiness, reference.of_one_thread())
     placed = placement.place()
     try:
         yield thread_placement(placed)
-        if environment.current().threads > 1:
-            yield steadiness("all cores", placement.pace(), disturbance.SLOW_PACE, known_s=pace)
-            yield steadiness(
-                "threads together", placement.meet(), disturbance.SLOW_TEAM, known_s=team
-            )
+        yield from (steadiness(kernel) for kernel in reference if kernel.several_threads)
     finally:
         placed.undo()
     yield from map(device, map(devices.find, names))

@@ -1,7 +1,7 @@
-"""Sixty small cells outside pytest: what `bench doctor` and the comparisons with peers time.
+"""Time sixty small cells outside pytest, for `bench doctor` and the comparisons with peers.
 
-``python -m bench.measure.operations`` times the twelve of them that are in float32 and marked as
-core, and prints one JSON object: name -> ``median_s``, ``min_s``, ``spent_s`` and ``faults``.
+``python -m bench.measure.operations`` times the twelve operations of `core` in float32 and prints
+one JSON object: name -> ``median_s``, ``min_s``, ``spent_s`` and ``faults`` (codes).
 """
 
 import argparse
@@ -12,15 +12,24 @@ from typing import Any
 
 import torch
 
-from bench.measure import allocator, devices, dtypes, environment, placement, profiles, rounds
+from bench.measure import (
+    allocator,
+    devices,
+    dtypes,
+    environment,
+    kernels,
+    placement,
+    profiles,
+    rounds,
+)
 from bench.measure.answer import Answer
 from bench.measure.cell import Cell, Disturbed, Result
 
-#: How often a cell is tried at most before its faults stand.
+#: Attempts at most per cell; the last one counts even if it is disturbed.
 ATTEMPTS = 3
 
 Operation = tuple[str, Callable[..., Any], tuple[Any, ...]]
-#: What a process found of each cell, as it prints it.
+#: The results of each cell, by name, as a process prints them.
 Found = dict[str, dict[str, Any]]
 
 
@@ -28,8 +37,8 @@ def core(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Opera
     """Twelve operations with their arguments, from 1 us to 10 ms on a CPU.
 
     The first ones show overhead, the later ones arithmetic and bandwidth. The sizes are those of
-    the suite: operands that together come near the size of the last cache take one of two times,
-    by the pages that a process was given.
+    the suite: operands of about the size of the last cache would take one of two times, depending
+    on the memory pages of the process.
     """
 
     def make(*shape: int) -> torch.Tensor:
@@ -83,27 +92,27 @@ def sixty(device: torch.device) -> list[Operation]:
 
 
 def _unchecked(*_: object, **__: object) -> Answer:
-    """The suite checks these operations; here only their time counts."""
+    """Accept any answer: the suite checks these operations."""
     return Answer()
 
 
 def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
-    """Time each as the suite does; those that were disturbed again, after all others."""
+    """Time each operation as the suite does; repeat disturbed ones after all others."""
     allocator.settle_allocator()
     placement.place()
     key = environment.current().key
-    sticks = placement.yardsticks(key, len(operations))
+    reference = kernels.prepare(key, len(operations))
     plan = profiles.PROFILES["default"].plan()
     cost = device.clock_cost()
     earlier: dict[str, list[Result]] = {}
     seconds: dict[str, float] = {}
     found: Found = {}
     waiting = list(operations)
-    for name, operation, args in waiting:  # which grows
+    for name, operation, args in waiting:  # the list grows
         attempts = earlier.setdefault(name, [])
         last = len(attempts) + 1 >= ATTEMPTS
         start = time.perf_counter()
-        cell = Cell(device, torch.float32, plan, cost, None, sticks, attempts, not last)
+        cell = Cell(device, torch.float32, plan, cost, None, reference, attempts, not last)
         try:
             cell(operation, *args, check=_unchecked)
         except Disturbed:
@@ -115,9 +124,9 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
                 "median_s": times["median_s"],
                 "min_s": times["min_s"],
                 "spent_s": seconds[name],
-                "faults": list(cell.result.signs.faults),
+                "faults": [one.code for one in cell.result.disturbances.found],
             }
-    sticks.teach(key)
+    reference.store(key)
     return found
 
 

@@ -1,39 +1,39 @@
-"""Where the compute threads of the CPU run.
+"""Pin each compute thread of the CPU to its own core.
 
-With two threads and any other busy process, Linux may leave both threads on one core, where each
-spins at the barrier until its time slice ends: a call of 6 us then takes 16 ms, steadily, for a
-whole process. A core of its own for each thread makes that impossible.
+If another process is busy, Linux may keep two threads on one core, where each spins at the
+barrier until its time slice ends: a call of 6 us then takes 16 ms, for the whole process. One core
+per thread prevents that.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from bench import CPUS_AT_START
-from bench.measure import calibration, disturbance
+from bench.measure import kernels
 
 _TASKS = Path("/proc/self/task")
 _CPUS = Path("/sys/devices/system/cpu")
-#: Whoever sets one of these has placed the threads already.
+#: With one of these variables the user has placed the threads already.
 PLACED_BY_USER = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
 
 @dataclass
 class Placement:
-    """Threads pinned to a CPU each, by thread id; empty where the platform has no way to do it."""
+    """The CPU of each pinned thread, by thread id; empty if no thread is pinned."""
 
     cpus: dict[int, int] = field(default_factory=dict)
     allowed: frozenset[int] = frozenset()
 
     def undo(self) -> None:
-        """Let every thread run on all CPUs again, as processes started from here should."""
+        """Let every thread run on all CPUs again, and processes started from here too."""
         for thread in self.cpus:
-            with contextlib.suppress(ProcessLookupError):  # it has ended
+            with contextlib.suppress(ProcessLookupError):  # the thread has ended
                 os.sched_setaffinity(thread, self.allowed)
         self.cpus = {}
 
@@ -41,13 +41,15 @@ class Placement:
     def lifted(self) -> Iterator[None]:
         """Let the threads run on all CPUs, so that processes they start may too.
 
-        Afterwards they are placed anew: a fork ends the compute threads, and the next parallel
-        operation starts others.
+        Afterwards the threads are pinned again: a fork ends the compute threads, and the next
+        parallel operation starts others.
         """
         pinned = bool(self.cpus)
         self.undo()
         bound = os.sched_getaffinity(0) if CPUS_AT_START else set()
-        if CPUS_AT_START:  # OMP_PROC_BIND may have bound the main thread, and its children inherit
+        if (
+            CPUS_AT_START
+        ):  # OMP_PROC_BIND may bind the main thread, and child processes inherit that
             os.sched_setaffinity(0, CPUS_AT_START)
         try:
             yield
@@ -59,18 +61,18 @@ class Placement:
 
 
 def _busy_ns() -> dict[int, int]:
-    """Nanoseconds on a CPU so far, by thread (proc(5), /proc/pid/schedstat)."""
+    """Return the CPU time of each thread so far in ns (proc(5), /proc/pid/schedstat)."""
     busy = {}
     for entry in _TASKS.iterdir():
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the thread has ended
             busy[int(entry.name)] = int((entry / "schedstat").read_text().split()[0])
     return busy
 
 
-def _team(seconds: float = 0.01) -> list[int]:
-    """Return the threads that work on a parallel operation, the main thread first."""
-    work = meet()
-    work()  # starts them
+def _compute_threads(seconds: float = 0.01) -> list[int]:
+    """Return the threads that run a parallel operation, the main thread first."""
+    work = kernels.synchronisation()
+    work()  # starts the threads
     before = _busy_ns()
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
@@ -81,10 +83,10 @@ def _team(seconds: float = 0.01) -> list[int]:
 
 
 def by_core(cpus: frozenset[int]) -> list[int]:
-    """Return CPUs with one of each physical core first, by number; their siblings follow.
+    """Return one CPU of each physical core first, by number; their siblings (SMT) follow.
 
-    Where two CPUs are threads of one core (SMT), neighbours in number may be such siblings. Raises
-    OSError where the system does not tell (sysfs, cpuN/topology).
+    Two CPUs with successive numbers may be siblings. Raises OSError if the system does not report
+    them (sysfs, cpuN/topology).
     """
     seen: dict[str, int] = {}
     ranks = {}
@@ -95,14 +97,14 @@ def by_core(cpus: frozenset[int]) -> list[int]:
 
 
 def place() -> Placement:
-    """Give each compute thread of torch a CPU of its own, on Linux.
+    """Pin each compute thread of torch to its own CPU, on Linux.
 
-    macOS decides for itself where threads run and Windows seldom moves them together, so there is
-    nothing to do; nor where the user has bound the threads, asked for more of them than there are
-    CPUs, or for one. Where it is not plain which threads they are, none is pinned.
+    macOS allows no pinning, and Windows seldom puts two threads on one core. Nothing is pinned
+    either if the user has placed the threads, uses one thread or more threads than CPUs, or if the
+    compute threads cannot be identified.
     """
-    told = _TASKS / str(os.getpid()) / "schedstat"
-    if not hasattr(os, "sched_setaffinity") or not told.exists():
+    schedstat = _TASKS / str(os.getpid()) / "schedstat"
+    if not hasattr(os, "sched_setaffinity") or not schedstat.exists():
         return Placement()
     allowed = frozenset(os.sched_getaffinity(0))
     count = torch.get_num_threads()
@@ -112,52 +114,16 @@ def place() -> Placement:
         cpus = by_core(allowed)
     except OSError:
         if count < len(allowed):
-            return Placement()  # two of them might be put on one core
+            return Placement()  # two threads might get one core
         cpus = sorted(allowed)
-    # While two of them share a core, the moments in which they look busy are few: try again.
+    # Two threads on one core seldom both look busy: try several times.
     for _ in range(5):
-        team = _team()
-        if len(team) == count and team[0] == os.getpid():
+        threads = _compute_threads()
+        if len(threads) == count and threads[0] == os.getpid():
             break
     else:
         return Placement()
-    made = Placement(dict(zip(team, cpus, strict=False)), allowed)
+    made = Placement(dict(zip(threads, cpus, strict=False)), allowed)
     for thread, cpu in made.cpus.items():
         os.sched_setaffinity(thread, {cpu})
-    return made
-
-
-def meet() -> Callable[[], object]:
-    """Return the smallest operation that all compute threads take part in, some microseconds.
-
-    An elementwise operation gives a further thread a share from every 32,768 elements on
-    (at::internal::GRAIN_SIZE).
-    """
-    return torch.ones(2**15 * torch.get_num_threads()).neg_
-
-
-def pace() -> Callable[[], object]:
-    """Return arithmetic for all compute threads, some 15 us: as slow as the slowest core.
-
-    In place, on numbers that settle at 0.659: nothing is allocated, and no denormals arise.
-    """
-    return torch.full((2**15 * torch.get_num_threads(),), 0.6).sigmoid_
-
-
-def yardsticks(key: str, cells: int = 0) -> disturbance.Yardsticks:
-    """Return the yardsticks of the core and, where there are several threads, of all of them.
-
-    They know the best of the last day on the machine and software that `key` names, and have the
-    patience of a run of so many `cells`.
-    """
-    several = torch.get_num_threads() > 1
-    last = disturbance.PACE if several else disturbance.CORE
-    search_s = disturbance.AGAIN_S if last in calibration.known(key) else disturbance.SEARCH_S
-    made = disturbance.Yardsticks(
-        disturbance.Yardstick(disturbance.digest, search_s),
-        disturbance.Yardstick(meet(), search_s) if several else None,
-        disturbance.Yardstick(pace(), search_s) if several else None,
-        disturbance.Patience.of(cells),
-    )
-    made.learn(key)
     return made

@@ -1,7 +1,7 @@
 """Warm-up, calibration and the timed rounds of one cell.
 
-The loop is the one a user would write, with the call inlined; `timeit` compiles it, as it does
-for ``torch.utils.benchmark.Timer``, so that both time the same bytecode.
+The loop is the one a user would write, with the call inlined. `timeit` compiles it, as it does
+for ``torch.utils.benchmark.Timer``, so both time the same bytecode.
 """
 
 import math
@@ -16,27 +16,27 @@ from bench.measure import devices
 from bench.measure.clock import TICKS, BadClock
 from bench.stats import quantiles
 
-#: Calibration aims a little over the shortest round: a later, faster call must not fall below it.
+#: Calibration aims above the shortest round, so that later, faster calls still reach it.
 HEADROOM = 1.1
-#: No start of a library or a kernel takes this long: a call that does is slow, not cold.
+#: The start of a library or a kernel is shorter than this: a longer call is slow, not cold.
 COLD_S = 1.0
-#: With this share of calm rounds the median of all is still one of the calm ones' (an upper
-#: quartile of theirs at the worst), since a disturbance only ever adds time.
-MOSTLY_CALM = 0.75
-#: Rounds between two looks at the precision; a look costs a sort, outside the timed region.
-LOOK_EVERY = 4
-#: Seconds that are spent at most on what is timed beside the rounds, where one call is shorter.
-BESIDE_S = 0.1
-#: From this many rounds on, four times as many that leave the interval wider than this share of
-#: what it was are a sign that more do not help: independent rounds would leave half of it.
+#: With this share of quiet rounds, the median of all rounds is at worst the upper quartile of the
+#: quiet ones, since a disturbance only adds time.
+MOSTLY_QUIET = 0.75
+#: Rounds between two checks of the precision; a check costs a sort, outside the timed region.
+CHECK_EVERY = 4
+#: Seconds to spend at most on the device time and on the dispatch time, if one call is shorter.
+EXTRA_S = 0.1
+#: From this many rounds on, more do not help if four times as many leave the interval wider than
+#: this share of its width: independent rounds would halve it.
 NO_HELP_FROM, NO_HELP = 64, 0.8
 
-#: A reading of the clock that is not positive is taken again so often at most.
+#: Attempts at most for a round whose time is not positive.
 RETAKES = 3
-#: A clock that did not advance during calls of this many seconds stands still.
+#: A clock that did not advance during calls of this many seconds is broken.
 STANDSTILL_S = 0.1
 
-#: Runs `n` calls in a row and returns the seconds they took, the device's work included.
+#: Runs `n` calls in a row and returns their seconds, the device's work included.
 Loop = Callable[[int], float]
 
 
@@ -44,10 +44,11 @@ Loop = Callable[[int], float]
 class Plan:
     """When the rounds of a cell end.
 
-    After `min_rounds` rounds, as soon as the 95 % interval of the median is within +-`precision`
-    of it, or four times as many rounds have not narrowed it, or `max_time_s` is spent. A round
-    takes at least `min_time_s`; the warm-up takes at least `warmup_s` and `warmup_iterations`,
-    whatever comes first. `limit_s` ends the rounds of a very slow operation, however few they are.
+    They end after `min_rounds` rounds, as soon as the 95 % interval of the median is within
+    +-`precision` of it, or four times as many rounds have not narrowed it, or `max_time_s` has
+    passed. A round takes at least `min_time_s`. The warm-up takes `warmup_s` or
+    `warmup_iterations`, whichever comes first. `limit_s` ends the rounds of a very slow operation
+    even before `min_rounds`.
     """
 
     min_rounds: int
@@ -60,52 +61,52 @@ class Plan:
 
     @property
     def once(self) -> bool:
-        """Whether a single call is all that is asked for."""
+        """Whether the plan asks for a single call."""
         return self.min_rounds == 1 and self.max_time_s == 0
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one iteration in each round, and how many iterations a round had.
+    """Seconds of one iteration in each round, and the iterations per round.
 
-    `calm` is False where too few rounds fell into calm moments of the machine.
+    `quiet` is False if too few rounds fell into quiet moments of the machine.
     """
 
     rounds_s: tuple[float, ...]
     iterations: int
-    calm: bool = True
+    quiet: bool = True
 
 
-class Watcher(Protocol):
-    """Looks at the machine between rounds; told about how many seconds one iteration takes.
+class Monitor(Protocol):
+    """Checks the machine between rounds; `call_s` is the time of one iteration.
 
-    It turns `late` where it learns in a look that it has not looked at all it should have.
+    It sets `late` if a check shows that the checks before it were incomplete.
     """
 
     late: bool
 
     def begin(self, call_s: float) -> bool:
-        """Whether the moment before the first round is calm."""
+        """Return whether the moment before the first round is quiet."""
 
-    def look(self, call_s: float) -> bool:
-        """Whether this moment, after a round, is calm."""
+    def check(self, call_s: float) -> bool:
+        """Return whether this moment, after a round, is quiet."""
 
     def settle(self, call_s: float) -> bool:
-        """Whether it is calm after a wait for that, where one is allowed."""
+        """Return whether the machine is quiet, after a wait for that if allowed."""
 
 
-class _Calm:
-    """Sees nothing."""
+class _NoMonitor:
+    """Checks nothing: every moment counts as quiet."""
 
     late = False
 
     def begin(self, call_s: float) -> bool:
         return True
 
-    look = settle = begin
+    check = settle = begin
 
 
-CALM = _Calm()
+NO_MONITOR = _NoMonitor()
 
 
 def compile_loop(
@@ -114,10 +115,10 @@ def compile_loop(
     kwargs: Mapping[str, object],
     clock: Callable[[], float],
 ) -> Loop:
-    """Return a loop over ``call(*args, **kwargs)`` with every argument a local variable.
+    """Return a loop over ``call(*args, **kwargs)`` with every argument as a local variable.
 
-    Unpacking arguments at each call would add some 50 ns, 5 % of a small operation. The garbage
-    collector is off while the loop runs, as `timeit` has it.
+    Unpacking arguments at each call would add some 50 ns, 5 % of a small operation. `timeit` turns
+    the garbage collector off while the loop runs.
     """
     names: dict[str, Any] = {"_call": call}
     names |= {f"_arg{i}": value for i, value in enumerate(args)}
@@ -132,11 +133,11 @@ def compile_loop(
 
 
 def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> tuple[int, float]:
-    """Warm up; return how many iterations make a round of `min_time_s`, and seconds of one."""
+    """Warm up; return the iterations of a round of `min_time_s`, and the seconds of one."""
     first = loop(1)
     if first >= max(plan.limit_s / 10, COLD_S):
         return 1, first
-    # Perhaps it was cold, and then it is no measure of those that follow.
+    # The first call may be cold, so its time does not count.
     iterations, spent, done, best = 1, 0.0, 0, math.inf
     while True:
         iterations, seconds = _longer_than_a_tick(loop, iterations)
@@ -147,14 +148,14 @@ def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> tuple[int, float]:
         warm = spent >= plan.warmup_s or done >= plan.warmup_iterations
         if wanted <= iterations and warm:
             return max(1, wanted), best
-        # Grow at most tenfold a step: the first, cold calls say little about the warm ones.
+        # At most ten times more per step: cold calls say little about warm ones.
         iterations = max(1, min(wanted, 10 * iterations))
 
 
 def _longer_than_a_tick(loop: Loop, iterations: int) -> tuple[int, float]:
-    """Return how many calls, `iterations` at least, the clock can see, and their seconds.
+    """Return how many calls, at least `iterations`, the clock can resolve, and their seconds.
 
-    Raises BadClock where the clock goes back, or does not advance during calls that do take time.
+    Raises BadClock if the clock goes back, or does not advance during calls that take time.
     """
     backwards = 0
     while True:
@@ -169,7 +170,7 @@ def _longer_than_a_tick(loop: Loop, iterations: int) -> tuple[int, float]:
 
 
 def _reading(loop: Loop, iterations: int) -> float:
-    """Return the seconds of a round, taken again where they are not positive; or BadClock."""
+    """Return the seconds of a round; repeat it if they are not positive. Raises BadClock."""
     for _ in range(RETAKES):
         if (seconds := loop(iterations)) > 0:
             return seconds
@@ -180,54 +181,54 @@ def measure(
     loop: Loop,
     plan: Plan,
     clock_cost_s: float = 0.0,
-    watcher: Watcher = CALM,
+    monitor: Monitor = NO_MONITOR,
 ) -> Timing:
-    """Warm up, choose the iterations, and time rounds until `plan` says stop.
+    """Warm up, choose the iterations, and time rounds until `plan` ends them.
 
-    `watcher` looks at the machine before the first round and after each, outside the timed region.
-    Only rounds between two calm moments count, if there are `plan.min_rounds` of them, and
-    otherwise all; which rounds count never depends on how long they took. Raises BadClock.
+    `monitor` checks the machine before the first round and after each, outside the timed region.
+    If there are `plan.min_rounds` rounds between two quiet moments, only those count, otherwise
+    all. Which rounds count never depends on how long they took. Raises BadClock.
     """
-    # So that reading the clock, and waiting for the device, adds 1 % at most.
+    # Reading the clock, and waiting for the device, then adds 1 % at most.
     min_time_s = max(plan.min_time_s, TICKS * clock_cost_s)
     iterations, call_s = _calibrate(loop, plan, min_time_s)
     every: list[float] = []
-    calm: list[float] = []
+    quiet: list[float] = []
     spent = 0.0
-    before = watcher.begin(call_s)
+    before = monitor.begin(call_s)
     while True:
         seconds = _reading(loop, iterations)
-        known = watcher.late
-        after = watcher.look(call_s)
-        if watcher.late and not known:
-            calm.clear()  # nothing vouches for them
+        was_late = monitor.late
+        after = monitor.check(call_s)
+        if monitor.late and not was_late:
+            quiet.clear()  # the checks around these rounds were incomplete
             before = False
         every.append(seconds / iterations)
         if before and after:
-            calm.append(seconds / iterations)
+            quiet.append(seconds / iterations)
         spent += seconds
-        if _ended(plan, every, calm, spent):
+        if _ended(plan, every, quiet, spent):
             break
-        before = after or watcher.settle(call_s)
-    if len(calm) >= min(plan.min_rounds, len(every)):
-        return Timing(tuple(calm), iterations)
-    return Timing(tuple(every), iterations, calm=len(calm) >= MOSTLY_CALM * len(every))
+        before = after or monitor.settle(call_s)
+    if len(quiet) >= min(plan.min_rounds, len(every)):
+        return Timing(tuple(quiet), iterations)
+    return Timing(tuple(every), iterations, quiet=len(quiet) >= MOSTLY_QUIET * len(every))
 
 
-def _ended(plan: Plan, every: Sequence[float], calm: Sequence[float], spent: float) -> bool:
-    """Whether enough rounds have been timed, or more of them would not help."""
+def _ended(plan: Plan, every: Sequence[float], quiet: Sequence[float], spent: float) -> bool:
+    """Return whether enough rounds were timed, or more would not help."""
     if spent >= plan.limit_s:
         return True
-    if len(calm) < plan.min_rounds:
+    if len(quiet) < plan.min_rounds:
         return len(every) >= plan.min_rounds and spent >= plan.max_time_s
-    precise = len(every) % LOOK_EVERY == 0 and quantiles.half_width(calm) <= plan.precision
-    return spent >= plan.max_time_s or precise or _no_help(calm)
+    precise = len(every) % CHECK_EVERY == 0 and quantiles.half_width(quiet) <= plan.precision
+    return spent >= plan.max_time_s or precise or _no_help(quiet)
 
 
 def _no_help(rounds_s: Sequence[float]) -> bool:
-    """Whether the last two doublings of the rounds did not narrow the interval of their median.
+    """Return whether the last two doublings of the rounds did not narrow their interval.
 
-    Rounds of one process are correlated: past some number they repeat each other.
+    Rounds of one process are correlated: from some number on, more add no information.
     """
     count = len(rounds_s)
     if count < NO_HELP_FROM or count & (count - 1):
@@ -236,18 +237,18 @@ def _no_help(rounds_s: Sequence[float]) -> bool:
 
 
 def _affordable(call_s: float, most: int, repeats: int) -> int:
-    """Return how many calls of `call_s`, one to `most`, fit `repeats` times into `BESIDE_S`."""
-    fits = BESIDE_S / repeats / call_s if call_s > 0 else most
+    """Return how many calls of `call_s`, one to `most`, fit `repeats` times into `EXTRA_S`."""
+    fits = EXTRA_S / repeats / call_s if call_s > 0 else most
     return max(1, min(most, int(fits)))
 
 
 def device_time(loop: Loop, device: devices.Device, call_s: float = 0.0) -> float | None:
-    """Seconds the device itself takes for one call of `call_s`, without gaps between launches.
+    """Return the device's own seconds for one call of `call_s`, without gaps between launches.
 
-    The calls are queued while the device is busy with longer work, so that it finds one behind
-    the other, and marks in its queue tell when it began and ended them: the median of three (the
-    way of nvbench's batch measurement). None where the device has no such marks, or ran dry while
-    the calls were still being queued: because they wait for it themselves, or take the host long.
+    The calls are queued while the device is busy with longer work, so that it runs them without
+    gaps, and events in its queue mark their start and end: the median of three, as in nvbench's
+    batch measurement. None if the device has no events, or became idle while the calls were being
+    queued: because they wait for it themselves, or take the host long.
     """
     if device.event is None:
         return None
@@ -271,15 +272,15 @@ def device_time(loop: Loop, device: devices.Device, call_s: float = 0.0) -> floa
 
 
 def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -> float | None:
-    """Seconds the host needs to hand one call to an asynchronous device: the median of five.
+    """Return the host's seconds to launch one call on an asynchronous device: median of five.
 
-    `loop` has a clock that does not wait. Few calls, so that the device's queue does not fill up
-    and make the host wait after all; a single one where each takes long (`call_s`). None where the
-    clock cannot see them.
+    The clock of `loop` does not wait for the device. The calls are few, so that the device's queue
+    does not fill up and make the host wait; one alone if each takes long (`call_s`). None if the
+    clock cannot resolve them.
     """
     times = []
     calls = _affordable(call_s, 10, 5)
-    for _ in range(5 if 5 * call_s <= BESIDE_S else 1):
+    for _ in range(5 if 5 * call_s <= EXTRA_S else 1):
         synchronize()
         times.append(loop(calls) / calls)
     synchronize()
@@ -288,13 +289,13 @@ def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -
 
 
 def once(loop: Loop) -> Timing:
-    """Time one call without warm-up, or as many as the clock needs to see them. Raises BadClock."""
+    """Time one call without warm-up, or as many as the clock can resolve. Raises BadClock."""
     iterations, seconds = _longer_than_a_tick(loop, 1)
     return Timing((seconds / iterations,), iterations)
 
 
 def summary(timing: Timing) -> dict[str, float | int | None]:
-    """The columns of the CSV that follow from the rounds; seconds of one iteration."""
+    """Return the columns of the CSV that follow from the rounds; seconds of one iteration."""
     rounds = timing.rounds_s
     first, median, third = quantiles.quartiles(rounds)
     interval = quantiles.median_interval(rounds)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import allocator, dtypes, placement, profiles, refusal, rounds
+from bench.measure import allocator, dtypes, kernels, placement, profiles, refusal, rounds
 from bench.measure.cell import Cell, Disturbed, Result
 from bench.plugin import options, rows
 from bench.plugin.options import RUN, Run
@@ -17,7 +17,7 @@ from bench.plugin.rows import CELL
 from bench.records import reader
 from bench.records.params import split
 from bench.records.writer import CannotWrite
-from bench.report import summary, table
+from bench.report import reasons, summary, table
 from bench.suite import axes
 
 EARLIER = pytest.StashKey[list[Result]]()
@@ -200,7 +200,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         name: max(run.tick_s, device.clock_cost()) for name, device in run.devices.items()
     }
     if not run.profile.once:
-        run.yardsticks = placement.yardsticks(run.environment.key, len(cells))
+        run.kernels = kernels.prepare(run.environment.key, len(cells))
     run.repeats_left = max(10, int(REPEATS * len(cells)))
     # The objects of torch and pytest stay; garbage collection between cells need not visit them.
     gc.collect()
@@ -211,8 +211,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Restore garbage collection and the placement of threads; store the calibration."""
     gc.unfreeze()
     run = session.config.stash[RUN]
-    if run.yardsticks:
-        run.yardsticks.teach(run.environment.key)
+    if run.kernels:
+        run.kernels.store(run.environment.key)
     run.placement.undo()
 
 
@@ -250,7 +250,7 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
         profiles.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
         run.clock_cost_s.get(device, 0.0),
         hand_over,
-        run.yardsticks,
+        run.kernels,
         earlier,
         run.repeats_left > 0 and len(earlier) + 1 < ATTEMPTS,
         run.placement.lifted,
@@ -278,7 +278,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         status, reason = rows.outcome(item)
     elif isinstance(raised.value, Disturbed):
         report.outcome = "skipped"
-        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {raised.value}")
+        reason = reasons.disturbances(raised.value.found)
+        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
         report.again = True
         # The loop over the items continues with new ones: the cell runs again at the end.
         item.session.items.append(item)

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from bench import __version__
-from bench.measure import clock, devices, disturbance, dtypes, environment, profiles
+from bench.measure import clock, devices, dtypes, environment, profiles
+from bench.measure.kernels import ReferenceKernels
 from bench.measure.placement import Placement
 from bench.records import labels, reader, schema
 from bench.records.writer import Writer, create, reopen
@@ -32,7 +33,7 @@ class Run:
     folder: Path
     tick_s: float = 0.0
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
-    yardsticks: disturbance.Yardsticks | None = None
+    kernels: ReferenceKernels | None = None
     repeats_left: int = 0
     placement: Placement = dataclasses.field(default_factory=Placement)
     finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)

@@ -10,6 +10,7 @@ from bench.measure.cell import Cell
 from bench.plugin.options import Run
 from bench.records.params import join, word
 from bench.records.schema import Row
+from bench.report import reasons
 
 CELL = pytest.StashKey[Cell]()
 
@@ -109,8 +110,8 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
             "rel_error": result.answer.rel_error,
             "tolerance": result.answer.tolerance,
             "peak_bytes": result.peak_bytes,
-            "involuntary_switches": result.signs.involuntary_switches,
-            "drift": result.signs.drift,
+            "involuntary_switches": result.disturbances.involuntary_switches,
+            "drift": result.disturbances.drift,
         }
     return Row(status=status, reason=reason, **known)
 
@@ -118,8 +119,7 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
 def outcome(item: pytest.Function) -> tuple[str, str]:
     """Return the status and the reason of a cell in which nothing was raised."""
     result = item.stash[CELL].result
-    faults = list(result.signs.faults)
     if result.fell_back:
-        operators = ", ".join(result.fell_back)
-        return "fallback", "; ".join([f"ran on the CPU in part: {operators}", *result.notes])
-    return "unstable" if faults else "ok", "; ".join(faults + result.notes)
+        return "fallback", "; ".join([reasons.fallback(result.fell_back), *result.notes])
+    found = reasons.disturbances(result.disturbances.found)
+    return "unstable" if found else "ok", "; ".join(filter(None, [found, *result.notes]))

@@ -1,0 +1,45 @@
+"""The words of a row's reason: what disturbed a cell, and which operators left the device."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench.report import units
+
+#: The words of each disturbance, by its code; figures whose names end in `_s` are seconds.
+WORDS = {
+    "switches": (
+        "{rate:.0f} involuntary context switches per second ({per_call:.2g} per call): another "
+        "process used the same core"
+    ),
+    "slow_core": (
+        "the core ran {times:.2g} times slower than its best of the last day: another process or "
+        "virtual machine used it, or its clock was lower"
+    ),
+    "slow_throughput": (
+        "the slowest core in use ran {times:.2g} times slower than its best of the last day: "
+        "another process or virtual machine used it"
+    ),
+    "slow_synchronisation": (
+        "the threads took {times:.2g} times as long to synchronise as at their best of the last "
+        "day: another process used one of their cores, or the threads moved to distant cores"
+    ),
+    "throttled": (
+        "the CPU quota of the container stopped this process in {stopped} of {periods} periods"
+    ),
+    "two_levels": "the rounds fall into two groups, at {low_s} and {high_s}",
+    "drift": "the last rounds took {times:.2f} times as long as the first",
+}
+
+
+def disturbances(found: Iterable[tuple[str, Mapping[str, float]]]) -> str:
+    """Return disturbances, each a code with its figures, as one line of text."""
+    return "; ".join(
+        WORDS[code].format(
+            **{k: units.seconds(v) if k.endswith("_s") else v for k, v in figures.items()}
+        )
+        for code, figures in found
+    )
+
+
+def fallback(operators: Sequence[str]) -> str:
+    """Return the reason of a cell whose operators ran on the CPU instead of the device."""
+    return f"ran on the CPU in part: {', '.join(operators)}"
