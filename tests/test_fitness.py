@@ -168,7 +168,7 @@ def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
     monkeypatch.setattr(doctor, "fresh_runs", lambda name, count, report: results(noise, count))
     done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--gate"])
     assert "gate cpu" in done.output
-    assert re.search(r"5 runs a side: false alarms in [01]\.\d% of 200 suites", done.output)
+    assert re.search(r"5 runs per side: false alarms in [01]\.\d% of 200 suites", done.output)
     assert remedy in done.output
     assert ("+10% in 100%" in done.output) == (noise < 0.01)
 

@@ -336,7 +336,7 @@ def test_a_reading_is_relative_to_the_best(monkeypatch):
 
 
 def test_a_slow_core_is_named():
-    monitor = disturbance.DisturbanceMonitor(scripted("core", 2.0))
+    monitor = disturbance.DisturbanceMonitor(scripted("core", 2.0, alone=True))
     assert not monitor.check(1e-6)
     slow = disturbance.Disturbance("slow_core", {"times": 2.0})
     assert monitor.judge([1e-3] * 8, 1, quiet=False).found == (slow,)
@@ -344,7 +344,7 @@ def test_a_slow_core_is_named():
 
 
 def test_a_core_that_is_slow_too_often_is_named_at_its_limit():
-    monitor = disturbance.DisturbanceMonitor(scripted("core", 1.5))
+    monitor = disturbance.DisturbanceMonitor(scripted("core", 1.5, alone=True))
     assert [monitor.check(1e-6) for _ in range(4)] == [False, True, True, True]
     slow = disturbance.Disturbance("slow_core", {"times": 1.2})
     assert monitor.judge([1e-3] * 8, 1, quiet=False).found == (slow,)
