@@ -12,6 +12,7 @@ import refresh_tables
 from bench.records import reader, schema
 
 ROOT = Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
 def test_the_recipe_of_contributing_works_and_is_under_ten_lines(suite):
@@ -85,6 +86,17 @@ def test_a_recipe_for_ci_keeps_to_its_schema_and_installs_the_suite(page, kind, 
     # "pip install ." installs the project of the user instead.
     assert "git+https://github.com/OWNER/torch-device-bench@REF" in recipe
     assert not re.search(r"pip install .*(?<=\s)\.(?:\s|$)", recipe)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)", found.read_text(), re.M)
+            slugs = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in slugs, f"{target}#{anchor}"
 
 
 def test_every_column_and_status_is_documented():
