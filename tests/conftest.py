@@ -3,8 +3,6 @@
 import textwrap
 
 import pytest
-import simulated as simulated_device
-from simulated import SimulatedDevice
 
 from bench.measure import calibration, devices, disturbance, environment, kernels
 
@@ -12,6 +10,8 @@ from bench.measure import calibration, devices, disturbance, environment, kernel
 # second copy of a module has stash keys of its own.
 from bench.plugin import progress, rows  # noqa: F401
 from bench.records import reader
+from tests.helpers import simulated as simulated_device
+from tests.helpers.simulated import SimulatedDevice
 
 pytest_plugins = ["pytester"]
 

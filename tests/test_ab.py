@@ -5,8 +5,6 @@ import random
 from pathlib import Path
 
 import pytest
-from frames import row
-from listeners import RunListener
 from typer.testing import CliRunner
 
 from bench.cli import main
@@ -19,6 +17,8 @@ from bench.launch.sides import Side
 from bench.records import reader, schema
 from bench.records.writer import CannotWrite, Writer, reopen
 from bench.stats import multiplicity
+from tests.helpers.frames import row
+from tests.helpers.listeners import RunListener
 
 CELLS = [("tensors", f"op{n}", "cpu", "float32", f"n={n}") for n in range(20)]
 

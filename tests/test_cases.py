@@ -33,9 +33,9 @@ def test_01_a_call_that_was_not_waited_for(tmp_path):
         both.append(tmp_path / f"{name}.csv")
         source = CASES / "01-missing-sync-import" / f"{name}.json"
         assert bench("import", source, "-o", both[-1]).exit_code == 0
-    said = bench("compare", *both).output
-    assert "459x" not in said
-    assert "0.0443" not in said
+    text = bench("compare", *both).output
+    assert "459x" not in text
+    assert "0.0443" not in text
 
 
 @pytest.mark.parametrize(
@@ -54,34 +54,34 @@ def test_20_an_import_ends_in_one_line_or_in_a_readable_csv(tmp_path, path):
 
 def test_20_what_is_refused_names_the_entry():
     refused = {"empty": "holds no benchmark", "huge": "rounds", "twice": "benchmarks[4]"}
-    for name, said in refused.items():
+    for name, text in refused.items():
         with pytest.raises(BadFile) as problem:
             imports.pytest_benchmark(CASES / "20-import-edges" / f"{name}.json")
-        assert said in str(problem.value)
+        assert text in str(problem.value)
     rows = imports.pytest_benchmark(CASES / "20-import-edges" / "errored.json")
     assert [row.status for row in rows] == ["ok", "error", "ok", "ok"]
 
 
 def test_07_a_table_of_many_operations_is_not_silent():
     """On an M1, mps takes 0.425 of the CPU's time in the geometric mean, and loses in places."""
-    said = bench("verdict", CASES / "07-mlx-tables" / "m1.csv").output
-    assert "no difference" not in said
-    assert "no notable difference" not in said
-    first = said.splitlines()[1]
+    text = bench("verdict", CASES / "07-mlx-tables" / "m1.csv").output
+    assert "no difference" not in text
+    assert "no notable difference" not in text
+    first = text.splitlines()[1]
     assert "mps in float32 takes 0.42 times as long as cpu" in first
     assert "58x faster (matmul" in first
     assert "6.1x slower (sumall dim0=1000000)" in first
-    (sort,) = (line for line in said.splitlines() if line.startswith("- sort in"))
+    (sort,) = (line for line in text.splitlines() if line.startswith("- sort in"))
     assert "1.3x slower (axis=1" in sort
-    (total,) = (line for line in said.splitlines() if line.startswith("- sum in"))
+    (total,) = (line for line in text.splitlines() if line.startswith("- sum in"))
     assert "1.7x slower (axis=0" in total
 
 
 def test_08_one_tie_does_not_silence_a_sweep():
     """On an M1 Air, mps is slower for resnet50 at batch 1, 2 and 4, and about the same at 8."""
-    said = bench("verdict", CASES / "08-m1-air-cpu-wins" / "t1_m1air.csv").output
-    assert "mps in float32 takes 2.1 times as long as cpu" in said.splitlines()[1]
-    (line,) = (line for line in said.splitlines() if line.startswith("- forward_resnet50"))
+    text = bench("verdict", CASES / "08-m1-air-cpu-wins" / "t1_m1air.csv").output
+    assert "mps in float32 takes 2.1 times as long as cpu" in text.splitlines()[1]
+    (line,) = (line for line in text.splitlines() if line.startswith("- forward_resnet50"))
     assert "mps is slower than cpu" in line
     assert "no notable difference at 8" in line
-    assert said.count("is error") == 6
+    assert text.count("is error") == 6

@@ -4,10 +4,7 @@ import json
 from xml.etree import ElementTree
 
 import pytest
-from frames import row
 from markdown_it import MarkdownIt
-from test_compare import HOSTILE
-from test_gate import CELLS, NEW_WITH, WITH, judged, runs, spoiled
 from typer.testing import CliRunner
 
 from bench.cli import main
@@ -15,6 +12,8 @@ from bench.gate.power import Power
 from bench.gate.reason import reason
 from bench.records.writer import Writer
 from bench.report import judgement
+from tests.helpers.frames import HOSTILE, row
+from tests.helpers.gates import CELLS, NEW_WITH, WITH, judged, runs, spoiled
 
 
 @pytest.fixture

@@ -6,22 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from frames import frame, row
 from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.compare import files, sides, spread
 from bench.records import many
-from bench.records.writer import Writer
 from bench.report import comparison, digest, escape
-
-
-def store(path, *rows):
-    writer = Writer(path)
-    for columns in rows:
-        writer.append(row(**columns))
-    writer.close()
-    return str(path)
+from tests.helpers.frames import HOSTILE, frame, store
 
 
 @pytest.fixture
@@ -187,9 +178,6 @@ def test_bad_input_is_one_line(two, words, said):
     assert done.exit_code == 2
     assert said in done.output
     assert len(done.output.strip().splitlines()) == 1
-
-
-HOSTILE = "<script>alert(1)</script>[x](http://e.vil)|`a`@user\x1b[31m\u202e=1+1"
 
 
 def test_other_peoples_text_stays_text(tmp_path):

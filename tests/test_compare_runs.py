@@ -2,11 +2,11 @@
 
 import pandas as pd
 import pytest
-from frames import frame, row
 
 from bench.compare import files, pooled, sides
 from bench.records.writer import Writer
 from bench.report import summary
+from tests.helpers.frames import frame, row
 
 
 def test_the_middle_ok_run_stands_for_a_cell():

@@ -6,8 +6,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from frames import row
-from test_outliers import fleet
 from typer.testing import CliRunner
 
 from bench.cli import main
@@ -15,6 +13,8 @@ from bench.compare import files, outliers, spread
 from bench.records import many, reader
 from bench.records.many import Many
 from bench.records.writer import Writer
+from tests.helpers.fleets import fleet
+from tests.helpers.frames import row
 
 polars = pytest.importorskip("polars", reason="an optional extra")
 COLUMNS = ["machine", "run_id", "benchmark", "params", "status", "min_s", "median_s"]

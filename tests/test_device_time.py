@@ -8,7 +8,7 @@ import torch
 from bench.measure import devices, fallback, rounds
 
 KERNEL = """
-import simulated
+from tests.helpers import simulated
 
 def kernel(x):
     simulated.DEVICE.launch({seconds})
@@ -109,7 +109,7 @@ def test_other_warnings_pass_through(simulated):
 
 def test_out_of_memory_is_survived(suite, simulated):
     suite.write("""
-    import simulated
+    from tests.helpers import simulated
 
     def greedy(x):
         raise torch.OutOfMemoryError("simulated out of memory. Tried to allocate 99 GiB")

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from frames import frame
-from test_compare import store
 from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.compare import files
 from bench.exchange import exports, imports
 from bench.records import reader
+from tests.helpers.frames import frame, store
 
 TIMES = {
     **{"rounds": 9, "iterations": 5, "min_s": 1e-3, "q1_s": 1.1e-3, "median_s": 1.2e-3},

@@ -1,6 +1,5 @@
 """Each extension in CONTRIBUTING.md works as described there: one change of a registry each."""
 
-import frames
 import matplotlib.pyplot as plt
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +12,7 @@ from bench.report import html, plots, sentences
 from bench.report.picture import Picture
 from bench.verdicts import faults, rules
 from bench.verdicts.finding import Finding, Subject
+from tests.helpers import frames
 
 
 def test_a_benchmark_on_a_new_device_in_a_new_dtype(suite, simulated, monkeypatch):

@@ -10,12 +10,12 @@ import time
 
 import psutil
 import pytest
-from frames import row
-from listeners import FleetListener
 from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.records import reader, schema
+from tests.helpers.frames import row
+from tests.helpers.listeners import FleetListener
 
 pytest.importorskip("distributed", reason="an optional extra")
 

@@ -1,45 +1,25 @@
 """The gate fails on a real slowdown, and on nothing else."""
 
-import random
 from itertools import product
 
 import pytest
-from frames import row
 
-from bench.gate import check, screen
+from bench.gate import screen
 from bench.gate.check import Limits
 from bench.gate.reason import reason
 from bench.records import schema
-from bench.records.reader import frame as to_frame
 from bench.stats import multiplicity
-
-CELLS = 40
-
-
-def runs(count=5, slow=None, noise=0.02, seed=1, cells=CELLS, **columns):
-    """Rows of `count` runs; `slow` maps a cell's number to the factor it is slower by."""
-    source = random.Random(seed)
-    rows = []
-    for run in range(count):
-        for number in range(cells):
-            true = 1e-4 * (1 + number) * (slow or {}).get(number, 1.0)
-            seconds = true * source.lognormvariate(0, noise)
-            rows.append(
-                {"run_id": f"{seed}-{run}", "params": f"n={number}"}
-                | {"min_s": seconds, "median_s": 1.05 * seconds}
-                | columns
-            )
-    return rows
-
-
-def as_frame(rows):
-    import dataclasses
-
-    return to_frame([dataclasses.asdict(row(**columns)) for columns in rows])
-
-
-def judged(old, new, **settings):
-    return check.check(as_frame(old), as_frame(new), **settings)
+from tests.helpers.gates import (
+    CELLS,
+    NEW_WITH,
+    NEW_WITHOUT,
+    WITH,
+    WITHOUT,
+    as_frame,
+    judged,
+    runs,
+    spoiled,
+)
 
 
 def verdicts(outcome, verdict):
@@ -203,18 +183,6 @@ def test_a_flaw_in_one_run_of_many_is_no_less_a_flaw():
     assert judged(spoiled(old, "wrong"), new).code == 0
 
 
-def spoiled(rows, *statuses, params="n=2"):
-    """The same rows, in which a cell has these statuses in turn, the last one from there on."""
-    left = list(statuses)
-    made = []
-    for each in rows:
-        if each["params"] == params:
-            status = left.pop(0) if len(left) > 1 else left[0]
-            each = each | {"status": status, "reason": "" if status == "ok" else f"why {status}"}
-        made.append(each)
-    return made
-
-
 def status(name, code="status"):
     """The reason of a cell that `spoiled` gave that status."""
     return reason(code, seen=f"{name}: why {name}")
@@ -226,10 +194,6 @@ def found(old, new, **settings):
     cells = [cell for cell in outcome.cells if cell.key[-1] == "n=2"]
     assert len(cells) <= 1
     return (outcome.code, *((cells[0].verdict, cells[0].reason) if cells else (None, None)))
-
-
-WITH, NEW_WITH = runs(seed=1, cells=6), runs(seed=2, cells=6)
-WITHOUT, NEW_WITHOUT = ([r for r in rows if r["params"] != "n=2"] for rows in (WITH, NEW_WITH))
 
 
 @pytest.mark.parametrize("fault", ["wrong", "oom", "error"])

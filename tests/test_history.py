@@ -6,15 +6,14 @@ import random
 import sys
 
 import pytest
-from frames import frame, row
 from markdown_it import MarkdownIt
-from test_compare import HOSTILE
 from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.gate import history
 from bench.records.writer import Writer
 from bench.stats import changepoints
+from tests.helpers.frames import HOSTILE, frame, row
 
 pytest.importorskip("ruptures", reason="an optional extra")
 

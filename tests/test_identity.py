@@ -135,7 +135,7 @@ def test_pytest_benchmark_fails_against_an_exported_baseline_that_is_slower_now(
 
 
 def test_fullnames_of_exports_are_pytests_own(tmp_path):
-    from frames import frame
+    from tests.helpers.frames import frame
 
     (entry,) = json.loads(
         exports.pytest_benchmark(frame({"benchmark": "add", "params": "form=in_place;n=16"}))

@@ -8,12 +8,12 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from listeners import RunListener
 from rich.console import Console
 
 from bench.launch import runner
 from bench.records import reader
 from bench.report.progress import FleetBars, RunBar
+from tests.helpers.listeners import RunListener
 
 SMOKE = ["--profile", "smoke", "--machine", "here"]
 

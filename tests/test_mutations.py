@@ -9,12 +9,12 @@ import random
 import time
 
 import pytest
-from test_report import a_machine
 from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.records.schema import COLUMNS, Row
 from bench.records.writer import Writer
+from tests.helpers.truths import a_machine
 
 FIRST, _, LAST = os.environ.get("MUTATIONS", "0-80").rpartition("-")
 SEEDS = range(int(FIRST or 0), int(LAST))

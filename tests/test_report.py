@@ -5,9 +5,6 @@ import re
 import shutil
 
 import pytest
-from frames import frame
-from test_compare import HOSTILE, store
-from truths import Machine
 from typer.testing import CliRunner
 
 from bench.cli import main
@@ -17,23 +14,8 @@ from bench.records.schema import Row
 from bench.records.writer import Writer
 from bench.report import digest, html, picture, plots
 from bench.report.heatmap import heatmap
-
-
-def a_machine(name="a model"):
-    """A machine with two devices, and something for every picture."""
-    machine = Machine(name=name, runs=2).crossing(96)
-    for dtype, factor in (("float32", 1.0), ("float16", 40.0)):
-        for n in (64, 256, 1024):
-            known = {"benchmark": "matmul", "dtype": dtype, "params": f"n={n}"}
-            machine.cell(factor * 1e-9 * n**2, **known, flop=2 * n**3, bytes=12 * n**2, items=n)
-    machine.cell(1e-2, benchmark="copy", params="form=in_place;n=33554432", bytes=2.7e8)
-    for workers, seconds in ((0, 0.2), (2, 0.1)):
-        known = {"family": "loading", "benchmark": "loader", "items": 256}
-        machine.cell(seconds, params=f"batch=64;workers={workers}", **known)
-    for part in ("load", "forward", "whole"):
-        known = {"family": "training", "benchmark": "step_part", "params": f"part={part}"}
-        machine.cell(1e-3, **known)
-    return machine.fault("wrong", HOSTILE, benchmark="linear", params="form=module")
+from tests.helpers.frames import frame, store
+from tests.helpers.truths import Machine, a_machine
 
 
 @pytest.fixture

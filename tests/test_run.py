@@ -119,7 +119,7 @@ def test_full_adds_sizes_and_dtypes(suite):
 
 def test_a_simulated_device_runs_the_suite(suite, simulated):
     suite.write("""
-    import simulated
+    from tests.helpers import simulated
 
     def kernel(x):
         simulated.DEVICE.launch(250e-6)

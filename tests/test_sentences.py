@@ -3,8 +3,6 @@
 import re
 
 import pytest
-from frames import frame
-from truths import Machine
 
 from bench.report import advice, summary
 from bench.report.sentences import LONGEST, WORDS, listed, sentence, times
@@ -20,6 +18,8 @@ from bench.verdicts.finding import (
     Sweep,
 )
 from bench.verdicts.plain import Plain
+from tests.helpers.frames import frame
+from tests.helpers.truths import Machine
 
 CELL = Subject("cpu", "float16", "matmul", {"n": "512"})
 SLOWER, FASTER = Ratio(2.0, 1.9, 2.1), Ratio(0.5, 0.4, 0.6)

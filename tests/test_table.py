@@ -4,9 +4,9 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from test_records import ROW
 
 from bench.report import table, units
+from tests.helpers.frames import ROW
 
 
 @pytest.mark.parametrize(

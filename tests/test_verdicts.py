@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from truths import BATCHES, Machine
 
 from bench.report import judgement, sentences
 from bench.verdicts import named, rules
+from tests.helpers.truths import BATCHES, Machine
 
 ROOT = Path(__file__).parent.parent / "bench"
 LOADER = {"family": "loading", "benchmark": "loader", "items": 256, "item_unit": "image"}

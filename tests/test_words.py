@@ -207,7 +207,7 @@ def test_a_room_has_standard_names_and_plain_english(room):
 
 
 def test_the_word_list_finds_names_comments_docstrings_and_messages(tmp_path, monkeypatch):
-    monkeypatch.setattr("test_words.ROOT", tmp_path)
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
     path = tmp_path / "module.py"
     path.write_text(
         'class Told:\n    """It begins anew."""\n\n\ndef is_calm(*, patience):\n'

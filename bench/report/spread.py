@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 
 from tabulate import tabulate
 
@@ -97,12 +96,12 @@ def page(rows: Many) -> str:
         lines.append([*name, *counts, *times, *ends])
     columns = [(name, "") for name in schema.CELL]
     columns += [(name, "number") for name in ("machines", "without a time", *HEADERS[2:])]
-    said = [
-        SimpleNamespace(topic="", text=line.removeprefix("- "))
+    advice = [
+        ("", line.removeprefix("- "))
         for line in outliers_report.text(outliers.find(rows)).splitlines()
     ]
     machines = f"{rows.runs.machine.nunique():,} machines"
-    part = {"machine": machines, "verdicts": said, "facts": [], "pictures": []} | {
+    part = {"machine": machines, "advice": advice, "facts": [], "pictures": []} | {
         "environment": spread.environment(rows)
     }
     shown = "percentiles of the machines' medians"

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 
-from frames import frame
+from tests.helpers.frames import HOSTILE, frame
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
 
@@ -56,3 +56,20 @@ class Machine:
     def frame(self):
         """The rows as the reader gives them."""
         return frame(*self.rows)
+
+
+def a_machine(name="a model"):
+    """A machine with two devices, and something for every picture."""
+    machine = Machine(name=name, runs=2).crossing(96)
+    for dtype, factor in (("float32", 1.0), ("float16", 40.0)):
+        for n in (64, 256, 1024):
+            known = {"benchmark": "matmul", "dtype": dtype, "params": f"n={n}"}
+            machine.cell(factor * 1e-9 * n**2, **known, flop=2 * n**3, bytes=12 * n**2, items=n)
+    machine.cell(1e-2, benchmark="copy", params="form=in_place;n=33554432", bytes=2.7e8)
+    for workers, seconds in ((0, 0.2), (2, 0.1)):
+        known = {"family": "loading", "benchmark": "loader", "items": 256}
+        machine.cell(seconds, params=f"batch=64;workers={workers}", **known)
+    for part in ("load", "forward", "whole"):
+        known = {"family": "training", "benchmark": "step_part", "params": f"part={part}"}
+        machine.cell(1e-3, **known)
+    return machine.fault("wrong", HOSTILE, benchmark="linear", params="form=module")

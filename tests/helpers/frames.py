@@ -1,0 +1,84 @@
+"""Rows, frames and files of results for the tests."""
+
+import dataclasses
+
+import pandas as pd
+
+from bench.records import reader, schema
+from bench.records.writer import Writer
+
+BASE = {
+    "suite_version": "0",
+    "run_id": "a",
+    "run_started": "2026-01-01T00:00:00Z",
+    "machine": "here",
+    "os": "Linux",
+    "python": "3.12.0",
+    "torch": "2.11.0",
+    "torchvision": "0.26.0",
+    "cpu": "a CPU",
+    "cpu_count": 8,
+    "memory_bytes": 2**34,
+    "threads": 4,
+    "device_name": "a CPU",
+    "driver": "",
+    "family": "tensors",
+    "benchmark": "cat",
+    "device": "cpu",
+    "dtype": "float32",
+    "params": "",
+    "status": "ok",
+    "median_s": 1e-3,
+}
+
+
+def row(**columns) -> schema.Row:
+    """One row, with `columns` in place of ordinary ones."""
+    return schema.Row(**(BASE | columns))
+
+
+def frame(*rows) -> pd.DataFrame:
+    """Rows given by what is not ordinary in each."""
+    return reader.frame([dataclasses.asdict(row(**columns)) for columns in rows])
+
+
+#: Text that is code somewhere: in HTML, Markdown, a terminal or a spreadsheet.
+HOSTILE = "<script>alert(1)</script>[x](http://e.vil)|`a`@user\x1b[31m\u202e=1+1"
+
+#: A row with a value in most columns.
+ROW = schema.Row(
+    suite_version="0.1.0",
+    run_id="r1",
+    run_started="2026-01-01T00:00:00Z",
+    machine="here",
+    os="Linux 6",
+    python="3.12.0",
+    torch="2.11.0",
+    torchvision="0.26.0",
+    cpu="A CPU",
+    cpu_count=2,
+    memory_bytes=2**34,
+    threads=2,
+    device_name="A CPU",
+    driver="",
+    family="tensors",
+    benchmark="cat",
+    device="cpu",
+    dtype="float32",
+    params="dim=0;n=16",
+    status="ok",
+    rounds=3,
+    iterations=10,
+    median_s=1.25e-6,
+    items=0,
+    rel_error=float("inf"),
+)
+
+
+def store(path, *rows) -> str:
+    """Write a result file of `rows` and return its path."""
+    writer = Writer(path)
+    for columns in rows:
+        writer.append(row(**columns))
+    writer.close()
+    return str(path)
