@@ -266,3 +266,29 @@ def test_files_of_other_tools_are_named(tmp_path, whole, tool):
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(BadFile, match="holds no benchmark"):
         imported(tmp_path / "x.json")
+
+
+def test_folders_and_several_files_are_imported_into_one_csv(tmp_path):
+    folder = tmp_path / "stored"
+    (folder / "Linux").mkdir(parents=True)
+    for number in range(3):
+        imported(folder / "Linux" / f"000{number}.json", {}, datetime=f"2026-01-0{number + 1}")
+    (folder / "copy.json").write_bytes((folder / "Linux" / "0000.json").read_bytes())
+    out = tmp_path / "out.csv"
+    done = bench("import", folder, "-o", out, "--machine", "mine")
+    assert done.exit_code == 0
+    assert "the same run as in another file" in done.output
+    frame = reader.read(out)
+    assert frame.run_id.nunique() == 3
+    assert set(frame.machine) == {"mine"}
+    assert bench("import", folder, "-o", tmp_path / "x.csv", "--machine", "a b").exit_code == 2
+    assert bench("import", tmp_path / "none", "-o", tmp_path / "x.csv").exit_code == 2
+
+
+def test_machines_without_a_known_cpu_stay_apart(tmp_path):
+    one, two = (
+        imported(tmp_path / "x.json", {}, machine_info={"node": node, "machine": "x86_64"})[0]
+        for node in ("host-a", "host-b")
+    )
+    assert one.machine != two.machine
+    assert "host" not in one.machine

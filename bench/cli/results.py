@@ -216,18 +216,26 @@ def export_results(
 
 
 def import_results(
-    file: Annotated[Path, typer.Argument(metavar="FILE.json", show_default=False)],
+    files: Annotated[list[str], typer.Argument(metavar="FILE.json...", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="The new CSV.")],
+    machine: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Label of the machine that was timed.")
+    ] = None,
 ) -> None:
-    """Convert a JSON file of pytest-benchmark to a result CSV."""
+    """Convert JSON files of pytest-benchmark, or folders of them, to one result CSV."""
+    from bench.compare import files as stored
     from bench.exchange import imports
+    from bench.records.labels import is_label
     from bench.records.reader import BadFile
     from bench.records.writer import CannotWrite, Writer, why
 
+    if machine is not None and not is_label(machine):
+        fail(f"--machine: {machine!r} is no label; use letters, digits, '.', '_' and '-'")
     try:
-        rows = imports.pytest_benchmark(file)
+        rows, notices = imports.several(stored.paths(files, "json"), machine)
     except BadFile as problem:
         fail(str(problem))
+    _warn(notices)
     try:
         writer = Writer(output)
     except CannotWrite as problem:

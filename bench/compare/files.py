@@ -17,8 +17,8 @@ _SAME = ("machine", "run_id", "run_started", *schema.CELL, "status", "median_s")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def paths(words: Iterable[str]) -> list[Path]:
-    """Return the CSVs that `words` name: files, folders (searched whole), or patterns.
+def paths(words: Iterable[str], suffix: str = "csv") -> list[Path]:
+    """Return the files that `words` name: files, folders (searched whole), or patterns.
 
     Raises BadFile where a word names none.
     """
@@ -26,13 +26,15 @@ def paths(words: Iterable[str]) -> list[Path]:
     for word in words:
         path = Path(word)
         if path.is_dir():
-            here = sorted(path.rglob("*.csv"))
+            here = sorted(path.rglob(f"*.{suffix}"))
         elif path.exists() or not glob.has_magic(word):
             here = [path]
         else:
             here = sorted(map(Path, glob.glob(word, recursive=True)))
         if not here:
-            raise reader.BadFile(f"{word}: no CSV there; give result files, folders or patterns")
+            raise reader.BadFile(
+                f"{word}: no {suffix.upper()} there; give result files, folders or patterns"
+            )
         found += here
     return list({path.resolve(): path for path in found}.values())
 

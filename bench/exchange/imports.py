@@ -91,7 +91,7 @@ def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:
         # under another name is the same run.
         "run_id": f"imported-{hashlib.sha256(raw).hexdigest()[:12]}",
         "run_started": str(whole.get("datetime") or UNKNOWN),
-        "machine": slug(cpu or str(machine.get("machine") or ""))[:80] or UNKNOWN,
+        "machine": slug(cpu)[:80] or f"{UNKNOWN}-{_host(machine, raw)}",
         "os": system,
         "python": str(machine.get("python_version") or ""),
         "torch": "",
@@ -103,6 +103,15 @@ def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:
         "device_name": "",
         "driver": "",
     }
+
+
+def _host(machine: dict[str, Any], raw: bytes) -> str:
+    """Return a word for a host whose CPU is unknown, so that two of them are not taken for one.
+
+    A hash of the host's name, or of the file where it has none; it does not reveal the name.
+    """
+    node = machine.get("node")
+    return hashlib.sha256(str(node).encode() if node else raw).hexdigest()[:6]
 
 
 def _commit(info: dict[str, Any]) -> str:
@@ -284,3 +293,23 @@ def pytest_benchmark(path: Path) -> list[Row]:
         seen[key] = where
         rows.append(row)
     return rows
+
+
+def several(paths: Iterable[Path], machine: str | None = None) -> tuple[list[Row], list[str]]:
+    """Return the rows of several files, and a notice of each file that is a copy of another.
+
+    `machine` is the label of the machine that was timed, instead of the one made from its CPU.
+    Raises BadFile.
+    """
+    rows: dict[tuple[object, ...], Row] = {}
+    notices = []
+    for path in paths:
+        found = {
+            tuple(getattr(row, name) for name in ("run_id", *CELL)): row
+            for row in pytest_benchmark(path)
+        }
+        if found.keys() & rows.keys():
+            notices.append(f"{path}: the same run as in another file, counted once")
+        rows |= found
+    made = list(rows.values())
+    return [dataclasses.replace(row, machine=machine) for row in made] if machine else made, notices
