@@ -8,7 +8,7 @@ from bench.measure import calibration, devices, disturbance, environment, kernel
 
 # Imported here although not named below: pytester forgets what a run inside it imports, and a
 # second copy of a module has stash keys of its own.
-from bench.plugin import progress, rows  # noqa: F401
+from bench.plugin import hooks, progress, rows  # noqa: F401
 from bench.records import reader
 from tests.helpers import simulated as simulated_device
 from tests.helpers.simulated import SimulatedDevice

@@ -117,6 +117,25 @@ def test_full_adds_sizes_and_dtypes(suite):
     assert sum("::" in line for line in listed.outlines) == 8
 
 
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ([], ["float32"]),
+        (["--profile=full"], ["float32", "float16", "bfloat16", "float64"]),
+        (["--dtype=bfloat16"], ["bfloat16"]),
+    ],
+)
+def test_a_benchmark_names_the_dtypes_of_the_default_profile(suite, words, names):
+    suite.write("""
+    @dtypes("float32", "float16", "bfloat16", "float64", default=["float32"])
+    def bench_neg(cell):
+        cell(torch.neg, cell.tensor(2))
+    """)
+    listed = suite.run("--collect-only", "-q", *words)
+    found = [line.split("cpu-")[1].rstrip("]") for line in listed.outlines if "::" in line]
+    assert sorted(found) == sorted(names)
+
+
 def test_a_simulated_device_runs_the_suite(suite, simulated):
     suite.write("""
     from tests.helpers import simulated

@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     that is named on the command line.
     """
     for name, meaning in (
-        ("dtypes(*names)", "the dtypes in which the operation is timed"),
+        ("dtypes(*names, default)", "supported dtypes, and those that every profile times"),
         ("full", "a value that only profile `full` times"),
         ("accelerator_only", "not timed on the CPU"),
         ("host_only", "timed on the CPU only"),
@@ -66,10 +66,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     run = metafunc.config.stash[RUN]
     mark = metafunc.definition.get_closest_marker("dtypes")
     names = mark.args if mark else axes.FLOATING
+    by_default = _default_dtypes(mark)
     # Thousands of cells that are not wanted would take a second to collect. One of them remains if
     # there is no other, and is deselected later.
     possible = [name for name in dtypes.NAMES if name in names]
-    asked = [name for name in possible if _wanted_dtype(name, run)] or possible[:1]
+    asked = [name for name in possible if _wanted_dtype(name, by_default, run)] or possible[:1]
     cells = [(device, name) for device in run.devices for name in asked]
     metafunc.parametrize(("device", "dtype"), cells, ids=["-".join(pair) for pair in cells])
 
@@ -79,13 +80,19 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return f"{argname}{val}" if isinstance(val, (int, float)) else None
 
 
-def _wanted_dtype(dtype: str, run: Run) -> bool:
+def _default_dtypes(mark: pytest.Mark | None) -> tuple[str, ...]:
+    """Return the dtypes that profiles other than `full` time; `mark` is the benchmark's."""
+    found: tuple[str, ...] = (mark.kwargs if mark else {}).get("default", axes.DEFAULT_DTYPES)
+    return found
+
+
+def _wanted_dtype(dtype: str, by_default: tuple[str, ...], run: Run) -> bool:
     """Whether the profile and the options ask for cells in this dtype."""
     if run.cells is not None:
         return any(cell[3] == dtype for cell in run.cells)
     if run.dtypes:
         return dtype in run.dtypes
-    return run.profile.every_dtype or dtype in axes.DEFAULT_DTYPES
+    return run.profile.every_dtype or dtype in by_default
 
 
 def _wanted(item: pytest.Function, run: Run) -> bool:
@@ -105,7 +112,7 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
         return False
     if item.get_closest_marker("full") and not run.profile.every_size:
         return False
-    return _wanted_dtype(dtype, run)
+    return _wanted_dtype(dtype, _default_dtypes(item.get_closest_marker("dtypes")), run)
 
 
 def _group(item: pytest.Function) -> tuple[str, str, str]:

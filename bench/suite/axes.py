@@ -1,14 +1,14 @@
-"""What a benchmark module declares beside its body: sizes, dtypes and devices it has a meaning for.
+"""What a benchmark module declares beside its body: its sizes, dtypes and devices.
 
 A mark is data for ``bench/plugin``; nothing here runs a benchmark.
 
-Sizes of profile `default` stay within 16 MiB in a call, but for one beyond every cache that shows
-the bandwidth. Between the two, in pages of 4 KiB, whether the translation buffers of the CPU reach
-the pages depends on where a process happened to get them: `ones` of 16 MiB took 95 us in one
-process and 300 us in the next, each steadily. Profile `full` has those sizes too.
+In profile `default` a call moves at most 16 MiB, except for one size beyond every cache that shows
+the bandwidth. Sizes in between depend on where a process got its pages of 4 KiB, because the
+translation buffers of the CPU reach them or do not: `ones` of 16 MiB took 95 us in one process and
+300 us in the next, steadily in each. Profile `full` has those sizes too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -18,30 +18,28 @@ INTEGRAL = ("uint8", "int8", "int16", "int32", "int64")
 NUMERIC = FLOATING + INTEGRAL
 ALL = (*NUMERIC, "bool")
 
-#: What profiles `smoke` and `default` time; `full` times every dtype a benchmark is marked with.
+#: The dtypes that profiles `smoke` and `default` time; `full` times every dtype of the mark.
 DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
+#: The same for a benchmark whose dtype answers no question of its own.
+FLOAT32 = ("float32",)
 
 #: Devices for which PyTorch pins no memory (pytorch issue 86060).
 NOT_PINNED = ("mps",)
 
+#: Marks an operation that runs on the host whatever the device is, such as loading files.
+host_only = pytest.mark.host_only
+#: Marks an operation that needs a device other than the host, such as a transfer.
+accelerator_only = pytest.mark.accelerator_only
+
 
 def values(default: Iterable[Any], *, full: Iterable[Any] = ()) -> list[Any]:
-    """Values of one parameter: those of every profile, then those only profile `full` adds."""
+    """Return the values of a parameter: of every profile, then those of profile `full` alone."""
     return [*default, *(pytest.param(value, marks=pytest.mark.full) for value in full)]
 
 
-def dtypes(*names: str) -> pytest.MarkDecorator:
-    """Mark the dtypes (by name, ``"float16"``) the operation has a meaning for."""
-    return pytest.mark.dtypes(*names)
+def dtypes(*names: str, default: Iterable[str] = DEFAULT_DTYPES) -> pytest.MarkDecorator:
+    """Mark the dtypes (by name, ``"float16"``) that an operation supports.
 
-
-def host_only(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark an operation that happens on the host whatever the device (loading files)."""
-    marked: Callable[..., Any] = pytest.mark.host_only(function)
-    return marked
-
-
-def accelerator_only(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark an operation that has a meaning only where the device is not the host (transfers)."""
-    marked: Callable[..., Any] = pytest.mark.accelerator_only(function)
-    return marked
+    Profiles `smoke` and `default` time those that are in `default` too.
+    """
+    return pytest.mark.dtypes(*names, default=tuple(default))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from bench.measure.answer import moments, shape_only
-from bench.suite.axes import ALL, FLOATING, dtypes, values
+from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 
-SIZES = values((2**4, 2**20), full=(2**12, 2**22, 2**25))
+SIZES = values((2**20,), full=(2**4, 2**12, 2**22, 2**25))
 UNIFORM = moments(mean=0.5, std=12**-0.5)
 NORMAL = moments(mean=0.0, std=1.0)
 
@@ -24,78 +24,81 @@ def create_like(cell, n, factory, *args, check=None):
     cell(factory, cell.tensor(n), *args, check=check)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty(cell, n):
     create(cell, n, torch.empty, n, check=shape_only)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros(cell, n):
     create(cell, n, torch.zeros, n)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones(cell, n):
     create(cell, n, torch.ones, n)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full(cell, n):
     create(cell, n, torch.full, (n,), 3)
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand(cell, n):
     create(cell, n, torch.rand, n, check=UNIFORM)
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_randn(cell, n):
     create(cell, n, torch.randn, n, check=NORMAL)
 
 
-@dtypes(*FLOATING)
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_arange(cell, n):
     # From 0 to 1: float16 could not hold the numbers up to n.
     create(cell, n, torch.arange, 0, 1, 1 / n)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty_like(cell, n):
     create_like(cell, n, torch.empty_like, check=shape_only)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros_like(cell, n):
     create_like(cell, n, torch.zeros_like)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones_like(cell, n):
     create_like(cell, n, torch.ones_like)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full_like(cell, n):
     create_like(cell, n, torch.full_like, 3)
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand_like(cell, n):
     create_like(cell, n, torch.rand_like, check=UNIFORM)
 
 
-@dtypes(*ALL)
-@pytest.mark.parametrize("n", values((2**4, 2**14), full=(2**18,)))
+@dtypes(*ALL, default=FLOAT32)
+@pytest.mark.parametrize("n", values((2**14,), full=(2**4, 2**18)))
 def bench_tensor_from_list(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
     cell(torch.tensor, cell.tensor(n).tolist(), device=cell.device, dtype=cell.dtype)

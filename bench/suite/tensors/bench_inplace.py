@@ -10,23 +10,24 @@ times.
 import pytest
 import torch
 
-from bench.suite.axes import ALL, FLOATING, NUMERIC, dtypes, values
+from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
 
-SIZES = values((2**4, 2**16, 2**20), full=(2**12, 2**22, 2**25))
-#: Beyond every last-level cache in every profile: what `add` and `copy` do there is bandwidth.
-BANDWIDTH_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))
+SIZES = values((2**20,), full=(2**4, 2**12, 2**16, 2**22, 2**25))
+#: From the cost of a call to the bandwidth: 2**25 elements are beyond every last-level cache.
+ADD_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))
+COPY_SIZES = values((2**4, 2**25), full=(2**12, 2**16, 2**20, 2**22))
 FORMS = ["in_place", "out_of_place"]
 
 
 @dtypes(*NUMERIC)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("n", BANDWIDTH_SIZES)
+@pytest.mark.parametrize("n", ADD_SIZES)
 def bench_add(cell, n, form):
     cell.work(items=n, bytes=cell.nbytes(3 * n), flop=n)
     cell(torch.Tensor.add_ if form == "in_place" else torch.add, cell.tensor(n), cell.tensor(n))
 
 
-@dtypes(*NUMERIC)
+@dtypes(*NUMERIC, default=FLOAT32)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", SIZES)
 def bench_mul(cell, n, form):
@@ -36,7 +37,7 @@ def bench_mul(cell, n, form):
     cell(torch.Tensor.mul_ if form == "in_place" else torch.mul, x, sign.roll(1))
 
 
-@dtypes(*NUMERIC)
+@dtypes(*NUMERIC, default=FLOAT32)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", SIZES)
 def bench_relu(cell, n, form):
@@ -44,7 +45,7 @@ def bench_relu(cell, n, form):
     cell(torch.relu_ if form == "in_place" else torch.relu, cell.tensor(n))
 
 
-@dtypes(*FLOATING)
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", SIZES)
 def bench_sigmoid(cell, n, form):
@@ -52,23 +53,23 @@ def bench_sigmoid(cell, n, form):
     cell(torch.sigmoid_ if form == "in_place" else torch.sigmoid, cell.tensor(n))
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("n", BANDWIDTH_SIZES)
+@pytest.mark.parametrize("n", COPY_SIZES)
 def bench_copy(cell, n, form):
     x, y = cell.tensor(n), cell.tensor(n).flip(0)
     cell.work(items=n, bytes=cell.nbytes(2 * n))
     cell(torch.Tensor.copy_, x, y) if form == "in_place" else cell(torch.clone, y)
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zero_(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
     cell(torch.Tensor.zero_, cell.tensor(n))
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_fill_(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.suite.axes import ALL, dtypes, values
+from bench.suite.axes import ALL, FLOAT32, dtypes, values
 
-SIDES = values((16, 128, 512), full=(1024, 2048))
+SIDES = values((16, 512), full=(128, 1024, 2048))
 
 
 def matrices(cell, n, count, layout="contiguous"):
@@ -14,17 +14,17 @@ def matrices(cell, n, count, layout="contiguous"):
     return [matrix.t() for matrix in made] if layout == "transposed" else made
 
 
-@dtypes(*ALL)
+@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("layout", ["contiguous", "transposed"])
 @pytest.mark.parametrize("dim", [0, 1])
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", values((2,), full=(8,)))
 @pytest.mark.parametrize("n", SIDES)
 def bench_cat(cell, n, count, dim, layout):
     cell(torch.cat, matrices(cell, n, count, layout), dim)
 
 
-@dtypes(*ALL)
-@pytest.mark.parametrize("count", [2, 8])
+@dtypes(*ALL, default=FLOAT32)
+@pytest.mark.parametrize("count", values((2,), full=(8,)))
 @pytest.mark.parametrize("n", SIDES)
 def bench_stack(cell, n, count):
     cell(torch.stack, matrices(cell, n, count))

@@ -58,7 +58,7 @@ def bench_uint8_images(cell, n, cast):
 
 @dtypes(*ALL)
 @pytest.mark.parametrize("source", values(["float32", "uint8"], full=["float16", "int64"]))
-@pytest.mark.parametrize("n", values((2**4, 2**20), full=(2**12, 2**22)))
+@pytest.mark.parametrize("n", values((2**20,), full=(2**4, 2**12, 2**22)))
 def bench_convert(cell, n, source):
     x = cell.tensor(n, dtype=getattr(torch, source))
     cell.work(items=n, bytes=n * x.element_size() + cell.nbytes(n))

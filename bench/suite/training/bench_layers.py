@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bench.measure.answer import WrongAnswer
-from bench.suite.axes import dtypes
+from bench.suite.axes import FLOAT32, FLOATING, dtypes
 from bench.suite.training.models import SIZES, network, samples, with_gradients
 
 BATCH = 64
@@ -22,6 +22,7 @@ def by_hand_stack(x, w1, b1, w2, b2, w3, b3):
     return x @ w3.t() + b3
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_flatten(cell, form):
     x, _ = samples(cell, BATCH)
@@ -29,6 +30,7 @@ def bench_flatten(cell, form):
     cell(nn.Flatten(), x) if form == "module" else cell(torch.flatten, x, 1)
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_linear(cell, form):
     layer = nn.Linear(WIDTH, WIDTH, device=cell.device, dtype=cell.dtype)
@@ -41,6 +43,7 @@ def bench_linear(cell, form):
         cell(by_hand_linear, x, layer.weight, layer.bias, terms=WIDTH)
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_relu_layer(cell, form):
     x = cell.tensor(BATCH, WIDTH)
@@ -48,6 +51,7 @@ def bench_relu_layer(cell, form):
     cell(nn.ReLU() if form == "module" else torch.relu, x)
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_softmax_layer(cell, form):
     x = cell.tensor(BATCH, SIZES[-1])
@@ -58,6 +62,7 @@ def bench_softmax_layer(cell, form):
         cell(torch.softmax, x, 1, terms=SIZES[-1])
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_sequential(cell, form):
     stack = network(cell).linear_relu_stack
@@ -76,7 +81,7 @@ LOOKS = {
 }
 
 
-@dtypes("float32")
+@dtypes(*FLOAT32)
 @pytest.mark.parametrize("look", list(LOOKS))
 def bench_parameters(cell, look):
     cell.work(items=2 * len(SIZES) - 2, unit="tensor")
@@ -95,6 +100,7 @@ def all_zero(_, model, *__):
         raise WrongAnswer("a gradient is left over")
 
 
+@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("set_to_none", ["yes", "no"])
 def bench_zero_grad(cell, set_to_none):
     model = with_gradients(cell, network(cell))
