@@ -22,6 +22,12 @@ filterwarnings = ignore:Module already imported so cannot be rewritten
 """
 
 
+def pytest_configure(config):
+    """Let the tests import benchmarks without the plugin."""
+    for marker in hooks.MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
 @pytest.fixture(autouse=True)
 def _quiet_machine(request, monkeypatch, tmp_path):
     """Let no neighbour of this machine decide a test: to the suite, it is always quiet."""

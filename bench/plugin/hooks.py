@@ -32,6 +32,12 @@ _EXPECTED = (
     "Got pickle error when attempting to start a worker",
     "The image decoding and encoding capabilities of TorchVision",
 )
+MARKERS = (
+    "dtypes(*names, default): supported dtypes, and those that every profile times",
+    "full: a value that only profile `full` times",
+    "accelerator_only: not timed on the CPU",
+    "host_only: timed on the CPU only",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,13 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     Any project may have benchmarks: functions ``bench_*`` in files ``bench_*.py``, or in any file
     that is named on the command line.
     """
-    for name, meaning in (
-        ("dtypes(*names, default)", "supported dtypes, and those that every profile times"),
-        ("full", "a value that only profile `full` times"),
-        ("accelerator_only", "not timed on the CPU"),
-        ("host_only", "timed on the CPU only"),
-    ):
-        config.addinivalue_line("markers", f"{name}: {meaning}")
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
     for message in _EXPECTED:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
     config.addinivalue_line("python_files", "bench_*.py")

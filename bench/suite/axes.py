@@ -8,7 +8,7 @@ translation buffers of the CPU reach them or do not: `ones` of 16 MiB took 95 us
 300 us in the next, steadily in each. Profile `full` has those sizes too.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -26,11 +26,6 @@ FLOAT32 = ("float32",)
 #: Devices for which PyTorch pins no memory (pytorch issue 86060).
 NOT_PINNED = ("mps",)
 
-#: Marks an operation that runs on the host whatever the device is, such as loading files.
-host_only = pytest.mark.host_only
-#: Marks an operation that needs a device other than the host, such as a transfer.
-accelerator_only = pytest.mark.accelerator_only
-
 
 def values(default: Iterable[Any], *, full: Iterable[Any] = ()) -> list[Any]:
     """Return the values of a parameter: of every profile, then those of profile `full` alone."""
@@ -43,3 +38,15 @@ def dtypes(*names: str, default: Iterable[str] = DEFAULT_DTYPES) -> pytest.MarkD
     Profiles `smoke` and `default` time those that are in `default` too.
     """
     return pytest.mark.dtypes(*names, default=tuple(default))
+
+
+def host_only(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an operation that runs on the host whatever the device is, such as loading files."""
+    marked: Callable[..., Any] = pytest.mark.host_only(function)
+    return marked
+
+
+def accelerator_only(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark an operation that needs a device other than the host, such as a transfer."""
+    marked: Callable[..., Any] = pytest.mark.accelerator_only(function)
+    return marked
