@@ -8,6 +8,8 @@ import pytest
 from bench import __version__
 from bench.records import reader
 
+pytestmark = pytest.mark.integration
+
 
 def bench(*words, cwd):
     command = [sys.executable, "-m", "bench", *words]

@@ -248,6 +248,7 @@ def test_an_interval_beyond_any_number_is_not_shown():
     assert not re.search(r"±\d", comparison.text(made, comparison.lines(made)))
 
 
+@pytest.mark.integration
 def test_reading_commands_do_not_load_torch(two):
     code = (
         "import sys; from bench.cli.main import app\n"

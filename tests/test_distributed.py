@@ -11,6 +11,8 @@ import torch
 from bench.suite.distributed import rank, ranks
 from bench.suite.distributed.ranks import RankDied, Ranks
 
+pytestmark = pytest.mark.integration
+
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),

@@ -70,6 +70,7 @@ def test_the_duration_the_readme_states_is_that_of_the_stored_runs():
     assert str(rows.groupby("run_id").size().max()) == cells
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("page", "kind"),
     [("README.md", "github-workflows"), ("docs/ci.md", "gitlab-ci")],

@@ -68,6 +68,7 @@ def test_doctor_names_the_quota(container, monkeypatch):
     assert found.figures == figures
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU affinity here")
 def test_threads_bound_by_the_user_do_not_hide_cpus_from_the_row_or_workers():
     """With OMP_PROC_BIND, importing torch binds the main thread to one CPU."""

@@ -68,6 +68,7 @@ def test_a_round_trip_through_pytest_benchmark_keeps_cells_and_times(tmp_path):
         assert getattr(back[0], name) == TIMES[name]
 
 
+@pytest.mark.integration
 def test_pytest_benchmark_reads_what_is_exported(tmp_path):
     path = tmp_path / "0001_x.json"
     path.write_text(exports.pytest_benchmark(frame(*ROWS)))
@@ -188,6 +189,7 @@ def test_what_is_no_such_file_is_refused_in_one_line(tmp_path, text, said):
     assert not (tmp_path / "x.csv").exists()
 
 
+@pytest.mark.integration
 def test_go_lines_are_what_benchstat_parses(tmp_path):
     text = exports.go(frame(*ROWS))
     lines = [line for line in text.splitlines() if line.startswith("Benchmark")]

@@ -87,6 +87,7 @@ def suites():
     return found
 
 
+@pytest.mark.integration
 def test_three_workers_one_of_which_is_killed_while_it_measures(dask, tmp_path):
     """Two are complete, the third is reported, and --resume measures what is missing."""
     address, workers = dask
@@ -137,6 +138,7 @@ def dask_worker(address, name, tmp_path):
     return process, log
 
 
+@pytest.mark.integration
 def test_a_machine_that_is_away_is_named_when_the_others_go_on(tmp_path, monkeypatch):
     """Its label goes to no other one, and nobody is told that all is complete."""
     folder = tmp_path / "fleet"
@@ -152,6 +154,7 @@ def test_a_machine_that_is_away_is_named_when_the_others_go_on(tmp_path, monkeyp
     assert len(machines) == 1
 
 
+@pytest.mark.integration
 def test_a_cluster_without_workers_is_no_success(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "find", lambda client, known: ([], []))
     done = bench("fleet", "--folder", str(tmp_path / "fleet"))
@@ -467,6 +470,7 @@ def test_what_a_nanny_sets_for_its_workers_does_not_reach_the_suite(monkeypatch)
     assert os.environ["MKL_NUM_THREADS"] == "3"
 
 
+@pytest.mark.integration
 def test_a_local_cluster_leaves_the_environment_alone():
     from bench.cli import fleet
 

@@ -42,6 +42,7 @@ def bench_neg(cell, n):
 """
 
 
+@pytest.mark.integration
 def test_runs_are_fresh_processes_in_one_file(suite, runs, tmp_path):
     suite.write(NEG)
     code, file, heard = runs(2, output=tmp_path / "out.csv")
@@ -73,6 +74,7 @@ def bench_neg(cell, n):
 """
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_cell_that_kills_its_process_is_a_row_and_the_rest_goes_on(suite, runs):
     suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
@@ -85,6 +87,7 @@ def test_a_cell_that_kills_its_process_is_a_row_and_the_rest_goes_on(suite, runs
     assert any("the run continues" in line for line in heard.lines)
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_death_in_an_appended_run_costs_no_other_run(suite, runs, tmp_path):
     suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
@@ -95,6 +98,7 @@ def test_a_death_in_an_appended_run_costs_no_other_run(suite, runs, tmp_path):
     assert list(reader.read(file).groupby("run_id", sort=False).size()) == [1, 3, 3]
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_death_in_the_last_cell_ends_its_run_and_no_other(suite, runs):
     suite.write(DEATH.format(name="SIGSEGV", before="import faulthandler; faulthandler.disable()"))
@@ -105,6 +109,7 @@ def test_a_death_in_the_last_cell_ends_its_run_and_no_other(suite, runs):
     assert rows.run_id.nunique() == 2
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize("out_of_memory", [True, False])
 def test_a_kill_is_out_of_memory_only_where_the_system_says_so(
@@ -127,6 +132,7 @@ def test_the_system_counts_its_kills():
     assert runner._out_of_memory_kills() >= 0
 
 
+@pytest.mark.integration
 def test_a_wrong_option_and_a_bad_file_are_one_line(suite, runs, tmp_path):
     suite.write(NEG)
     code, file, heard = runs(arguments=["--dtype", "float31"])
@@ -150,6 +156,7 @@ def test_families_and_appending_are_checked(suite):
     result.stderr.fnmatch_lines(["ERROR: --append: a.csv is of machine 'here', this is there"])
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_ends_with_the_table_of_what_was_measured(suite):
     import subprocess
@@ -238,6 +245,7 @@ def test_a_checkout_around_an_installed_suite_is_not_imported(tmp_path, monkeypa
     assert runner.command()[1] == "-P"
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
     """While what the cell has opened is closed; and one at the end of a run is no success."""

@@ -83,6 +83,7 @@ def test_one_hot_is_one_hot():
     assert data.one_hot(3).tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("start", START_METHODS)
 @pytest.mark.parametrize("count", [0, 2])
 def test_every_image_comes_once_with_its_label_and_the_workers_end(start, count):
@@ -99,6 +100,7 @@ def test_every_image_comes_once_with_its_label_and_the_workers_end(start, count)
     assert [p for p in left if p.pid not in before] == []
 
 
+@pytest.mark.integration
 def test_workers_end_where_the_cell_fails():
     def fail():
         with loader_of(data.custom_images(), num_workers=1, persistent_workers=True) as loader:
@@ -158,6 +160,7 @@ def shared_memory():
     return set(folder.iterdir()) if folder.is_dir() else set()
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_leaves_no_worker_and_no_shared_memory(tmp_path):
     before = shared_memory()

@@ -8,6 +8,8 @@ import pytest
 from bench.exchange import nodeids
 from bench.launch import runner
 
+pytestmark = pytest.mark.integration
+
 #: Prints node id and key of each item that is collected, in every dtype and size.
 PRINTER = """
 from bench.plugin import rows

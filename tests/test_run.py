@@ -192,6 +192,7 @@ def test_bad_options_are_one_line_before_anything_runs(suite, words, line):
     assert not suite.files()
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
 def test_disk_full_is_one_line_and_keeps_what_was_measured(suite):
     import resource
@@ -283,6 +284,7 @@ def bench_neg(cell, n):
 """
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 @pytest.mark.parametrize("after", [0, 1, 20])
 def test_a_killed_run_keeps_its_rows_and_is_resumed(suite, after):

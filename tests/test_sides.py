@@ -11,6 +11,7 @@ from bench.launch.runner import CannotRun
 from bench.launch.sides import Side
 
 
+@pytest.mark.integration
 def test_a_place_finds_its_interpreter_and_its_suite(tmp_path):
     (tmp_path / "made").mkdir()
     prefix = os.path.dirname(os.path.dirname(sys.executable))
@@ -27,6 +28,7 @@ def test_a_place_finds_its_interpreter_and_its_suite(tmp_path):
     assert str(tmp_path / "made") in told.stdout
 
 
+@pytest.mark.integration
 def test_a_python_without_the_suite_s_needs_is_told(tmp_path, monkeypatch):
     (tmp_path / "made").mkdir()
     monkeypatch.setattr(sides, "_NEEDED", ("no_such_module",))
@@ -34,6 +36,7 @@ def test_a_python_without_the_suite_s_needs_is_told(tmp_path, monkeypatch):
         sides.prepare(Side(python=sys.executable), "candidate", tmp_path / "made")
 
 
+@pytest.mark.integration
 def test_a_ref_brings_its_own_suite_or_its_own_code(tmp_path, monkeypatch):
     def git(*words):
         config = ("-c", "user.name=a", "-c", "user.email=a@b.c")

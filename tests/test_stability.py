@@ -142,6 +142,7 @@ def test_of_disturbed_attempts_the_least_disturbed_stands(monkeypatch):
     assert cell.result.timing.rounds_s[0] == 1e-3
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no thread affinity here")
 def test_each_compute_thread_gets_a_cpu_of_its_own():
     """In a process of its own: this one has its threads already."""

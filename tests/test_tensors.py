@@ -41,6 +41,7 @@ def test_a_million_calls_in_place_neither_overflow_nor_reach_denormals(name, dty
             break  # a fixed point, or a cycle that returns here: it stays for ever
 
 
+@pytest.mark.integration
 def test_the_suite_runs_and_writes_one_row_a_cell(tmp_path):
     def run(*words):
         command = [sys.executable, "-m", "pytest", "bench", "--profile=smoke", "--family=tensors"]

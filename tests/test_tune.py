@@ -108,6 +108,7 @@ class Partial(Truth):
         return super().session(setting)
 
 
+@pytest.mark.integration
 def test_settings_in_which_loading_fails_are_left_out_and_named_once():
     truth, lines = Partial(), []
     now = lambda: truth.now  # noqa: E731

@@ -10,6 +10,8 @@ from typer.main import get_command
 
 from bench.cli import main
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
