@@ -78,7 +78,7 @@ def test_settings_without_workers_have_nothing_to_start():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--method", "guess"], "unknown method 'guess'; known: grid, random, bayes"),
+        (["--method", "guess"], "unknown 'guess'; known: grid, random, bayes"),
         (["--dataset", "nowhere:thing"], "--dataset: cannot import 'nowhere:thing'"),
         (["--budget", "0.01"], "too little for one setting"),
     ],

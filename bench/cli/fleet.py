@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.results import fail
+from bench.cli.results import choose, fail
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,8 +52,7 @@ def fleet(
     from bench.records.writer import CannotWrite
     from bench.report.progress import FleetBars
 
-    if per not in roster.PER:
-        fail(f"--per: unknown {per!r}; known: {', '.join(roster.PER)}")
+    choose("--per", per, roster.PER)
     known = roster.Roster(list(context.args), runs, per)
     if resume:
         if known.arguments or folder:

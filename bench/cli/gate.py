@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from bench.cli.results import fail, give, notices
+from bench.cli.results import choose, fail, give, notices
 
 if TYPE_CHECKING:
     from bench.gate.check import Limits, Outcome
@@ -89,8 +89,7 @@ def check(
     _check_format(format)
     may_vary = [name for item in vary or [] for name in item.split(",")]
     for name in may_vary:
-        if name not in (*check.HARD, *check.SOFT):
-            fail(f"--vary: unknown {name!r}; known: {', '.join((*check.HARD, *check.SOFT))}")
+        choose("--vary", name, (*check.HARD, *check.SOFT))
     how: dict[str, Any] = {
         "allow_missing": allow_missing,
         "fail_on_improvement": fail_on_improvement,
@@ -153,8 +152,7 @@ def ab(
     from bench.launch import ab
 
     _check_format(format)
-    if order not in ab.ORDERS:
-        fail(f"--order: unknown {order!r}; known: {', '.join(ab.ORDERS)}")
+    choose("--order", order, ab.ORDERS)
     with _errors_in_one_line(), _bar() as bar:
         allowed = _limits(threshold, margin, floor)
         both = [
@@ -196,8 +194,7 @@ def history(
     from bench.report import history as shown
     from bench.stats import changepoints
 
-    if format not in shown.FORMATS:
-        fail(f"--format: unknown {format!r}; known: {', '.join(shown.FORMATS)}")
+    choose("--format", format, shown.FORMATS)
     with _errors_in_one_line():
         share = number("--threshold", threshold) / 100
         frame = stored.read(files or ["results"])
@@ -226,8 +223,7 @@ def _finish(outcome: "Outcome", format: str, output: Path | None, summary: Path 
 def _check_format(format: str) -> None:
     from bench.report import judgement
 
-    if format not in judgement.FORMATS:
-        fail(f"--format: unknown {format!r}; known: {', '.join(judgement.FORMATS)}")
+    choose("--format", format, judgement.FORMATS)
 
 
 def _limits(threshold: float | None, margin: float | None, floor: float | None) -> "Limits":

@@ -11,7 +11,7 @@ import typer
 
 from bench import __version__
 from bench.cli import fleet, gate, results
-from bench.cli.results import fail
+from bench.cli.results import choose, fail
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -216,8 +216,7 @@ def tune(
     from bench.suite.loading import data
     from bench.tune import loader
 
-    if method not in loader.METHODS:
-        fail(f"--method: unknown method {method!r}; known: {', '.join(loader.METHODS)}")
+    choose("--method", method, loader.METHODS)
     try:
         on = devices.find(device)
         samples = _called(dataset) if dataset else data.custom_images()

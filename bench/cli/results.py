@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -14,6 +14,12 @@ def fail(message: str, code: int = 2) -> NoReturn:
     """Exit with one line on standard error."""
     typer.echo(f"bench: {message}", err=True)
     raise typer.Exit(code)
+
+
+def choose(option: str, value: str, known: Iterable[str]) -> None:
+    """Exit with one line if the value of an option is not among the known ones."""
+    if value not in (names := list(known)):
+        fail(f"{option}: unknown {value!r}; known: {', '.join(names)}")
 
 
 Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
@@ -52,12 +58,8 @@ def compare(
     from bench.records.many import Many
     from bench.report import comparison
 
-    for option, value, known in (
-        ("--sort", sort, comparison.SORTS),
-        ("--format", format, comparison.FORMATS),
-    ):
-        if value not in known:
-            fail(f"{option}: unknown {value!r}; known: {', '.join(known)}")
+    choose("--sort", sort, comparison.SORTS)
+    choose("--format", format, comparison.FORMATS)
     chosen = columns or rows or baseline or time != "median_s"
     idle = ["--sort ratio"] if sort == "ratio" else []
     idle += ["--only-different"] if only_different else []
@@ -66,7 +68,7 @@ def compare(
     try:
         if outliers or (not chosen and len(stored.paths(files)) >= many.FILES):
             _refuse(idle, outliers)
-            _crowd(*stored.read_many(files), where or [], outliers, format, top)
+            _compare_many(*stored.read_many(files), where or [], outliers, format, top)
             return
         frame = stored.read(files, copies=True)
         notices(frame)
@@ -74,8 +76,8 @@ def compare(
         if not chosen and narrowed.machine.nunique() > spread.WIDE:
             _refuse(idle, outliers)
             once = stored.once(narrowed)
-            told = [line for line in once.attrs["notices"] if line not in frame.attrs["notices"]]
-            _crowd(Many.of(once), told, [], outliers, format, top)
+            lines = [line for line in once.attrs["notices"] if line not in frame.attrs["notices"]]
+            _compare_many(Many.of(once), lines, [], outliers, format, top)
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
         made = sides.compare(narrowed, columns_, rows_, baseline, time)
@@ -94,22 +96,22 @@ def compare(
 
 
 def _refuse(idle: list[str], outliers: bool) -> None:
-    """Refuse options that were given and have nothing to apply to where machines are a crowd."""
+    """Exit with one line if an option has no effect on the spread of many machines."""
     why = "so many are shown by their spread; for ratios name sides with --columns"
     if idle:
         fail(f"{idle[0]}: {'--outliers names every machine that is off' if outliers else why}")
 
 
-def _crowd(
-    rows: Any, told: list[str], where: list[str], outliers: bool, format: str, top: int | None
+def _compare_many(
+    rows: Any, lines: list[str], where: list[str], outliers: bool, format: str, top: int | None
 ) -> None:
-    """Show what there is to say of many machines: those that are off, or how far all lie apart."""
+    """Show the outliers among many machines, or the spread of all."""
     from bench.compare import outliers as off
     from bench.compare import spread
     from bench.report import outliers as shown_off
     from bench.report import spread as shown
 
-    _warn(told)
+    _warn(lines)
     rows = spread.where(rows, where)
     if not outliers:
         show(shown.FORMATS[format](rows, spread.of(rows)[:top]))
@@ -127,8 +129,7 @@ def verdict(
     """Report what to use on this machine, with figures."""
     from bench.report import advice, escape
 
-    if format not in ("terminal", "markdown"):
-        fail(f"--format: unknown {format!r}; known: terminal, markdown")
+    choose("--format", format, ("terminal", "markdown"))
     frame = read(files)
     if format == "markdown":
         show(advice.markdown(frame, escape.markdown, top))
@@ -157,15 +158,15 @@ def report(
         fail("nothing to write: give -o report.html, --png DIR or --markdown")
     try:
         if len(stored.paths(files)) >= many.FILES:
-            rows, told = stored.read_many(files)
-            _warn(told)
-            _crowd_report(rows, output, png, markdown)
+            rows, lines = stored.read_many(files)
+            _warn(lines)
+            _report_many(rows, output, png, markdown)
             return
     except (reader.BadFile, many.NeedsPolars) as problem:
         fail(str(problem))
     frame = read(files)
     if frame.machine.nunique() > spread.WIDE:
-        _crowd_report(Many.of(frame), output, png, markdown)
+        _report_many(Many.of(frame), output, png, markdown)
         return
     if markdown:
         show(digest.markdown(frame))
@@ -183,7 +184,7 @@ def report(
         fail(f"cannot write {problem.filename}: {problem.strerror}; name another place")
 
 
-def _crowd_report(rows: Any, output: Path | None, png: Path | None, markdown: bool) -> None:
+def _report_many(rows: Any, output: Path | None, png: Path | None, markdown: bool) -> None:
     from bench.compare import spread
     from bench.report import spread as shown
 
@@ -205,8 +206,7 @@ def export_results(
     """Convert results to the format of another tool."""
     from bench.exchange import exports
 
-    if format not in exports.FORMATS:
-        fail(f"--format: unknown {format!r}; known: {', '.join(exports.FORMATS)}")
+    choose("--format", format, exports.FORMATS)
     frame = read(files)
     try:
         text = exports.FORMATS[format](frame)

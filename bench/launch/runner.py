@@ -94,7 +94,7 @@ def targets(arguments: Sequence[str]) -> list[str]:
 
 
 def _in_tree(word: str, tree: Path | None) -> str:
-    """Return a file of the user in the checkout `tree`, where it holds the file."""
+    """Return where the checkout `tree` holds a file of the user; CannotRun if it does not."""
     if tree is None:
         return word
     file, colons, name = word.partition("::")
