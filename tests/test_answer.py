@@ -113,7 +113,7 @@ def test_an_in_place_operation_is_compared_with_the_values_before_it():
     assert torch.equal(x, before)  # checked on a copy; nothing was timed
 
 
-def test_memory_proofs_tell_shared_from_copied():
+def test_memory_proofs_distinguish_shared_from_copied():
     array = np.array([0.7, 0.0])
     for start in (0.7, 0.0, 1.0):
         array[0] = start
@@ -135,7 +135,7 @@ def test_a_corrupted_byte_is_found():
     assert answer.same_values(source)(arrived).fault
 
 
-def test_moments_tell_distributions_apart():
+def test_moments_distinguish_distributions():
     check = answer.moments(mean=0.5, std=12**-0.5)
     generator = torch.Generator().manual_seed(1)
     assert not check(torch.rand(100_000, generator=generator)).fault

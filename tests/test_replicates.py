@@ -82,10 +82,10 @@ def test_few_cells_and_cells_without_noise_have_no_prior():
     source = random.Random(4)
     few = [Pair(cell(n), normal(source, 5, 0.02), normal(source, 5, 0.02)) for n in range(9)]
     assert moderated.moderated(few) == few
-    still = [Pair(cell(n), (0.0,) * 5, (0.0,) * 5) for n in range(40)]
-    assert moderated.moderated(still) == still
+    constant = [Pair(cell(n), (0.0,) * 5, (0.0,) * 5) for n in range(40)]
+    assert moderated.moderated(constant) == constant
     assert moderated.moderated([]) == []
-    assert moderated.moderated(still)[0].p_above(0.0, 1) == 1.0
+    assert moderated.moderated(constant)[0].p_above(0.0, 1) == 1.0
 
 
 def test_one_cell_without_noise_borrows_some():

@@ -18,18 +18,18 @@ def test_a_place_finds_its_interpreter_and_its_suite(tmp_path):
     place = sides.prepare(Side(python=prefix, env={"K": "V"}), "candidate", tmp_path / "made")
     assert place.python == os.path.join(prefix, "bin", "python") or os.name == "nt"
     assert place.env["K"] == "V"
-    told = subprocess.run(
+    done = subprocess.run(
         [place.python, "-P", "-c", "import bench; print(bench.__file__)"],
         env=place.environment(),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert str(tmp_path / "made") in told.stdout
+    assert str(tmp_path / "made") in done.stdout
 
 
 @pytest.mark.integration
-def test_a_python_without_the_suite_s_needs_is_told(tmp_path, monkeypatch):
+def test_a_python_without_the_suite_s_needs_is_reported(tmp_path, monkeypatch):
     (tmp_path / "made").mkdir()
     monkeypatch.setattr(sides, "_NEEDED", ("no_such_module",))
     with pytest.raises(CannotRun, match=r"the candidate cannot run the suite: .*no_such_module"):
@@ -55,13 +55,13 @@ def test_a_ref_brings_its_own_suite_or_its_own_code(tmp_path, monkeypatch):
     place = sides.prepare(pinned, "baseline", tmp_path / "made")
     # A copy of the suite alone: what lies beside the installed one may be what the ref brings.
     assert place.package == tmp_path / "made" / "suite" / "bench"
-    told = subprocess.run(
+    done = subprocess.run(
         [place.python, "-P", "-c", "import mine; print(mine.__file__)"],
         env=place.environment(),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert str(tmp_path / "made" / "tree") in told.stdout
+    assert str(tmp_path / "made" / "tree") in done.stdout
     sides.clean(tmp_path / "made")
     assert not (tmp_path / "made").exists()

@@ -138,15 +138,15 @@ def test_each_optimizer_step_is_right(optimizer, dtype):
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [(1.0, "parameter 2 did not move"), (float("inf"), "2 is not finite")]
+    ("fault", "message"), [(1.0, "parameter 2 did not move"), (float("inf"), "2 is not finite")]
 )
-def test_a_parameter_that_stays_or_leaves_the_numbers_is_seen(fault, said):
+def test_a_parameter_that_stays_or_leaves_the_numbers_is_seen(fault, message):
     model = models.network(cell())
     proof = bench_optimizers.every_parameter_moved(model)
     with torch.no_grad():
         for place, parameter in enumerate(model.parameters()):
             parameter.mul_(fault if place == 2 else 1.5)
-    with pytest.raises(WrongAnswer, match=said):
+    with pytest.raises(WrongAnswer, match=message):
         proof(model)
 
 
@@ -183,7 +183,7 @@ def test_an_epoch_must_lower_the_loss(monkeypatch, rate, falls):
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
-def test_parts_that_do_not_add_up_to_the_whole_are_told(monkeypatch, factor):
+def test_parts_that_do_not_add_up_to_the_whole_are_reported(monkeypatch, factor):
     whole = 0.008
     each = factor * whole / len(bench_step.PARTS)
     monkeypatch.setattr(rounds, "measure", lambda *_, **__: rounds.Timing((whole,) * 8, 1))
@@ -191,10 +191,10 @@ def test_parts_that_do_not_add_up_to_the_whole_are_told(monkeypatch, factor):
     parts = dict.fromkeys(bench_step.PARTS, each)
     monkeypatch.setattr(bench_step, "_timed", {(on.device, on.dtype): parts})
     bench_step.bench_step_part(on, "whole")
-    said = " ".join(on.result.notes)
-    assert ("add up to" in said) == (factor != 1)
+    message = " ".join(on.result.notes)
+    assert ("add up to" in message) == (factor != 1)
     if factor != 1:
-        assert f"{factor:.2f} of the whole" in said
+        assert f"{factor:.2f} of the whole" in message
 
 
 def test_every_part_of_a_step_runs():

@@ -66,7 +66,7 @@ class Writer:
             _lock(self._file)
         except FileExistsError as problem:
             raise CannotWrite(
-                f"cannot write {path}: it exists; go on with it by --resume, or name another"
+                f"cannot write {path}: it exists; continue it with --resume, or name another file"
             ) from problem
         except OSError as problem:
             raise CannotWrite(
@@ -125,5 +125,5 @@ def create(folder: Path, started: datetime) -> Writer:
 
 
 def reopen(path: Path) -> Writer:
-    """Open a results file to go on with it; half a line at its end is cut off."""
+    """Open a results file to continue it; an incomplete last line is removed."""
     return Writer(path, "r+b")

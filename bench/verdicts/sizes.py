@@ -54,10 +54,10 @@ def devices(found: list[Cell]) -> Iterator[Finding]:
                 continue
             if seen == "unclear":
                 # A tie at some size does not hide what the others agree on.
-                ways = {ratios[size].value < 1 for size in decisive}
-                if len(ways) > 1:
+                directions = {ratios[size].value < 1 for size in decisive}
+                if len(directions) > 1:
                     continue
-                seen = "faster" if ways == {True} else "slower"
+                seen = "faster" if directions == {True} else "slower"
             where = seen if isinstance(seen, Crossover) else None
             advice = ("above" if where.faster_above else "below") if where else str(seen)
             yield Sweep(

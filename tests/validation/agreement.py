@@ -1,12 +1,12 @@
-"""Set the suite beside ``torch.utils.benchmark.Timer.blocked_autorange``, on the same calls.
+"""Compare the suite with ``torch.utils.benchmark.Timer.blocked_autorange``, on the same calls.
 
-``python -m tests.validation.agreement`` times twelve operations from about 1 us to 10 ms with both in
-turn, A B B A, in one process. A neighbour on the machine only ever adds time, and adds more to
-the one that averages longer: for an operation of 1 us the Timer takes blocks of 100,000 calls,
-0.1 s, where ours take 1 ms. So a tool's figure is the median of its quietest turn (Chen and
-Revels, "Robust benchmarking in noisy environments", 2016, give the argument for the minimum);
-the median over all turns stands beside it. The exit status is 0 where the median ratio of the
-twelve cells lies within 0.97 to 1.03, else 1.
+``python -m tests.validation.agreement`` times twelve operations from about 1 us to 10 ms with both
+tools alternately, A B B A, in one process. Other programs only add time, and they add more to the
+tool that averages longer: for an operation of 1 us the Timer uses blocks of 100,000 calls (0.1 s),
+and this suite rounds of 1 ms. So a tool's figure is the median of its quietest turn (Chen and
+Revels, "Robust benchmarking in noisy environments", 2016, give the argument for the minimum). The
+median over all turns is printed too. The exit status is 0 if the median ratio of the twelve cells
+is between 0.97 and 1.03, else 1.
 """
 
 import argparse

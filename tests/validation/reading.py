@@ -88,7 +88,7 @@ def main() -> None:
         for path, machine in zip(paths, "ab", strict=True):
             make(Path(path), machine, given.rows)
         plain = "import sys, pandas; [pandas.read_csv(path) for path in sys.argv[1:]]"
-        # Least memory first: the system tells the largest of all children so far.
+        # Least memory first: the system reports the maximum of all children so far.
         for name, command in (
             ("bench --version", [*bench, "--version"]),
             ("pandas.read_csv of both", [sys.executable, "-c", plain, *paths]),

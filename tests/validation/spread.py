@@ -68,8 +68,8 @@ def in_process(tool: str, sixty: bool) -> Found:
     if tool == TOOLS[0]:
         out = _output([*python, "bench.measure.operations", *cells])
         return {
-            name: (None if told["faults"] else told["median_s"], told["spent_s"])
-            for name, told in json.loads(out).items()
+            name: (None if shown["faults"] else shown["median_s"], shown["spent_s"])
+            for name, shown in json.loads(out).items()
         }
     if tool == TOOLS[1]:
         with tempfile.TemporaryDirectory() as folder:
@@ -132,10 +132,10 @@ def line(tool: str, runs: list[Found], quiet: list[Found] | None) -> list[str]:
     worst = max(ratios, key=lambda name: ratios[name])
     seconds = statistics.fmean(s for run in runs for _, s in run.values())
     measured = sum(m is not None for run in runs for m, _ in run.values())
-    told = [tool, f"{seconds:.2f}", f"{measured} of {sum(map(len, runs))}"]
-    told += [f"{statistics.median(pairs):.3f}", f"{statistics.quantiles(pairs, n=10)[-1]:.3f}"]
+    shown = [tool, f"{seconds:.2f}", f"{measured} of {sum(map(len, runs))}"]
+    shown += [f"{statistics.median(pairs):.3f}", f"{statistics.quantiles(pairs, n=10)[-1]:.3f}"]
     within = sum(ratio <= 1.25 for ratio in ratios.values())
-    told += [f"{within} of {len(ratios)}", f"{ratios[worst]:.2f} ({worst})"]
+    shown += [f"{within} of {len(ratios)}", f"{ratios[worst]:.2f} ({worst})"]
     if quiet:
         true = {name: statistics.median(t) for name, t in medians(quiet).items()}
         off = [
@@ -144,8 +144,8 @@ def line(tool: str, runs: list[Found], quiet: list[Found] | None) -> list[str]:
             if name in true
             for t in ts
         ]
-        told += [f"{statistics.median(off):.2f}", f"{max(off):.1f}"]
-    return told
+        shown += [f"{statistics.median(off):.2f}", f"{max(off):.1f}"]
+    return shown
 
 
 def main() -> None:

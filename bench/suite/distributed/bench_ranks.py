@@ -30,7 +30,7 @@ def bench_ddp_step(cell, batch, ranks, scaling, part):
 @pytest.mark.parametrize("ranks", RANKS[1:])
 @pytest.mark.parametrize("n", values((2**10, 2**16, PARAMETERS), full=(2**24,)))
 def bench_all_reduce(cell, n, ranks):
-    """The bytes are those that a rank must send at the least: 2 (ranks - 1) / ranks of the message.
+    """The bytes are the minimum that a rank must send: 2 (ranks - 1) / ranks of the message.
 
     After the bus bandwidth of https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md.
     """

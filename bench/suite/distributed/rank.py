@@ -1,8 +1,8 @@
 """One rank: ``python -m bench.suite.distributed.rank DEVICE WORK SIZE PORT``, started by torchrun.
 
-Rank 0 is told over the socket at PORT what to do, and tells the others. WORK is ``step`` (forward,
-all-reduced backward and optimizer step of SIZE samples in all), ``compute`` (the same without the
-all-reduce) or ``all_reduce`` (a message of SIZE numbers).
+Rank 0 receives commands over the socket at PORT and passes them on to the others. WORK is ``step``
+(forward, all-reduced backward and optimizer step of SIZE samples in total), ``compute`` (the same
+without the all-reduce) or ``all_reduce`` (a message of SIZE numbers).
 """
 
 import argparse
@@ -23,11 +23,11 @@ from bench.measure import answer
 from bench.suite.distributed.ranks import BACKENDS
 from bench.suite.training.models import SIZES, TERMS, NeuralNetwork, gradients
 
-#: So small that thousands of steps on one batch leave the network where it was.
+#: So small that thousands of steps on one batch hardly change the network.
 LEARNING_RATE = 1e-5
-#: What the others are told: to check, to leave; a larger number is one of steps.
+#: Commands to the other ranks: check, leave; a larger number is a number of steps.
 CHECK, LEAVE = -1, 0
-#: A rank that hears nothing for so long is alone.
+#: Time after which a rank that receives no command ends.
 SILENCE = datetime.timedelta(minutes=10)
 
 #: A step, and how far one is from a single rank's; that is None on ranks other than 0.
@@ -110,13 +110,13 @@ def reducing(device: torch.device, count: int) -> Work:
     return reduce, check
 
 
-def seconds(run: Callable[[], object], count: int, device: torch.device, words: Any) -> float:
-    """Return the seconds of `count` runs in a row: from the last begin of a rank to the last end.
+def seconds(run: Callable[[], object], count: int, device: torch.device, commands: Any) -> float:
+    """Return the seconds of `count` runs in a row: from the last start of a rank to the last end.
 
-    The ranks tell each other when that was in the group `words`, after the clock has stopped: a
-    barrier within would add about as much as the reduction of a small message takes. They leave
-    the barrier before at different times, and then the first waits in its run for the last; so the
-    time counts from the last. The clock is the same for all processes of a machine.
+    The ranks exchange these times in the group `commands`, after the clock has stopped: a barrier
+    in the timed part would take about as long as the reduction of a small message. The ranks leave
+    the barrier before it at different times, and the first one waits in its run for the last one,
+    so the time starts with the last one. All processes of a machine share one clock.
     """
     distributed.barrier()
     start = time.perf_counter()
@@ -125,7 +125,7 @@ def seconds(run: Callable[[], object], count: int, device: torch.device, words: 
     if device.type == "cuda":
         torch.cuda.synchronize()
     times = torch.tensor([start, time.perf_counter()], dtype=torch.float64)
-    distributed.all_reduce(times, op=distributed.ReduceOp.MAX, group=words)
+    distributed.all_reduce(times, op=distributed.ReduceOp.MAX, group=commands)
     last_start, last_end = times.tolist()
     return float(last_end - last_start)
 
@@ -144,17 +144,17 @@ def main() -> None:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group(BACKENDS[device.type], timeout=SILENCE)
-    # What to do goes another way than what is timed.
-    words: Any = distributed.new_group(backend="gloo", timeout=SILENCE)
+    # Commands do not use the group that is timed.
+    commands: Any = distributed.new_group(backend="gloo", timeout=SILENCE)
     if given.work == "all_reduce":
         run, check = reducing(device, given.size)
     else:
         run, check = training(device, given.size, given.work == "step")
 
-    def told(number: int) -> int:
-        """Tell the other ranks a number, or be told it."""
+    def broadcast(number: int) -> int:
+        """Send a number to the other ranks, or receive it from rank 0."""
         word = torch.tensor([number])
-        distributed.broadcast(word, 0, group=words)
+        distributed.broadcast(word, 0, group=commands)
         return int(word)
 
     if distributed.get_rank() == 0:
@@ -164,21 +164,21 @@ def main() -> None:
             for line in lines:
                 asked = json.loads(line)
                 if "run" in asked:
-                    said = {"seconds": seconds(run, told(asked["run"]), device, words)}
+                    reply = {"seconds": seconds(run, broadcast(asked["run"]), device, commands)}
                 else:
-                    told(CHECK)
+                    broadcast(CHECK)
                     found = check()
                     assert found
-                    said = asdict(found)
-                lines.write(json.dumps(said) + "\n")
+                    reply = asdict(found)
+                lines.write(json.dumps(reply) + "\n")
                 lines.flush()
-        told(LEAVE)
+        broadcast(LEAVE)
     else:
-        while (number := told(0)) != LEAVE:
+        while (number := broadcast(0)) != LEAVE:
             if number == CHECK:
                 check()
             else:
-                seconds(run, number, device, words)
+                seconds(run, number, device, commands)
     distributed.destroy_process_group()
 
 

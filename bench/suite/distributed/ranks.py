@@ -40,7 +40,7 @@ def most(device: torch.device) -> int:
 
 
 def powers_of_two() -> list[int]:
-    """Return 1, 2, 4, ... up to what this machine has room for, 8 on the CPU at the most."""
+    """Return 1, 2, 4, ... up to what this machine has room for, at most 8 on the CPU."""
     room = max(min(8, environment.cpu_count()), torch.cuda.device_count())
     return [2**k for k in range(room.bit_length()) if 2**k <= room]
 
@@ -107,15 +107,17 @@ class Ranks:
             except TimeoutError:
                 waited += 0.5
                 if self._process.poll() is not None:
-                    raise RankDied(f"the ranks ended before they began: {self._said()}") from None
+                    raise RankDied(
+                        f"the ranks ended before they began: {self._message()}"
+                    ) from None
                 continue
             connection.settimeout(self._limit_s)
             if connection.recv(len(token)).decode("ascii", "replace") == token:
                 return connection
             connection.close()
-        raise RankDied(f"the ranks did not come up within {self._limit_s:.0f} s: {self._said()}")
+        raise RankDied(f"the ranks did not come up within {self._limit_s:.0f} s: {self._message()}")
 
-    def _said(self) -> str:
+    def _message(self) -> str:
         """Return the last error that the processes wrote, of a rank if there is one."""
         text = self._log.read_text(encoding="utf-8", errors="replace")
         found: list[str] = re.findall(r"(\w+Error: .+|Signal \d+ \(\w+\))", text)
@@ -133,7 +135,7 @@ class Ranks:
         if not answer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)
-            raise RankDied(f"a rank died: {self._said()}")
+            raise RankDied(f"a rank died: {self._message()}")
         found: dict[str, Any] = json.loads(answer)
         return found
 

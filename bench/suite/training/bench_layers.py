@@ -89,7 +89,7 @@ def bench_parameters(cell, look):
 
 
 def assign_and_zero(model, gradients, set_to_none):
-    # Assigned anew before each: gradients that are None already would cost nothing to forget.
+    # Assigned again before each call: gradients that are None already would cost nothing to forget.
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         parameter.grad = gradient
     model.zero_grad(set_to_none=set_to_none)

@@ -90,7 +90,7 @@ def bench_autocast_step(cell, batch):
 def bench_compiled(cell, batch, compiled):
     """The time of the compiler is in `first_call_s`, which finds nothing compiled before."""
     training_work(cell, batch, moved=2 * PARAMETERS)
-    cell.enter(compiler.anew(cell.device))
+    cell.enter(compiler.fresh(cell.device))
     model = network(cell)
     fast = torch.compile(model, fullgraph=True)
     cell(
@@ -145,7 +145,7 @@ def step_parts(cell):
     kept = [p.grad for p in parameters]
 
     def step_and_zero():
-        # Assigned anew, as a backward pass does: without gradients a step does nothing.
+        # Assigned again, as a backward pass does: without gradients a step does nothing.
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
         optimizer.step()

@@ -23,7 +23,7 @@ def _load(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def anew(device: torch.device) -> Iterator[None]:
+def fresh(device: torch.device) -> Iterator[None]:
     """Let torch.compile begin with nothing compiled before, while the context lasts.
 
     Left alone it remembers in memory: after two batch sizes the third is compiled for any size,

@@ -1,6 +1,6 @@
-"""Time and memory of the commands that summarise many result files, beside plain pandas.
+"""Time and memory of the commands that summarise many result files, compared with plain pandas.
 
-``python -m tests.validation.crowd`` makes a folder of 10,000 files of 350 rows each, and one of a tenth
+``python -m tests.validation.many_files`` makes a folder of 10,000 files of 350 rows each, and one of a tenth
 of it, and runs each command on both in fresh processes: seconds must grow with the rows, not
 faster. The exit status is 1 where a limit is missed: 30 s and 2 GB for 3.5 million rows.
 """
@@ -71,7 +71,9 @@ def measured(command: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.validation.crowd", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.validation.many_files", description=__doc__
+    )
     parser.add_argument("--files", type=int, default=10_000, help="result files of 350 rows each")
     given = parser.parse_args()
     bench = [sys.executable, "-m", "bench"]
@@ -89,8 +91,8 @@ def main() -> None:
                 seconds, memory = measured(command)
                 within = seconds <= LIMIT_S and memory <= LIMIT_GB
                 missed |= name.startswith("bench") and files * ROWS <= LIMIT_ROWS and not within
-                told = f"{files * ROWS:,}", f"{seconds:.1f}", f"{memory:.2f}"
-                lines.append((name, *told))
+                shown = f"{files * ROWS:,}", f"{seconds:.1f}", f"{memory:.2f}"
+                lines.append((name, *shown))
     print(tabulate(lines, ("command", "rows", "s", "GB"), disable_numparse=True))
     sys.exit(1 if missed else 0)
 
