@@ -83,7 +83,6 @@ EXEMPT = frozenset(
         "bench/report",
         "bench/stats",
         "tests/test_ab.py",
-        "tests/test_cases.py",
         "tests/test_compare.py",
         "tests/test_crowd.py",
         "tests/test_device_time.py",
