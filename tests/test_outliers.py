@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.compare import outliers
-from bench.records.many import Many
 from bench.records.writer import Writer
 from bench.report import outliers as report
 from tests.helpers.fleets import fleet

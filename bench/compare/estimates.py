@@ -1,4 +1,4 @@
-"""What is known of a cell on one side, and the ratio of two sides with its interval."""
+"""The estimate of a cell on one side, and the ratio of two sides with its interval."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from bench.compare import observations
+from bench.records.schema import FAULTS, SEVERITY
 from bench.stats.ratios import Ratio, variance
 
-#: From a single run a side, less than that is no difference: between fresh processes of unchanged
-#: code nine medians of ten stay within 4 to 6 % in quiet hours (docs/method.md).
+#: With a single run per side a smaller difference is not reported: nine of ten medians of fresh
+#: processes of unchanged code are within 4 to 6 % while the host is quiet (docs/method.md).
 NOISE = math.log(1.10)
 CONFIDENCE = 0.95
 
@@ -21,7 +23,7 @@ class Estimate:
     """Medians of the runs of one cell on one side, in seconds; `status` where there is none.
 
     `low` and `high` are the 95 % interval: of the mean over runs on a log scale, or of the median
-    within the only run. `reason` says why there is no time, or what failed in some of the runs.
+    within the only run. `reason` explains why there is no time, or what failed in some of the runs.
     """
 
     medians: tuple[float, ...]
@@ -44,12 +46,11 @@ class Estimate:
 
 
 def ratio(side: Estimate, base: Estimate) -> Ratio | None:
-    """Return `side` over `base`, or None where one of them has no time.
+    """Return `side` over `base`, or None if one of them was not measured.
 
-    With two runs or more a side it is Welch's interval of the difference of mean logarithms (B. L.
-    Welch, Biometrika 34, 1947): runs are the replicates. With a single run on a side nothing is
-    known of the noise between its processes, and `NOISE` stands for it, a 90 % quantile, beside the
-    intervals within the runs.
+    With two runs or more per side the interval is Welch's, of the difference of mean logarithms (B.
+    L. Welch, Biometrika 34, 1947): runs are the replicates. A single run says nothing about the
+    noise between processes; `NOISE`, a 90 % quantile, is then added to the intervals within runs.
     """
     if not side.medians or not base.medians:
         return None
@@ -76,12 +77,6 @@ def _half_width(estimate: Estimate) -> float:
     return (math.log(estimate.high) - math.log(estimate.low)) / 2
 
 
-#: Statuses of what went wrong, worst first.
-FAULTS = ("wrong", "error", "oom", "fallback")
-#: The status that stands for a cell whose runs differ: the worst of those without a usable time.
-_WORST = ("wrong", "error", "oom", "unsupported", "fallback", "unstable", "ok")
-
-
 def by_group(
     frame: pd.DataFrame, rows: Sequence[str], sides: Sequence[str]
 ) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]:
@@ -93,10 +88,7 @@ def by_group(
     median, low, high = (
         frame[name].to_numpy(float) for name in ("median_s", "ci_low_s", "ci_high_s")
     )
-    # A time of 0 is none: no clock can tell it from nothing.
-    ok = (frame.status == "ok").to_numpy() & (median > 0)
-    # An answer that is wrong now and then is wrong, however fast it was in the other runs.
-    ok &= ~np.isin(group, group[(frame.status == "wrong").to_numpy()])
+    ok = observations.timed(frame).to_numpy() & ~observations.wrong_somewhere(frame, group)
     place = np.flatnonzero(ok)[np.argsort(group[ok], kind="stable")]
     counts = np.bincount(group[ok], minlength=len(first))
     ends = np.cumsum(counts)
@@ -106,21 +98,21 @@ def by_group(
     lows[counts == 1], highs[counts == 1] = bounds.T
     lows[counts > 1], highs[counts > 1] = _intervals(np.log(median[place]), counts)
     bare = ~np.isin(group, group[ok])
-    said: dict[int, list[tuple[str, str]]] = {}
-    telling = bare | frame.status.isin(FAULTS).to_numpy()
-    texts = (frame.status[telling].tolist(), frame.reason[telling].tolist())
-    for number, *text in zip(group[telling].tolist(), *texts, strict=True):
-        said.setdefault(number, []).append((text[0], text[1]))
+    faults: dict[int, list[tuple[str, str]]] = {}
+    notable = bare | frame.status.isin(FAULTS).to_numpy()
+    texts = (frame.status[notable].tolist(), frame.reason[notable].tolist())
+    for number, *text in zip(group[notable].tolist(), *texts, strict=True):
+        faults.setdefault(number, []).append((text[0], text[1]))
     runs = np.bincount(group, minlength=len(first)).tolist()
     found = {}
     columns = (names, counts.tolist(), ends.tolist(), lows.tolist(), highs.tolist())
     for number, (key, count, end, least, most) in enumerate(zip(*columns, strict=True)):
         if not count:
-            made = _without_time(said[number])
+            made = _without_time(faults[number])
         else:
             known = not (math.isnan(least) or math.isnan(most))
             low_s, high_s = (least, most) if known else (None, None)
-            flaw = _flaw(said[number], runs[number]) if number in said else ""
+            flaw = _flaw(faults[number], runs[number]) if number in faults else ""
             made = Estimate(tuple(medians[end - count : end]), low_s, high_s, "ok", flaw)
         found[key[:cut], key[cut:]] = made
     return found
@@ -142,13 +134,13 @@ def _intervals(logs: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.exp(low), np.exp(high)
 
 
-def _flaw(said: list[tuple[str, str]], runs: int) -> str:
-    """Return what failed in some of so many runs that could be timed otherwise."""
-    failed = _without_time(said)
-    return f"{failed.status} in {len(said)} of {runs} runs: {failed.reason}"
+def _flaw(faults: list[tuple[str, str]], runs: int) -> str:
+    """Return what failed in some of so many runs, whose other runs have a time."""
+    failed = _without_time(faults)
+    return f"{failed.status} in {len(faults)} of {runs} runs: {failed.reason}"
 
 
-def _without_time(said: list[tuple[str, str]]) -> Estimate:
-    """Return the worst of the statuses that the runs of a cell ended with, and its reason."""
-    status, reason = min(said, key=lambda row: _WORST.index(row[0]))
+def _without_time(seen: list[tuple[str, str]]) -> Estimate:
+    """Return the worst of the statuses of a cell's runs, and its reason."""
+    status, reason = min(seen, key=lambda row: SEVERITY.index(row[0]))
     return Estimate((), None, None, "unmeasurable" if status == "ok" else status, reason)

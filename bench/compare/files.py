@@ -2,18 +2,17 @@
 
 import glob
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.records import many, reader, schema
-from bench.records.many import Many
+from bench.records import reader, schema
 
-#: What two rows share where one is a copy of the other.
+#: Columns in which a copy of a row equals it.
 _SAME = ("machine", "run_id", "run_started", *schema.CELL, "status", "median_s")
-#: Controls, changes of writing direction, and what XML 1.0 has no place for.
+#: Control characters, changes of writing direction, and what XML 1.0 cannot hold.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -39,10 +38,10 @@ def paths(words: Iterable[str], suffix: str = "csv") -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
-def harmless(frame: pd.DataFrame) -> pd.DataFrame:
-    """Replace what would steer a terminal (ECMA-48 controls, changes of writing direction)."""
+def printable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Replace the characters that control a terminal (ECMA-48) or change the writing direction."""
     for column in (name for name in schema.TEXTS if name in frame):
-        # Most texts stand in every row: each is looked at once.
+        # Most texts occur in every row: each is searched once.
         strange = {text for text in frame[column].unique() if _CONTROLS.search(text)}
         if strange:
             clean = {text: _CONTROLS.sub("?", text) for text in strange}
@@ -58,7 +57,7 @@ def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
 
 
 def once(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave out rows of a run that another file has too: counted twice, noise looks small."""
+    """Leave out copies of rows in other files: counted twice, they make noise look small."""
     again = frame.duplicated(list(_SAME))
     if not again.any():
         return frame
@@ -74,38 +73,13 @@ def once(frame: pd.DataFrame) -> pd.DataFrame:
 def read(words: Iterable[str], copies: bool = False) -> pd.DataFrame:
     """Return the rows of all files that `words` name, with a column ``file``.
 
-    A row that stands in several files comes once, or as often as it is there with `copies`.
-    ``frame.attrs["notices"]`` lists what the user should know of them. Raises BadFile.
+    A row that several files hold is returned once, or each time with `copies`.
+    ``frame.attrs["notices"]`` lists what the user should know about the files. Raises BadFile.
     """
-    frames, notices = [], []
     found = paths(words)
-    for path in found:
-        frame = reader.read(path)
-        if frame.attrs["notice"]:
-            notices.append(frame.attrs["notice"])
-        frame.attrs = {}
-        frames.append(harmless(frame).assign(file=str(path)))
-    if not frames:
+    if not found:
         raise reader.BadFile("no file; give result files, folders or patterns")
-    whole = pd.concat(frames, ignore_index=True)
+    whole = printable(reader.read_all(found))
     if whole.empty:
         raise reader.BadFile(f"{found[0]}: no row in any file; run bench first")
-    whole.attrs["notices"] = notices
     return whole if copies else once(whole)
-
-
-def read_many(words: Sequence[str]) -> tuple[Many, list[str]]:
-    """Return the rows of all files that `words` name as numbers, and what to know of them.
-
-    Raises BadFile, NeedsPolars.
-    """
-    found = paths(words)
-    if len(found) < many.FILES:
-        frame = read(words)
-        return Many.of(frame), frame.attrs["notices"]
-    rows, notices = many.read(found)
-    if not len(rows.cell):
-        raise reader.BadFile(f"{found[0]}: no row in any file; run bench first")
-    for table in (rows.cells, rows.runs):
-        harmless(table)
-    return rows, notices

@@ -1,82 +1,112 @@
-"""What the runs of a side say of each cell: its times, its statuses, and their reasons."""
+"""What the runs of a side observed of each cell: its times, its statuses, and their reasons."""
 
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from bench.records import schema
-from bench.stats.moderated import Key, Times
+from bench.records.schema import (
+    CELL,
+    FAULTLESS,
+    REFUSALS,
+    SEVERITY,
+    CellKey,
+    cell_keys,
+)
+from bench.stats.moderated import Times
 
-#: Statuses without a fault; faults, the worst first; those that are none of a new cell.
-FAULTLESS = frozenset(("ok", "unstable"))
-FAULTS = ("wrong", "error", "oom", "unsupported", "fallback")
-REFUSALS = ("unsupported", "fallback")
-#: Times of a cell on each side without which nothing is known of its noise.
+#: Times of a cell that each side needs to estimate the noise.
 FEWEST_TIMES = 2
 
 
-def times(frame: pd.DataFrame) -> dict[Key, list[float]]:
-    """Return the logarithm of one time for each run of each `ok` cell.
+def time_column(device: str) -> str:
+    """Return the column of the time that is compared between runs.
 
-    The smallest on the CPU, where disturbance only adds; the median on devices with clocks of their
-    own, which also speed up.
+    The minimum on the host, where disturbance only adds; the median on devices with clocks of
+    their own, which also speed up.
     """
-    ok = frame[(frame.status == "ok") & (frame.median_s > 0)]
-    found: dict[Key, list[float]] = {}
-    columns = [*schema.CELL, "min_s", "median_s"]
-    for *cell, least, median in ok[columns].to_numpy().tolist():
-        key = tuple(map(str, cell))
-        on_cpu = key[2] == "cpu" and least == least and least > 0
-        found.setdefault(key, []).append(math.log(least if on_cpu else median))
+    return "min_s" if device == "cpu" else "median_s"
+
+
+def timed(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Return which rows have a usable time: `ok` and above 0, which no clock can resolve."""
+    return (frame.status == "ok") & (frame.median_s > 0)
+
+
+def seconds(frame: pd.DataFrame) -> "pd.Series[float]":
+    """Return the time of each row that is compared between runs, NaN if it has none.
+
+    It is that of `time_column`, or the median if a file has no minimum.
+    """
+    on_host = frame.device.map(time_column).eq("min_s") & (frame.min_s > 0)
+    return frame.median_s.mask(on_host, frame.min_s).where(timed(frame))
+
+
+def wrong_somewhere(frame: pd.DataFrame, group: np.ndarray) -> np.ndarray:
+    """Return which rows belong to a group with a wrong answer.
+
+    An answer that is wrong in one run is wrong, however fast the other runs were. `group` holds
+    the number of the cell (and side) of each row.
+    """
+    return np.isin(group, group[(frame.status == "wrong").to_numpy()])
+
+
+def times(frame: pd.DataFrame) -> dict[CellKey, list[float]]:
+    """Return the logarithm of the time of each run, by cell."""
+    chosen = seconds(frame)
+    usable = chosen.notna()
+    found: dict[CellKey, list[float]] = {}
+    for key, value in zip(cell_keys(frame[usable]), chosen[usable].tolist(), strict=True):
+        found.setdefault(key, []).append(math.log(value))
     return found
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the runs of a side say of each cell: its times, and for each status its last reason."""
+class Observations:
+    """The times of each cell of a side, and for each of its statuses the last reason."""
 
     times: Times
-    said: Mapping[Key, Mapping[str, str]]
+    statuses: Mapping[CellKey, Mapping[str, str]]
 
     @classmethod
-    def of(cls, frame: pd.DataFrame) -> "Told":
-        """Return what the rows of a frame say."""
-        columns = [*schema.CELL, "status", "reason"]
-        said: dict[Key, dict[str, str]] = {}
-        rows = frame[columns].drop_duplicates(keep="last").to_numpy().tolist()
-        for *cell, status, reason in rows:
-            text = ": ".join(filter(None, (str(status), str(reason))))
-            said.setdefault(tuple(map(str, cell)), {})[str(status)] = text
-        return cls(times(frame), said)
+    def of(cls, frame: pd.DataFrame) -> "Observations":
+        """Return the observations in the rows of a frame."""
+        rows = frame[[*CELL, "status", "reason"]].drop_duplicates(keep="last")
+        statuses: dict[CellKey, dict[str, str]] = {}
+        columns: Any = (cell_keys(rows), rows.status.tolist(), rows.reason.tolist())
+        for key, status, reason in zip(*columns, strict=True):
+            statuses.setdefault(key, {})[status] = ": ".join(filter(None, (status, reason)))
+        return cls(times(frame), statuses)
 
-    def count(self, key: Key) -> int:
-        """Return how many times of a cell can be used."""
+    def count(self, key: CellKey) -> int:
+        """Return how many usable times a cell has."""
         return len(self.times.get(key, ()))
 
-    def flaw(self, key: Key) -> str | None:
+    def flaw(self, key: CellKey) -> str | None:
         """Return the last status of a cell that is not `ok`, with its reason."""
-        seen = [text for status, text in self.said[key].items() if status != "ok"]
+        seen = [text for status, text in self.statuses[key].items() if status != "ok"]
         return seen[-1] if seen else None
 
-    def faulty(self, key: Key) -> bool:
+    def faulty(self, key: CellKey) -> bool:
         """Whether every row of a cell has one and the same fault."""
-        return len(self.said[key]) == 1 and not FAULTLESS & self.said[key].keys()
+        return len(self.statuses[key]) == 1 and not FAULTLESS & self.statuses[key].keys()
 
 
-def broken(old: Told, new: Told) -> dict[Key, str]:
-    """Return what went wrong in the candidate, where it is not the baseline's own fault.
+def broken(old: Observations, new: Observations) -> dict[CellKey, str]:
+    """Return what went wrong in the candidate and is not a fault of the baseline too.
 
-    That is a fault of the same status in every row of the baseline. A cell that the baseline does
-    not have may be refused by the backend: nothing was lost.
+    That is a fault of the same status in every row of the baseline. A backend may refuse a cell
+    that the baseline does not have: nothing was lost.
     """
     made = {}
-    for key, said in new.said.items():
+    for key, statuses in new.statuses.items():
         known: Collection[str] = REFUSALS
-        if key in old.said:
-            known = old.said[key] if old.faulty(key) else ()
-        found = [said[status] for status in FAULTS if status in said and status not in known]
-        if found:
-            made[key] = found[0]
+        if key in old.statuses:
+            known = old.statuses[key] if old.faulty(key) else ()
+        faults = [s for s in SEVERITY if s in statuses and s not in FAULTLESS and s not in known]
+        if faults:
+            made[key] = statuses[faults[0]]
     return made

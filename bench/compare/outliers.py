@@ -1,17 +1,17 @@
-"""Machines of the same hardware that are not like the others: which, at what, by how much.
+"""Machines that differ from others of the same hardware: which, in what, and by how much.
 
-The deviation of a run at a cell is ln(time) less the median of all machines of that hardware, in
-units of 1.4826 times the median absolute deviation (the robust z of B. Iglewicz and D. Hoaglin,
-"How to detect and handle outliers", 1993). Both medians are over machines, each of which gives the
-median of its own runs: one with many runs has no more say than the others. A cell whose machines
-happen to agree gets the deviation that is usual among cells. The chance of a deviation comes from
+The deviation of a run in a cell is ln(time) minus the median of all machines of that hardware,
+divided by 1.4826 times the median absolute deviation (the robust z of B. Iglewicz and D. Hoaglin,
+"How to detect and handle outliers", 1993). Both medians are over machines, and a machine enters
+with the median of its own runs, so that many runs do not outvote the others. A cell whose machines
+agree by chance gets the deviation that is usual among cells. The p-value of a deviation comes from
 Student's t distribution, with Holm's correction over all runs and cells.
 
-A single such cell may be a fluke of its run, and flukes are counted: of a group of cells, as many
-as are off must be too many for the share of flukes as large in the rest of the fleet (of which each
-machine has one vote a cell, shared by its runs), by the binomial distribution, with Bonferroni's
-correction over all machines and all groups that are looked at: a device's cells, a benchmark's, and
-those of a benchmark from some size on or up to it.
+A single such cell may be chance in one run. So groups of cells are tested: all of a device, all of
+a benchmark, and those of a benchmark from some size on or up to it. A group is an outlier if it has
+more deviating cells than the rate of equally large deviations in the rest of the fleet explains (in
+which each machine has one vote per cell, shared by its runs), by the binomial distribution with
+Bonferroni's correction over all machines and groups.
 """
 
 import math
@@ -23,19 +23,21 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtrc, stdtr
 
-from bench.records.many import Many
+from bench.compare import observations
+from bench.records.schema import CELL
+from bench.stats.multiplicity import holm
 from bench.stats.ratios import relative
+from bench.stats.robust import standard_deviation
 
-#: Machines of one hardware from which on they are a crowd to stand out of.
+#: Fewest machines of one hardware that are compared.
 FEWEST = 5
-#: Chance of naming a machine in a whole fleet of equal ones, and deviations nobody would act on.
+#: Chance of naming a machine in a fleet of equal ones; deviations below `LEAST` are not reported.
 ALPHA, LEAST = 0.01, math.log(1.05)
-#: A group is off where at least this share of it is; those that are by this much of its median, and
-#: flukes that are, are alike.
+#: Share of a group that must deviate, and share of the group's median deviation from which on other
+#: deviations count as equally large.
 MOSTLY, ALIKE = 0.6, 0.8
-#: Degrees of freedom are not believed beyond this: times have longer tails than a normal.
+#: Most degrees of freedom: times have longer tails than a normal distribution.
 DEGREES = 30
-_MAD = 1.4826
 HARDWARE = ("cpu", "device_name", "threads")
 _SIZE = re.compile(r"(?:^|;)(\w+)=(\d+(?:\.\d+)?)(?=;|$)")
 
@@ -64,25 +66,37 @@ class Fleet:
     outliers: tuple[Outlier, ...]
 
 
-def find(rows: Many) -> list[Fleet]:
-    """Return every kind of hardware that has enough machines, with what is off in it."""
-    logs = np.log(rows.seconds())
+def find(frame: pd.DataFrame) -> list[Fleet]:
+    """Return every kind of hardware that has enough machines, with what is off in it.
+
+    `frame` holds result rows of any number of machines, each run of a machine once.
+    """
+    machine = frame.groupby(["machine", *CELL], dropna=False).ngroup().to_numpy()
+    seconds = observations.seconds(frame).mask(observations.wrong_somewhere(frame, machine))
+    frame = frame.assign(log=np.log(seconds))
     fleets = []
-    for hardware, own in rows.runs.groupby(list(HARDWARE), sort=True, dropna=False):
-        own = own.sort_values(["machine", "run_id"])
-        machines = own.machine.nunique()
-        if machines >= FEWEST:
-            table = rows.table(logs, own.index.to_numpy())
-            timed = ~np.isnan(table).all(axis=1)
-            if not timed.any():
-                continue
-            cells = rows.cells[timed].reset_index(drop=True)
-            found = _outliers(table[timed], cells, own.machine.to_numpy())
-            cpu, device, threads = map(str, hardware)
-            name = cpu + (f", {threads} threads" if own.threads.notna().all() else "")
-            name += "" if device == cpu else f", {device}"
-            fleets.append(Fleet(name, machines, len(cells), tuple(found)))
+    for hardware, rows in frame.groupby(list(HARDWARE), sort=True, dropna=False):
+        machines = rows.machine.nunique()
+        if machines < FEWEST or rows.log.isna().all():
+            continue
+        runs = _numbered(rows, ["machine", "run_id"])
+        timed = rows[rows.log.notna()]
+        cells = _numbered(timed, list(CELL))
+        table = np.full((cells.max() + 1, runs.max() + 1), np.nan)
+        table[cells, runs[rows.log.notna()]] = timed.log
+        labels = rows.machine.to_numpy()[np.unique(runs, return_index=True)[1]]
+        of_cells = timed.iloc[np.unique(cells, return_index=True)[1]].reset_index(drop=True)
+        cpu, device, threads = map(str, hardware)
+        name = cpu + (f", {threads} threads" if rows.threads.notna().all() else "")
+        name += "" if device == cpu else f", {device}"
+        found = tuple(_outliers(table, of_cells, labels))
+        fleets.append(Fleet(name, machines, len(table), found))
     return fleets
+
+
+def _numbered(rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """Return the number of each row's group, in sorted order."""
+    return rows.groupby(columns, sort=True, dropna=False).ngroup().to_numpy()
 
 
 def _of_machines(table: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -103,20 +117,18 @@ def _of_machines(table: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _flagged(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the deviations (cells x runs, logarithms), and which of them are no chance."""
+    """Return the deviations (cells x runs, logarithms), and which of them are significant."""
     each = _of_machines(table, starts)
     enough = (~np.isnan(each)).sum(axis=1) >= FEWEST
     off = table - np.nanmedian(each, axis=1, keepdims=True)
-    spread = _MAD * np.nanmedian(_of_machines(np.abs(off), starts), axis=1)
+    spread = standard_deviation(np.nanmedian(_of_machines(np.abs(off), starts), axis=1))
     usual = np.nanmedian(spread[enough]) if enough.any() else math.nan
     z = off / np.maximum(np.maximum(spread, usual), 1e-9)[:, None]
     degrees = min(DEGREES, len(starts) - 1)
-    p = np.where(enough[:, None] & ~np.isnan(z), 2 * stdtr(degrees, -np.abs(z)), np.nan)
-    # Holm's: the k-th smallest of n is significant while all up to it are below alpha / (n - k).
-    flat = np.sort(p[~np.isnan(p)])
-    failed = flat > ALPHA / (len(flat) - np.arange(len(flat)))
-    bound = flat[np.argmax(failed)] if failed.any() else math.inf
-    return off, (p < bound) & (np.abs(off) > LEAST)
+    judged = enough[:, None] & ~np.isnan(z)
+    flagged = np.zeros(z.shape, bool)
+    flagged[judged] = holm(2 * stdtr(degrees, -np.abs(z[judged]))) <= ALPHA
+    return off, flagged & (np.abs(off) > LEAST)
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,7 @@ class _Flukes:
 
 @dataclass(frozen=True)
 class _Group:
-    """Cells that may be off together; `where` says which ones of a benchmark they are."""
+    """Cells that may deviate together; `where` names the sizes of a benchmark."""
 
     device: str
     what: str
@@ -148,7 +160,7 @@ class _Group:
 
 
 def _groups(cells: pd.DataFrame) -> list[_Group]:
-    """Return every group of cells that is looked at."""
+    """Return every group of cells that is tested."""
     found = []
     for device, of_device in cells.groupby("device"):
         found.append(_Group(str(device), "everything", "", of_device.index.to_numpy()))
@@ -196,7 +208,7 @@ def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> lis
             some = [groups[place] for place in np.flatnonzero(likely[:, machine])]
             rest = int((runs > 0).sum() - (runs[:, machine] > 0).sum())
             of_own = hit[:, own], timed[:, own], vote[:, own]
-            for group in _told(some, *of_own, flukes, rest, bound):
+            for group in _separate(some, *of_own, flukes, rest, bound):
                 here = hit[group.rows, own]
                 change = relative(sign * float(np.median(here[here > 0])))
                 counts = int((here > 0).any(axis=1).sum()), len(group.rows)
@@ -205,7 +217,7 @@ def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> lis
     return sorted(found, key=lambda each: (-abs(math.log1p(each.change)), each.machine))
 
 
-def _told(
+def _separate(
     groups: Sequence[_Group],
     hit: np.ndarray,
     timed: np.ndarray,
@@ -214,7 +226,7 @@ def _told(
     rest: int,
     bound: float,
 ) -> list[_Group]:
-    """Return the groups that are off, none of which shares a cell with one that says more.
+    """Return the groups that deviate, without those that share a cell with a larger one.
 
     `hit` (cells x runs of the machine) holds how far each cell is off in one direction, 0 where
     that is chance, and `flukes` the same of all machines; the other machines have `rest` votes.
@@ -226,16 +238,16 @@ def _told(
         least = ALIKE * float(np.median(own[own > 0]))
         alike = int((own >= least).sum())
         others = flukes.beyond(least) - vote[hit >= least].sum()
-        # Half a fluke more than were seen: none seen does not mean that there are none.
+        # Half a fluke more than seen: none in the sample does not mean a rate of 0.
         rate = (others + 0.5) / (rest + 1)
-        # At least so many of so many, by chance.
+        # P(at least `alike` of `total` by chance).
         if bdtrc(alike - 1, total, rate) < bound:
             sure.append((off, off / total, group))
     sure.sort(key=lambda each: (-each[0], -each[1]))
-    told: list[_Group] = []
+    kept: list[_Group] = []
     taken = np.zeros(len(hit), bool)
     for _, _, group in sure:
         if not taken[group.rows].any():
             taken[group.rows] = True
-            told.append(group)
-    return told
+            kept.append(group)
+    return kept

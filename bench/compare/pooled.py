@@ -2,23 +2,24 @@
 
 import pandas as pd
 
+from bench.compare import observations
 from bench.records import schema
 
 
 def pool(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each cell of a frame of several runs.
 
-    It is the row whose median is in the middle of the `ok` runs' (the slower of two: what
-    one of them alone reached may be a fluke); a cell that was ok in no run has its last row. An
-    answer that was wrong in one run is wrong.
+    It is the `ok` row with the middle median (the slower of two: the faster may be chance). A cell
+    that was `ok` in no run has its last row; one that was wrong in any run has its `wrong` row.
     """
+    group = frame.groupby(list(schema.CELL), sort=False, dropna=False).ngroup().to_numpy()
     wrong = frame[frame.status == "wrong"]
     last = frame.drop_duplicates(list(schema.CELL), keep="last")
-    ok = frame[frame.status == "ok"].sort_values("median_s", kind="stable")
+    usable = (frame.status == "ok") & ~observations.wrong_somewhere(frame, group)
+    ok = frame[usable].sort_values("median_s", kind="stable")
     groups = ok.groupby(list(schema.CELL), sort=False, dropna=False)
     place, size = groups.cumcount(), groups.status.transform("size")
-    middle = ok[place == size // 2]
-    both = pd.concat([wrong, middle, last]).drop_duplicates(list(schema.CELL))
-    # In the order of the first run, where a table of one run has its rows.
+    both = pd.concat([wrong, ok[place == size // 2], last]).drop_duplicates(list(schema.CELL))
+    # In the order of the first run, as in a table of one run.
     order = pd.MultiIndex.from_frame(frame[list(schema.CELL)].drop_duplicates())
     return both.set_index(list(schema.CELL)).loc[order].reset_index()[list(schema.COLUMNS)]

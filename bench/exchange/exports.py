@@ -12,22 +12,21 @@ from typing import Any
 
 import pandas as pd
 
-from bench.compare import estimates, files
+from bench.compare import estimates, files, observations
 from bench.compare.estimates import Estimate
 from bench.exchange import nodeids
 from bench.records import schema
 from bench.records.params import split
+from bench.records.schema import CellKey
 
-#: A cell, as `schema.CELL` has it.
-Cell = tuple[str, ...]
-#: What a row is known by: pytest-benchmark has no place of its own for it, and `imports` wants it.
+#: Columns that identify a row: pytest-benchmark has no field for them, and `imports` needs them.
 KEPT = schema.COLUMNS[schema.COLUMNS.index("suite_version") : schema.COLUMNS.index("status")]
 #: Rows without a time that another tool may use: a key of its own beside ``benchmarks``, which
 #: pytest-benchmark does not read and `imports` does.
 WITHOUT_TIME = "torch_device_bench_without_time"
 #: Statuses whose time pytest-benchmark is given.
 TIMED = ("ok", "unstable", "fallback")
-#: What a format without a place for it can hold one of: times of several would be mixed.
+#: Columns of which a file may have one value: the format has no field for them.
 ALIKE = ("machine", "torch", "threads", "python")
 
 
@@ -37,11 +36,11 @@ class CannotExport(ValueError):
 
 def _usable(frame: pd.DataFrame) -> list[Any]:
     """Return the rows to hand on, their columns as attributes."""
-    return list(frame[(frame.status == "ok") & (frame.median_s > 0)].itertuples())
+    return list(frame[observations.timed(frame)].itertuples())
 
 
-def _cell(row: Any) -> Cell:
-    return tuple(getattr(row, name) for name in schema.CELL)
+def _cell(row: Any) -> CellKey:
+    return CellKey(*(getattr(row, name) for name in schema.CELL))
 
 
 def _values(frame: pd.DataFrame, column: str) -> list[str]:
@@ -49,13 +48,13 @@ def _values(frame: pd.DataFrame, column: str) -> list[str]:
 
 
 def _only(frame: pd.DataFrame, column: str) -> str:
-    """Return what all rows have in a column, blank where they differ: no row speaks for others."""
+    """Return the value that all rows have in a column, blank if they differ."""
     values = _values(frame, column)
     return values[0] if len(values) == 1 else ""
 
 
 def _refuse_several(frame: pd.DataFrame, format: str) -> None:
-    """Raise CannotExport where rows differ in what the format holds one of."""
+    """Raise CannotExport if rows differ in a column of `ALIKE`."""
     for column in ALIKE:
         values = [value or "blank" for value in _values(frame, column)]
         if len(values) > 1:
@@ -65,15 +64,15 @@ def _refuse_several(frame: pd.DataFrame, format: str) -> None:
             )
 
 
-def _names(cells: Iterable[Cell], name: Callable[[Cell, str], str]) -> dict[Cell, str]:
-    """Return the name of each cell, with the family in it where two would have the same without.
+def _names(cells: Iterable[CellKey], name: Callable[[CellKey, str], str]) -> dict[CellKey, str]:
+    """Return the name of each cell, with its family if two cells would share a name without it.
 
-    `name` makes it, the family blank to leave it out. Raises CannotExport where that is not enough.
+    `name(cell, family)` makes a name. Raises CannotExport if two names are still the same.
     """
     short = {cell: name(cell, "") for cell in cells}
     counts = Counter(short.values())
     made = {
-        cell: text if counts[text] == 1 else name(cell, cell[0]) for cell, text in short.items()
+        cell: text if counts[text] == 1 else name(cell, cell.family) for cell, text in short.items()
     }
     text, count = Counter(made.values()).most_common(1)[0] if made else ("", 0)
     if count > 1:
@@ -81,14 +80,14 @@ def _names(cells: Iterable[Cell], name: Callable[[Cell, str], str]) -> dict[Cell
     return made
 
 
-def _pytest_name(cell: Cell, family: str) -> str:
+def _pytest_name(cell: CellKey, family: str) -> str:
     """Return the name that pytest gives the cell: ``bench_cat[cpu-float32-dim=0-n=16]``."""
     _, benchmark, device, dtype, params = cell
     inner = "-".join(filter(None, [device, dtype, *params.split(";")]))
     return f"{family}{'/' if family else ''}bench_{benchmark}[{inner}]"
 
 
-def _go_name(cell: Cell, family: str) -> str:
+def _go_name(cell: CellKey, family: str) -> str:
     """Return the name that Go would give it: ``BenchmarkCat/device=cpu/dtype=float32/n=16``."""
     _, benchmark, device, dtype, params = cell
     name = "".join(part.capitalize() for part in benchmark.split("_"))
@@ -206,22 +205,22 @@ def go(frame: pd.DataFrame) -> str:
     """Return the Go benchmark format, which benchstat reads: a line for each run of each cell.
 
     https://go.googlesource.com/proposal/+/master/design/14313-benchmark-format.md
-    A configuration line holds for what follows, and stands again where its value changes. Raises
+    A configuration line holds until its value changes, and is then written again. Raises
     CannotExport.
     """
     rows = _usable(frame)
     names = _names(dict.fromkeys(map(_cell, rows)), _go_name)
-    # benchstat sets files side by side where their lines of configuration agree: what two files
-    # are to be compared in is told within a file that has several of it, and nowhere else.
+    # benchstat compares files whose configuration lines agree, so a line is written only for what
+    # has several values within this file.
     mixed = [name for name in ALIKE if name != "machine" and len(_values(frame, name)) > 1]
-    told: dict[str, str] = {}
+    written: dict[str, str] = {}
     lines = []
     for row in rows:
         config = {"goos": row.os.partition(" ")[0].lower(), "cpu": row.cpu, "machine": row.machine}
         config |= {name: _text(getattr(row, name)) for name in mixed}
-        changed = {key: value for key, value in config.items() if told.get(key) != value}
+        changed = {key: value for key, value in config.items() if written.get(key) != value}
         lines += [f"{key}: {value}".rstrip() for key, value in changed.items()]
-        told |= changed
+        written |= changed
         calls = int(_or(row.rounds, 1)) * int(_or(row.iterations, 1))
         lines.append(f"{names[_cell(row)]} {calls} {row.median_s * 1e9:.6g} ns/op")
     return "\n".join(lines) + "\n"
@@ -231,7 +230,7 @@ def _by_name(frame: pd.DataFrame, format: str) -> dict[str, Estimate]:
     """Return the estimate of each cell over its runs, for a format that has one entry a name."""
     _refuse_several(frame, format)
     found = estimates.by_group(frame, schema.CELL, ())
-    timed = {cell: estimate for (cell, _), estimate in found.items() if estimate.medians}
+    timed = {CellKey(*cell): e for (cell, _), e in found.items() if e.medians}
     names = _names(timed, _pytest_name)
     return {names[cell]: estimate for cell, estimate in timed.items()}
 
@@ -258,13 +257,13 @@ def smaller_is_better(frame: pd.DataFrame) -> str:
     """
     made = []
     machine, torch, threads, _ = (_only(frame, name) for name in ALIKE)
-    said = [machine, torch and f"torch {torch}", threads and f"{threads} threads"]
+    about = [machine, torch and f"torch {torch}", threads and f"{threads} threads"]
     for name, estimate in _by_name(frame, "smaller-is-better").items():
         entry: dict[str, Any] = {"name": name, "unit": "s", "value": estimate.seconds}
         if estimate.low is not None and estimate.high is not None:
             entry["range"] = f"± {(estimate.high - estimate.low) / 2:.3g}"
         runs = len(estimate.medians)
-        extra = [*filter(None, said), f"{runs} run{'s' if runs > 1 else ''}"]
+        extra = [*filter(None, about), f"{runs} run{'s' if runs > 1 else ''}"]
         made.append(entry | {"extra": ", ".join(extra)})
     return json.dumps(made, indent=1)
 

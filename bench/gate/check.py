@@ -1,9 +1,9 @@
 """The regression gate: which cells are slower than before, beyond the noise between runs.
 
-Runs are the replicates. A cell has regressed where three things hold: a one-sided t test of
-trimmed means, with a variance that borrows from the other cells (see `replicates`), rejects "at
-most `margin` slower" after Holm's correction over all judged cells (S. Holm, Scandinavian Journal
-of Statistics 6, 1979); the change exceeds the threshold; and it exceeds an absolute floor.
+Runs are the replicates. A cell has regressed if three things hold: a one-sided t test of trimmed
+means, with a variance that borrows from the other cells (see `stats.moderated`), rejects "at most
+`margin` slower" after Holm's correction over all judged cells (see `stats.multiplicity`); the
+change exceeds the threshold; and it exceeds an absolute floor.
 """
 
 import math
@@ -13,24 +13,25 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from bench.compare import files, observations
-from bench.compare.observations import Told
+from bench.compare.observations import Observations
 from bench.gate import shift
 from bench.gate.reason import Reason, reason
 from bench.records import schema
+from bench.records.schema import CellKey
 from bench.stats import moderated, multiplicity, ratios
-from bench.stats.moderated import Key, Pair, Times
+from bench.stats.moderated import Pair, Times
 
 VERDICTS = (
     *("regressed", "errored", "missing", "incomparable"),
     *("inconclusive", "improved", "new", "same"),
 )
-#: Runs a side below which nothing is judged, only told.
+#: Fewest runs per side that are judged; with fewer all is advice.
 FEWEST_RUNS = 3
-#: A shift of the whole machine that is corrected; beyond it, nothing can be compared.
+#: Largest shift of the whole machine that is corrected; beyond it the sides are incomparable.
 MAX_SHIFT = math.log(1.10)
-#: Columns in which two sides must agree, and those whose differences are only told.
+#: Columns in which two sides must agree, and those whose differences are only reported.
 HARD = ("cpu", "device_name", "threads", "suite_version")
-#: Columns that each device has its own of: looked at for the devices that both sides have.
+#: Columns that differ by device: compared for the devices that both sides have.
 _OF_DEVICE = ("device_name", "driver")
 SOFT = ("machine", "os", "python", "torch", "torchvision", "driver", "cpu_count", "memory_bytes")
 
@@ -40,8 +41,8 @@ class Limits:
     """What counts as a regression.
 
     `alpha`: chance of a false alarm in a whole suite; `margin`: change that the test allows;
-    `threshold`: change from which a cell fails, `thresholds` the same for some families or
-    benchmarks; `floor_s`: change in seconds below which nothing fails.
+    `threshold`: change from which a cell fails; `thresholds`: the same for a family or benchmark;
+    `floor_s`: change in seconds below which nothing fails.
     """
 
     threshold: float = 0.05
@@ -50,17 +51,17 @@ class Limits:
     floor_s: float = 1e-6
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
-    def of(self, key: Key) -> float:
+    def of(self, key: CellKey) -> float:
         """Return the threshold of a cell: its benchmark's, its family's, or the general one."""
-        family, benchmark = key[0], key[1]
-        return self.thresholds.get(benchmark, self.thresholds.get(family, self.threshold))
+        of_family = self.thresholds.get(key.family, self.threshold)
+        return self.thresholds.get(key.benchmark, of_family)
 
 
 @dataclass(frozen=True)
 class Judged:
     """A cell and its verdict; `change` is relative (0.1 is 10 % slower), with its 95 % interval."""
 
-    key: Key
+    key: CellKey
     verdict: str
     change: float | None = None
     low: float | None = None
@@ -71,10 +72,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All cells, shifts by device and dtype, what differs besides, and the verdicts that fail.
+    """All cells, shifts by device and dtype, other differences, and the verdicts that fail.
 
-    `failing` holds `incomparable` where the sides cannot be compared, and is empty where all
-    verdicts are advice.
+    `failing` holds `incomparable` if the sides cannot be compared, and is empty if all verdicts
+    are advice.
     """
 
     cells: list[Judged]
@@ -128,7 +129,7 @@ def _judge(pair: Pair, slower: float, faster: float, limits: Limits) -> Judged:
         verdict = "improved"
     elif high > threshold and high * base > limits.floor_s:
         verdict = "inconclusive"
-        why = reason("undecided", change=high, runs=pair.runs_to_tell(threshold))
+        why = reason("undecided", change=high, runs=pair.runs_needed(threshold))
     else:
         verdict = "same"
     p = slower if difference > 0 else faster
@@ -140,23 +141,23 @@ def judge(
     new: Times,
     limits: Limits,
     one_machine: bool = False,
-    still: Collection[Key] | None = None,
+    controls: Collection[CellKey] | None = None,
     tests: int = 0,
 ) -> tuple[list[Judged], dict[tuple[str, str], float]]:
     """Judge the cells that both sides have; also return the shifts that were taken out.
 
-    None is where the sides alternated on `one_machine`: a change of everything is then theirs.
-    `still` are the cells that tell a shift, all unless given; `tests` is how many cells these were
-    picked from, where both looks share runs.
+    No shift is removed if the sides alternated on `one_machine`: a change of everything is then an
+    effect of the sides. `controls` are the cells that estimate a shift, by default all. `tests` is
+    the number of cells that these were picked from, if both stages share runs.
     """
     pairs = moderated.pairs(base, new)
     shifts: dict[tuple[str, str], float] = {}
     if not one_machine:
-        pairs, shifts = shift.shifted(pairs, still)
+        pairs, shifts = shift.shifted(pairs, controls)
     pairs = moderated.moderated(pairs)
     margin = math.log1p(limits.margin)
-    slower = multiplicity.holm([pair.p_above(margin, 1) for pair in pairs], tests)
-    faster = multiplicity.holm([pair.p_above(margin, -1) for pair in pairs], tests)
+    slower = multiplicity.holm([pair.p_above(margin, 1) for pair in pairs], tests).tolist()
+    faster = multiplicity.holm([pair.p_above(margin, -1) for pair in pairs], tests).tolist()
     cells = [_judge(*each, limits) for each in zip(pairs, slower, faster, strict=True)]
     return cells, shifts
 
@@ -180,7 +181,7 @@ def _environment(
 
 
 def _single_calls(*sides: pd.DataFrame) -> int:
-    """Return how many cells have a time of one call alone, as all of the profile smoke have."""
+    """Return how many cells were timed by a single call, as in the profile smoke."""
     cells = [
         side.loc[(side.rounds * side.iterations).eq(1).fillna(False), list(schema.CELL)]
         for side in sides
@@ -196,24 +197,24 @@ def check(
     one_machine: bool = False,
     allow_missing: bool = False,
     fail_on_improvement: bool = False,
-    still: Collection[Key] | None = None,
+    controls: Collection[CellKey] | None = None,
     tests: int = 0,
 ) -> Outcome:
     """Judge each cell of `candidate` against `baseline`.
 
-    A cell fails where it has regressed or errored, or is missing (unless `allow_missing`), or has
-    improved (if `fail_on_improvement`); with fewer than three runs a side all is advice. Cells of
-    the baseline are `missing` where the candidate has no row of them, unless the baseline could
-    not have them either; cells are `new` where the baseline has no row of them. `still` and
-    `tests` are those of `judge`.
+    A cell fails if it has regressed or errored, is missing (unless `allow_missing`), or has improved
+    (if `fail_on_improvement`); with fewer than three runs per side all is advice. A cell of the
+    baseline is `missing` if the candidate has no row of it, unless the baseline's backend refused
+    it; a cell is `new` if the baseline has no row of it. `controls` and `tests` are those of
+    `judge`.
     """
     limits = limits or Limits()
     hard, soft = _environment(baseline, candidate, vary)
     runs = (baseline.run_id.nunique(), candidate.run_id.nunique())
-    old, new = Told.of(baseline), Told.of(candidate)
+    old, new = Observations.of(baseline), Observations.of(candidate)
     broken = observations.broken(old, new)
     sound = {key: times for key, times in new.times.items() if key not in broken}
-    cells, shifts = judge(old.times, sound, limits, one_machine, still, tests)
+    cells, shifts = judge(old.times, sound, limits, one_machine, controls, tests)
     for (device, dtype), moved in shifts.items():
         if abs(moved) > MAX_SHIFT:
             change = ratios.relative(moved)
@@ -222,7 +223,9 @@ def check(
         Judged(key, "errored", reason=reason("status", seen=seen)) for key, seen in broken.items()
     ]
     done = {cell.key for cell in cells}
-    rest = [_unjudged(k, old, new, shifts) for k in {**old.said, **new.said} if k not in done]
+    rest = [
+        _unjudged(k, old, new, shifts) for k in {**old.statuses, **new.statuses} if k not in done
+    ]
     if hard:
         cells = [
             cell if cell.verdict == "errored" else Judged(cell.key, "incomparable", cell.change)
@@ -241,30 +244,32 @@ def check(
     return Outcome(ordered(cells), shifts, runs, hard + soft, failing)
 
 
-def _unjudged(key: Key, old: Told, new: Told, shifts: Mapping[tuple[str, str], float]) -> Judged:
-    """Return a cell of which no times could be compared, and why."""
-    if key not in old.said:
+def _unjudged(
+    key: CellKey, old: Observations, new: Observations, shifts: Mapping[tuple[str, str], float]
+) -> Judged:
+    """Return the verdict and reason of a cell whose times could not be compared."""
+    if key not in old.statuses:
         seen = None if new.count(key) else new.flaw(key)
         return Judged(key, "new", reason=reason("status", seen=seen) if seen else None)
-    refused = old.faulty(key) and "unsupported" in old.said[key]
-    if key not in new.said:
+    refused = old.faulty(key) and "unsupported" in old.statuses[key]
+    if key not in new.statuses:
         if refused:
-            why = reason("gone and refused", seen=old.said[key]["unsupported"])
+            why = reason("gone and refused", seen=old.statuses[key]["unsupported"])
             return Judged(key, "inconclusive", reason=why)
         return Judged(key, "missing", reason=reason("gone"))
-    if refused and new.said[key].keys() == old.said[key].keys():
-        why = reason("status of both", seen=new.said[key]["unsupported"])
+    if refused and new.statuses[key].keys() == old.statuses[key].keys():
+        why = reason("status of both", seen=new.statuses[key]["unsupported"])
         return Judged(key, "same", reason=why)
     change = None
     if old.count(key) and new.count(key):
         pair = Pair(key, tuple(old.times[key]), tuple(new.times[key]))
-        change = ratios.relative(pair.difference - shifts.get((key[2], key[3]), 0.0))
+        change = ratios.relative(pair.difference - shifts.get((key.device, key.dtype), 0.0))
     return Judged(key, "inconclusive", change, reason=_untimed(key, old, new))
 
 
-def _untimed(key: Key, old: Told, new: Told) -> Reason:
+def _untimed(key: CellKey, old: Observations, new: Observations) -> Reason:
     """Return why the times of a cell that both sides have could not be compared."""
-    alike = old.said[key].keys() == new.said[key].keys()
+    alike = old.statuses[key].keys() == new.statuses[key].keys()
     for side, code in (
         (new, "status of both" if alike else "status"),
         (old, "status of baseline"),
@@ -275,5 +280,5 @@ def _untimed(key: Key, old: Told, new: Told) -> Reason:
 
 
 def ordered(cells: list[Judged]) -> list[Judged]:
-    """Sort by what needs a look first."""
+    """Return the cells sorted by verdict, the worst first, then by change."""
     return sorted(cells, key=lambda c: (VERDICTS.index(c.verdict), -(c.change or 0), c.key))

@@ -1,4 +1,4 @@
-"""The times of each cell over the runs of a machine, and where they changed for good."""
+"""The times of each cell over the runs of a machine, and where their level changed."""
 
 import math
 from collections.abc import Sequence
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.compare import files
+from bench.compare import files, observations
 from bench.records import schema
+from bench.records.schema import CellKey
 from bench.stats import changepoints
-from bench.stats.moderated import Key
 from bench.stats.ratios import relative
 
-#: What may explain a change, if it changed with it.
+#: Columns that may explain a change that coincides with theirs.
 CAUSES = ("torch", "torchvision", "python", "driver", "suite_version", "os")
 
 
 @dataclass(frozen=True)
 class Change:
-    """The first run of a new level, how much it is off the last one (0.1: 10 % more), and why."""
+    """The first run of a new level, its change to the level before (0.1: 10 % more), and causes."""
 
     run: int
     started: str
@@ -32,7 +32,7 @@ class Series:
 
     machine: str
     threads: str
-    key: Key
+    key: CellKey
     started: tuple[str, ...]
     seconds: tuple[float, ...]
     changes: tuple[Change, ...]
@@ -43,11 +43,8 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
 
     Raises NeedsRuptures.
     """
-    ok = frame[(frame.status == "ok") & (frame.median_s > 0)]
-    ok = ok.assign(
-        seconds=ok.median_s.where((ok.device != "cpu") | ~(ok.min_s > 0), ok.min_s),
-        threads=files.texts(ok.threads),
-    ).sort_values(["run_started", "run_id"], kind="stable")
+    frame = frame.assign(seconds=observations.seconds(frame), threads=files.texts(frame.threads))
+    ok = frame[frame.seconds.notna()].sort_values(["run_started", "run_id"], kind="stable")
     found = []
     by = ["machine", "threads", *schema.CELL]
     for (machine, threads, *cell), rows in ok.groupby(by, sort=True):
@@ -60,9 +57,9 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
             for after, step in changepoints.steps(logs)
             if abs(step) > math.log1p(threshold)
         )
-        key = tuple(map(str, cell))
-        made = (str(machine), str(threads), key, tuple(starts), tuple(seconds), changes)
-        found.append(Series(*made))
+        key = CellKey(*map(str, cell))
+        where = (str(machine), str(threads), key)
+        found.append(Series(*where, tuple(starts), tuple(seconds), changes))
     return found
 
 

@@ -1,9 +1,8 @@
-"""How good a rule is: its false alarms on runs of unchanged code, and the slowdowns it finds.
+"""The power of a rule: its false alarms on runs of unchanged code, and the slowdowns it finds.
 
-Suites are drawn from such runs without replacement: half of the drawn ones play the baseline, half
-the candidate. They are drawn at random, as where both sides alternate, or as they were made, one
-side after the other, with what drifted meanwhile. For the slowdowns, one cell of the candidate is
-made slower by a known factor.
+Suites are drawn from such runs without replacement: half are the baseline, half the candidate. They
+are drawn at random, like sides that alternate, or in the order in which they were made, one side
+after the other, drift included. One cell of the candidate is then slowed by a known factor.
 """
 
 import math
@@ -12,25 +11,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from bench.compare import observations
 from bench.gate import check
-from bench.stats.moderated import Key
+from bench.records.schema import CellKey
 
-#: What one run says of a cell, whatever a rule needs; None where it says nothing.
+#: The observation of a cell in one run, in the form that a rule needs; None if there is none.
 S = TypeVar("S")
-Side = Mapping[Key, Sequence[S]]
-#: Names the cells that it calls slower in the second side than in the first.
-Rule = Callable[[Side[S], Side[S]], set[Key]]
+Side = Mapping[CellKey, Sequence[S]]
+#: Returns the cells that are slower in the second side than in the first.
+Rule = Callable[[Side[S], Side[S]], set[CellKey]]
 SLOWDOWNS = (1.05, 1.10, 1.20)
-#: Runs a side that `bench doctor --gate` judges with, and the share of slowdowns by a tenth that a
-#: gate worth having finds.
+#: Runs per side of `bench doctor --gate`, and the share of slowdowns by 10 % that a useful gate
+#: finds.
 FEWEST, WANTED = 5, 0.85
 
 
 @dataclass(frozen=True)
 class Power:
-    """Of `suites` unchanged ones, `alarms` raised an alarm; `found` counts by slowdown.
+    """Of `suites` unchanged suites, `alarms` raised a false alarm.
 
-    `exact` counts, by slowdown, the suites in which the slowed cell alone was named.
+    `found` counts, by slowdown, the suites in which the slowed cell was named; `exact` those in
+    which it alone was named.
     """
 
     per_side: int
@@ -41,12 +42,12 @@ class Power:
 
     @property
     def honest(self) -> bool:
-        """Whether false alarms stay within what the gate promises."""
+        """Whether the rate of false alarms is at most the gate's alpha."""
         return self.alarms <= check.Limits().alpha * self.suites
 
     @property
     def sharp(self) -> bool:
-        """Whether it finds a slowdown by a tenth often enough."""
+        """Whether it finds a slowdown by 10 % often enough."""
         return self.found[1.10] >= WANTED * self.suites
 
 
@@ -56,15 +57,14 @@ def examine(
     slower: Callable[[S, float], S],
     per_side: int,
     suites: int,
-    slowed: Sequence[Key] = (),
+    slowed: Sequence[CellKey] = (),
     alternating: bool = True,
     seed: int = 1,
 ) -> Power:
     """Judge `suites` suites of `per_side` runs a side, each unchanged and with each slowdown.
 
-    `slowed` are the cells that may be slowed, all unless given; `alternating` says whether the
-    runs of a suite are drawn at random or follow each other. Raises ValueError where there are
-    too few runs.
+    `slowed` are the cells that may be slowed, all by default; `alternating` draws the runs of a
+    suite at random, otherwise they follow each other. Raises ValueError for too few runs.
     """
     source = random.Random(seed)
     count = max(map(len, runs.values()), default=0)
@@ -89,18 +89,17 @@ def examine(
     return Power(per_side, suites, alarms, found, exact)
 
 
-def _side(runs: Side[S | None], drawn: Sequence[int]) -> dict[Key, list[S]]:
-    """Return what the drawn runs say of each cell that they say something of."""
-    side = {}
-    for name, samples in runs.items():
-        said = [sample for place in drawn if (sample := samples[place]) is not None]
-        if said:
-            side[name] = said
-    return side
+def _side(runs: Side[S | None], drawn: Sequence[int]) -> dict[CellKey, list[S]]:
+    """Return the samples of the drawn runs, by cell; a cell without any is left out."""
+    chosen = {
+        key: [sample for place in drawn if (sample := samples[place]) is not None]
+        for key, samples in runs.items()
+    }
+    return {key: samples for key, samples in chosen.items() if samples}
 
 
-def regressed(base: Side[float], new: Side[float]) -> set[Key]:
-    """Name what the gate, at its defaults, calls regressed, from logarithms of times."""
+def regressed(base: Side[float], new: Side[float]) -> set[CellKey]:
+    """Return the cells that the gate calls regressed by default, from logarithms of times."""
     cells, shifts = check.judge(base, new, check.Limits())
     if any(abs(shift) > check.MAX_SHIFT for shift in shifts.values()):
         return set()
@@ -108,9 +107,9 @@ def regressed(base: Side[float], new: Side[float]) -> set[Key]:
 
 
 def of_gate(
-    runs: Side[float | None], per_side: int, suites: int = 200, slowed: Sequence[Key] = ()
+    runs: Side[float | None], per_side: int, suites: int = 200, slowed: Sequence[CellKey] = ()
 ) -> Power:
-    """Examine the gate itself on logarithms of times; ValueError as of `examine`."""
+    """Examine the gate on logarithms of times; raises ValueError as `examine` does."""
 
     def slower(time: float, factor: float) -> float:
         return time + math.log(factor)
@@ -119,16 +118,16 @@ def of_gate(
 
 
 def of_processes(device: str, runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Power:
-    """Examine the gate on what fresh processes say of each kernel.
+    """Examine the gate on the times of reference kernels in fresh processes.
 
-    A process says ``min_s``, ``median_s`` and ``faults``, as `bench.measure.operations` prints it.
-    Raises ValueError where there are too few of them.
+    Each process gives ``min_s``, ``median_s`` and ``faults`` of each kernel, as
+    `bench.measure.operations` prints them. Raises ValueError for too few processes.
     """
-    column = "min_s" if device == "cpu" else "median_s"
-    times: dict[Key, list[float | None]] = {}
+    column = observations.time_column(device)
+    times: dict[CellKey, list[float | None]] = {}
     for place, run in enumerate(runs):
-        for name, told in run.items():
-            key = ("", "", device, "float32", name)
+        for name, kernel in run.items():
+            key = CellKey("", "", device, "float32", name)
             samples = times.setdefault(key, [None] * len(runs))
-            samples[place] = None if told["faults"] else math.log(told[column])
+            samples[place] = None if kernel["faults"] else math.log(kernel[column])
     return of_gate(times, FEWEST)

@@ -1,12 +1,13 @@
-"""Settings of the gate: options, and what ``[tool.bench.check]`` of a pyproject.toml says."""
+"""Settings of the gate: options, and ``[tool.bench.check]`` of a pyproject.toml."""
 
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from bench.gate.check import Limits
+from bench.records import choices
 
-#: What no percentage and no number of seconds reaches.
+#: More than any sensible percentage or number of seconds.
 LARGEST = 1_000_000
 
 
@@ -26,12 +27,12 @@ def _table(path: Path) -> dict[str, Any]:
     for depth, name in enumerate(names, 1):
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise BadSettings(f"{path}: {'.'.join(names[:depth])} is no table")
+            raise BadSettings(f"{path}: {'.'.join(names[:depth])} is not a table")
     return found
 
 
 def number(name: str, value: object) -> float:
-    """Return a setting as the number it is; NaN and infinity would let everything pass.
+    """Return a setting as a number; NaN and infinity would let everything pass.
 
     Raises BadSettings, which calls it `name`.
     """
@@ -54,13 +55,11 @@ def limits(
     """
     table, where = _table(path), f"{path}: tool.bench.check"
     known = ("threshold", "margin", "floor", "thresholds")
-    for name in table:
-        if name not in known:
-            what = f"unknown setting {name!r}; known: {', '.join(known)}"
-            raise BadSettings(f"{where} has an {what}")
+    if fault := choices.unknown(table, known):
+        raise BadSettings(f"{where}: {fault}")
     several = table.get("thresholds", {})
     if not isinstance(several, dict):
-        raise BadSettings(f"{where}.thresholds is no table")
+        raise BadSettings(f"{where}.thresholds is not a table")
     default = Limits()
 
     def value(given: float | None, name: str, unset: float, scale: float) -> float:

@@ -30,7 +30,7 @@ from bench.launch import runner, sides
 from bench.launch.runner import CannotRun, Place
 from bench.launch.sides import Side
 from bench.records import reader, schema
-from bench.stats.moderated import Key
+from bench.records.schema import CellKey
 
 SIDES = ("baseline", "candidate")
 ORDERS = ("abba", "random")
@@ -115,7 +115,7 @@ def _stage(
             raise CannotRun(f"the {side} did not complete (pytest's exit status {code})")
 
 
-def _write_cells(path: Path, cells: Iterable[Key]) -> None:
+def _write_cells(path: Path, cells: Iterable[CellKey]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(schema.CELL)
@@ -180,7 +180,7 @@ def _arguments(both: Mapping[str, Side], *arguments: str) -> dict[str, list[str]
 
 
 def _confirm(
-    cells: Iterable[Key],
+    cells: Iterable[CellKey],
     plan: Plan,
     both: Mapping[str, Side],
     places: Mapping[str, Place],
@@ -209,14 +209,14 @@ def _confirm(
 
 def _rows(file: Path) -> pd.DataFrame:
     """Return the rows of a file, without control characters for a terminal."""
-    return stored_files.harmless(reader.read(file))
+    return stored_files.printable(reader.read(file))
 
 
 def _enough(frame: pd.DataFrame, runs: int) -> bool:
     """Whether every cell that was unstable has been timed in `runs` runs at least."""
     times = observations.times(frame)
     unstable = frame.loc[frame.status == "unstable", list(schema.CELL)]
-    keys = set(unstable.itertuples(index=False, name=None))
+    keys = set(schema.cell_keys(unstable))
     return all(len(times.get(key, ())) >= runs for key in keys)
 
 
@@ -296,31 +296,30 @@ def recheck(
     else:
         tests = sum(cell.p is not None for cell in outcome.cells)
         controls = cells - suspects
-        second = check.check(old, fresh["candidate"], limits, vary, still=controls, tests=tests)
+        second = check.check(old, fresh["candidate"], limits, vary, controls=controls, tests=tests)
     return screen.settle(outcome, second, suspects, **settings)
 
 
-def _as_stored(frame: pd.DataFrame, cells: set[Key]) -> list[str]:
+def _as_stored(frame: pd.DataFrame, cells: set[CellKey]) -> list[str]:
     """Return the arguments that time these cells on the devices and threads of a stored file."""
-    devices = [f"--device={name}" for name in sorted({key[2] for key in cells})]
+    devices = [f"--device={name}" for name in sorted({key.device for key in cells})]
     counts = frame.threads.dropna().unique()
     return [*devices, *(f"--threads={count}" for count in counts if len(counts) == 1)]
 
 
-def _controls(outcome: Outcome, suspects: set[Key]) -> set[Key]:
+def _controls(outcome: Outcome, suspects: set[CellKey]) -> set[CellKey]:
     """Return some cells of every device and dtype that are no suspects, always the same ones."""
     source = random.Random(0)
-    places: dict[Key, list[Key]] = {}
+    places: dict[tuple[str, str], list[CellKey]] = {}
     for cell in outcome.cells:
         if cell.change is not None and cell.key not in suspects:
-            places.setdefault(cell.key[2:4], []).append(cell.key)
-    found: set[Key] = set()
+            places.setdefault((cell.key.device, cell.key.dtype), []).append(cell.key)
+    found: set[CellKey] = set()
     for group in places.values():
         found.update(source.sample(sorted(group), min(len(group), 2 * shift.SHIFT_CELLS)))
     return found
 
 
-def _only(frame: pd.DataFrame, cells: set[Key]) -> pd.DataFrame:
+def _only(frame: pd.DataFrame, cells: set[CellKey]) -> pd.DataFrame:
     """Return the rows of these cells."""
-    keys = zip(*(frame[column] for column in schema.CELL), strict=True)
-    return frame[[key in cells for key in keys]]
+    return frame[[key in cells for key in schema.cell_keys(frame)]]

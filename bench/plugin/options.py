@@ -16,6 +16,7 @@ from bench.measure import clock, devices, dtypes, environment, profiles
 from bench.measure.kernels import ReferenceKernels
 from bench.measure.placement import Placement
 from bench.records import labels, reader, schema
+from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
 
 
@@ -38,7 +39,7 @@ class Run:
     placement: Placement = dataclasses.field(default_factory=Placement)
     finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     families: list[str] = dataclasses.field(default_factory=list)
-    cells: set[tuple[str, ...]] | None = None
+    cells: set[CellKey] | None = None
     output: Path | None = None
     continues: bool = False
     notices: list[str] = dataclasses.field(default_factory=list)
@@ -178,7 +179,7 @@ def check_families(run: Run, collected: Iterable[str]) -> None:
             raise _usage("family", f"unknown family {name!r}; known: {', '.join(known)}")
 
 
-def _cells(path: str | None) -> set[tuple[str, ...]] | None:
+def _cells(path: str | None) -> set[CellKey] | None:
     """Return the cells in a file; None without a file."""
     try:
         return None if path is None else reader.cells(Path(path))
@@ -222,4 +223,4 @@ def _resume(run: Run, path: Path) -> None:
     run.id, run.machine = last.run_id.iloc[0], last.machine.iloc[0]
     run.output, run.continues = path, True
     run.started = datetime.fromisoformat(last.run_started.iloc[0])
-    run.finished = set(last[list(schema.CELL)].itertuples(index=False, name=None))
+    run.finished = set(schema.cell_keys(last))

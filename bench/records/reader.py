@@ -1,11 +1,16 @@
-"""Read result CSVs, and refuse with file, line, column and remedy what is not one."""
+"""Read result CSVs; name file, line, column and remedy of what is not valid in one.
+
+`CHECKS` defines a valid row. A vectorised pass applies it to many files at once; if anything fails
+there, each file is read field by field, and the same table names the first fault.
+"""
 
 import csv
 import io
 import math
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,12 +19,18 @@ from bench.records import schema
 
 #: A field longer than this is no result of this suite; csv's own limit guards the memory.
 MAX_FIELD = 10_000
-#: What may stand between a comma and a number's first letter.
+#: What may precede the first letter of a number.
 _SIGNS = ("", "+", "-", " ", " +", " -")
 
 
+#: Text of the files that are parsed at once, in characters: it bounds the memory.
+BATCH = 50_000_000
+_HEADER = ",".join(schema.COLUMNS)
+_RESTORE = "restore the row or delete it"
+
+
 class BadFile(ValueError):
-    """A file is not a result CSV; the message is one line: where, what, and how to mend it."""
+    """A file is not a result CSV; the message is one line: where, what, and how to correct it."""
 
 
 def _bad(path: Path, line: int, column: str | None, what: str, remedy: str) -> BadFile:
@@ -45,7 +56,7 @@ def _check_header(path: Path, header: list[str], first: list[str]) -> None:
         return
     version = first[0] if header[:1] == ["schema_version"] and first else ""
     if version.isdecimal() and int(version[:20]) > schema.SCHEMA_VERSION:
-        raise _newer(path, 2, version)
+        raise _bad(path, 2, "schema_version", _newer(version), _UPGRADE)
     missing = [name for name in schema.COLUMNS if name not in header]
     extra = [name[:60] for name in header if name not in schema.COLUMNS]
     column: str | None = None
@@ -59,54 +70,114 @@ def _check_header(path: Path, header: list[str], first: list[str]) -> None:
     raise _bad(path, 1, column, what, remedy)
 
 
-def _newer(path: Path, line: int, version: str) -> BadFile:
-    return _bad(
-        path,
-        line,
-        "schema_version",
-        f"schema {version[:20]} is newer than {schema.SCHEMA_VERSION}, the newest known here",
-        "upgrade with pip install --upgrade torch-device-bench",
-    )
+_UPGRADE = "upgrade with pip install --upgrade torch-device-bench"
 
 
-def _number(path: Path, line: int, column: str, text: str) -> float | int | None:
+def _newer(version: str) -> str:
+    return f"schema {version[:20]} is newer than {schema.SCHEMA_VERSION}, the newest known here"
+
+
+#: Columns as arrays: texts as objects, numbers as floats with NaN if blank.
+Columns = Mapping[str, np.ndarray]
+
+
+class Check(NamedTuple):
+    """One rule of a valid row: the columns it holds for, which values break it, and the message."""
+
+    columns: Sequence[str]
+    broken: Callable[[np.ndarray, Columns], np.ndarray]
+    what: Callable[[str], str]
+    remedy: str = _RESTORE
+
+
+_NUMBERS = tuple(c for c in schema.COLUMNS if c not in schema.TEXTS)
+#: What makes a row valid besides numbers that are numbers, in the order in which faults are named.
+CHECKS = (
+    Check(
+        [c for c in schema.REQUIRED if c in schema.TEXTS],
+        lambda values, _: values == "",
+        lambda text: "blank",
+    ),
+    Check(["schema_version"], lambda values, _: np.isnan(values), lambda text: "blank"),
+    Check(
+        [c for c in _NUMBERS if c not in schema.UNBOUNDED],
+        lambda values, _: np.isinf(values),
+        lambda text: f"{text[:40]!r} is not a finite number",
+    ),
+    Check(
+        [c for c in _NUMBERS if c not in schema.SIGNED],
+        lambda values, _: values < 0,
+        lambda text: f"{text[:40]!r} is negative",
+    ),
+    Check(["schema_version"], lambda values, _: values > schema.SCHEMA_VERSION, _newer, _UPGRADE),
+    Check(
+        ["schema_version"],
+        lambda values, _: values != schema.SCHEMA_VERSION,
+        lambda text: f"no schema {text} exists",
+    ),
+    Check(
+        ["status"],
+        lambda values, _: ~np.isin(values.astype(str), schema.STATUSES),
+        lambda text: f"unknown status {text[:40]!r}",
+        f"it is one of {', '.join(schema.STATUSES)}",
+    ),
+    Check(
+        ["median_s"],
+        lambda values, columns: np.isnan(values) & (columns["status"] == "ok"),
+        lambda text: "blank in a row with status 'ok'",
+    ),
+)
+
+
+def _faults(columns: Columns) -> Iterator[tuple[int, Check, str]]:
+    """Yield the first row that breaks each check, with the check and the column."""
+    for check in CHECKS:
+        for name in check.columns:
+            broken = check.broken(columns[name], columns)
+            if broken.any():
+                yield int(broken.argmax()), check, name
+
+
+def _number(column: str, text: str) -> float | int | None:
+    """Return the number in a field, None for a blank; ValueError, with a message, for none."""
     if text == "":
         return None
-    remedy = "restore the row or delete it"
     try:
         value = int(text) if column in schema.INTEGERS else float(text)
     except ValueError:
-        raise _bad(path, line, column, f"{text[:40]!r} is not a number", remedy) from None
+        raise ValueError(f"{text[:40]!r} is not a number") from None
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise _bad(path, line, column, f"{text[:40]!r} is too large", remedy)
-    if math.isnan(value) or (math.isinf(value) and column not in schema.UNBOUNDED):
-        raise _bad(path, line, column, f"{text[:40]!r} is not a finite number", remedy)
-    if value < 0 and column not in schema.SIGNED:
-        raise _bad(path, line, column, f"{text[:40]!r} is negative", remedy)
+        raise ValueError(f"{text[:40]!r} is too large")
+    if math.isnan(value):
+        raise ValueError(f"{text[:40]!r} is not a finite number")
     return value
 
 
-def _row(path: Path, line: int, fields: list[str]) -> dict[str, object]:
-    remedy = "restore the row or delete it"
+def _parsed(path: Path, line: int, fields: list[str]) -> dict[str, Any]:
+    """Return the values of a row; BadFile if it has other columns or text for a number."""
     if len(fields) != len(schema.COLUMNS):
         what = f"{len(fields)} fields where the header has {len(schema.COLUMNS)}"
-        raise _bad(path, line, None, what, remedy)
-    row: dict[str, object] = {}
+        raise _bad(path, line, None, what, _RESTORE)
+    row: dict[str, Any] = {}
     for column, text in zip(schema.COLUMNS, fields, strict=True):
-        if text == "" and column in schema.REQUIRED:
-            raise _bad(path, line, column, "blank", remedy)
-        row[column] = text if column in schema.TEXTS else _number(path, line, column, text)
-    version = row["schema_version"]
-    if isinstance(version, int) and version > schema.SCHEMA_VERSION:
-        raise _newer(path, line, str(version))
-    if version != schema.SCHEMA_VERSION:
-        raise _bad(path, line, "schema_version", f"no schema {version} exists", remedy)
-    if row["status"] not in schema.STATUSES:
-        known = f"it is one of {', '.join(schema.STATUSES)}"
-        raise _bad(path, line, "status", f"unknown status {str(row['status'])[:40]!r}", known)
-    if row["status"] == "ok" and row["median_s"] is None:
-        raise _bad(path, line, "median_s", "blank in a row with status 'ok'", remedy)
+        try:
+            row[column] = text if column in schema.TEXTS else _number(column, text)
+        except ValueError as problem:
+            raise _bad(path, line, column, str(problem), _RESTORE) from None
     return row
+
+
+def _check(path: Path, lines: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise BadFile for the first of some parsed rows that breaks a check."""
+    columns = {
+        name: np.array([row[name] for row in rows], object if name in schema.TEXTS else float)
+        for name in schema.COLUMNS
+    }
+    if faults := list(_faults(columns)):
+        place, check, name = min(faults, key=lambda fault: fault[0])
+        value = rows[place][name]
+        text = "" if value is None else str(value)
+        raise _bad(path, lines[place], name, check.what(text), check.remedy)
 
 
 def _whole_lines(path: Path, text: str) -> tuple[str, str]:
@@ -118,13 +189,23 @@ def _whole_lines(path: Path, text: str) -> tuple[str, str]:
     return whole + newline, f"{path}, line {line}: half a row, left out: the run was cut off there"
 
 
-def _full(rows: str) -> bool:
-    """Whether every row has a field for each column: pandas fills up a row that is cut short."""
-    lines = rows.removesuffix("\n").split("\n")
+def _ordinary(text: str) -> bool:
+    """Whether pandas reads a file as `csv` does: the usual header, no odd numbers, full rows.
+
+    pandas takes the words 'nan' and 'inf' for numbers, and fills up a row that is cut short.
+    """
+    head, _, rest = text.partition("\n")
+    lowered = rest.lower()
+    found = [word for word in ("nan", "inf") if word in lowered]
+    if any(f",{sign}{word}" in lowered for sign in _SIGNS for word in found):
+        return False
+    if head.rstrip("\r") != _HEADER or not rest.endswith("\n"):
+        return False
+    lines = rest.removesuffix("\n").split("\n")
     quoted = [line for line in lines if '"' in line]
-    plain = rows.count(",") - sum(line.count(",") for line in quoted)
+    plain = rest.count(",") - sum(line.count(",") for line in quoted)
     try:
-        # A field of several lines ends in an error here, and is left to the closer look too.
+        # A field of several lines is an error here, and is left to the closer look too.
         fields = [next(csv.reader([line], strict=True)) for line in quoted]
     except csv.Error:
         return False
@@ -134,96 +215,135 @@ def _full(rows: str) -> bool:
     )
 
 
-def _fast(text: str) -> pd.DataFrame | None:
-    """Read a valid file by pandas' own parser, or return None: something in it needs a closer look.
+def _fast(texts: Sequence[str]) -> pd.DataFrame | None:
+    """Parse ordinary files by pandas, some twenty times as fast as field by field.
 
-    Some twenty times as fast as looking at each field, which finds out what is wrong and where.
+    The rows of each are numbered in a column ``file``. Returns None if something is not valid.
     """
-    head, _, rest = text.partition("\n")
-    # 'nan' and 'inf' are words that the parser takes for numbers.
-    lowered = rest.lower()
-    there = [word for word in ("nan", "inf") if word in lowered]
-    words = any(f",{sign}{word}" in lowered for sign in _SIGNS for word in there)
-    if head.rstrip("\r") != ",".join(schema.COLUMNS) or not rest or words or not _full(rest):
-        return None
-    numbers = (*schema.FLOATS, *schema.INTEGERS)
+    bodies = [text.partition("\n")[2] for text in texts]
+    counts = [body.count("\n") for body in bodies]
     try:
         with warnings.catch_warnings():
             # A number beyond the integers is no more than a warning to numpy.
             warnings.simplefilter("error", RuntimeWarning)
             made = pd.read_csv(
-                io.StringIO(text),
-                dtype=dict.fromkeys(schema.TEXTS, "str")
-                | dict.fromkeys(schema.FLOATS, "float64")
-                | dict.fromkeys(schema.INTEGERS, "Int64"),
+                io.StringIO("".join([_HEADER, "\n", *bodies])),
+                dtype=_KINDS,
                 keep_default_na=False,
-                na_values={column: [""] for column in numbers},
+                na_values={column: [""] for column in _NUMBERS},
+                skip_blank_lines=False,
             )
     except (ValueError, TypeError, OverflowError, RuntimeWarning):
         return None
-    texts = made[list(schema.TEXTS)]
-    unsigned = made[[column for column in numbers if column not in schema.SIGNED]]
-    valid = (
-        made.schema_version.eq(schema.SCHEMA_VERSION).fillna(False).all()
-        and made.status.isin(schema.STATUSES).all()
-        and not any(made[column].eq("").any() for column in schema.REQUIRED)
-        and not made.median_s[made.status == "ok"].isna().any()
-        and not any((unsigned[column] < 0).any() for column in unsigned)
-        and not np.isinf(made[list(schema.FLOATS)].to_numpy()).any()
-        # Most texts stand in every row: each is measured once.
-        and all(len(text) <= MAX_FIELD for column in texts for text in texts[column].unique())
-        and not made.duplicated(["run_id", *schema.CELL]).any()
-    )
-    return made if valid else None
+    if len(made) != sum(counts):
+        return None
+    columns = {
+        name: made[name].to_numpy(object)
+        if name in schema.TEXTS
+        else made[name].to_numpy(float, na_value=np.nan)
+        for name in schema.COLUMNS
+    }
+    made["file"] = np.repeat(np.arange(len(texts)), counts)
+    # Most texts occur in every row: each is measured once.
+    long = any(len(text) > MAX_FIELD for name in schema.TEXTS for text in made[name].unique())
+    valid = not long and next(_faults(columns), None) is None
+    return made if valid and not made.duplicated(["file", *_UNIQUE]).any() else None
 
 
-def read(path: Path) -> pd.DataFrame:
-    """Return the rows of one result CSV, one column each of `schema.COLUMNS`.
+_UNIQUE = ("run_id", *schema.CELL)
+_KINDS: dict[str, Any] = (
+    dict.fromkeys(schema.TEXTS, "str")
+    | dict.fromkeys(schema.FLOATS, "float64")
+    | dict.fromkeys(schema.INTEGERS, "Int64")
+)
 
-    A last line without its end is left out, and ``frame.attrs["notice"]`` says so.
-    Integers are nullable (``Int64``), floats have NaN and texts "" where the file is blank.
-    Raises BadFile, one line with file, line, column and remedy, where the file is not valid.
-    """
-    csv.field_size_limit(MAX_FIELD)
-    text, notice = _whole_lines(path, _text(path))
-    if (made := _fast(text)) is not None:
-        made.attrs["notice"] = notice
-        return made
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[dict[str, object]] = []
-    seen: dict[tuple[object, ...], int] = {}
+
+def _slow(path: Path, text: str) -> pd.DataFrame:
+    """Read one file field by field; BadFile for its first fault."""
+    fields_of = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    fault: BadFile | None = None
     try:
-        header = next(lines, None)
+        header = next(fields_of, None)
         if header is None:
             raise _bad(path, 1, None, "the file is empty", "give a result CSV")
-        for fields in lines:
+        for fields in fields_of:
             if not rows:
                 _check_header(path, header, fields)
-            line = lines.line_num
-            row = _row(path, line, fields)
-            key = tuple(row[name] for name in ("run_id", *schema.CELL))
-            if key in seen:
-                cell = f"{row['benchmark']} {row['device']} {row['dtype']} {row['params']}"
-                what = f"cell {cell.strip()[:120]!r} stands already in line {seen[key]}"
-                what += " of the same run"
-                raise _bad(path, line, "benchmark", what, "delete one of the two")
-            seen[key] = line
-            rows.append(row)
+            rows.append(_parsed(path, fields_of.line_num, fields))
+            numbers.append(fields_of.line_num)
         if not rows:
             _check_header(path, header, [])
     except csv.Error as problem:
-        what = str(problem)
-        raise _bad(path, lines.line_num, None, what, "restore the row or delete it") from problem
+        fault = _bad(path, fields_of.line_num, None, str(problem), _RESTORE)
+    except BadFile as problem:
+        fault = problem
+    # What is wrong in an earlier line comes first.
+    _check(path, numbers, rows)
     made = frame(rows)
-    made.attrs["notice"] = notice
+    again = made.duplicated(list(_UNIQUE)).to_numpy()
+    if again.any():
+        place = int(again.argmax())
+        earlier = (made[list(_UNIQUE)] == made.loc[place, list(_UNIQUE)]).all(axis=1).argmax()
+        (key,) = schema.cell_keys(made.iloc[[place]])
+        what = f"cell {key.label[:120]!r} is also in line {numbers[int(earlier)]} of the same run"
+        raise _bad(path, numbers[place], "benchmark", what, "delete one of the two")
+    if fault:
+        raise fault
     return made
 
 
-def frame(rows: list[dict[str, object]]) -> pd.DataFrame:
-    """Return rows, as mappings from column to value, with the dtypes that `read` promises."""
+def read(path: Path) -> pd.DataFrame:
+    """Return the rows of one result CSV; see `read_all`. ``attrs["notice"]`` is a text."""
+    made = read_all([path]).drop(columns="file")
+    made.attrs = {"notice": "".join(made.attrs["notices"])}
+    return made
+
+
+def read_all(paths: Sequence[Path]) -> pd.DataFrame:
+    """Return the rows of result CSVs: the columns of `schema.COLUMNS`, and ``file``.
+
+    A last line without its end is left out, which ``frame.attrs["notices"]`` mentions. Integers are
+    nullable (``Int64``); blank floats are NaN, blank texts "". Raises BadFile, one line with file,
+    line, column and remedy, for the first fault of a file.
+    """
+    csv.field_size_limit(MAX_FIELD)
+    frames: list[pd.DataFrame] = []
+    notices: list[str] = []
+    batch: list[tuple[Path, str]] = []
+    size = 0
+    for number, path in enumerate(paths, 1):
+        text, notice = _whole_lines(path, _text(path))
+        notices += [notice] if notice else []
+        batch.append((path, text))
+        size += len(text)
+        if number == len(paths) or size > BATCH:
+            frames += _batch(batch)
+            batch, size = [], 0
+    made = pd.concat(frames, ignore_index=True) if frames else frame([]).assign(file="")
+    made.attrs = {"notices": notices}
+    return made
+
+
+def _batch(files: Sequence[tuple[Path, str]]) -> list[pd.DataFrame]:
+    """Return the rows of some files: all at once if they are valid, else each half by itself."""
+    if all(_ordinary(text) for _, text in files):
+        made = _fast([text for _, text in files])
+        if made is not None:
+            names = np.array([str(path) for path, _ in files], object)
+            return [made.assign(file=pd.Series(names[made.file], dtype="str"))]
+    if len(files) > 1:
+        middle = len(files) // 2
+        return [*_batch(files[:middle]), *_batch(files[middle:])]
+    ((path, text),) = files
+    return [_slow(path, text).assign(file=str(path))]
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows, as mappings from column to value, with the dtypes that `read_all` promises."""
     made = pd.DataFrame(rows, columns=list(schema.COLUMNS), dtype=object)
-    kinds = dict.fromkeys(schema.INTEGERS, "Int64") | dict.fromkeys(schema.FLOATS, "float64")
-    return made.astype(kinds | dict.fromkeys(schema.TEXTS, "str"))
+    return made.astype(_KINDS)
 
 
 def lines(text: str) -> list[list[str]]:
@@ -234,12 +354,14 @@ def lines(text: str) -> list[list[str]]:
 
 
 def row(fields: list[str], source: str = "a row from another machine") -> dict[str, Any]:
-    """Return the fields of a row as `schema.Row` takes them; BadFile where they are none."""
-    return _row(Path(source), 1, fields)
+    """Return the fields of a row as `schema.Row` takes them; BadFile if they are not valid."""
+    made = _parsed(Path(source), 1, fields)
+    _check(Path(source), [1], [made])
+    return made
 
 
-def cells(path: Path) -> set[tuple[str, ...]]:
-    """Return the cells that a CSV names, in columns as `schema.CELL` has them; a result CSV does.
+def cells(path: Path) -> set[schema.CellKey]:
+    """Return the cells that a CSV names in the columns of `schema.CELL`, as a result CSV does.
 
     Raises BadFile.
     """
@@ -251,6 +373,6 @@ def cells(path: Path) -> set[tuple[str, ...]]:
             columns = ", ".join(schema.CELL)
             remedy = f"a list of cells has the columns {columns}"
             raise _bad(path, 1, missing[0], "there is no such column", remedy)
-        return {tuple(line[name] for name in schema.CELL) for line in lines}
+        return {schema.CellKey(*(line[name] for name in schema.CELL)) for line in lines}
     except csv.Error as problem:
-        raise _bad(path, lines.line_num, None, str(problem), "mend the row") from problem
+        raise _bad(path, lines.line_num, None, str(problem), "correct the row") from problem

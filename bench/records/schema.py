@@ -1,15 +1,47 @@
 """The columns of a result row, schema 1, and the statuses a cell can end in."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "unstable", "wrong", "fallback", "unsupported", "oom", "error"]
 STATUSES: tuple[str, ...] = get_args(Status)
+#: All statuses, the worst first.
+SEVERITY = ("wrong", "error", "oom", "unsupported", "fallback", "unstable", "ok")
+#: Statuses of a cell that ran as it was asked to.
+FAULTLESS = frozenset(("ok", "unstable"))
+#: Statuses of what a backend does not offer.
+REFUSALS = ("unsupported", "fallback")
+#: Statuses of what went wrong, the worst first.
+FAULTS = ("wrong", "error", "oom", "fallback")
 
-#: What makes a row unique within a run.
-CELL = ("family", "benchmark", "device", "dtype", "params")
+
+class CellKey(NamedTuple):
+    """What identifies a cell: unique within a run, the same in every run."""
+
+    family: str
+    benchmark: str
+    device: str
+    dtype: str
+    params: str
+
+    @property
+    def label(self) -> str:
+        """The cell as every command prints it: ``tensors matmul cpu float32 n=1024``."""
+        return " ".join(filter(None, self)).replace(";", " ")
+
+
+#: The columns of a cell's key.
+CELL = CellKey._fields
+
+
+def cell_keys(frame: "pd.DataFrame") -> list[CellKey]:
+    """Return the key of each row of a frame."""
+    return [CellKey(*map(str, key)) for key in frame[list(CELL)].itertuples(index=False, name=None)]
 
 
 @dataclass(frozen=True, kw_only=True)

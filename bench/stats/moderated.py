@@ -1,4 +1,4 @@
-"""Runs as replicates: the times of a cell on two sides, and what chance makes of them."""
+"""Runs as replicates: tests of trimmed means, with variances that borrow from the other cells."""
 
 import dataclasses
 import functools
@@ -10,19 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import digamma, polygamma, stdtr, stdtrit
 
-#: Share of the runs of a side that is left out at either end: one of five.
+from bench.records.schema import CellKey
+
+#: Share of the runs of a side that is trimmed at either end: one of five.
 TRIMMED = 0.2
-#: Cells from which on they tell something of each other's variance, and the most that counts.
+#: Fewest cells that inform each other's variance, and the most degrees of freedom they add.
 PRIOR_CELLS, MOST_DEGREES = 10, 1e6
 
-Key = tuple[str, ...]
 #: Logarithms of one time in seconds for each run in which the cell was `ok`.
-Times = Mapping[Key, Sequence[float]]
+Times = Mapping[CellKey, Sequence[float]]
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What the other cells say of the variance of one: as much as so many degrees of freedom."""
+    """The variance expected from the other cells, and its weight in degrees of freedom."""
 
     variance: float = 0.0
     degrees: float = 0.0
@@ -30,14 +31,14 @@ class Prior:
 
 @dataclass(frozen=True)
 class Pair:
-    """Logarithms of the runs' times of one cell on both sides, held against each other.
+    """Logarithms of the runs' times of one cell on both sides, and their comparison.
 
-    By their trimmed means (K. K. Yuen and W. J. Dixon, Biometrika 60, 1973): now and then a whole
-    process is slow, and one such run among five must neither make nor hide a change. To their
-    variance that of the other cells is added as `prior` (see `moderated`).
+    It compares trimmed means (K. K. Yuen and W. J. Dixon, Biometrika 60, 1973): sometimes a whole
+    process is slow, and one such run among five must neither make nor hide a change. `prior` adds
+    the variance of the other cells (see `moderated`).
     """
 
-    key: Key
+    key: CellKey
     base: tuple[float, ...]
     new: tuple[float, ...]
     prior: Prior = Prior()
@@ -73,7 +74,7 @@ class Pair:
 
     @functools.cached_property
     def variance(self) -> float:
-        """Return the variance of a run, with what the other cells say of it."""
+        """Return the moderated variance of a run: its own and the prior one, weighted."""
         own = self.own_degrees * self.own_variance
         return (own + self.prior.degrees * self.prior.variance) / self.degrees
 
@@ -83,7 +84,7 @@ class Pair:
         return math.sqrt(self.variance * sum(1 / side.kept for side in self._sides))
 
     def p_above(self, bound: float, sign: int) -> float:
-        """Return the chance of such a difference where the true one is no more than `bound`."""
+        """Return the one-sided p-value of the difference if the true one is at most `bound`."""
         excess = sign * self.difference - bound
         if self.error == 0:
             return 0.0 if excess > 0 else 1.0
@@ -93,8 +94,8 @@ class Pair:
         """Return half the 95 % interval of the difference."""
         return float(stdtrit(self.degrees, 0.975)) * self.error if self.error else 0.0
 
-    def runs_to_tell(self, threshold: float) -> int:
-        """Return runs a side with which the interval of this noise would exclude `threshold`."""
+    def runs_needed(self, threshold: float) -> int:
+        """Return how many runs per side would make the interval exclude `threshold`."""
         extra = self.prior.degrees
         for runs in range(len(self.new) + 1, 1000):
             kept = runs - 2 * int(TRIMMED * runs)
@@ -123,9 +124,9 @@ def _trimmed(sample: Sequence[float]) -> _Trimmed:
 
 
 def moderated(found: list[Pair]) -> list[Pair]:
-    """Give each cell what all of them together say of its variance.
+    """Give each cell the prior variance that all cells together have.
 
-    The variances are taken for draws from a scaled inverse chi-squared distribution, whose scale
+    The variances are modelled as draws from a scaled inverse chi-squared distribution, whose scale
     and degrees of freedom follow from the mean and variance of their logarithms (G. K. Smyth,
     Statistical Applications in Genetics and Molecular Biology 3(1), 2004, section 6). With few
     runs a cell's own variance is mostly chance, and one that chance made large hides a slowdown.
@@ -134,7 +135,7 @@ def moderated(found: list[Pair]) -> list[Pair]:
     if len(found) < PRIOR_CELLS or usual == 0:
         return found
     half = np.array([pair.own_degrees / 2 for pair in found])
-    # No variance at all is a matter of the clock's resolution (as limma has it).
+    # A variance of 0 comes from the clock's resolution; limma bounds it in this way too.
     logs = np.log([max(pair.own_variance, 1e-5 * usual) for pair in found])
     logs += np.log(half) - digamma(half)
     beyond = float(logs.var(ddof=1) - polygamma(1, half).mean())
@@ -142,13 +143,13 @@ def moderated(found: list[Pair]) -> list[Pair]:
     if beyond > 0:
         halved = _trigamma_inverse(beyond)
         prior = Prior(math.exp(level + float(digamma(halved)) - math.log(halved)), 2 * halved)
-    else:  # they differ by no more than chance: all cells have the same
+    else:  # they differ by chance alone: all cells have the same variance
         prior = Prior(math.exp(level), MOST_DEGREES)
     return [dataclasses.replace(pair, prior=prior) for pair in found]
 
 
 def _trigamma_inverse(value: float) -> float:
-    """Return where the trigamma function has that value, by Newton's method (Smyth's appendix)."""
+    """Return the inverse of the trigamma function, by Newton's method (Smyth's appendix)."""
     place = 0.5 + 1 / value
     for _ in range(50):
         there = float(polygamma(1, place))
@@ -160,6 +161,6 @@ def _trigamma_inverse(value: float) -> float:
 
 
 def pairs(base: Times, new: Times, fewest: int = 2) -> list[Pair]:
-    """Return the cells that both sides have; variances need two runs a side."""
+    """Return the cells that both sides have; a variance needs two runs per side."""
     both = [key for key in base if key in new and min(len(base[key]), len(new[key])) >= fewest]
     return [Pair(key, tuple(base[key]), tuple(new[key])) for key in both]

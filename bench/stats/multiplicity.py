@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 
-def holm(p_values: Sequence[float], tests: int = 0) -> list[float]:
-    """Return p-values corrected for their number by Holm's step-down method.
 
-    Or for that of `tests`, where these are the smallest of so many.
+def holm(p_values: Sequence[float] | np.ndarray, tests: int = 0) -> np.ndarray:
+    """Return p-values corrected by the step-down method of S. Holm, in their order.
+
+    Scandinavian Journal of Statistics 6, 1979. `tests` is the size of the family if these are the
+    smallest of it.
     """
-    count = max(tests, len(p_values))
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (count - rank) * p_values[place]))
-        corrected[place] = largest
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    left = max(tests, len(p)) - np.arange(len(p))
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.minimum(1.0, left * p[order]))
     return corrected

@@ -1,4 +1,4 @@
-"""Estimates from the rounds of one cell: quartiles and the interval of the median."""
+"""Quartiles and the distribution-free interval of the median."""
 
 import functools
 import math
@@ -32,8 +32,8 @@ def median_interval(
 
     Distribution-free: the number of observations below the median is binomial with p = 1/2
     (Conover, "Practical Nonparametric Statistics", 3rd ed., section 3.2). Six rounds are the
-    fewest that can give 95 %. Rounds of one process are correlated, so the interval speaks of
-    this process alone; between processes compare runs.
+    fewest that can give 95 %. Rounds of one process are correlated, so the interval holds for
+    this process alone; compare runs for differences between processes.
     """
     rank = _rank(len(sample), confidence)
     if rank == 0:

@@ -15,12 +15,12 @@ class Ratio:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves 1 out."""
+        """Whether the interval excludes 1."""
         return self.low > 1 or self.high < 1
 
 
 def variance(sample: Sequence[float]) -> float:
-    """Return the variance of two values or more, without bias."""
+    """Return the unbiased variance of two values or more."""
     mean = sum(sample) / len(sample)
     return sum([(x - mean) ** 2 for x in sample]) / (len(sample) - 1)
 
@@ -36,5 +36,5 @@ def geometric_mean(ratios: Sequence[float]) -> float | None:
 
 
 def relative(difference: float) -> float:
-    """Return a difference of logarithms as a share: 0.1 is 10 % more; as much as a float holds."""
+    """Return a difference of logarithms as a share: 0.1 is 10 % more; large ones are capped."""
     return math.expm1(min(difference, 700.0))

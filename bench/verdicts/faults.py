@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from bench.compare.cells import Cell
-from bench.compare.estimates import FAULTS
+from bench.records.schema import FAULTS
 from bench.verdicts.finding import Fault, Finding, Refusal, Subject
 
 #: Cells of one kind of fault that are named; the rest are counted.

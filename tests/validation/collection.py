@@ -20,7 +20,7 @@ from typing import Any
 from bench.launch import runner
 from bench.records import reader
 from bench.records.params import join
-from bench.stats.moderated import Key
+from bench.records.schema import CellKey
 from tests.validation.spread import burner
 
 #: Forty cells from 1 us to 2 ms: 20 operations in two dtypes.
@@ -42,7 +42,7 @@ class Sample:
 
 
 #: The samples of each cell, one for each run; None where the cell was not `ok` in it.
-Runs = dict[Key, list[Sample | None]]
+Runs = dict[CellKey, list[Sample | None]]
 
 
 def _cell(benchmark: str, params: dict[str, Any]) -> str:
@@ -80,7 +80,7 @@ def read(path: Path, busy: bool | None = None) -> Runs:
         if x["status"] == "ok" and x["rounds_s"]:
             rounds = tuple(map(float, x["rounds_s"].split()))
             benchmark, dtype, *params = x["cell"].split(" ", 2)
-            key = ("", benchmark, "cpu", dtype, *(params or [""]))
+            key = CellKey("", benchmark, "cpu", dtype, *(params or [""]))
             samples = runs.setdefault(key, [None] * len(numbers))
             samples[numbers[x["run"]]] = Sample(float(x["min_s"]), float(x["median_s"]), rounds)
     return runs

@@ -12,7 +12,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench.gate import check, power
-from bench.stats.moderated import Key
+from bench.records.schema import CellKey
 from tests.validation import model, rules
 from tests.validation.collection import Runs, read
 
@@ -23,7 +23,7 @@ MOSTLY, STABLE = 0.9, 0.025
 MODELLED_RUNS, MODELLED_CELLS = 64, 40
 
 
-def stable(runs: Runs) -> list[Key]:
+def stable(runs: Runs) -> list[CellKey]:
     """Return the cells whose slowdowns a gate can be asked to find: none is below its floor."""
     found = []
     shortest = check.Limits().floor_s / (min(power.SLOWDOWNS) - 1)
@@ -40,7 +40,7 @@ def stable(runs: Runs) -> list[Key]:
 
 def lines(
     runs: Runs,
-    slowed: Sequence[Key],
+    slowed: Sequence[CellKey],
     counts: Sequence[int],
     suites: int,
     alternating: bool = True,

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.stats.robust import standard_deviation
 from tests.validation.collection import KEPT, Runs, Sample
 
-#: Standard deviation of a normal distribution whose median absolute deviation is 1.
-_MAD = 1.4826
 #: A sample this many deviations above the median of its cell is an outlier.
 _FAR = 4.0
 
@@ -40,7 +39,7 @@ class Noise:
 
 def _spread(values: Sequence[float]) -> float:
     middle = statistics.median(values)
-    return _MAD * statistics.median(abs(value - middle) for value in values)
+    return standard_deviation(statistics.median(abs(value - middle) for value in values))
 
 
 def _neighbours(values: Sequence[float]) -> float:

@@ -20,7 +20,7 @@ from scipy.stats import mannwhitneyu, ttest_ind
 
 from bench.gate import power
 from bench.gate.power import Rule, Side
-from bench.stats.moderated import Key
+from bench.records.schema import CellKey
 from tests.validation.collection import Sample
 
 #: Values that pyperf takes in each process.
@@ -35,7 +35,7 @@ def slower(sample: Sample, factor: float) -> Sample:
     return Sample(factor * sample.min_s, factor * sample.median_s, rounds)
 
 
-def _this_suite(base: Side[Sample], new: Side[Sample]) -> set[Key]:
+def _this_suite(base: Side[Sample], new: Side[Sample]) -> set[CellKey]:
     old, now = (
         {key: [math.log(sample.min_s) for sample in samples] for key, samples in side.items()}
         for side in (base, new)
@@ -46,7 +46,7 @@ def _this_suite(base: Side[Sample], new: Side[Sample]) -> set[Key]:
 def _each(says_slower: Callable[[Sequence[Sample], Sequence[Sample]], bool]) -> Rule[Sample]:
     """Return the rule that looks at each cell alone."""
 
-    def rule(base: Side[Sample], new: Side[Sample]) -> set[Key]:
+    def rule(base: Side[Sample], new: Side[Sample]) -> set[CellKey]:
         return {name for name in base if name in new and says_slower(base[name], new[name])}
 
     return rule
