@@ -41,7 +41,7 @@ def test_every_format_has_the_regression(stored, tmp_path, monkeypatch):
         assert done.exit_code == 1, done.output
         assert "n=7" in done.output.replace("\\", "")
     shown = run(new, "--baseline", old, "--format", "github").output
-    assert shown.startswith("::error title=bench check::cat cpu float32 n=7 regressed +")
+    assert shown.startswith("::error title=bench check::tensors cat cpu float32 n=7 regressed +")
     made = json.loads(run(new, "--baseline", old, "--format", "json").output)
     assert made["code"] == 1
     assert made["cells"][0]["params"] == "n=7"
@@ -78,11 +78,11 @@ def test_settings_come_from_pyproject_and_options_win(stored, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[tool.bench.check]\nspeed = 1\n", "unknown setting 'speed'; known: threshold, margin"),
+        ("[tool.bench.check]\nspeed = 1\n", "unknown 'speed'; known: threshold, margin"),
         ("[tool.bench.check]\nmargin = 'x'\n", "tool.bench.check.margin is 'x'; give a number"),
-        ("[tool.bench]\ncheck = 1\n", "tool.bench.check is no table"),
-        ('[tool]\nbench = "x"\n', "pyproject.toml: tool.bench is no table"),
-        ("tool = 1\n", "pyproject.toml: tool is no table"),
+        ("[tool.bench]\ncheck = 1\n", "tool.bench.check is not a table"),
+        ('[tool]\nbench = "x"\n', "pyproject.toml: tool.bench is not a table"),
+        ("tool = 1\n", "pyproject.toml: tool is not a table"),
         ("[tool.bench.check]\nfloor = nan\n", "tool.bench.check.floor is nan; give a number"),
         ("[tool.bench.check.thresholds]\ncat = inf\n", "thresholds.cat is inf; give a number"),
         ("[tool", "correct the file"),

@@ -9,8 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import main
-from bench.compare import files, sides, spread
-from bench.records import many
+from bench.compare import files, sides
 from bench.report import comparison, digest, escape
 from tests.helpers.frames import HOSTILE, frame, store
 
@@ -37,7 +36,11 @@ def two(tmp_path):
 
 
 def run(*words):
-    return CliRunner().invoke(main.app, ["compare", *words])
+    return CliRunner().invoke(main.app, ["compare", *map(str, words)])
+
+
+def run_report(*words):
+    return CliRunner().invoke(main.app, ["report", *map(str, words)])
 
 
 def test_two_machines_are_set_side_by_side(two):
@@ -94,39 +97,41 @@ def test_the_mean_of_a_digest_is_of_all_rows(two, monkeypatch):
 
 
 @pytest.fixture
-def crowd(tmp_path):
+def many(tmp_path):
     """Thirteen machines, three cells each."""
     rows = [
-        {"machine": f"m{k}", "run_id": f"m{k}", "benchmark": name}
-        for k in range(spread.WIDE + 1)
+        {"machine": f"m{k}", "run_id": f"m{k}", "benchmark": name, "cpu": "a CPU"}
+        for k in range(sides.WIDE + 1)
         for name in ("add", "cat", "neg")
     ]
     return store(tmp_path / "x.csv", *rows)
 
 
-def test_the_first_rows_of_a_crowd(crowd):
-    made = json.loads(run(crowd, "--top", "2", "--format", "json").output)
-    assert [one["benchmark"] for one in made] == ["add", "cat"]
-    assert len(json.loads(run(crowd, "--sort", "name", "--format", "json").output)) == 3
+def test_a_table_of_many_machines_shows_the_first_and_counts_them(many):
+    shown = run(many).output
+    assert "12 of 13 columns are shown; --columns machine shows all" in shown
+    assert "m11" in shown
+    assert "m12" not in shown
+    assert "m12" in run(many, "--columns", "machine").output
+    assert len(json.loads(run(many, "--format", "json").output)["cells"]) == 39
+
+
+def test_a_report_of_many_machines_names_those_that_differ(many, tmp_path):
+    page = tmp_path / "page.html"
+    assert run_report(many, "-o", page).exit_code == 0
+    assert "13 machines with a CPU, 4 threads: all alike in 3 cells" in page.read_text()
+    assert "all alike in 3 cells" in run_report(many, "--markdown").output
+    assert run_report(many, "--png", tmp_path / "x").exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--sort", "ratio"], "--sort ratio: so many are shown by their spread"),
-        (["--only-different"], "--only-different: so many are shown by their spread"),
-        (["--outliers", "--top", "2"], "--top: --outliers names every machine that is off"),
-        (["--outliers", "--only-different"], "--only-different: --outliers names every machine"),
-    ],
+    "words", [["--sort", "ratio"], ["--only-different"], ["--top", "2"], ["--format", "csv"]]
 )
-@pytest.mark.parametrize("fewest", [1, 200])
-def test_what_a_crowd_has_no_use_for_is_refused(crowd, monkeypatch, words, said, fewest):
-    monkeypatch.setattr(many, "FILES", fewest)
-    done = run(crowd, *words)
+def test_what_outliers_have_no_use_for_is_refused(many, words):
+    done = run(many, "--outliers", *words)
     assert done.exit_code == 2
-    assert said in done.output
+    assert words[0] in done.output
     assert len(done.output.strip().splitlines()) == 1
-    assert run(crowd, "--columns", "machine", "--sort", "ratio").exit_code == 0
 
 
 def test_columns_can_be_chosen_and_what_differs_besides_is_warned_of(tmp_path):

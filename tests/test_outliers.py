@@ -15,21 +15,19 @@ from tests.helpers.fleets import fleet
 from tests.helpers.frames import row
 
 
-def said(rows):
-    return report.text(outliers.find(Many.of(rows))).splitlines()
+def sentences(rows):
+    return report.text(outliers.find(rows)).splitlines()
 
 
 def test_a_uniform_fleet_has_none():
     """Of 200 fleets of sixteen equal machines, two with a machine named at most."""
-    named = [
-        any(f.outliers for f in outliers.find(Many.of(fleet(16, seed)))) for seed in range(200)
-    ]
+    named = [any(f.outliers for f in outliers.find(fleet(16, seed))) for seed in range(200)]
     assert sum(named) <= 2
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_slow_node_is_found_and_what_it_is_slow_at(seed):
-    lines = said(fleet(16, seed, slow=[("node-7", "host_to_device", 2**20, 1.38)]))
+    lines = sentences(fleet(16, seed, slow=[("node-7", "host_to_device", 2**20, 1.38)]))
     assert len(lines) == 2
     assert lines[0] == "16 machines with a CPU, 4 threads: 1 off"
     assert lines[1].startswith("- node-7: host_to_device on cpu from n=1048576 on ")
@@ -39,7 +37,7 @@ def test_a_slow_node_is_found_and_what_it_is_slow_at(seed):
 
 
 def test_a_machine_that_is_slow_at_everything_is_said_so():
-    lines = said(fleet(16, slow=[("node-3", None, 0, 1.3)], flukes=0))
+    lines = sentences(fleet(16, slow=[("node-3", None, 0, 1.3)], flukes=0))
     assert len(lines) == 2
     assert lines[1].startswith("- node-3: everything on cpu ")
     assert "(41 of 41 cells)" in lines[1]
@@ -47,7 +45,7 @@ def test_a_machine_that_is_slow_at_everything_is_said_so():
 
 def test_two_machines_and_a_fast_one():
     slow = [("node-1", "matmul", 0, 1.5), ("node-2", "add", 0, 1.5), ("node-2", "step", 0, 1.4)]
-    lines = said(fleet(16, slow=[*slow, ("node-4", "softmax", 0, 0.6)]))
+    lines = sentences(fleet(16, slow=[*slow, ("node-4", "softmax", 0, 0.6)]))
     assert lines[0].endswith("3 off")
     assert [line.split(":")[0] for line in lines[1:]] == ["- node-4", "- node-2", "- node-1"]
     assert "% faster than" in lines[1]
@@ -58,17 +56,17 @@ def test_two_machines_and_a_fast_one():
 
 def test_a_thousand_machines():
     slow = [("node-17", "host_to_device", 2**16, 1.38), ("node-503", "matmul", 0, 1.25)]
-    lines = said(fleet(1000, slow=slow))
+    lines = sentences(fleet(1000, slow=slow))
     assert lines[0] == "1000 machines with a CPU, 4 threads: 2 off"
     assert "node-17: host_to_device on cpu from n=65536 on" in lines[1]
     assert "node-503: matmul on cpu 2" in lines[2]
 
 
 def test_a_benchmark_of_one_cell_needs_several_runs():
-    assert said(fleet(16, slow=[("node-1", "item", 0, 2.0)])) == [
+    assert sentences(fleet(16, slow=[("node-1", "item", 0, 2.0)])) == [
         "16 machines with a CPU, 4 threads: all alike in 41 cells"
     ]
-    lines = said(fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], flukes=0))
+    lines = sentences(fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], flukes=0))
     assert lines[1].startswith("- node-1: item on cpu 1")
 
 
@@ -80,7 +78,7 @@ def crowded(slow, machines=5, seed=1, **settings):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_machine_of_many_runs_does_not_outvote_the_others(seed):
-    lines = said(crowded([("node-0", None, 0, 3.0)], seed=seed))
+    lines = sentences(crowded([("node-0", None, 0, 3.0)], seed=seed))
     assert len(lines) == 2
     assert lines[1].startswith("- node-0: everything on cpu ")
     assert lines[1].endswith("of 41 cells)")
@@ -90,14 +88,14 @@ def test_a_cell_of_two_machines_is_no_crowd_however_many_runs_they_have():
     rows = fleet(6, runs=10, slow=[("node-1", "item", 0, 2.0)], flukes=0)
     rows = rows[(rows.machine == "node-0") | rows.run_id.str[-2:].isin(["-0", "-1", "-2"])]
     few = rows[(rows.benchmark != "item") | rows.machine.isin(["node-0", "node-1"])]
-    assert said(few) == ["6 machines with a CPU, 4 threads: all alike in 41 cells"]
-    assert said(rows)[1].startswith("- node-1: item on cpu ")
+    assert sentences(few) == ["6 machines with a CPU, 4 threads: all alike in 41 cells"]
+    assert sentences(rows)[1].startswith("- node-1: item on cpu ")
 
 
 def test_an_outlier_of_many_runs_does_not_hide_another():
     """Its ten runs are one fluke a cell to the others, not ten."""
     slow = [("node-0", "matmul", 0, 1.5), ("node-1", "add", 0, 1.5)]
-    assert [line.split(" on ")[0] for line in said(crowded(slow, machines=16))[1:]] == [
+    assert [line.split(" on ")[0] for line in sentences(crowded(slow, machines=16))[1:]] == [
         "- node-0: matmul",
         "- node-1: add",
     ]
@@ -115,12 +113,12 @@ def test_other_hardware_is_another_fleet_and_a_few_are_none():
     there["cpu"] = there["device_name"] = "another CPU"
     there["machine"] = "x" + there.machine
     both = pd.concat([here, there], ignore_index=True)
-    assert [line.split(":")[0] for line in said(both)] == [
+    assert [line.split(":")[0] for line in sentences(both)] == [
         "8 machines with a CPU, 4 threads",
         "6 machines with another CPU, 4 threads",
         "- xnode-1",
     ]
-    assert said(fleet(4)) == ["no hardware with 5 machines or more: nothing to stand out of"]
+    assert sentences(fleet(4)) == ["no hardware with 5 machines or more: nothing to stand out of"]
 
 
 @pytest.fixture
@@ -152,16 +150,20 @@ def test_the_command_reads_a_folder(stored, format_):
 def test_a_format_it_has_not_is_one_line(stored):
     done = CliRunner().invoke(main.app, ["compare", str(stored), "--outliers", "--format", "csv"])
     assert done.exit_code == 2
-    assert "--outliers has no csv" in done.output
+    assert "--outliers --format: unknown 'csv'; known: terminal" in done.output
 
 
 def test_what_a_filter_leaves_is_all_that_counts():
     """Neither machines nor devices that it took away."""
     rows = fleet(6)
-    rows.loc[rows.machine == "node-0", "cpu"] = "another"
-    everything = Many.of(rows)
-    two = everything.where((everything.runs.machine.isin(["node-1", "node-2"]))[everything.run])
-    assert outliers.find(two) == []
-    assert len(two.runs) == 2
+    assert outliers.find(rows[rows.machine.isin(["node-1", "node-2"])]) == []
     untimed = rows.assign(status="error", reason="x", min_s=np.nan, median_s=np.nan)
-    assert outliers.find(Many.of(untimed)) == []
+    assert outliers.find(untimed) == []
+
+
+def test_a_cell_that_is_wrong_in_one_run_of_a_machine_is_not_timed_there():
+    rows = fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], flukes=0)
+    assert sentences(rows)[1].startswith("- node-1: item on cpu ")
+    first = rows[(rows.machine == "node-1") & (rows.benchmark == "item")].index[0]
+    rows.loc[first, "status"] = "wrong"
+    assert sentences(rows) == ["16 machines with a CPU, 4 threads: all alike in 41 cells"]

@@ -128,7 +128,7 @@ def edited(path, line, column, value):
             "median",
             "line 1, column median_s: column 'median_s' is missing; ",
         ),
-        (3, "params", "dim=0;n=16", "line 3, .*stands already in line 2 of the same run; delete"),
+        (3, "params", "dim=0;n=16", "line 3, .*is also in line 2 of the same run; delete"),
     ],
 )
 def test_what_is_wrong_is_said_with_file_line_column_and_remedy(path, line, column, value, message):

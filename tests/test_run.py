@@ -174,8 +174,8 @@ def test_one_device_under_two_names_is_timed_once(suite):
     [
         (["--device", "tpu"], "ERROR: --device: 'tpu' is no device of this machine; it has: cpu*"),
         (["--device", "cpu:7"], "ERROR: --device: 'cpu:7': *"),
-        (["--dtype", "float31"], "ERROR: --dtype: unknown dtype 'float31'; known: float32, *"),
-        (["--profile", "fast"], "ERROR: --profile: unknown profile 'fast'; known: smoke, *"),
+        (["--dtype", "float31"], "ERROR: --dtype: unknown 'float31'; known: float32, *"),
+        (["--profile", "fast"], "ERROR: --profile: unknown 'fast'; known: smoke, *"),
         (["--threads", "0"], "ERROR: --threads: 0 is not a number of threads; *"),
         (["--machine", "../up"], "ERROR: --machine: '../up' is not a label; *"),
         (["--results", "bench_it.py"], "ERROR: cannot write bench_it.py/here*: *--results"),

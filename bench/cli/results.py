@@ -18,8 +18,10 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 def choose(option: str, value: str, known: Iterable[str]) -> None:
     """Exit with one line if the value of an option is not among the known ones."""
-    if value not in (names := list(known)):
-        fail(f"{option}: unknown {value!r}; known: {', '.join(names)}")
+    from bench.records.choices import unknown
+
+    if fault := unknown([value], known):
+        fail(f"{option}: {fault}")
 
 
 Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
@@ -53,36 +55,32 @@ def compare(
 ) -> None:
     """Compare machines, devices, dtypes or versions in one table."""
     from bench.compare import files as stored
-    from bench.compare import sides, spread
-    from bench.records import many, reader
-    from bench.records.many import Many
+    from bench.compare import outliers as rules
+    from bench.compare import sides
+    from bench.records.reader import BadFile
     from bench.report import comparison
+    from bench.report import outliers as shown
 
     choose("--sort", sort, comparison.SORTS)
     choose("--format", format, comparison.FORMATS)
-    chosen = columns or rows or baseline or time != "median_s"
-    idle = ["--sort ratio"] if sort == "ratio" else []
-    idle += ["--only-different"] if only_different else []
-    idle += ["--top"] if top and outliers else []
-    idle += ["--time"] if time != "median_s" and outliers else []
     try:
-        if outliers or (not chosen and len(stored.paths(files)) >= many.FILES):
-            _refuse(idle, outliers)
-            _compare_many(*stored.read_many(files), where or [], outliers, format, top)
-            return
-        frame = stored.read(files, copies=True)
+        frame = stored.read(files, copies=not outliers)
         notices(frame)
-        narrowed = sides.where(frame, where or [])
-        if not chosen and narrowed.machine.nunique() > spread.WIDE:
-            _refuse(idle, outliers)
-            once = stored.once(narrowed)
-            lines = [line for line in once.attrs["notices"] if line not in frame.attrs["notices"]]
-            _compare_many(Many.of(once), lines, [], outliers, format, top)
+        frame = sides.where(frame, where or [])
+        if outliers:
+            choose("--outliers --format", format, shown.FORMATS)
+            unused = {"--sort": sort != "name", "--only-different": only_different, "--top": top}
+            unused["--time"] = time != "median_s"
+            for option in (name for name, given in unused.items() if given):
+                fail(f"{option}: --outliers names every machine that is off; leave it out")
+            show(shown.FORMATS[format](rules.find(frame)))
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
-        made = sides.compare(narrowed, columns_, rows_, baseline, time)
-    except (reader.BadFile, many.NeedsPolars, sides.CannotCompare) as problem:
+        made = sides.compare(frame, columns_, rows_, baseline, time)
+    except (BadFile, sides.CannotCompare) as problem:
         fail(str(problem))
+    if not columns and format in ("terminal", "markdown"):
+        made = sides.narrowed(made)
     found = comparison.lines(made, sort, top, only_different)
     # https://no-color.org
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -93,32 +91,6 @@ def compare(
         "json": comparison.as_json,
     }
     show(write[format](made, found))
-
-
-def _refuse(idle: list[str], outliers: bool) -> None:
-    """Exit with one line if an option has no effect on the spread of many machines."""
-    why = "so many are shown by their spread; for ratios name sides with --columns"
-    if idle:
-        fail(f"{idle[0]}: {'--outliers names every machine that is off' if outliers else why}")
-
-
-def _compare_many(
-    rows: Any, lines: list[str], where: list[str], outliers: bool, format: str, top: int | None
-) -> None:
-    """Show the outliers among many machines, or the spread of all."""
-    from bench.compare import outliers as off
-    from bench.compare import spread
-    from bench.report import outliers as shown_off
-    from bench.report import spread as shown
-
-    _warn(lines)
-    rows = spread.where(rows, where)
-    if not outliers:
-        show(shown.FORMATS[format](rows, spread.of(rows)[:top]))
-    elif format in shown_off.FORMATS:
-        show(shown_off.FORMATS[format](off.find(rows)))
-    else:
-        fail(f"--format: --outliers has no {format}; known: {', '.join(shown_off.FORMATS)}")
 
 
 def verdict(
@@ -148,26 +120,14 @@ def report(
     ] = False,
 ) -> None:
     """Write one HTML file with verdicts, pictures and all cells; it works offline."""
-    from bench.compare import files as stored
-    from bench.compare import spread
-    from bench.records import many, reader
-    from bench.records.many import Many
+    from bench.compare.sides import WIDE
     from bench.report import digest, html
 
     if not (output or png or markdown):
         fail("nothing to write: give -o report.html, --png DIR or --markdown")
-    try:
-        if len(stored.paths(files)) >= many.FILES:
-            rows, lines = stored.read_many(files)
-            _warn(lines)
-            _report_many(rows, output, png, markdown)
-            return
-    except (reader.BadFile, many.NeedsPolars) as problem:
-        fail(str(problem))
     frame = read(files)
-    if frame.machine.nunique() > spread.WIDE:
-        _report_many(Many.of(frame), output, png, markdown)
-        return
+    if png and frame.machine.nunique() > WIDE:
+        fail(f"--png: pictures are drawn for up to {WIDE} machines; give fewer files")
     if markdown:
         show(digest.markdown(frame))
     if not (output or png):
@@ -182,18 +142,6 @@ def report(
                 (png / f"{picture.name}.png").write_bytes(picture.png())
     except OSError as problem:
         fail(f"cannot write {problem.filename}: {problem.strerror}; name another place")
-
-
-def _report_many(rows: Any, output: Path | None, png: Path | None, markdown: bool) -> None:
-    from bench.compare import spread
-    from bench.report import spread as shown
-
-    if png:
-        fail("--png: there are pictures of single machines only; give fewer files")
-    if markdown:
-        show(shown.markdown(rows, spread.of(rows)))
-    if output:
-        give(shown.page(rows), output)
 
 
 def export_results(
@@ -278,11 +226,7 @@ def read(files: list[str]) -> Any:
 
 def notices(frame: Any) -> None:
     """Print what the user should know about these files on standard error."""
-    _warn(frame.attrs["notices"])
-
-
-def _warn(lines: list[str]) -> None:
-    for line in lines:
+    for line in frame.attrs["notices"]:
         typer.echo(line, err=True)
 
 

@@ -1,4 +1,4 @@
-"""What is set side by side: the columns of a comparison, and its cells."""
+"""A comparison: what its columns are, and the estimate of each cell in each of them."""
 
 import functools
 import math
@@ -9,9 +9,11 @@ import pandas as pd
 
 from bench.compare import estimates, files
 from bench.compare.estimates import Estimate
+from bench.records import choices
+from bench.records.schema import CELL as ROWS
 from bench.stats.ratios import Ratio
 
-#: What can differ between the sides of a comparison, as a user names it -> columns of the CSV.
+#: What the columns of a comparison can be: names that users type, and their columns of the CSV.
 ASPECTS: dict[str, tuple[str, ...]] = {
     "machine": ("machine",),
     "device": ("device",),
@@ -22,15 +24,15 @@ ASPECTS: dict[str, tuple[str, ...]] = {
     "file": ("file",),
     "run": ("run_id",),
 }
-#: Columns of the environment that should be equal, or be asked about.
+#: Columns of the environment that should be equal unless the user compares them.
 ENVIRONMENT = ("machine", "cpu", "torch", "torchvision", "python", "threads", "os", "driver")
 #: What can be compared: one value of each run.
 COMPARED = (
     *("median_s", "min_s", "mean_s", "max_s", "first_call_s", "device_s", "dispatch_s"),
     "peak_bytes",
 )
-#: What the rows of a comparison are known by.
-ROWS = ("family", "benchmark", "device", "dtype", "params")
+#: The most columns of a table that were not asked for.
+WIDE = 12
 
 
 class CannotCompare(ValueError):
@@ -41,9 +43,9 @@ class CannotCompare(ValueError):
 class Comparison:
     """Estimates of each cell on each side.
 
-    `rows` name the cells, `sides` the columns, `baseline` one of these; `cells` maps both to what
-    was found there. `equal` is what all rows have in common, `warnings` what differs and was not
-    asked about.
+    `rows` are the names of the cells, `sides` those of the columns, `baseline` is one of the sides;
+    `cells` maps row and side to the estimate. `equal` is the environment that all rows share,
+    `warnings` holds what else differs.
     """
 
     row_names: tuple[str, ...]
@@ -58,7 +60,7 @@ class Comparison:
 
     @functools.cached_property
     def ratios(self) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Ratio]:
-        """The ratio of each cell to the baseline, where both have a time."""
+        """The ratio of each cell to the baseline, if both were measured."""
         found = {}
         for (row, side), here in self.cells.items():
             base = self.cells.get((row, self.baseline))
@@ -72,13 +74,12 @@ class Comparison:
 
 
 def names(text: str | None, option: str) -> tuple[str, ...] | None:
-    """Return the aspects in ``a,b``; CannotCompare where one is unknown."""
+    """Return the aspects in ``a,b``; CannotCompare if one is unknown."""
     if text is None:
         return None
     given = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in given:
-        if name not in ASPECTS:
-            raise CannotCompare(f"{option}: unknown {name!r}; known: {', '.join(ASPECTS)}")
+    if fault := choices.unknown(given, ASPECTS):
+        raise CannotCompare(f"{option}: {fault}")
     return given
 
 
@@ -100,7 +101,7 @@ def _differing(frame: pd.DataFrame) -> list[str]:
 
 
 def choose(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Return what the columns are: what differs between machines, else files, device or dtype."""
+    """Return the default columns: what differs between machines, else files, devices or dtypes."""
     differs = _differing(frame)
     between = tuple(name for name in ("machine", "torch", "threads", "python") if name in differs)
     if between:
@@ -126,8 +127,8 @@ def _baseline(
 
 def _with_times(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the frame with another column in place of the median, which has no interval."""
-    if column not in COMPARED:
-        raise CannotCompare(f"--time: unknown {column!r}; known: {', '.join(COMPARED)}")
+    if fault := choices.unknown([column], COMPARED):
+        raise CannotCompare(f"--time: {fault}")
     values = frame[column].astype("float64")
     if not values.gt(0).any():
         raise CannotCompare(f"--time {column}: no row has a value; docs/csv.md says which have one")
@@ -150,7 +151,7 @@ def compare(
 ) -> Comparison:
     """Compare the sides of a frame (as `files.read` gives it) by one of the columns `COMPARED`.
 
-    Without `columns` what differs is chosen. `rows` are aspects to add to what a cell is known by.
+    By default the columns are those of `choose`. `rows` are aspects to add to the names of cells.
     Raises CannotCompare.
     """
     if column != "median_s":
@@ -191,4 +192,20 @@ def compare(
         column,
         equal,
         warnings,
+    )
+
+
+def narrowed(comparison: Comparison) -> Comparison:
+    """Return the baseline and the first other sides, `WIDE` in all, with a warning."""
+    if len(comparison.sides) <= WIDE:
+        return comparison
+    others = [side for side in comparison.sides if side != comparison.baseline][: WIDE - 1]
+    kept = [side for side in comparison.sides if side in {comparison.baseline, *others}]
+    names = ",".join(comparison.side_names)
+    shown = f"{WIDE} of {len(comparison.sides)} columns are shown; --columns {names} shows all, "
+    return replace(
+        comparison,
+        sides=kept,
+        cells={key: one for key, one in comparison.cells.items() if key[1] in set(kept)},
+        warnings=[*comparison.warnings, shown + "--outliers names the machines that differ"],
     )

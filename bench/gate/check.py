@@ -202,11 +202,11 @@ def check(
 ) -> Outcome:
     """Judge each cell of `candidate` against `baseline`.
 
-    A cell fails if it has regressed or errored, is missing (unless `allow_missing`), or has improved
-    (if `fail_on_improvement`); with fewer than three runs per side all is advice. A cell of the
-    baseline is `missing` if the candidate has no row of it, unless the baseline's backend refused
-    it; a cell is `new` if the baseline has no row of it. `controls` and `tests` are those of
-    `judge`.
+    A cell fails if it has regressed or errored, is missing (unless `allow_missing`), or has
+    improved (if `fail_on_improvement`); with fewer than three runs per side all is advice. A cell
+    of the baseline is `missing` if the candidate has no row of it, unless the baseline's backend
+    refused it; a cell is `new` if the baseline has no row of it. `controls` and `tests` are those
+    of `judge`.
     """
     limits = limits or Limits()
     hard, soft = _environment(baseline, candidate, vary)

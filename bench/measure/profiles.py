@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench.measure.rounds import Plan
+from bench.records.choices import unknown
 
 #: pytest-benchmark's own defaults; an option still at one of them leaves the profile in charge.
 _PYTEST_BENCHMARK = {
@@ -49,8 +50,8 @@ PROFILES = {
 
 def find(name: str) -> Profile:
     """Return the profile called `name`; ValueError, one line, for any other."""
-    if name not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
+    if fault := unknown([name], PROFILES):
+        raise ValueError(fault)
     return PROFILES[name]
 
 

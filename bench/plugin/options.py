@@ -15,7 +15,7 @@ from bench import __version__
 from bench.measure import clock, devices, dtypes, environment, profiles
 from bench.measure.kernels import ReferenceKernels
 from bench.measure.placement import Placement
-from bench.records import labels, reader, schema
+from bench.records import choices, labels, reader, schema
 from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
 
@@ -99,10 +99,8 @@ def read(config: pytest.Config) -> Run:
     except ValueError as problem:
         raise _usage("profile", str(problem)) from None
     asked = _names(config.getoption("dtype"))
-    for name in asked:
-        if name not in dtypes.NAMES:
-            known = ", ".join(dtypes.NAMES)
-            raise _usage("dtype", f"unknown dtype {name!r}; known: {known}")
+    if fault := choices.unknown(asked, dtypes.NAMES):
+        raise _usage("dtype", fault)
     # The host clock of every device: pytest-benchmark's default, or the name of another timer.
     now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
     try:
@@ -174,9 +172,8 @@ def check_families(run: Run, collected: Iterable[str]) -> None:
     """Raise UsageError if --family names neither a family of the suite nor a collected one."""
     suite = Path(__file__).parents[1] / "suite"
     known = sorted({path.parent.name for path in suite.glob("*/bench_*.py")}.union(collected))
-    for name in run.families:
-        if name not in known:
-            raise _usage("family", f"unknown family {name!r}; known: {', '.join(known)}")
+    if fault := choices.unknown(run.families, known):
+        raise _usage("family", fault)
 
 
 def _cells(path: str | None) -> set[CellKey] | None:

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from bench.compare import sides
+from bench.compare import outliers, sides
 from bench.report import advice, comparison, escape
+from bench.report import outliers as outliers_report
 
 #: The most sentences for each machine, and rows in the folded table.
 SENTENCES, ROWS = 12, 200
@@ -13,16 +14,23 @@ MOST = 65_536
 
 def markdown(frame: pd.DataFrame) -> str:
     """Return the digest of a frame from `files.read`, in at most `MOST` characters."""
-    made = sides.compare(frame)
+    made = sides.narrowed(sides.compare(frame))
     found = comparison.lines(made, top=ROWS)
     sentences = SENTENCES
     while True:
-        shown, rows = advice.markdown(frame, escape.markdown, sentences), len(found)
+        shown, rows = _sentences(frame, sentences), len(found)
         while len(text := _digest(shown, made, found[:rows])) > MOST and rows > 1:
             rows //= 2
         if len(text) <= MOST or sentences == 1:
             return text
         sentences //= 2
+
+
+def _sentences(frame: pd.DataFrame, count: int) -> str:
+    """Return the advice for each machine, or for a fleet the machines that differ."""
+    if frame.machine.nunique() > sides.WIDE:
+        return outliers_report.markdown(outliers.find(frame))
+    return advice.markdown(frame, escape.markdown, count)
 
 
 def _digest(shown: str, made: sides.Comparison, found: list[comparison.Line]) -> str:

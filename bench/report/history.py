@@ -26,7 +26,7 @@ def bars(seconds: Sequence[float]) -> str:
 
 
 def _row(one: Series, as_text: Callable[[str], str]) -> list[str]:
-    name = " ".join(filter(None, one.key[1:])).replace(";", " ")
+    name = one.key.label
     changes = "; ".join(
         f"{change.started}: {change.change:+.0%}"
         + (f" ({', '.join(change.causes)})" if change.causes else "")

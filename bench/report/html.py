@@ -9,10 +9,11 @@ import jinja2
 import pandas as pd
 
 from bench.compare import cells as cell_index
-from bench.compare import estimates, files
-from bench.compare.sides import ENVIRONMENT
+from bench.compare import estimates, files, outliers
+from bench.compare.sides import ENVIRONMENT, WIDE
 from bench.records import schema
 from bench.report import advice, plots, units
+from bench.report import outliers as outliers_report
 from bench.report.picture import Picture, named
 from bench.report.sentences import cut, sentence
 from bench.verdicts import rules
@@ -86,11 +87,25 @@ def _environment(frame: pd.DataFrame) -> dict[str, str]:
     return {name: ", ".join(values) for name, values in texts.items() if values}
 
 
+def _fleet(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the part for many machines: which of them differ from those of the same hardware."""
+    return {
+        "machine": f"{frame.machine.nunique():,} machines",
+        "advice": [("", line) for line in outliers_report.lines(outliers.find(frame))],
+        "facts": [],
+        "pictures": [],
+        "environment": _environment(frame),
+    }
+
+
 def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     """Return the page for a frame from `files.read`, and the pictures in it."""
     parts = []
     pictures: list[Picture] = []
-    settings = cell_index.settings(frame)
+    fleet = frame.machine.nunique() > WIDE
+    settings = [] if fleet else cell_index.settings(frame)
+    if fleet:
+        parts.append(_fleet(frame))
     for number, setting in enumerate(settings):
         found = rules.of(setting.rows)
         drawn = plots.of(setting.rows) if number < MAX_PICTURED else []
@@ -117,6 +132,7 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     if len(settings) > MAX_PICTURED:
         what += f"; pictures of the first {MAX_PICTURED} of {len(settings)} parts"
     machines = list(dict.fromkeys(setting.machine for setting in settings))
+    machines = machines or [str(parts[0]["machine"])]
     return render(machines, f"{what}.", parts, columns, rows), pictures
 
 

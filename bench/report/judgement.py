@@ -78,12 +78,6 @@ def headline(outcome: Outcome) -> str:
     return f"{what}: {', '.join(counts) or 'no cell'}"
 
 
-def name(cell: Judged) -> str:
-    """Return the cell in words."""
-    _, benchmark, device, dtype, params = cell.key
-    return " ".join(filter(None, (benchmark, device, dtype, params.replace(";", " "))))
-
-
 def _percent(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:+.1%}"
 
@@ -97,7 +91,8 @@ def _change(cell: Judged) -> str:
 
 def _table(cells: list[Judged], tablefmt: str, as_text: Callable[[str], str] = str) -> str:
     rows = [
-        (c.verdict, as_text(name(c)), as_text(_change(c)), as_text(words(c.reason))) for c in cells
+        (c.verdict, as_text(c.key.label), as_text(_change(c)), as_text(words(c.reason)))
+        for c in cells
     ]
     headers = ("verdict", "cell", "change (95 % interval)", "reason")
     return tabulate(rows, headers, tablefmt, disable_numparse=True)
@@ -152,7 +147,7 @@ def annotations(outcome: Outcome) -> str:
     for cell in outcome.cells:
         if cell.verdict in NOTABLE or cell.verdict == "incomparable":
             kind = "error" if cell.verdict in outcome.failing else "warning"
-            what = f"{name(cell)} {cell.verdict} {_change(cell)} {words(cell.reason)}"
+            what = f"{cell.key.label} {cell.verdict} {_change(cell)} {words(cell.reason)}"
             lines.append(f"::{kind} title=bench check::{_annotated(' '.join(what.split()))}")
     kind = "error" if _failure_without_cell(outcome) else "warning"
     lines += [f"::{kind} title=bench check::{_annotated(words(note))}" for note in outcome.notes]
@@ -180,7 +175,7 @@ def junit(outcome: Outcome) -> str:
     suite = ElementTree.Element("testsuite", {"name": "bench check", **attributes, "time": "0"})
     for cell, kind in zip(outcome.cells, kinds, strict=True):
         case = ElementTree.SubElement(
-            suite, "testcase", {"classname": cell.key[0], "name": name(cell), "time": "0"}
+            suite, "testcase", {"classname": cell.key.family, "name": cell.key.label, "time": "0"}
         )
         if kind:
             message = " ".join(filter(None, (cell.verdict, _change(cell), words(cell.reason))))
@@ -197,13 +192,12 @@ def junit(outcome: Outcome) -> str:
 
 def as_json(outcome: Outcome) -> str:
     """Return the outcome as one JSON object."""
-    keys = ("family", "benchmark", "device", "dtype", "params")
     cells = []
     for cell in outcome.cells:
         found = dataclasses.asdict(cell) | {"reason": words(cell.reason)}
         del found["key"]
         numbers = {k: v for k, v in found.items() if not isinstance(v, float) or math.isfinite(v)}
-        cells.append(dict(zip(keys, cell.key, strict=True)) | numbers)
+        cells.append(cell.key._asdict() | numbers)
     made = {
         "code": outcome.code,
         "failing": sorted(outcome.failing),

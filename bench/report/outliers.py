@@ -33,6 +33,11 @@ def _lines(fleets: Sequence[Fleet], as_text: Callable[[str], str]) -> list[str]:
     return lines
 
 
+def lines(fleets: Sequence[Fleet]) -> list[str]:
+    """Return it as plain sentences."""
+    return [line.removeprefix("- ") for line in _lines(fleets, str)]
+
+
 def text(fleets: Sequence[Fleet]) -> str:
     """Return it for a terminal."""
     return "\n".join(_lines(fleets, str))

@@ -2,18 +2,16 @@
 
 import pandas as pd
 
+from bench.records import schema
 from bench.verdicts.named import LOADER, STEP
 
 #: Cells named one by one; the rest are counted.
 NAMED = 12
-#: Statuses whose cells are named with their reasons.
-_FAULTS = ("wrong", "oom", "error", "fallback")
 
 
 def _named(frame: pd.DataFrame) -> list[str]:
     """Return each row as ``status: cell: reason``."""
-    columns = frame[["benchmark", "device", "dtype", "params"]].to_numpy().tolist()
-    names = [" ".join(filter(None, map(str, parts))).replace(";", " ") for parts in columns]
+    names = [key.label for key in schema.cell_keys(frame)]
     rows = zip(frame.status, names, frame.reason, strict=True)
     return [": ".join(filter(None, map(str, row))) for row in rows]
 
@@ -24,7 +22,7 @@ def lines(frame: pd.DataFrame) -> list[str]:
         return []
     counts = frame.status.value_counts()
     made = [f"{len(frame):,} cells: " + ", ".join(f"{n:,} {s}" for s, n in counts.items())]
-    faults = _named(frame[frame.status.isin(_FAULTS)])
+    faults = _named(frame[frame.status.isin(schema.FAULTS)])
     made += faults[:NAMED]
     if len(faults) > NAMED:
         made.append(f"... and {len(faults) - NAMED:,} more; the reasons are in the CSV")
