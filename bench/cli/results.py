@@ -183,7 +183,8 @@ def import_results(
         rows, notices = imports.several(stored.paths(files, "json"), machine)
     except BadFile as problem:
         fail(str(problem))
-    _warn(notices)
+    for line in notices:
+        typer.echo(line, err=True)
     try:
         writer = Writer(output)
     except CannotWrite as problem:

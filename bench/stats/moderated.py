@@ -6,19 +6,18 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import digamma, polygamma, stdtr, stdtrit
-
-from bench.records.schema import CellKey
 
 #: Share of the runs of a side that is trimmed at either end: one of five.
 TRIMMED = 0.2
 #: Fewest cells that inform each other's variance, and the most degrees of freedom they add.
 PRIOR_CELLS, MOST_DEGREES = 10, 1e6
 
-#: Logarithms of one time in seconds for each run in which the cell was `ok`.
-Times = Mapping[CellKey, Sequence[float]]
+#: Logarithms of one time in seconds for each run in which a cell was `ok`, by its key.
+Times = Mapping[Any, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Pair:
     the variance of the other cells (see `moderated`).
     """
 
-    key: CellKey
+    key: Any
     base: tuple[float, ...]
     new: tuple[float, ...]
     prior: Prior = Prior()
