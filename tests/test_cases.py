@@ -85,3 +85,20 @@ def test_08_one_tie_does_not_silence_a_sweep():
     assert "mps is slower than cpu" in line
     assert "no notable difference at 8" in line
     assert text.count("is error") == 6
+
+
+def test_07_machines_of_unknown_hardware_are_not_called_alike(tmp_path):
+    """Six Macs from an M1 to an M3 Ultra, eight times apart; the files do not name their CPU."""
+    text = bench("compare", CASES / "07-mlx-tables", "--outliers").output
+    assert "6 machines of unknown hardware are not compared" in text
+    assert "alike" not in text
+
+
+def test_17_cells_that_moved_together_are_no_regression():
+    """Four of twelve cells are 26 % slower on another machine of the same CPU model."""
+    folder = CASES / "17-same-cpu-other-vm"
+    done = bench("check", folder / "candidate.csv", "--baseline", folder / "baseline.csv")
+    assert done.exit_code == 3
+    assert "4 of 12 cells on cpu in float32 became 26% slower together" in done.output
+    assert "bench ab" in done.output
+    assert "regressed" not in done.output

@@ -62,6 +62,9 @@ def check(
     vary: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="What may differ: cpu, threads, ...")
     ] = None,
+    same_machine: Annotated[
+        bool, typer.Option("--same-machine", help="Unknown hardware is the same on both sides.")
+    ] = False,
     allow_missing: AllowMissing = False,
     fail_on_improvement: FailOnImprovement = False,
     confirm: Annotated[
@@ -84,12 +87,12 @@ def check(
     Exit status: 0 no regression, 1 regression, 2 bad input, 3 not comparable, 4 missing cell.
     """
     from bench.compare import files as stored
-    from bench.gate import check
+    from bench.gate import check, comparable
 
     _check_format(format)
     may_vary = [name for item in vary or [] for name in item.split(",")]
     for name in may_vary:
-        choose("--vary", name, (*check.HARD, *check.SOFT))
+        choose("--vary", name, (*comparable.HARD, *comparable.SOFT))
     how: dict[str, Any] = {
         "allow_missing": allow_missing,
         "fail_on_improvement": fail_on_improvement,
@@ -99,7 +102,7 @@ def check(
         sides = stored.read(baseline), stored.read(candidate)
     for side in sides:
         notices(side)
-    outcome = check.check(*sides, allowed, may_vary, **how)
+    outcome = check.check(*sides, allowed, may_vary, same_machine=same_machine, **how)
     if confirm and outcome.code != 3:
         from bench.launch import ab
 

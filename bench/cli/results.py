@@ -48,6 +48,10 @@ def compare(
             "--outliers", help="Find machines that differ from machines of the same kind."
         ),
     ] = False,
+    same_machine: Annotated[
+        bool,
+        typer.Option("--same-machine", help="With --outliers: unknown hardware is the same."),
+    ] = False,
     time: Annotated[
         str, typer.Option(metavar="COLUMN", help="Column to compare: first_call_s, peak_bytes, ...")
     ] = "median_s",
@@ -73,7 +77,7 @@ def compare(
             unused["--time"] = time != "median_s"
             for option in (name for name, given in unused.items() if given):
                 fail(f"{option}: --outliers names every machine that is off; leave it out")
-            show(shown.FORMATS[format](rules.find(frame)))
+            show(shown.FORMATS[format](rules.find(frame, same_machine)))
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
         made = sides.compare(frame, columns_, rows_, baseline, time)

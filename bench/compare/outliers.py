@@ -66,8 +66,11 @@ class Fleet:
     outliers: tuple[Outlier, ...]
 
 
-def find(frame: pd.DataFrame) -> list[Fleet]:
+def find(frame: pd.DataFrame, same_machine: bool = False) -> list[Fleet]:
     """Return every kind of hardware that has enough machines, with what is off in it.
+
+    Machines whose CPU is unknown are not compared with each other, unless the user vouches for it
+    by `same_machine`: their fleet has no hardware, no cells and no outliers.
 
     `frame` holds result rows of any number of machines, each run of a machine once.
     """
@@ -79,6 +82,9 @@ def find(frame: pd.DataFrame) -> list[Fleet]:
         machines = rows.machine.nunique()
         if machines < FEWEST or rows.log.isna().all():
             continue
+        if not hardware[0] and not same_machine:
+            fleets.append(Fleet("", machines, 0, ()))
+            continue
         runs = _numbered(rows, ["machine", "run_id"])
         timed = rows[rows.log.notna()]
         cells = _numbered(timed, list(CELL))
@@ -87,7 +93,9 @@ def find(frame: pd.DataFrame) -> list[Fleet]:
         labels = rows.machine.to_numpy()[np.unique(runs, return_index=True)[1]]
         of_cells = timed.iloc[np.unique(cells, return_index=True)[1]].reset_index(drop=True)
         cpu, device, threads = map(str, hardware)
-        name = cpu + (f", {threads} threads" if rows.threads.notna().all() else "")
+        name = (cpu or "unknown hardware") + (
+            f", {threads} threads" if rows.threads.notna().all() else ""
+        )
         name += "" if device == cpu else f", {device}"
         found = tuple(_outliers(table, of_cells, labels))
         fleets.append(Fleet(name, machines, len(table), found))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from bench.compare import files, observations
+from bench.compare import observations
 from bench.compare.observations import Observations
-from bench.gate import shift
+from bench.gate import comparable, shift
 from bench.gate.reason import Reason, reason
 from bench.records import schema
 from bench.records.schema import CellKey
@@ -29,11 +29,6 @@ VERDICTS = (
 FEWEST_RUNS = 3
 #: Largest shift of the whole machine that is corrected; beyond it the sides are incomparable.
 MAX_SHIFT = math.log(1.10)
-#: Columns in which two sides must agree, and those whose differences are only reported.
-HARD = ("cpu", "device_name", "threads", "suite_version")
-#: Columns that differ by device: compared for the devices that both sides have.
-_OF_DEVICE = ("device_name", "driver")
-SOFT = ("machine", "os", "python", "torch", "torchvision", "driver", "cpu_count", "memory_bytes")
 
 
 @dataclass(frozen=True)
@@ -162,24 +157,6 @@ def judge(
     return cells, shifts
 
 
-def _environment(
-    baseline: pd.DataFrame, candidate: pd.DataFrame, vary: Sequence[str]
-) -> tuple[list[Reason], list[Reason]]:
-    """Return what makes the sides incomparable, and what else differs."""
-    hard: list[Reason] = []
-    soft: list[Reason] = []
-    shared = set(baseline.device) & set(candidate.device)
-    both = (baseline, candidate)
-    of_devices = [frame[frame.device.isin(shared)] for frame in both]
-    for column in (*HARD, *SOFT):
-        frames = of_devices if column in _OF_DEVICE else both
-        old, new = (tuple(sorted(set(files.texts(frame[column])))) for frame in frames)
-        if old != new:
-            note = reason("differs", column=column, baseline=old, candidate=new)
-            (hard if column in HARD and column not in vary else soft).append(note)
-    return hard, soft
-
-
 def _single_calls(*sides: pd.DataFrame) -> int:
     """Return how many cells were timed by a single call, as in the profile smoke."""
     cells = [
@@ -199,6 +176,7 @@ def check(
     fail_on_improvement: bool = False,
     controls: Collection[CellKey] | None = None,
     tests: int = 0,
+    same_machine: bool = False,
 ) -> Outcome:
     """Judge each cell of `candidate` against `baseline`.
 
@@ -206,10 +184,10 @@ def check(
     improved (if `fail_on_improvement`); with fewer than three runs per side all is advice. A cell
     of the baseline is `missing` if the candidate has no row of it, unless the baseline's backend
     refused it; a cell is `new` if the baseline has no row of it. `controls` and `tests` are those
-    of `judge`.
+    of `judge`. With `same_machine` the user vouches for hardware that the files do not name.
     """
     limits = limits or Limits()
-    hard, soft = _environment(baseline, candidate, vary)
+    hard, soft = comparable.environment(baseline, candidate, vary, same_machine)
     runs = (baseline.run_id.nunique(), candidate.run_id.nunique())
     old, new = Observations.of(baseline), Observations.of(candidate)
     broken = observations.broken(old, new)
@@ -219,6 +197,9 @@ def check(
         if abs(moved) > MAX_SHIFT:
             change = ratios.relative(moved)
             hard.append(reason("moved", device=device, dtype=dtype, change=change))
+    if not one_machine:
+        slower = [(c.key, c.change) for c in cells if c.verdict == "regressed" and c.change]
+        hard += comparable.moved_together(slower, [cell.key for cell in cells])
     cells += [
         Judged(key, "errored", reason=reason("status", seen=seen)) for key, seen in broken.items()
     ]

@@ -24,7 +24,7 @@ import pandas as pd
 
 from bench.compare import files as stored_files
 from bench.compare import observations
-from bench.gate import check, screen, shift
+from bench.gate import check, comparable, screen, shift
 from bench.gate.check import Limits, Outcome
 from bench.launch import runner, sides
 from bench.launch.runner import CannotRun, Place
@@ -246,14 +246,14 @@ def run(
         arguments = _arguments(named, *plan.arguments)
         _stage(plan.sequence(plan.screen), places, files, arguments, listener)
         old, new = (_rows(files[side]) for side in SIDES)
-        first = check.check(old, new, limits, check.HARD, one_machine=True)
+        first = check.check(old, new, limits, comparable.HARD, one_machine=True)
         suspects = screen.suspects(old, new, limits, one_machine=True)
         if not suspects:
             return screen.settle(first, None, suspects, **settings)
         listener.message(f"{len(suspects)} of {len(first.cells)} cells to confirm")
         fresh = _confirm(suspects, plan, named, places, folder, listener)
         old, new = (fresh[side] for side in SIDES)
-        second = check.check(old, new, limits, check.HARD, one_machine=True)
+        second = check.check(old, new, limits, comparable.HARD, one_machine=True)
         return screen.settle(first, second, suspects, **settings)
 
 

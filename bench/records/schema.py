@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 Status = Literal["ok", "unstable", "wrong", "fallback", "unsupported", "oom", "error"]
+#: Begins the run_id of a run that another tool has timed.
+IMPORTED = "imported-"
 STATUSES: tuple[str, ...] = get_args(Status)
 #: All statuses, the worst first.
 SEVERITY = ("wrong", "error", "oom", "unsupported", "fallback", "unstable", "ok")

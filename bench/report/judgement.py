@@ -37,6 +37,15 @@ WORDS = {
     "few times": "one run with a usable time is too few",
     "cleared": "cleared by the screen",
     "differs": "{column}: {baseline} in the baseline, {candidate} now",
+    "unknown hardware": (
+        "{column} is unknown on the side of the {sides}: if both sides are the same machine, use "
+        "--same-machine"
+    ),
+    "moved together": (
+        "{cells} of {total} cells on {device} in {dtype} became {change:.0%} slower together "
+        "({benchmarks}): two machines of one CPU model can differ like that; compare both sides on "
+        "one machine with bench ab"
+    ),
     "moved": "everything on {device} in {dtype} moved by {change:+.0%}",
     "single calls": (
         "{cells} cells were timed by a single call, in profile smoke a cold one: use profile "

@@ -23,6 +23,10 @@ def _lines(fleets: Sequence[Fleet], as_text: Callable[[str], str]) -> list[str]:
         return [f"no hardware with {FEWEST} machines or more: nothing to stand out of"]
     lines = []
     for fleet in fleets:
+        if not fleet.hardware:
+            text = f"{fleet.machines} machines of unknown hardware are not compared with each other"
+            lines.append(f"{text}; if it is the same, use --same-machine")
+            continue
         machines = dict.fromkeys(one.machine for one in fleet.outliers)
         count = f"{len(machines)} off" if machines else f"all alike in {fleet.cells} cells"
         lines.append(as_text(f"{fleet.machines} machines with {fleet.hardware}: {count}"))
