@@ -73,7 +73,7 @@ def test_cells_of_several_benchmarks_that_move_alike_are_one_shift():
 
 
 @pytest.mark.parametrize(
-    ("changes", "total", "benchmark"),
+    ("changes", "total", "name"),
     [
         ([0.26, 0.25], 12, "op{}"),  # too few
         ([0.1, 0.2, 0.4, 0.8], 12, "op{}"),  # each its own way
@@ -82,5 +82,5 @@ def test_cells_of_several_benchmarks_that_move_alike_are_one_shift():
         ([], 12, "op{}"),
     ],
 )
-def test_other_changes_are_regressions_of_their_own(changes, total, benchmark):
-    assert moved(changes, total, benchmark) == []
+def test_other_changes_are_regressions_of_their_own(changes, total, name):
+    assert moved(changes, total, name) == []
