@@ -299,5 +299,5 @@ def test_another_column_is_compared_over_runs(tmp_path):
 
 def test_a_column_without_values_and_an_unknown_one_are_one_line(two):
     assert "--time device_s: no row has a value" in run(*two, "--time", "device_s").output
-    assert "--time: unknown 'x'; known: median_s, " in run(*two, "--time", "x").output
+    assert "--time: unknown 'x'; known: min_s, " in run(*two, "--time", "x").output
     assert "--time: --outliers" in run(*two, "--time", "min_s", "--outliers").output

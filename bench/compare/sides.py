@@ -11,6 +11,7 @@ from bench.compare import estimates, files
 from bench.compare.estimates import Estimate
 from bench.records import choices
 from bench.records.schema import CELL as ROWS
+from bench.records.schema import COLUMNS
 from bench.stats.ratios import Ratio
 
 #: What the columns of a comparison can be: names that users type, and their columns of the CSV.
@@ -26,11 +27,8 @@ ASPECTS: dict[str, tuple[str, ...]] = {
 }
 #: Columns of the environment that should be equal unless the user compares them.
 ENVIRONMENT = ("machine", "cpu", "torch", "torchvision", "python", "threads", "os", "driver")
-#: What can be compared: one value of each run.
-COMPARED = (
-    *("median_s", "min_s", "mean_s", "max_s", "first_call_s", "device_s", "dispatch_s"),
-    "peak_bytes",
-)
+#: What can be compared: every column of a time, and the peak memory; one value of each run.
+COMPARED = (*(name for name in COLUMNS if name.endswith("_s")), "peak_bytes")
 #: The most columns of a table that were not asked for.
 WIDE = 12
 

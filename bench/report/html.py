@@ -12,7 +12,7 @@ from bench.compare import cells as cell_index
 from bench.compare import estimates, files, outliers
 from bench.compare.sides import ENVIRONMENT, WIDE
 from bench.records import schema
-from bench.report import advice, plots, units
+from bench.report import advice, details, plots, units
 from bench.report import outliers as outliers_report
 from bench.report.picture import Picture, named
 from bench.report.sentences import cut, sentence
@@ -36,11 +36,13 @@ class Entry:
 #: Headings of the table after those that name the cell, and the class of their column.
 _FIGURES = {
     **{"median": "number", "±": "number", "items/s": "number", "peak memory": "number"},
-    **{"status": "", "error": "number", "reason": "reason"},
+    **{"status": "", "error": "number", "reason": "reason", "last run": "details"},
 }
 
 
-def _figures(estimate: estimates.Estimate, items: float, error: float, peak: float) -> list[Entry]:
+def _figures(
+    estimate: estimates.Estimate, items: float, error: float, peak: float, note: str
+) -> list[Entry]:
     seconds = estimate.seconds
     half = ""
     if seconds and estimate.low is not None and estimate.high is not None:
@@ -55,7 +57,7 @@ def _figures(estimate: estimates.Estimate, items: float, error: float, peak: flo
         Entry("", "", "number") if math.isnan(peak) else Entry(units.size(peak), peak, "number"),
         Entry(estimate.status),
         Entry("", "", "number") if math.isnan(error) else Entry(f"{error:.1e}", key, "number"),
-        Entry(cut(estimate.reason), kind="reason"),
+        Entry(cut(estimate.reason or note), kind="reason"),
     ]
 
 
@@ -69,9 +71,15 @@ def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]
     last = cells.head(MAX_ROWS)
     amounts = dict.fromkeys(("items", "rel_error", "peak_bytes"), "float64")
     rows = []
-    for *key, items, error, peak in last[[*names, *amounts]].astype(amounts).to_numpy().tolist():
+    values = last[list(details.COLUMNS)].astype(object)
+    lines = map(details.line, values.where(values.notna(), None).to_numpy().tolist())
+    # The reason of an `ok` row is a note, for example that the data were made up.
+    noted = last.assign(note=last.reason.where(last.status == "ok", ""))
+    figures = noted[[*names, *amounts, "note"]].astype(amounts).to_numpy().tolist()
+    for (*key, items, error, peak, note), line in zip(figures, lines, strict=True):
         name = [Entry(str(text).replace(";", " ")) for text in key]
-        rows.append([*name, *_figures(found[tuple(key), ()], items, error, peak)])
+        more = Entry(line, kind="details")
+        rows.append([*name, *_figures(found[tuple(key), ()], items, error, peak, note), more])
     columns = [*((name, "") for name in names), *_FIGURES.items()]
     if last.peak_bytes.isna().all():
         place = [title for title, _ in columns].index("peak memory")
@@ -83,7 +91,9 @@ def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
     columns = [*ENVIRONMENT, "cpu_count", "memory_bytes", "device_name", "suite_version"]
+    columns += ["schema_version"]
     texts = {name: sorted(set(files.texts(frame[name])) - {""}) for name in columns}
+    texts["memory_bytes"] = [units.size(int(text)) for text in texts["memory_bytes"]]
     return {name: ", ".join(values) for name, values in texts.items() if values}
 
 

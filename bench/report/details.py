@@ -1,0 +1,55 @@
+"""The figures of one row that the table of the report has no column for, as one line."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.report import units
+
+
+def _count(value: float) -> str:
+    return f"{value:,}"
+
+
+def _error(value: float) -> str:
+    return f"{value:.1e}"
+
+
+def _change(value: float) -> str:
+    return f"{value:+.1%}"
+
+
+#: Column -> its label and how its value is written, in the order of the line.
+_LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "rounds": ("rounds", _count),
+    "iterations": ("iterations", _count),
+    "min_s": ("min", units.seconds),
+    "q1_s": ("q1", units.seconds),
+    "q3_s": ("q3", units.seconds),
+    "max_s": ("max", units.seconds),
+    "mean_s": ("mean", units.seconds),
+    "stddev_s": ("stddev", units.seconds),
+    "ci_low_s": ("interval from", units.seconds),
+    "ci_high_s": ("to", units.seconds),
+    "first_call_s": ("first call", units.seconds),
+    "device_s": ("on the device", units.seconds),
+    "dispatch_s": ("launch", units.seconds),
+    "items": ("items", _count),
+    "item_unit": ("unit", str),
+    "bytes": ("moved", units.size),
+    "flop": ("flop", _count),
+    "tolerance": ("tolerance", _error),
+    "involuntary_switches": ("involuntary switches", units.significant),
+    "drift": ("drift", _change),
+}
+COLUMNS = tuple(_LABELS)
+
+
+def line(values: Sequence[Any]) -> str:
+    """Return ``rounds 12; min 1.01 ms; ...`` for the values of `COLUMNS`; blank ones left out."""
+    pairs = zip(_LABELS.values(), values, strict=True)
+    return "; ".join(f"{label} {write(value)}" for (label, write), value in pairs if _known(value))
+
+
+def _known(value: Any) -> bool:
+    return bool(value) if isinstance(value, str) else value is not None and not math.isnan(value)
