@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from bench.measure import devices, fallback, rounds
+from bench.measure import devices, refusal, rounds
 
 KERNEL = """
 from tests.helpers import simulated
@@ -22,7 +22,7 @@ def bench_kernel(cell):
 
 
 def test_device_time_and_launch_overhead_are_apart(suite, simulated):
-    """A kernel shorter than its launch: the host is what takes the time, and both are told."""
+    """A kernel shorter than its launch: the host is what takes the time, and both are reported."""
     simulated.launch_s = 8e-6
     suite.write(KERNEL.format(seconds=1e-6, more=""))
     suite.run("--device", "sim")
@@ -97,7 +97,7 @@ def test_other_warnings_pass_through(simulated):
     before = torch.is_warn_always_enabled()
 
     def record():
-        with fallback.recorded(simulated.device()) as names:
+        with refusal.fallbacks(simulated.device()) as names:
             assert torch.is_warn_always_enabled()
             warnings.warn("of another kind", stacklevel=1)
         return names

@@ -1,4 +1,4 @@
-"""Data that changes its kind over the rounds: noticed outside the timed part."""
+"""Data that becomes infinite, NaN or denormal is detected outside the timed part."""
 
 import functools
 
@@ -8,7 +8,7 @@ import torch
 from bench.measure import operands
 
 
-def test_tensors_are_found_wherever_a_call_reaches_them():
+def test_every_tensor_that_a_call_can_reach_is_found():
     bad = torch.tensor([1.0, float("inf")])
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
@@ -26,7 +26,7 @@ def test_tensors_are_found_wherever_a_call_reaches_them():
         assert operands.health(one).not_finite > 0, one
 
 
-def test_denormals_are_counted_and_integers_left_alone():
+def test_denormals_are_counted_and_integers_are_ignored():
     tiny = torch.full((4,), 1e-40)
     assert operands.health(tiny).denormal == 1
     assert operands.health(torch.zeros(4), torch.ones(3, dtype=torch.int64)) == operands.Health()
@@ -64,11 +64,12 @@ def test_data_that_becomes_infinite_is_a_wrong_cell(suite, name):
     assert "infinite or NaN" in row.reason
 
 
-def test_others_stay_as_they_are(suite):
+def test_other_cells_are_unaffected(suite):
     suite.write(OWN)
     suite.run("--dtype=float32", "-k", "settled", "--benchmark-max-time=0.01")
     (row,) = suite.rows().itertuples()
-    assert (row.status, row.reason) == ("ok", "")
+    assert row.status in ("ok", "unstable")
+    assert "of its data" not in row.reason
 
 
 def test_denormals_are_a_note():

@@ -1,4 +1,4 @@
-"""Is the answer right? The same computation on the CPU in float64, and how far off this one is."""
+"""Check an answer against the same computation on the CPU in float64."""
 
 import copy
 import math
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 class WrongAnswer(Exception):
-    """A proof of a benchmark failed; the message says in one line what was seen."""
+    """An answer is wrong; the message is one line with what was seen."""
 
 
 class NoReference(Exception):
@@ -24,10 +24,10 @@ class NoReference(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """How far an answer was from the reference.
+    """The relative error of an answer, and the largest one allowed.
 
-    `rel_error` and `tolerance` are None where the operation promises no values (`empty`);
-    `fault` is what is wrong in one line, or empty.
+    Both are None if the operation promises no values (`empty`). `fault` is what is wrong in one
+    line, or empty.
     """
 
     rel_error: float | None = None
@@ -45,10 +45,10 @@ def walk(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def fresh(arguments: Any) -> Any:
-    """Copy arguments so that a call may change them; what they share stays shared.
+    """Return a copy of arguments that a call may change.
 
-    Strides are kept. A module and an optimizer over its parameters stay tied, since both are
-    copied in one step; and parameters keep their gradients, which a copy alone would drop.
+    The copy keeps strides, shared memory, and the connection of an optimizer with its module. It
+    also keeps the gradients of parameters, which `copy.deepcopy` drops.
     """
     known: dict[int, Any] = {}
     copied = copy.deepcopy(arguments, known)
@@ -79,7 +79,7 @@ def _upcast(leaf: Any) -> Any:
 
 
 def on_reference(arguments: Any) -> Any:
-    """Copy arguments to the reference: the CPU, floating point in float64, the rest as it is."""
+    """Return a copy of arguments on the CPU, with floating-point values in float64."""
     leaves: list[Any] = []
     walk(arguments, leaves.append)
     tied = any(isinstance(leaf, (torch.nn.Module, torch.optim.Optimizer)) for leaf in leaves)
@@ -87,15 +87,15 @@ def on_reference(arguments: Any) -> Any:
 
 
 def reference(operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return what `operation` gives on the CPU in float64.
+    """Return the result of `operation` on the CPU in float64.
 
-    Raises NoReference where the CPU cannot do that: it is no refusal of the device's.
+    Raises NoReference if the CPU cannot compute it, which does not mean that the device refused.
     """
     expected_args, expected_kwargs = on_reference((args, kwargs))
     try:
         return operation(*expected_args, **expected_kwargs)
     except (NotImplementedError, TypeError) as problem:
-        raise NoReference(f"no reference: {problem}; give the cell a check of its own") from problem
+        raise NoReference(f"no reference: {problem}; pass the cell a `check`") from problem
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -120,46 +120,46 @@ def _as_float64(leaf: Any) -> torch.Tensor | None:
     return None
 
 
-def _leaf_error(actual: torch.Tensor, expected: torch.Tensor, norm: float) -> float:
-    """Norm of the deviation relative to that of the reference; by default of the largest element.
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return np.array_equal(one.numpy(), other.numpy(), equal_nan=True)
 
-    Relative to the norm, not element by element: an element that cancels to nearly nothing
-    carries the rounding of its summands (Higham, "Accuracy and Stability of Numerical
-    Algorithms", 2nd ed., section 1.2).
+
+def _leaf_error(actual: torch.Tensor, expected: torch.Tensor, norm: float) -> float:
+    """Return the norm of the deviation divided by the norm of the reference.
+
+    An error per element would be misleading: an element that cancels to nearly zero carries the
+    rounding of its summands (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed.,
+    section 1.2).
     """
     if actual.numel() == 0:
         return 0.0
     difference = torch.dist(actual, expected, p=norm).item()
     scale = torch.linalg.vector_norm(expected, ord=norm).item()
     if not math.isfinite(difference):  # NaN or infinity on either side: they must be the same
-        same = np.array_equal(actual.numpy(), expected.numpy(), equal_nan=True)
-        return 0.0 if same else math.inf
+        return 0.0 if _same(actual, expected) else math.inf
     return difference / scale if scale > 0 else (0.0 if difference == 0 else math.inf)
 
 
 def compare(
     actual: Any, expected: Any, dtype: torch.dtype, terms: int = 1, norm: float = math.inf
 ) -> Answer:
-    """Compare a result with its reference, leaf by leaf.
+    """Compare each number and array in lists, tuples and dicts of a result with its reference.
 
-    Numbers and arrays anywhere in lists, tuples and dicts are compared; `terms` is how many
-    summands each element accumulates. A dtype coarser than `dtype` in the result (a conversion)
-    widens the tolerance to its own. `norm` is that of the deviation of a leaf: 2, the Euclidean,
-    for gradients behind a ReLU, which jump: where rounding turns one unit of one sample on or off,
-    single elements are off by more than any rounding of their own.
+    `terms` is how many summands each element accumulates. A dtype in the result that is coarser
+    than `dtype` (a conversion) widens the tolerance to its own. `norm` is the norm of the deviation
+    of an array; by default, the largest element. Gradients behind a ReLU need 2, the Euclidean
+    norm: if rounding turns one unit of one sample on or off, single elements jump.
     """
     left, right = _leaves(actual), _leaves(expected)
     if len(left) != len(right):
-        return Answer(fault=f"{len(left)} results where the reference has {len(right)}")
+        return Answer(fault=f"{len(left)} results, reference {len(right)}")
     error, allowed, compared = 0.0, dtypes.tolerance(dtype, terms), False
     for one, other in zip(left, right, strict=True):
         got, want = _as_float64(one), _as_float64(other)
         if got is None or want is None:
             continue
         if got.shape != want.shape:
-            return Answer(
-                fault=f"shape {tuple(got.shape)} where the reference has {tuple(want.shape)}"
-            )
+            return Answer(fault=f"shape {tuple(got.shape)}, reference {tuple(want.shape)}")
         if isinstance(one, torch.Tensor):
             allowed = max(allowed, dtypes.tolerance(one.dtype, terms))
         compared = True
@@ -174,59 +174,54 @@ def compare(
 
 
 def repeatable(first: Any, second: Any) -> bool:
-    """Whether two results hold the same values, NaN included."""
-    pairs = zip(_leaves(first), _leaves(second), strict=True)
-    both = ((_as_float64(one), _as_float64(other)) for one, other in pairs)
-    return all(
-        np.array_equal(one.numpy(), other.numpy(), equal_nan=True)
-        for one, other in both
-        if one is not None and other is not None
-    )
+    """Return whether two results have the same values, NaN included."""
+    pairs = zip(map(_as_float64, _leaves(first)), map(_as_float64, _leaves(second)), strict=True)
+    return all(one is None or other is None or _same(one, other) for one, other in pairs)
 
 
 def shape_only(result: torch.Tensor, *sizes: object, **_: object) -> Answer:
-    """A check of `empty` and `empty_like`, which promise a shape and no values."""
+    """Check `empty` or `empty_like`, which promise a shape and no values."""
     like = sizes[0] if sizes else None
     wanted = like.shape if isinstance(like, torch.Tensor) else torch.Size(sizes)  # type: ignore[arg-type]
     return Answer(fault="" if result.shape == wanted else f"shape {tuple(result.shape)}")
 
 
 def same_values(source: torch.Tensor) -> Callable[..., Answer]:
-    """A check that every value arrived as it left, rounded to the result's dtype."""
+    """Return a check that every value was copied exactly, except for rounding to the new dtype."""
 
     def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
         expected = source.detach().to(CPU).to(result.dtype)
         differ = (result.detach().to(CPU) != expected).to(torch.float64).mean().item()
-        fault = f"{differ:.2%} of the values did not arrive as they left" if differ else ""
+        fault = f"{differ:.2%} of the values were not copied exactly" if differ else ""
         return Answer(differ, 0.0, fault)
 
     return check
 
 
 def _changes_show(one: Any, other: Any) -> bool:
-    """Whether a change of the first element of `one` shows in `other`."""
+    """Return whether a change of the first element of `one` also changes `other`."""
     one[0] = not bool(other[0])
     return bool(one[0] == other[0])
 
 
 def shared(result: Any, source: Any, *_: object, **__: object) -> None:
-    """A proof that result and source are one memory: a change of either shows in the other."""
+    """Prove that result and source share memory: a change of either changes the other."""
     if not (_changes_show(result, source) and _changes_show(source, result)):
-        raise WrongAnswer("memory is not shared: a change of one side does not show in the other")
+        raise WrongAnswer("memory is not shared: a change of one side does not change the other")
 
 
 def copied(result: Any, source: Any, *_: object, **__: object) -> None:
-    """A proof that result and source are two memories: a change of either stays there."""
+    """Prove that result and source do not share memory."""
     if _changes_show(result, source) or _changes_show(source, result):
-        raise WrongAnswer("memory is shared where a copy is promised")
+        raise WrongAnswer("memory is shared, although the operation promises a copy")
 
 
 def moments(mean: float, std: float) -> Callable[..., Answer]:
-    """A check of random numbers: their mean and spread against the distribution's.
+    """Return a check of the mean and the standard deviation of random numbers.
 
-    The error is the larger deviation relative to `std`; the tolerance is six standard errors of
-    the mean, 6/sqrt(n) (a false alarm in 5e8), plus the rounding of the dtype. The standard error
-    of the standard deviation is no larger than that for both the uniform and the normal.
+    The error is the larger deviation divided by `std`. The tolerance is six standard errors of the
+    mean, 6/sqrt(n) (one false alarm in 5e8), plus the rounding of the dtype. The standard error of
+    the standard deviation is not larger, for uniform and for normal numbers.
     """
 
     def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
@@ -236,10 +231,9 @@ def moments(mean: float, std: float) -> Callable[..., Answer]:
         off = max(abs(values.mean().item() - mean), abs(spread - std)) / std
         off = math.inf if math.isnan(off) else off
         allowed = 6 / math.sqrt(count) + dtypes.tolerance(result.dtype)
-        # Too few numbers say nothing of the spread: 16 uniforms may be alike by chance.
-        if count < 1000:
+        if count < 1000:  # too few to judge: 16 uniform numbers may be alike by chance
             allowed += 1.0
-        fault = "" if off <= allowed else f"moments off by {off:.2g} of the spread"
+        fault = "" if off <= allowed else f"moments off by {off:.2g} standard deviations"
         return Answer(off, allowed, fault)
 
     return check

@@ -13,14 +13,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, cgroup, disturbance, fallback, kernels, operands, rounds
+from bench.measure import answer, cgroup, disturbance, kernels, operands, refusal, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
 #: Length of the random block that large inputs repeat: a prime, so that values at a power-of-two
 #: distance in a tensor differ.
 BLOCK = 65_521
-
 
 Entered = TypeVar("Entered")
 #: Takes the rounds of a cell (None where it was not timed) and the call that was timed.
@@ -100,20 +99,13 @@ class Cell:
         context lasts. Data sets are read from `data_root`, with `download` fetched to it first;
         without a folder they are generated.
         """
-        self._device = device
-        self._plan = plan
-        self._clock_cost_s = clock_cost_s
-        self._hand_over = hand_over
-        self._reference = reference
+        self._device, self._plan, self._clock_cost_s = device, plan, clock_cost_s
+        self._hand_over, self._reference, self._unbind = hand_over, reference, unbind
         self._earlier = [] if earlier is None else earlier
         self._may_repeat = may_repeat
-        self._unbind = unbind
-        self._left_open = contextlib.ExitStack()
-        self._uses_processes = False
-        self.device = device.torch_device
-        self.dtype = dtype
-        self.data_root = data_root
-        self.download = download
+        self._left_open, self._uses_processes = contextlib.ExitStack(), False
+        self.device, self.dtype = device.torch_device, dtype
+        self.data_root, self.download = data_root, download
         self.result = Result()
 
     def enter(self, context: contextlib.AbstractContextManager[Entered]) -> Entered:
@@ -206,12 +198,11 @@ class Cell:
         call = functools.partial(operation, *args, **kwargs)
         if self._plan is not None:
             before = operands.health(operation, args, kwargs)
-            self._time(
-                self._plan,
-                rounds.compile_loop(operation, args, kwargs, self._device.clock),
-                rounds.compile_loop(operation, args, kwargs, self._device.now),
-                call,
+            waits, launches = (
+                rounds.compile_loop(operation, args, kwargs, clock)
+                for clock in (self._device.clock, self._device.now)
             )
+            self._time(self._plan, waits, launches, call)
             after = operands.health(operation, args, kwargs)
             fault = fault or operands.fault(before, after)
             if note := operands.note(before, after):
@@ -248,8 +239,8 @@ class Cell:
     ) -> None:
         """Fill in the timing and its disturbances; raise Disturbed if a repeat is due.
 
-        The loop `free` does not wait for the device; it and `call` are missing if another process
-        uses the device.
+        The loop `free` does not wait for the device. Without it and `call`, another process uses
+        the device.
         """
         if plan.once:
             self.result.timing = rounds.once(loop)
@@ -279,18 +270,17 @@ class Cell:
     def _time_rounds(self, plan: rounds.Plan, loop: rounds.Loop) -> None:
         """Time the rounds and judge their disturbances; raises NoQuietMoment."""
         start, quota = time.perf_counter(), cgroup.throttling()
+        repeat = bool(self._earlier)
+        waits = repeat or not self._may_repeat
         if self._uses_processes:
-            timing = rounds.measure(loop, plan, self._clock_cost_s)
-            judged = disturbance.judge(timing.rounds_s, timing.iterations, None, 0.0)
+            monitor = disturbance.DisturbanceMonitor(switches_before=None)
         else:
             reference = self._reference or kernels.core_only()
             if not self._device.is_host:  # an accelerator does not use the compute threads
                 reference = reference.of_one_thread()
-            repeat = bool(self._earlier)
-            waits = repeat or not self._may_repeat
             monitor = disturbance.DisturbanceMonitor(reference, waits, repeat)
-            timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
-            judged = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)
+        timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
+        judged = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)
         stopped = disturbance.throttled(quota, cgroup.throttling(), time.perf_counter() - start)
         if stopped:
             judged = dataclasses.replace(judged, found=(*judged.found, stopped))
@@ -308,9 +298,8 @@ class Cell:
         norm: float,
     ) -> str:
         """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string."""
-        unrepeatable = ""
         used_args, used_kwargs = answer.fresh((args, kwargs))
-        with fallback.recorded(self._device) as self.result.fell_back:
+        with refusal.fallbacks(self._device) as self.result.fell_back:
             start = self._device.clock()
             result = operation(*used_args, **used_kwargs)
             first_call_s = self._device.clock() - start
@@ -319,15 +308,15 @@ class Cell:
             self.result.first_call_s = self._earlier[0].first_call_s
         elif first_call_s > 0:  # 0 if the clock is too coarse for a short call
             self.result.first_call_s = first_call_s
-        if check is None:
+        unrepeatable = ""
+        if check is not None:
+            self.result.answer = check(result, *used_args, **used_kwargs)
+        else:
             again_args, again_kwargs = answer.fresh((args, kwargs))
             again = operation(*again_args, **again_kwargs)
             self._device.synchronize()
             if not answer.repeatable(result, again):
                 unrepeatable = "not repeatable: two calls on the same input give different bits"
-        if check is not None:
-            self.result.answer = check(result, *used_args, **used_kwargs)
-        else:
             expected = answer.reference(against, args, kwargs)
             self.result.answer = answer.compare(result, expected, self.dtype, terms, norm)
         if proof is not None and not self.result.answer.fault:

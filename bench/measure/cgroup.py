@@ -1,7 +1,7 @@
-"""What a container may use: the CPU quota and memory limit of Linux control groups (v1 and v2).
+"""Read the CPU quota and the memory limit of a container: Linux control groups, v1 and v2.
 
 ``docker run --cpus 0.3`` and CPU limits of Kubernetes are quotas, not affinities: every CPU stays
-visible, and once the quota of a period is used up, all threads stop until the next period.
+visible, and when the quota of a period is used up, all threads stop until the next period.
 Sources: Linux Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst and
 scheduler/sched-bwc.rst; proc_pid_cgroup(5), proc_pid_mountinfo(5).
 """
@@ -27,9 +27,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Throttling:
-    """Enforcement periods so far, in how many of them the group was stopped, and for how long.
+    """The periods of a quota so far, how many of them stopped the group, and for how long.
 
-    `stopped_s` sums over the CPUs of the group: two CPUs stopped for one second count two seconds.
+    `stopped_s` is the sum over the CPUs of the group: one second of two CPUs counts as two.
     """
 
     periods: int
@@ -37,7 +37,7 @@ class Throttling:
     stopped_s: float
 
     def __sub__(self, before: "Throttling") -> "Throttling":
-        """Return what happened since `before`."""
+        """Return the difference since `before`."""
         return Throttling(
             self.periods - before.periods,
             self.throttled - before.throttled,
@@ -51,38 +51,33 @@ def _unescape(text: str) -> str:
 
 
 def _groups(proc: Path, controller: str) -> Iterator[tuple[int, Path]]:
-    """Yield version and folder of each control group of this process, its ancestors included.
+    """Yield version and folder of each group of this process, its ancestors included.
 
-    Only groups that `controller` (``cpu`` or ``memory``) governs. Without a cgroup namespace the
-    kernel reports paths of the host, of which only those below the mounted root are visible.
+    Only groups of `controller` (``cpu`` or ``memory``). Without a cgroup namespace, the kernel
+    reports paths of the host; only those below the mounted root are visible.
     """
     memberships = [line.split(":", 2) for line in (proc / "cgroup").read_text().splitlines()]
     for line in (proc / "mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         root, mounted = map(_unescape, left.split()[3:5])
         kind, _, options = [*right.split(), "", "", ""][:3]
-        if kind not in ("cgroup", "cgroup2"):
+        version = {"cgroup": 1, "cgroup2": 2}.get(kind)
+        if version is None or (version == 1 and controller not in options.split(",")):
             continue
-        if kind == "cgroup" and controller not in options.split(","):
-            continue
+        wanted = controller if version == 1 else ""
         for _, controllers, path in memberships:
-            if (kind == "cgroup2") != (controllers == ""):
-                continue
-            if kind == "cgroup" and controller not in controllers.split(","):
+            if wanted not in controllers.split(","):
                 continue
             inside = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path()
             top = Path(mounted)
             folders = [top / inside, *(top / parent for parent in inside.parents)]
-            yield from (
-                (2 if kind == "cgroup2" else 1, folder) for folder in dict.fromkeys(folders)
-            )
+            yield from ((version, folder) for folder in dict.fromkeys(folders))
 
 
-def _number(folder: Path, name: str) -> float:
-    """Return the first number of a file, infinity where it is absent or says ``max``."""
+def _number(folder: Path, name: str, position: int = 0) -> float:
+    """Return a number of a file, or infinity if it is absent or ``max``."""
     try:
-        word = (folder / name).read_text().split()[0]
-        return math.inf if word == "max" else float(word)
+        return float((folder / name).read_text().split()[position])
     except (OSError, ValueError, IndexError):
         return math.inf
 
@@ -92,11 +87,7 @@ def _cpus(version: int, folder: Path) -> float:
     if version == 1:
         quota, period = (_number(folder, f"cpu.cfs_{name}_us") for name in ("quota", "period"))
     else:
-        quota = _number(folder, "cpu.max")
-        try:
-            period = float((folder / "cpu.max").read_text().split()[1])
-        except (OSError, ValueError, IndexError):
-            period = math.inf
+        quota, period = (_number(folder, "cpu.max", position) for position in (0, 1))
     return quota / period if 0 < quota < math.inf and 0 < period < math.inf else math.inf
 
 
@@ -109,16 +100,14 @@ def limits(proc: Path = _SELF) -> Limits:
         for version, folder in _groups(proc, "memory"):
             name = "memory.limit_in_bytes" if version == 1 else "memory.max"
             memory = min(memory, _number(folder, name))
-    return Limits(
-        cpus if cpus < math.inf else None,
-        int(memory) if memory < _UNLIMITED else None,
-    )
+    limited = int(memory) if memory < _UNLIMITED else None
+    return Limits(cpus if cpus < math.inf else None, limited)
 
 
 def throttling(proc: Path = _SELF) -> Throttling | None:
-    """Return what the quota has done so far, None where no group of this process has one.
+    """Return the throttling so far, or None without a quota.
 
-    Of nested groups, the one that was stopped for the longest counts.
+    Of nested groups, the one that was stopped longest counts.
     """
     found: list[Throttling] = []
     with contextlib.suppress(OSError, ValueError):
@@ -128,8 +117,8 @@ def throttling(proc: Path = _SELF) -> Throttling | None:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 words = (folder / "cpu.stat").read_text().split()
                 stat = dict(zip(words[::2], map(int, words[1::2]), strict=True))
-                stopped = (
-                    stat["throttled_time"] / 1e9 if version == 1 else stat["throttled_usec"] / 1e6
+                key, per_s = ("throttled_time", 1e9) if version == 1 else ("throttled_usec", 1e6)
+                found.append(
+                    Throttling(stat["nr_periods"], stat["nr_throttled"], stat[key] / per_s)
                 )
-                found.append(Throttling(stat["nr_periods"], stat["nr_throttled"], stopped))
     return max(found, key=lambda one: one.stopped_s, default=None)

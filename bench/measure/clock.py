@@ -1,10 +1,10 @@
-"""Is a host clock fit to time with? Its resolution, and whether it advances and never goes back."""
+"""Check that a clock of the host can time calls: its resolution, and that it only advances."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Seconds within which a clock must advance, and the longest round that its resolution may demand.
+#: Seconds within which a clock must advance, and the longest round that its resolution may need.
 EXAMINED_S, LONGEST_ROUND_S = 0.5, 10.0
 #: A round lasts at least this many ticks, so that reading the clock adds an error of 1 % at most.
 TICKS = 100
@@ -13,7 +13,7 @@ _STEPS = 1000
 
 
 class BadClock(Exception):
-    """A clock cannot time a call; the message says in one line what was seen."""
+    """A clock cannot time a call; the message is one line with what was seen."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,15 @@ class Tick:
 
     @property
     def round_s(self) -> float:
-        """The shortest round that this clock times well enough, in seconds."""
+        """Seconds of the shortest round that this clock times with an error of 1 %."""
         return TICKS * self.seconds
 
 
 def examine(now: Callable[[], float], watch: Callable[[], float] = time.perf_counter) -> Tick:
-    """Read `now` in a loop and return its tick; `watch` is a clock that is known to work.
+    """Read the clock `now` in a loop and return its tick; `watch` is a clock that works.
 
-    Raises BadClock where `now` goes back, does not advance within `EXAMINED_S`, or is so coarse
-    that a round of `TICKS` ticks would last longer than `LONGEST_ROUND_S`.
+    Raises BadClock if `now` goes back, does not advance within `EXAMINED_S`, or is so coarse that
+    `TICKS` ticks last longer than `LONGEST_ROUND_S`.
     """
     smallest, steps = float("inf"), 0
     last, end = now(), watch() + EXAMINED_S
@@ -47,8 +47,5 @@ def examine(now: Callable[[], float], watch: Callable[[], float] = time.perf_cou
         raise BadClock(f"it did not advance within {EXAMINED_S} s")
     tick = Tick(smallest)
     if not tick.round_s <= LONGEST_ROUND_S:
-        raise BadClock(
-            f"its resolution is {smallest:.3g} s, so that a round of {TICKS} ticks would last "
-            f"{tick.round_s:.3g} s"
-        )
+        raise BadClock(f"its resolution is {smallest:.3g} s, and {TICKS} ticks are one round")
     return tick

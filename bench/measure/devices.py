@@ -12,12 +12,12 @@ from typing import Protocol
 
 import torch
 
-#: How long `long_matmul` keeps a device busy: long beside a launch, short beside a cell.
+#: Seconds for which `long_matmul` keeps a device busy: longer than a launch, shorter than a cell.
 LONG_S = 0.005
 
 
 class UnknownDevice(ValueError):
-    """A device was asked for by a name that means nothing, or that this machine lacks."""
+    """The name of a device is unknown, or this machine does not have it."""
 
 
 def _nothing_to_wait_for() -> None:
@@ -25,27 +25,27 @@ def _nothing_to_wait_for() -> None:
 
 
 class Event(Protocol):
-    """A mark in the device's queue, as ``torch.cuda.Event`` is one."""
+    """A mark in the device's queue, such as ``torch.cuda.Event``."""
 
     def record(self) -> None:
         """Put the mark behind the work that is queued now."""
 
     def query(self) -> bool:
-        """Whether the device has passed the mark."""
+        """Return whether the device has passed the mark."""
 
     def elapsed_time(self, end: "Event", /) -> float:
-        """Milliseconds the device took from this mark to `end`."""
+        """Return the milliseconds that the device took from this mark to `end`."""
 
 
 @dataclass(frozen=True)
 class Device:
     """A device to time on, and how to wait for it.
 
-    `name` is what the user types and what the CSV says (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
-    `torch_device` is where tensors go; `synchronize` returns when all work queued on the device
-    has ended; `now` is the host's clock in seconds. `launcher` replaces `long_matmul`. Where the
-    device has them: `event` makes a mark in its queue, `peak_bytes` tells how much memory a call
-    has at most beyond what was there before, `free_memory` gives back what its allocator keeps.
+    `name` is its name for users and in the CSV (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
+    `synchronize` returns when all work queued on the device has ended; `now` is the host's clock
+    in seconds; `launcher` replaces `long_matmul`. Optional: `event` makes a mark in the device's
+    queue, `peak_bytes` returns the largest additional memory of a call, and `free_memory` returns
+    the memory that the allocator keeps.
     """
 
     name: str
@@ -61,27 +61,23 @@ class Device:
 
     @property
     def is_host(self) -> bool:
-        """Whether the device works in step with the host, so that there is nothing to wait for."""
+        """Whether calls return only when the work is done, so that there is nothing to wait for."""
         return self.synchronize is _nothing_to_wait_for
 
     def clock(self) -> float:
-        """Seconds on the host's clock after all queued work has ended.
-
-        The wait follows the device of the cell, never what else the machine happens to have.
-        """
+        """Return the seconds on the host's clock after all queued work has ended."""
         self.synchronize()
         return self.now()
 
     def long_work(self) -> Callable[[], object]:
-        """Launch work that takes the device some milliseconds; return a function that reads it."""
+        """Launch work of some milliseconds; return a function that reads its result."""
         return (self.launcher or long_matmul)(self.torch_device)
 
     def wait_waits(self, launch: Callable[[], Callable[[], object]]) -> bool:
-        """Whether `synchronize` returns only when the device has done its work.
+        """Return whether `synchronize` returns only when the device has done its work.
 
-        `launch` starts work that takes the device at least some milliseconds, and returns a
-        function that reads its result, which no device can do before it has ended. If reading
-        takes long after the wait, the wait did not wait.
+        `launch` is like `long_work`. A device can read the result only when the work has ended: if
+        reading it after `synchronize` takes long, `synchronize` did not wait.
         """
         read = launch()
         start = self.now()
@@ -91,14 +87,14 @@ class Device:
         return self.now() - waited <= 0.5 * (self.now() - start)
 
     def clock_cost(self, readings: int = 101) -> float:
-        """Seconds one reading of the idle device's clock takes: the median of `readings`."""
+        """Return the seconds that one reading of the idle device's clock takes, a median."""
         times = [self.clock() for _ in range(readings + 1)]
         return statistics.median(b - a for a, b in itertools.pairwise(times))
 
 
 @functools.cache
 def _matmul(device: torch.device, side: int = 2048) -> tuple[torch.Tensor, int]:
-    """Return a matrix, and how many products of it the device makes in `LONG_S`."""
+    """Return a matrix, and how many products of it the device computes in `LONG_S`."""
     matrix = torch.rand(side, side, device=device) / side
     (matrix @ matrix)[0, :1].cpu()
     start = time.perf_counter()
@@ -107,21 +103,16 @@ def _matmul(device: torch.device, side: int = 2048) -> tuple[torch.Tensor, int]:
 
 
 def long_matmul(device: torch.device) -> Callable[[], object]:
-    """Launch matrix products that take at least `LONG_S`; return what reads their result."""
+    """Launch matrix products of at least `LONG_S`; return a function that reads their result."""
     matrix, count = _matmul(device)
     product = matrix
     for _ in range(count):
         product = product @ matrix
-    corner = product[0, :1]
-    return corner.cpu
-
-
-def _cpu() -> Device:
-    return Device("cpu", torch.device("cpu"))
+    return product[0, :1].cpu
 
 
 class _CudaEvent:
-    """``torch.cuda.Event`` on the current stream of one device, whichever is the current one."""
+    """``torch.cuda.Event`` on the current stream of `device`, even if another one is current."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -150,7 +141,7 @@ def _cuda_peak(device: torch.device, call: Callable[[], object]) -> int:
 def _cuda(name: str) -> Device:
     device = torch.device(name)
     properties = torch.cuda.get_device_properties(device)
-    # ROCm answers under the name cuda, with a HIP version and no CUDA one.
+    # ROCm uses the name cuda too, and has a HIP version instead of a CUDA version.
     runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}"
     return Device(
         name,
@@ -164,33 +155,29 @@ def _cuda(name: str) -> Device:
     )
 
 
-def _mps(name: str) -> Device:
-    return Device(
-        name,
-        torch.device(name),
-        torch.mps.synchronize,
-        model=f"{platform.machine()} GPU",
-        driver=f"macOS {platform.mac_ver()[0]}",
-        free_memory=torch.mps.empty_cache,
-    )
-
-
 def _accelerator(name: str) -> Device:
     device = torch.device(name)
     if device.type == "cuda":
         return _cuda(name)
     if device.type == "mps":
-        return _mps(name)
+        return Device(
+            name,
+            device,
+            torch.mps.synchronize,
+            model=f"{platform.machine()} GPU",
+            driver=f"macOS {platform.mac_ver()[0]}",
+            free_memory=torch.mps.empty_cache,
+        )
     synchronize = functools.partial(torch.accelerator.synchronize, device)
     return Device(name, device, synchronize, model=device.type)
 
 
-#: Devices torch does not list: a backend of one's own, or a stand-in whose times are known.
+#: Devices that torch does not list: your own backend, or a simulated device.
 _registered: dict[str, Device] = {}
 
 
 def register(device: Device) -> None:
-    """Make `device` known to `names` and `find` beside those of torch."""
+    """Make `device` known to `names` and `find`."""
     _registered[device.name] = device
     find.cache_clear()
 
@@ -202,12 +189,11 @@ def unregister(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Names of the devices this machine has, ``cpu`` first."""
+    """Return the names of the devices of this machine, ``cpu`` first."""
     found = ["cpu", *_registered]
-    if torch.accelerator.is_available():
-        accelerator = torch.accelerator.current_accelerator()
-        if accelerator is not None:
-            found.append(accelerator.type)
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator and torch.accelerator.is_available():
+        found.append(accelerator.type)
     return found
 
 
@@ -215,7 +201,7 @@ def names() -> list[str]:
 def find(name: str) -> Device:
     """Return the device called `name` (``cpu``, ``cuda``, ``cuda:1``, ``mps``).
 
-    Raises UnknownDevice, with a line a user can act on, where the machine has none such.
+    Raises UnknownDevice if the machine does not have it; the message is one line.
     """
     if name in _registered:
         return _registered[name]
@@ -225,4 +211,4 @@ def find(name: str) -> Device:
         raise UnknownDevice(f"{name!r} is no device of this machine; it has: {', '.join(has)}")
     if index and int(index) >= (1 if kind in ("cpu", "mps") else torch.accelerator.device_count()):
         raise UnknownDevice(f"{name!r}: this machine has fewer devices of kind {kind!r}")
-    return _cpu() if kind == "cpu" else _accelerator(name)
+    return Device("cpu", torch.device("cpu")) if kind == "cpu" else _accelerator(name)

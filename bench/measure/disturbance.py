@@ -72,11 +72,12 @@ class NoQuietMoment(Exception):
 class DisturbanceMonitor:
     """Checks the machine before the rounds, between them and after; never inside one.
 
-    If it `waits`, it waits for quiet moments while the wait budget of the run lasts. In a `repeat`
-    it raises NoQuietMoment if there is none, since the rounds would be as bad as those before.
+    Without kernels, every moment is quiet.     If it `waits`, it waits for quiet moments while the
+    wait budget of the run lasts. In a `repeat` it raises NoQuietMoment if there is none, since the
+    rounds would be as bad as those before.
     """
 
-    kernels: ReferenceKernels
+    kernels: ReferenceKernels = field(default_factory=ReferenceKernels)
     waits: bool = False
     repeat: bool = False
     started: float = field(default_factory=time.perf_counter)
@@ -102,7 +103,7 @@ class DisturbanceMonitor:
     def check(self, call_s: float) -> bool:
         """Return whether the cores in use are at their best now; a call takes `call_s`."""
         self.call_s = call_s
-        if not self.parallel:
+        if self.kernels and not self.parallel:
             self.parallel = self._several()
         quiet = True
         for kernel in self.kernels.relevant(self.parallel):
@@ -140,15 +141,10 @@ class DisturbanceMonitor:
     def _slow(self) -> tuple[Disturbance, ...]:
         """Return the kernels that were slow on average, or the last one if slow too often."""
         read = [kernel for kernel in self.kernels if kernel.name in self.readings]
-        slow = [
-            Disturbance(kernel.code, {"times": mean})
-            for kernel in read
-            if (mean := statistics.fmean(self.readings[kernel.name]))
-            >= kernel.limit_for(self.call_s)
-        ]
-        if not slow and read:
-            slow = [Disturbance(read[-1].code, {"times": read[-1].limit})]
-        return tuple(slow)
+        means = [(kernel, statistics.fmean(self.readings[kernel.name])) for kernel in read]
+        slow = [pair for pair in means if pair[1] >= pair[0].limit_for(self.call_s)]
+        slow = slow or [(kernel, kernel.limit) for kernel in read[-1:]]
+        return tuple(Disturbance(kernel.code, {"times": times}) for kernel, times in slow)
 
 
 def throttled(
@@ -202,16 +198,17 @@ def judge(
     seconds: float,
     slow: Sequence[Disturbance] = (),
 ) -> Disturbances:
-    """Judge the rounds of a cell and what was seen during them.
+    """Judge the rounds of a cell.
 
     `switched` involuntary context switches happened in `seconds`; `slow` are the disturbances
     that the reference kernels showed.
     """
-    found = []
-    each = None if switched is None else switched / (iterations * len(rounds_s))
-    if switched is not None and each is not None and switched > MAX_SWITCHES_PER_S * seconds + 5:
-        found.append(Disturbance("switches", {"rate": switched / seconds, "per_call": each}))
-    found += slow
+    found, each = [*slow], None
+    if switched is not None:
+        each = switched / (iterations * len(rounds_s))
+        if switched > MAX_SWITCHES_PER_S * seconds + 5:
+            figures = {"rate": switched / seconds, "per_call": each}
+            found.insert(0, Disturbance("switches", figures))
     if two := levels(rounds_s):
         found.append(Disturbance("two_levels", {"low_s": two[0], "high_s": two[1]}))
     moved = drift(rounds_s)

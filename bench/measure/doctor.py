@@ -15,14 +15,7 @@ from typing import Any
 
 import psutil
 
-from bench.measure import (
-    cgroup,
-    devices,
-    environment,
-    kernels,
-    operations,
-    placement,
-)
+from bench.measure import cgroup, devices, environment, kernels, operations, placement
 from bench.measure.kernels import ReferenceKernel
 
 #: A clock coarser than this cannot resolve a thousandth of a round of 1 ms.
@@ -61,10 +54,9 @@ class Finding:
     fit: bool = True
 
 
-def _finding(
-    name: str, code: str, fit: bool = True, remedies: tuple[str, ...] = (), **figures: Any
-) -> Finding:
-    return Finding(name, code, figures, remedies, fit)
+def _finding(name: str, code: str, unfit: str | None = None, **figures: Any) -> Finding:
+    """Return a finding; with a remedy, `unfit`, the machine is unfit."""
+    return Finding(name, code, figures, (unfit,) if unfit else (), not unfit)
 
 
 def clock() -> Finding:
@@ -72,10 +64,8 @@ def clock() -> Finding:
     readings = [time.perf_counter() for _ in range(20_000)]
     steps = [b - a for a, b in itertools.pairwise(readings)]
     tick = min(step for step in steps if step > 0)
-    fit = tick <= CLOCK_TICK_S
-    remedies = () if fit else ("other clock",)
-    cost = statistics.median(steps)
-    return _finding("clock", "clock", fit, remedies, tick_s=tick, reading_s=cost)
+    remedy = "other clock" if tick > CLOCK_TICK_S else None
+    return _finding("clock", "clock", remedy, tick_s=tick, reading_s=statistics.median(steps))
 
 
 def device(found: devices.Device) -> Finding:
@@ -85,7 +75,7 @@ def device(found: devices.Device) -> Finding:
         return _finding(name, "host device")
     cost = found.clock_cost()
     if not found.wait_waits(found.long_work):
-        return _finding(name, "no wait", False, ("update driver",))
+        return _finding(name, "no wait", "update driver")
     return _finding(name, "wait", model=found.model, cost_s=cost)
 
 
@@ -123,13 +113,14 @@ def neighbours(seconds: float = 1.0) -> Finding:
     """Check which other processes and virtual machines use the CPU while this one sleeps."""
     used, steal, busiest = _used(seconds)
     cpus = environment.cpu_count()
-    fit, remedy = True, "stop if possible" if used > SPARE_CPUS else ""
+    unfit = None
     if steal > MAX_STEAL:
-        fit, remedy = False, "wait for host"
+        unfit = "wait for host"
     elif cpus - used < environment.current().threads - SPARE_CPUS:
-        fit, remedy = False, "stop or fewer threads"
+        unfit = "stop or fewer threads"
+    advice = unfit or ("stop if possible" if used > SPARE_CPUS else "")
     figures = {"used": used, "cpus": cpus, "steal": steal, "busiest": busiest}
-    return _finding("neighbours", "neighbours", fit, (remedy,) if remedy else (), **figures)
+    return Finding("neighbours", "neighbours", figures, (advice,) if advice else (), not unfit)
 
 
 def steadiness(kernel: ReferenceKernel, seconds: float = 1.0) -> Finding:
@@ -140,28 +131,22 @@ def steadiness(kernel: ReferenceKernel, seconds: float = 1.0) -> Finding:
     while time.perf_counter() < end:
         readings.append(kernel.read())
     slow = sum(reading >= kernel.limit for reading in readings) / len(readings)
-    fit = slow <= MAX_SLOW
     figures = {"best_s": kernel.best_s, "times": statistics.median(readings), "slow": slow}
-    remedies = () if fit else ("cores in use",)
-    return _finding(kernel.name, "steadiness", fit, remedies, **figures, duration=seconds)
+    remedy = "cores in use" if slow > MAX_SLOW else None
+    return _finding(kernel.name, "steadiness", remedy, **figures, duration=seconds)
 
 
 def thread_placement(placed: placement.Placement) -> Finding:
     """Check where the compute threads run."""
     count, cpus = environment.current().threads, environment.cpu_count()
-    settings = [
-        f"{name}={os.environ[name]}" for name in placement.PLACED_BY_USER if name in os.environ
-    ]
+    settings = [f"{key}={os.environ[key]}" for key in placement.PLACED_BY_USER if key in os.environ]
     if placed.cpus:
         where = sorted(placed.cpus.values())
         return _finding("threads", "pinned threads", threads=count, cpus=where)
     if settings:
-        placed_by = ", ".join(settings)
-        return _finding("threads", "threads of user", threads=count, settings=placed_by)
+        return _finding("threads", "threads of user", threads=count, settings=", ".join(settings))
     if count > cpus:
-        return _finding(
-            "threads", "too many threads", False, ("fewer threads",), threads=count, cpus=cpus
-        )
+        return _finding("threads", "too many threads", "fewer threads", threads=count, cpus=cpus)
     return _finding("threads", "threads of system", threads=count)
 
 
@@ -209,7 +194,7 @@ def container() -> Finding | None:
     if limits == cgroup.Limits():
         return None
     figures: dict[str, Any] = {"cpus": limits.cpus, "memory_bytes": limits.memory_bytes}
-    fit = True
+    remedy = None
     if before is not None and limits.cpus is not None:
         end = time.perf_counter() + QUOTA_S
         while time.perf_counter() < end:  # one busy core reveals a quota below one CPU
@@ -218,17 +203,17 @@ def container() -> Finding | None:
         assert after is not None
         found = after - before
         figures |= {"stopped": found.throttled, "periods": found.periods}
-        fit = not found.throttled and environment.current().threads <= limits.cpus
-    return Finding("container", "container", figures, () if fit else ("raise quota",), fit)
+        if found.throttled or environment.current().threads > limits.cpus:
+            remedy = "raise quota"
+    return _finding("container", "container", remedy, **figures)
 
 
 def memory() -> Finding:
     """Check the free memory."""
     limit = environment.memory_bytes()
     available = min(psutil.virtual_memory().available, limit)
-    fit = available >= MEMORY_BYTES
-    remedies = () if fit else ("close programs",)
-    return _finding("memory", "memory", fit, remedies, available_bytes=available, limit_bytes=limit)
+    remedy = "close programs" if available < MEMORY_BYTES else None
+    return _finding("memory", "memory", remedy, available_bytes=available, limit_bytes=limit)
 
 
 def fresh_runs(name: str, processes: int, report: Callable[[str], None]) -> list[operations.Found]:
@@ -250,34 +235,34 @@ def fresh_runs(name: str, processes: int, report: Callable[[str], None]) -> list
 
 def probe_failed(name: str, problem: ProbeFailed) -> Finding:
     """Return the finding for a device whose processes failed."""
-    return _finding(f"noise {name}", "probe failed", False, ("fix first",), message=str(problem))
+    return _finding(f"noise {name}", "probe failed", "fix first", message=str(problem))
 
 
 def noise(name: str, runs: Sequence[operations.Found]) -> Finding:
-    """Judge the medians of each kernel over runs of unchanged code (an A/A test)."""
+    """Judge the medians of each operation over runs of unchanged code (an A/A test)."""
     medians: dict[str, list[float]] = {}
     disturbed = 0
     for run in runs:
-        for kernel, result in run.items():
-            medians.setdefault(kernel, [])
+        for operation, result in run.items():
+            medians.setdefault(operation, [])
             if result["faults"]:
                 disturbed += 1
             else:
-                medians[kernel].append(result["median_s"])
+                medians[operation].append(result["median_s"])
     return judge_noise(f"noise {name}", medians, disturbed)
 
 
 def judge_noise(name: str, medians: dict[str, list[float]], disturbed: int) -> Finding:
-    """Judge the medians of each kernel over processes; `disturbed` timings stayed disturbed."""
+    """Judge the medians of operations over processes; `disturbed` timings stayed disturbed."""
     measured = sum(map(len, medians.values()))
-    ratios = {kernel: max(t) / min(t) for kernel, t in medians.items() if len(t) > 1}
+    ratios = {key: max(times) / min(times) for key, times in medians.items() if len(times) > 1}
     figures: dict[str, Any] = {"disturbed": disturbed, "timings": measured + disturbed}
     if disturbed > measured or not ratios:
-        return _finding(name, "disturbed", False, ("fix above or wait",), **figures)
+        return _finding(name, "disturbed", "fix above or wait", **figures)
     middle, worst = statistics.median(ratios.values()), max(ratios, key=lambda key: ratios[key])
     figures |= {"middle": middle, "kernels": len(ratios), "worst": ratios[worst], "kernel": worst}
-    fit = middle <= MAX_NOISE
-    return _finding(name, "noise", fit, () if fit else ("fix above and repeat",), **figures)
+    remedy = "fix above and repeat" if middle > MAX_NOISE else None
+    return _finding(name, "noise", remedy, **figures)
 
 
 def examine(names: Sequence[str]) -> Iterator[Finding]:

@@ -1,25 +1,17 @@
-"""The ten dtypes of the suite and the tolerance that follows from each."""
+"""The ten dtypes of the suite, and the error that the rounding of each may cause."""
 
 import math
 
 import torch
 
 NAMES = (
-    "float32",
-    "float64",
-    "float16",
-    "bfloat16",
-    "bool",
-    "int8",
-    "uint8",
-    "int16",
-    "int32",
-    "int64",
+    *("float32", "float64", "float16", "bfloat16", "bool"),
+    *("int8", "uint8", "int16", "int32", "int64"),
 )
 
 
 def find(name: str) -> torch.dtype:
-    """Return the dtype called `name`; KeyError for any but the ten names."""
+    """Return the dtype called `name`. Raises KeyError for any other than the ten names."""
     if name not in NAMES:
         raise KeyError(name)
     dtype = getattr(torch, name)
@@ -33,14 +25,14 @@ def name_of(dtype: torch.dtype) -> str:
 
 
 def tolerance(dtype: torch.dtype, terms: int = 1) -> float:
-    """Largest error, relative to the largest element of the answer, that `dtype` explains.
+    """Return the largest error, relative to the largest element, that rounding in `dtype` explains.
 
     ``eps * (4 + sqrt(terms))``, where `terms` is how many products or summands each element
-    accumulates. Rounding errors behave like independent random variables, so that the error of a
-    sum grows with the square root of its length (Higham and Mary, "A new approach to
-    probabilistic rounding error analysis", SIAM J. Sci. Comput. 41(5), 2019); the 4 allows for
-    the few roundings, and the library functions good to a few units in the last place, of an
-    elementwise operation. Integers and bool must be exact: 0.
+    accumulates. Rounding errors behave like independent random variables, so the error of a sum
+    grows with the square root of its length (Higham and Mary, "A new approach to probabilistic
+    rounding error analysis", SIAM J. Sci. Comput. 41(5), 2019). The 4 covers an elementwise
+    operation: a few roundings, and library functions with errors of a few units in the last place.
+    Integers and bool must be exact: 0.
     """
     if not dtype.is_floating_point:
         return 0.0

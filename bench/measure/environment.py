@@ -1,5 +1,6 @@
-"""What this machine is: nothing here names its host or its user."""
+"""The hardware and software of this machine, without the names of its host and user."""
 
+import ctypes
 import importlib.util
 import math
 import os
@@ -18,6 +19,10 @@ from bench import CPUS_AT_START
 from bench.measure import cgroup, devices
 from bench.records.labels import slug
 
+#: Parameters of mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in glibc's malloc.h, and the
+#: largest values to which glibc raises them by itself on a 64-bit machine.
+_MALLOC = {-3: 32 * 2**20, -1: 64 * 2**20}
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -34,11 +39,11 @@ class Environment:
 
     @property
     def key(self) -> str:
-        """What the speed of the same instructions depends on."""
+        """All that decides how fast the same instructions run, as text."""
         return f"{self.cpu}, {self.threads} threads, Python {self.python}, torch {self.torch}"
 
     def columns(self) -> dict[str, str | int]:
-        """The same as a mapping from column to value."""
+        """Return the values by column."""
         return asdict(self)
 
 
@@ -48,35 +53,29 @@ def torchvision_version() -> str:
     if found and found.origin:
         version = Path(found.origin).with_name("version.py")
         text = version.read_text(encoding="utf-8") if version.exists() else ""
-        if said := re.search(r"^__version__ = ['\"](.+)['\"]", text, re.M):
-            return said[1]
+        if stated := re.search(r"^__version__ = ['\"](.+)['\"]", text, re.M):
+            return stated[1]
     return metadata.version("torchvision")
 
 
 def cpu_model() -> str:
-    """Return the CPU's own name, or its architecture where the platform does not tell."""
+    """Return the name of the CPU, or its architecture if the platform does not report a name."""
     if sys.platform == "linux":
-        found = re.search(
-            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(errors="replace"), re.M
-        )
-        if found:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+        if found := re.search(r"^model name\s*:\s*(.+)$", text, re.M):
             return found[1].strip()
     elif sys.platform == "darwin":
-        asked = subprocess.run(
-            ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
         if asked.stdout.strip():
             return asked.stdout.strip()
     return platform.processor() or platform.machine()
 
 
 def cpu_count() -> int:
-    """CPUs this process can keep busy: in a container, by affinity or quota, fewer than there are.
+    """Return how many CPUs this process can keep busy.
 
-    A quota of 1.5 CPUs counts as two.
+    Affinity and the quota of a container limit them. A quota of 1.5 CPUs counts as two.
     """
     visible = len(CPUS_AT_START) if CPUS_AT_START else os.cpu_count() or 1
     quota = cgroup.limits().cpus
@@ -84,7 +83,7 @@ def cpu_count() -> int:
 
 
 def memory_bytes() -> int:
-    """Memory this process may use, which in a container may be less than the machine has."""
+    """Return the memory that this process may use, within the limit of its container."""
     total = psutil.virtual_memory().total
     return min(total, cgroup.limits().memory_bytes or total)
 
@@ -104,15 +103,30 @@ def current() -> Environment:
 
 
 def set_threads(count: int | None = None) -> None:
-    """Use `count` compute threads on the CPU; without one, no more than a container's quota pays.
+    """Use `count` compute threads on the CPU, by default no more than the quota of a container.
 
-    More threads than the quota pays for use it up early in each period, and all wait for the next.
+    More threads use up the quota early in each period, and then all wait for the next period.
     """
     quota = cgroup.limits().cpus
     if count is None and quota is not None:
         count = min(torch.get_num_threads(), math.ceil(quota))
     if count is not None:
         torch.set_num_threads(count)
+
+
+def settle_allocator() -> bool:
+    """Fix the thresholds of glibc's allocator, as in a long process; return whether it succeeded.
+
+    They start low and grow with what is freed. A call that returns some MiB reuses memory or needs
+    fresh pages depending on the cells before it, and its time differs tenfold (mallopt(3),
+    M_MMAP_THRESHOLD). With fixed thresholds, every run reuses memory below 32 MiB and needs fresh
+    pages above. Other allocators are not changed.
+    """
+    if platform.libc_ver()[0] != "glibc" or ctypes.sizeof(ctypes.c_void_p) < 8:
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    done = [mallopt(parameter, value) == 1 for parameter, value in _MALLOC.items()]
+    return all(done)
 
 
 def machine_label(environment: Environment, accelerators: list[devices.Device]) -> str:

@@ -152,12 +152,16 @@ class WaitBudget:
 class ReferenceKernels:
     """The reference kernels of a run, and its wait budget."""
 
-    kernels: Sequence[ReferenceKernel]
+    kernels: Sequence[ReferenceKernel] = ()
     budget: WaitBudget = field(default_factory=WaitBudget)
 
     def __iter__(self) -> Iterator[ReferenceKernel]:
         """Iterate over the kernels."""
         return iter(self.kernels)
+
+    def __len__(self) -> int:
+        """Return their number."""
+        return len(self.kernels)
 
     def relevant(self, parallel: bool) -> list[ReferenceKernel]:
         """Return the kernels for an operation on several threads (`parallel`) or on one.

@@ -1,7 +1,7 @@
-"""What became of the data of a cell over its rounds: infinity, NaN, denormals.
+"""Check whether the data of a cell became infinite, NaN or denormal during its rounds.
 
-A call is repeated on its own results, up to millions of times. Data that has become infinite or NaN
-is not what the benchmark means to time; denormals may run 40 times slower on a CPU.
+A call may work on its own results, up to millions of times. A benchmark is not meant to time
+infinite data or NaN, and a CPU may take 40 times as long for denormals.
 """
 
 import types
@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-#: Elements of a tensor that are looked at, from its beginning.
-LOOKED_AT = 1_000_000
-#: Share of the elements that must have become denormal before it is reported.
+#: Elements of a tensor that are examined, from its beginning.
+EXAMINED = 1_000_000
+#: From this share of denormal elements on, they are reported.
 DENORMAL_SHARE = 0.01
-#: Containers and closures within each other that are followed.
+#: Levels of nested containers and closures that are searched.
 _DEPTH = 6
 
 
@@ -63,31 +63,30 @@ def _filled(cell: types.CellType) -> bool:
 
 @torch.no_grad()
 def health(*reached: object) -> Health:
-    """Look at the floating-point tensors that `reached` holds, on their own device."""
+    """Examine the floating-point tensors in `reached`, on their own device."""
     elements = not_finite = denormal = 0
     for tensor in _tensors(reached, set()):
         if not tensor.dtype.is_floating_point or tensor.layout != torch.strided:
             continue
-        part = tensor.detach().reshape(-1)[:LOOKED_AT]
+        part = tensor.detach().reshape(-1)[:EXAMINED]
         elements += part.numel()
         not_finite += int((~part.isfinite()).sum())
-        small = (part != 0) & (part.abs() < torch.finfo(part.dtype).tiny)
-        denormal += int(small.sum())
+        denormal += int(((part != 0) & (part.abs() < torch.finfo(part.dtype).tiny)).sum())
     return Health(not_finite / elements, denormal / elements) if elements else Health()
 
 
 def fault(before: Health, after: Health) -> str:
-    """Return what makes the times of the rounds meaningless, in one line, or a blank."""
-    if after.not_finite > before.not_finite:
-        return (
-            f"{after.not_finite:.0%} of its data became infinite or NaN over the rounds: "
-            "let the call not drift, or work out of place"
-        )
-    return ""
+    """Return in one line why the times of the rounds are meaningless, or an empty string."""
+    if after.not_finite <= before.not_finite:
+        return ""
+    return (
+        f"{after.not_finite:.0%} of its data became infinite or NaN during the rounds: "
+        "change the call so that its data stays in range, or work out of place"
+    )
 
 
 def note(before: Health, after: Health) -> str:
-    """Return what the user should know of the data, in one line, or a blank."""
-    if after.denormal > before.denormal + DENORMAL_SHARE:
-        return f"{after.denormal:.0%} of its data became denormal over the rounds"
-    return ""
+    """Return in one line how many elements became denormal, or an empty string."""
+    if after.denormal <= before.denormal + DENORMAL_SHARE:
+        return ""
+    return f"{after.denormal:.0%} of its data became denormal during the rounds"

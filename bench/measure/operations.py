@@ -1,7 +1,6 @@
-"""Time sixty small cells outside pytest, for `bench doctor` and the comparisons with peers.
+"""Time twelve small operations outside pytest, for `bench doctor`, which starts this as a process.
 
-``python -m bench.measure.operations`` times the twelve operations of `core` in float32 and prints
-one JSON object: name -> ``median_s``, ``min_s``, ``spent_s`` and ``faults`` (codes).
+Prints one JSON object: name -> ``median_s``, ``min_s``, ``spent_s`` and ``faults`` (codes).
 """
 
 import argparse
@@ -12,17 +11,7 @@ from typing import Any
 
 import torch
 
-from bench.measure import (
-    allocator,
-    devices,
-    dtypes,
-    environment,
-    kernels,
-    placement,
-    profiles,
-    rounds,
-)
-from bench.measure.answer import Answer
+from bench.measure import devices, environment, kernels, placement, profiles, rounds
 from bench.measure.cell import Cell, Disturbed, Result
 
 #: Attempts at most per cell; the last one counts even if it is disturbed.
@@ -61,51 +50,15 @@ def core(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Opera
     ]
 
 
-def more(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Operation]:
-    """Eight more operations of a few microseconds."""
-
-    def make(*shape: int) -> torch.Tensor:
-        return (torch.rand(shape, device=device) + 0.5).to(dtype)
-
-    return [
-        ("mul n=16", torch.mul, (make(16), make(16))),
-        ("relu n=65536", torch.relu, (make(2**16),)),
-        ("sum n=256", torch.sum, (make(256, 256), 1)),
-        ("stack n=16", torch.stack, ([make(16, 16), make(16, 16)],)),
-        ("zeros_like n=65536", torch.zeros_like, (make(2**16),)),
-        ("clone n=65536", torch.clone, (make(2**16),)),
-        ("contiguous n=256", torch.Tensor.contiguous, (make(256, 256).t(),)),
-        ("bmm n=64", torch.bmm, (make(32, 64, 64), make(32, 64, 64))),
-    ]
-
-
-def sixty(device: torch.device) -> list[Operation]:
-    """All twenty in float32, float16 and bfloat16."""
-    return [
-        (f"{name} {dtype}", operation, args)
-        for dtype in ("float32", "float16", "bfloat16")
-        for name, operation, args in (
-            *core(device, dtypes.find(dtype)),
-            *more(device, dtypes.find(dtype)),
-        )
-    ]
-
-
-def _unchecked(*_: object, **__: object) -> Answer:
-    """Accept any answer: the suite checks these operations."""
-    return Answer()
-
-
 def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
     """Time each operation as the suite does; repeat disturbed ones after all others."""
-    allocator.settle_allocator()
+    environment.settle_allocator()
     placement.place()
     key = environment.current().key
     reference = kernels.prepare(key, len(operations))
     plan = profiles.PROFILES["default"].plan()
     cost = device.clock_cost()
     earlier: dict[str, list[Result]] = {}
-    seconds: dict[str, float] = {}
     found: Found = {}
     waiting = list(operations)
     for name, operation, args in waiting:  # the list grows
@@ -114,34 +67,31 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
         start = time.perf_counter()
         cell = Cell(device, torch.float32, plan, cost, None, reference, attempts, not last)
         try:
-            cell(operation, *args, check=_unchecked)
+            cell(operation, *args, check=cell.unchecked)
         except Disturbed:
             waiting.append((name, operation, args))
-        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
-        if cell.result.timing:
-            times = rounds.summary(cell.result.timing)
-            found[name] = {
-                "median_s": times["median_s"],
-                "min_s": times["min_s"],
-                "spent_s": seconds[name],
-                "faults": [one.code for one in cell.result.disturbances.found],
-            }
+        assert cell.result.timing
+        times = rounds.summary(cell.result.timing)
+        found[name] = {
+            "median_s": times["median_s"],
+            "min_s": times["min_s"],
+            "spent_s": found.get(name, {}).get("spent_s", 0.0) + time.perf_counter() - start,
+            "faults": [one.code for one in cell.result.disturbances.found],
+        }
     reference.store(key)
     return found
 
 
 def main() -> None:
-    """Print the medians of the twelve as JSON."""
+    """Print the results of the twelve as JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.measure.operations", description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--sixty", action="store_true", help="all sixty cells")
     given = parser.parse_args()
     try:
         device = devices.find(given.device)
     except devices.UnknownDevice as problem:
         parser.error(f"--device: {problem}")
-    operations = (sixty if given.sixty else core)(device.torch_device)
-    print(json.dumps(measure(device, operations)))
+    print(json.dumps(measure(device, core(device.torch_device))))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,7 @@ class Placement:
         pinned = bool(self.cpus)
         self.undo()
         bound = os.sched_getaffinity(0) if CPUS_AT_START else set()
-        if (
-            CPUS_AT_START
-        ):  # OMP_PROC_BIND may bind the main thread, and child processes inherit that
+        if CPUS_AT_START:  # child processes inherit what OMP_PROC_BIND did to the main thread
             os.sched_setaffinity(0, CPUS_AT_START)
         try:
             yield
@@ -73,12 +71,10 @@ def _compute_threads(seconds: float = 0.01) -> list[int]:
     """Return the threads that run a parallel operation, the main thread first."""
     work = kernels.synchronisation()
     work()  # starts the threads
-    before = _busy_ns()
-    start = time.perf_counter()
+    before, start = _busy_ns(), time.perf_counter()
     while time.perf_counter() - start < seconds:
         work()
-    after = _busy_ns()
-    wanted = 0.5e9 * (time.perf_counter() - start)
+    after, wanted = _busy_ns(), 0.5e9 * (time.perf_counter() - start)
     return sorted(thread for thread in after if after[thread] - before.get(thread, 0) > wanted)
 
 

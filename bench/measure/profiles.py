@@ -1,4 +1,4 @@
-"""The profiles, and how they and pytest-benchmark's options make the plan of a cell."""
+"""The profiles, and the plan of a cell from a profile and pytest-benchmark's options."""
 
 import math
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ import pytest
 from bench.measure.rounds import Plan
 from bench.records.choices import unknown
 
-#: pytest-benchmark's own defaults; an option still at one of them leaves the profile in charge.
+#: pytest-benchmark's own defaults: an option that has its default does not override the profile.
 _PYTEST_BENCHMARK = {
     "benchmark_min_rounds": 5,
     "benchmark_max_time": 1.0,
     "benchmark_min_time": 0.000005,
 }
-#: Half the 95 % interval of the median, relative to it, at which a cell has been timed enough.
+#: Relative half-width of the 95 % interval of the median at which a cell has been timed enough.
 PRECISION = 0.01
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Which cells are timed, and for how long each: seconds, and a smallest number of rounds."""
+    """Which cells are timed, and for how long: seconds per cell, and a minimum of rounds."""
 
     every_size: bool
     every_dtype: bool
@@ -33,11 +33,11 @@ class Profile:
 
     @property
     def once(self) -> bool:
-        """Whether every cell is called once, and nothing is said of its noise."""
+        """Whether every cell is called once, so that its noise is unknown."""
         return self.max_time_s == 0
 
     def plan(self) -> Plan:
-        """Return the plan of a cell that nothing else is asked of."""
+        """Return the plan of a cell without further options."""
         return Plan(self.min_rounds, self.max_time_s, self.min_time_s, limit_s=self.limit_s)
 
 
@@ -49,24 +49,20 @@ PROFILES = {
 
 
 def find(name: str) -> Profile:
-    """Return the profile called `name`; ValueError, one line, for any other."""
+    """Return the profile called `name`. Raises ValueError for an unknown one."""
     if fault := unknown([name], PROFILES):
         raise ValueError(fault)
     return PROFILES[name]
 
 
 def apply(profile: Profile, config: pytest.Config) -> None:
-    """Give pytest-benchmark the profile's values where its options were not given.
+    """Set pytest-benchmark's options to the profile's values, unless the user gave them.
 
-    Its header, its files and the plan then agree. The garbage collector is off in timed rounds.
+    Its header, its files and the plan then agree. Garbage collection is off in timed rounds.
     """
-    own = {
-        "benchmark_min_rounds": profile.min_rounds,
-        "benchmark_max_time": profile.max_time_s,
-        "benchmark_min_time": profile.min_time_s,
-    }
+    values = (profile.min_rounds, profile.max_time_s, profile.min_time_s)
     words = config.invocation_params.args
-    for name, value in own.items():
+    for name, value in zip(_PYTEST_BENCHMARK, values, strict=True):
         flag = f"--{name.replace('_', '-')}"
         given = any(str(word).split("=")[0] == flag for word in words)
         if not given and float(config.getoption(name)) == _PYTEST_BENCHMARK[name]:
@@ -75,9 +71,9 @@ def apply(profile: Profile, config: pytest.Config) -> None:
 
 
 def plan(profile: Profile, config: pytest.Config, marked: Mapping[str, Any]) -> Plan:
-    """Return the plan of a cell; a `benchmark` mark on it wins over the options.
+    """Return the plan of a cell; the arguments `marked` of its `benchmark` mark override options.
 
-    The profile's limit holds only for its own number of rounds, not for one that was asked for.
+    The profile's limit applies to its own number of rounds only, not to one that the user chose.
     """
 
     def value(name: str) -> Any:

@@ -1,42 +1,75 @@
-"""What an exception says of a cell: unsupported, out of memory, wrong, or an error."""
+"""What a backend did instead of the operation: refuse it, run out of memory, run it on the CPU."""
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from bench.measure.answer import WrongAnswer
+from bench.measure.devices import Device
 
-# PyTorch has no exception of its own for "this backend lacks that"; these are its phrasings.
+# PyTorch has no exception of its own for "this backend lacks that"; these are its messages.
 _UNSUPPORTED = re.compile(
     r"not implemented for|not (currently )?(supported|implemented)|unsupported|"
     r"does(n't| not) support|is not available for|could not run .* with arguments from",
     re.IGNORECASE,
 )
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|not enough memory|can't allocate memory|failed to allocate|"
-    r"cannot allocate memory",
-    re.IGNORECASE,
+    r"out of memory|not enough memory|can(no|')t allocate memory|failed to allocate", re.IGNORECASE
 )
+#: Its warning on MPS with PYTORCH_ENABLE_MPS_FALLBACK=1 (ATen/mps/MPSFallback.mm).
+_FELL_BACK = re.compile(r"operator '([^']+)'.*fall back to run on the CPU", re.S)
 
 
 def one_line(text: str, limit: int = 300) -> str:
-    """Return the first line of a message that says something, whitespace folded, cut at `limit`."""
+    """Return the first line of a message that is not blank, whitespace folded, cut at `limit`."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else ""
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def classify(exception: BaseException) -> tuple[str, str]:
-    """Return the status and the one-line reason for what a cell raised."""
-    reason = one_line(str(exception)) or type(exception).__name__
+    """Return the status and the reason, one line, of a cell that raised `exception`."""
+    text = str(exception)
+    reason = one_line(text) or type(exception).__name__
     if isinstance(exception, WrongAnswer):
         return "wrong", reason
     if isinstance(exception, (MemoryError, torch.OutOfMemoryError)):
         return "oom", reason
-    if isinstance(exception, RuntimeError) and _OUT_OF_MEMORY.search(str(exception)):
+    if isinstance(exception, RuntimeError) and _OUT_OF_MEMORY.search(text):
         return "oom", reason
-    if isinstance(exception, NotImplementedError):
-        return "unsupported", reason
-    if isinstance(exception, (RuntimeError, TypeError)) and _UNSUPPORTED.search(str(exception)):
+    refused = isinstance(exception, (RuntimeError, TypeError)) and _UNSUPPORTED.search(text)
+    if refused or isinstance(exception, NotImplementedError):
         return "unsupported", reason
     return "error", f"{type(exception).__name__}: {reason}"
+
+
+@contextmanager
+def fallbacks(device: Device) -> Iterator[list[str]]:
+    """Collect the names of the operators that run on the CPU instead of `device`.
+
+    PyTorch warns once per process, not once per operator, unless warnings are always on. Other
+    warnings pass through.
+    """
+    names: list[str] = []
+    if device.is_host:
+        yield names
+        return
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield names
+    finally:
+        torch.set_warn_always(before)
+        for warning in caught:
+            found = _FELL_BACK.search(str(warning.message))
+            if not found:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+            elif found[1] not in names:
+                names.append(found[1])

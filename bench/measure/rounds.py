@@ -10,10 +10,11 @@ import time
 import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from bench.measure import devices
 from bench.measure.clock import TICKS, BadClock
+from bench.measure.disturbance import DisturbanceMonitor
 from bench.stats import quantiles
 
 #: Calibration aims above the shortest round, so that later, faster calls still reach it.
@@ -30,7 +31,6 @@ EXTRA_S = 0.1
 #: From this many rounds on, more do not help if four times as many leave the interval wider than
 #: this share of its width: independent rounds would halve it.
 NO_HELP_FROM, NO_HELP = 64, 0.8
-
 #: Attempts at most for a round whose time is not positive.
 RETAKES = 3
 #: A clock that did not advance during calls of this many seconds is broken.
@@ -75,38 +75,6 @@ class Timing:
     rounds_s: tuple[float, ...]
     iterations: int
     quiet: bool = True
-
-
-class Monitor(Protocol):
-    """Checks the machine between rounds; `call_s` is the time of one iteration.
-
-    It sets `late` if a check shows that the checks before it were incomplete.
-    """
-
-    late: bool
-
-    def begin(self, call_s: float) -> bool:
-        """Return whether the moment before the first round is quiet."""
-
-    def check(self, call_s: float) -> bool:
-        """Return whether this moment, after a round, is quiet."""
-
-    def settle(self, call_s: float) -> bool:
-        """Return whether the machine is quiet, after a wait for that if allowed."""
-
-
-class _NoMonitor:
-    """Checks nothing: every moment counts as quiet."""
-
-    late = False
-
-    def begin(self, call_s: float) -> bool:
-        return True
-
-    check = settle = begin
-
-
-NO_MONITOR = _NoMonitor()
 
 
 def compile_loop(
@@ -181,11 +149,12 @@ def measure(
     loop: Loop,
     plan: Plan,
     clock_cost_s: float = 0.0,
-    monitor: Monitor = NO_MONITOR,
+    monitor: DisturbanceMonitor | None = None,
 ) -> Timing:
     """Warm up, choose the iterations, and time rounds until `plan` ends them.
 
-    `monitor` checks the machine before the first round and after each, outside the timed region.
+    `monitor` checks the machine before the first round and after each, outside the timed region;
+    without one, every moment counts as quiet.
     If there are `plan.min_rounds` rounds between two quiet moments, only those count, otherwise
     all. Which rounds count never depends on how long they took. Raises BadClock.
     """
@@ -195,6 +164,7 @@ def measure(
     every: list[float] = []
     quiet: list[float] = []
     spent = 0.0
+    monitor = monitor or DisturbanceMonitor()
     before = monitor.begin(call_s)
     while True:
         seconds = _reading(loop, iterations)

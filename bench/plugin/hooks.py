@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import allocator, dtypes, kernels, placement, profiles, refusal, rounds
+from bench.measure import dtypes, environment, kernels, placement, profiles, refusal, rounds
 from bench.measure.cell import Cell, Disturbed, Result
 from bench.plugin import options, rows
 from bench.plugin.options import RUN, Run
@@ -202,7 +202,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         run.writer = run.open_writer()
     except CannotWrite as problem:
         raise pytest.UsageError(str(problem)) from None
-    allocator.settle_allocator()
+    environment.settle_allocator()
     run.placement = placement.place()
     run.clock_cost_s = {
         name: max(run.tick_s, device.clock_cost()) for name, device in run.devices.items()

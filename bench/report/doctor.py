@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.report import units
+from bench.report import reasons
 
 Figures = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def _noise(figures: Figures) -> str:
     return (text + ("; " + SEEN["disturbed"] if figures["disturbed"] else "")).format(**figures)
 
 
-#: The words of each finding by its code; figures whose names end in `_s` are seconds.
+#: The words of each finding, by its code.
 SEEN = {
     "clock": "tick {tick_s}, a reading costs {reading_s}",
     "host device": "works in step with the host: there is nothing to wait for",
@@ -70,11 +70,8 @@ SEEN = {
 }
 #: Findings whose words depend on which figures there are.
 _MADE: dict[str, Callable[[Figures], str]] = {
-    "neighbours": _neighbours,
-    "power": _power,
-    "container": _container,
-    "memory": _memory,
-    "noise": _noise,
+    **{"neighbours": _neighbours, "power": _power, "container": _container},
+    **{"memory": _memory, "noise": _noise},
 }
 REMEDIES = {
     "other clock": "choose another clock source or machine",
@@ -99,10 +96,7 @@ REMEDIES = {
 
 def seen(code: str, figures: Figures) -> str:
     """Return what a check found as text."""
-    if code in _MADE:
-        return _MADE[code](figures)
-    values = {k: units.seconds(v) if k.endswith("_s") else v for k, v in figures.items()}
-    return SEEN[code].format(**values)
+    return _MADE[code](figures) if code in _MADE else reasons.fill(SEEN[code], figures)
 
 
 def remedy(codes: Sequence[str], figures: Figures) -> str:

@@ -1,10 +1,11 @@
 """The words of a row's reason: what disturbed a cell, and which operators left the device."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from bench.report import units
 
-#: The words of each disturbance, by its code; figures whose names end in `_s` are seconds.
+#: The words of each disturbance, by its code.
 WORDS = {
     "switches": (
         "{rate:.0f} involuntary context switches per second ({per_call:.2g} per call): another "
@@ -30,14 +31,16 @@ WORDS = {
 }
 
 
+def fill(text: str, figures: Mapping[str, Any]) -> str:
+    """Return a text with its figures; those whose names end in ``_s`` are seconds."""
+    return text.format(
+        **{name: units.seconds(v) if name.endswith("_s") else v for name, v in figures.items()}
+    )
+
+
 def disturbances(found: Iterable[tuple[str, Mapping[str, float]]]) -> str:
     """Return disturbances, each a code with its figures, as one line of text."""
-    return "; ".join(
-        WORDS[code].format(
-            **{k: units.seconds(v) if k.endswith("_s") else v for k, v in figures.items()}
-        )
-        for code, figures in found
-    )
+    return "; ".join(fill(WORDS[code], figures) for code, figures in found)
 
 
 def fallback(operators: Sequence[str]) -> str:

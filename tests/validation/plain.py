@@ -1,4 +1,4 @@
-"""The cells of `bench.measure.operations` under pytest-benchmark at its defaults, as most people use it.
+"""The cells of `tests.validation.spread` under pytest-benchmark at its defaults, as most people use it.
 
 Run by `tests.validation.spread`: ``pytest --noconftest tests/validation/plain.py --benchmark-json FILE``.
 """
@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from bench.measure import operations
+from tests.validation import sixty as cells
 
 CPU = torch.device("cpu")
-CELLS = operations.sixty(CPU) if os.environ.get("CELLS") == "sixty" else operations.core(CPU)
+CELLS = cells.sixty(CPU) if os.environ.get("CELLS") == "sixty" else operations.core(CPU)
 
 
 @pytest.mark.parametrize(("operation", "args"), [c[1:] for c in CELLS], ids=[c[0] for c in CELLS])

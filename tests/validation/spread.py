@@ -28,6 +28,7 @@ from tabulate import tabulate
 from torch.utils.benchmark import Timer
 
 from bench.measure import operations
+from tests.validation import sixty as cells
 
 #: Keeps a core busy until the process that started it is gone.
 _BURN = """
@@ -48,7 +49,7 @@ def by_timer(tool: str, sixty: bool) -> Found:
     """Time the cells in this process with a method of ``torch.utils.benchmark.Timer``."""
     cpu = torch.device("cpu")
     found: Found = {}
-    for name, operation, args in operations.sixty(cpu) if sixty else operations.core(cpu):
+    for name, operation, args in cells.sixty(cpu) if sixty else operations.core(cpu):
         start = time.perf_counter()
         names = [f"arg{i}" for i in range(len(args))]
         timer = Timer(
@@ -64,9 +65,8 @@ def by_timer(tool: str, sixty: bool) -> Found:
 def in_process(tool: str, sixty: bool) -> Found:
     """Time the cells by `tool` in a fresh process."""
     python = [sys.executable, "-m"]
-    cells = ["--sixty"] if sixty else []
     if tool == TOOLS[0]:
-        out = _output([*python, "bench.measure.operations", *cells])
+        out = _output([*python, cells.__name__ if sixty else operations.__name__])
         return {
             name: (None if shown["faults"] else shown["median_s"], shown["spent_s"])
             for name, shown in json.loads(out).items()
