@@ -6,10 +6,13 @@ import pytest
 
 from bench.measure import calibration, devices, disturbance, environment, kernels
 
-# Imported here although not named below: pytester forgets what a run inside it imports, and a
-# second copy of a module has stash keys of its own.
+# Imported here although not named below: pytester removes from sys.modules what a run inside it
+# imports. A second copy of a module has other stash keys, and NumPy's extension modules, which
+# the verdicts of a run's summary need, refuse to load twice.
 from bench.plugin import hooks, progress, rows  # noqa: F401
 from bench.records import reader
+from bench.report import sentences  # noqa: F401
+from bench.verdicts import loading  # noqa: F401
 from tests.helpers import simulated as simulated_device
 from tests.helpers.simulated import SimulatedDevice
 
@@ -84,5 +87,5 @@ def suite(pytester):
 
 @pytest.fixture(scope="session", autouse=True)
 def _loaded():
-    """Load what the suite imports once: pytester would forget, and reload, psutil's modules."""
+    """Load psutil's modules, which `environment` imports when it is first used."""
     environment.current()

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 #: Seconds within which a clock must advance, and the longest round that its resolution may need.
 EXAMINED_S, LONGEST_ROUND_S = 0.5, 10.0
-#: A round lasts at least this many ticks, so that reading the clock adds an error of 1 % at most.
+#: Ticks of the shortest round, so that reading the clock adds an error of 1 % at most.
 TICKS = 100
 #: Steps that are seen before the smallest one counts as the tick.
 _STEPS = 1000
@@ -16,20 +15,8 @@ class BadClock(Exception):
     """A clock cannot time a call; the message is one line with what was seen."""
 
 
-@dataclass(frozen=True)
-class Tick:
-    """The resolution of a clock in seconds: its smallest step."""
-
-    seconds: float
-
-    @property
-    def round_s(self) -> float:
-        """Seconds of the shortest round that this clock times with an error of 1 %."""
-        return TICKS * self.seconds
-
-
-def examine(now: Callable[[], float], watch: Callable[[], float] = time.perf_counter) -> Tick:
-    """Read the clock `now` in a loop and return its tick; `watch` is a clock that works.
+def examine(now: Callable[[], float], watch: Callable[[], float] = time.perf_counter) -> float:
+    """Return the tick of the clock `now`, its smallest step in s; `watch` is a clock that works.
 
     Raises BadClock if `now` goes back, does not advance within `EXAMINED_S`, or is so coarse that
     `TICKS` ticks last longer than `LONGEST_ROUND_S`.
@@ -45,7 +32,6 @@ def examine(now: Callable[[], float], watch: Callable[[], float] = time.perf_cou
         last = reading
     if not steps:
         raise BadClock(f"it did not advance within {EXAMINED_S} s")
-    tick = Tick(smallest)
-    if not tick.round_s <= LONGEST_ROUND_S:
-        raise BadClock(f"its resolution is {smallest:.3g} s, and {TICKS} ticks are one round")
-    return tick
+    if not TICKS * smallest <= LONGEST_ROUND_S:
+        raise BadClock(f"its resolution is {smallest:.3g} s, and a round needs {TICKS} such steps")
+    return smallest

@@ -72,9 +72,9 @@ class NoQuietMoment(Exception):
 class DisturbanceMonitor:
     """Checks the machine before the rounds, between them and after; never inside one.
 
-    Without kernels, every moment is quiet.     If it `waits`, it waits for quiet moments while the
-    wait budget of the run lasts. In a `repeat` it raises NoQuietMoment if there is none, since the
-    rounds would be as bad as those before.
+    If it `waits`, it waits for quiet moments while the wait budget of the run lasts. In a `repeat`
+    it raises NoQuietMoment if there is none, since the rounds would be as bad as those before.
+    Without kernels, every moment is quiet.
     """
 
     kernels: ReferenceKernels = field(default_factory=ReferenceKernels)

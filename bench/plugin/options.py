@@ -159,7 +159,7 @@ def read(config: pytest.Config) -> Run:
         output=Path(output) if output else None,
         data_root=Path(root) if root else None,
         download=config.getoption("download"),
-        tick_s=tick.seconds,
+        tick_s=tick,
     )
     if resumed:
         _resume(run, Path(resumed))
