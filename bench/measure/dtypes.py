@@ -19,11 +19,6 @@ def find(name: str) -> torch.dtype:
     return dtype
 
 
-def name_of(dtype: torch.dtype) -> str:
-    """Return ``"float32"`` for ``torch.float32``."""
-    return str(dtype).removeprefix("torch.")
-
-
 def tolerance(dtype: torch.dtype, terms: int = 1) -> float:
     """Return the largest error, relative to the largest element, that rounding in `dtype` explains.
 
