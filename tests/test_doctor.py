@@ -84,18 +84,26 @@ def test_little_memory_is_unfit(monkeypatch):
     assert not doctor.memory().fit
 
 
-def test_noise_is_judged_by_the_middle_kernel():
-    quiet = {"a": [1.0, 1.02], "b": [1.0, 1.03], "c": [1.0, 1.9]}
-    finding = doctor.judge_noise("noise cpu", quiet, 0)
+def timed(faults=(), **medians):
+    """Two or more processes, each with a median per operation."""
+    rows = zip(*medians.values(), strict=True)
+    return [
+        {name: {"median_s": s, "faults": faults} for name, s in zip(medians, row, strict=True)}
+        for row in rows
+    ]
+
+
+def test_noise_is_judged_by_the_median_operation():
+    quiet = timed(a=[1.0, 1.02], b=[1.0, 1.03], c=[1.0, 1.9])
+    finding = doctor.noise("cpu", quiet)
     assert finding.fit
     assert finding.figures["middle"] == pytest.approx(1.03)
     assert (finding.figures["worst"], finding.figures["kernel"]) == (1.9, "c")
-    loud = {"a": [1.0, 1.2], "b": [1.0, 1.3], "c": [1.0, 1.01]}
-    finding = doctor.judge_noise("noise cpu", loud, 0)
+    finding = doctor.noise("cpu", timed(a=[1.0, 1.2], b=[1.0, 1.3], c=[1.0, 1.01]))
     assert not finding.fit
     assert finding.remedies == ("fix above and repeat",)
     assert " 20 %" in words.remedy(finding.remedies, finding.figures)
-    assert not doctor.judge_noise("noise cpu", quiet, 7).fit
+    assert not doctor.noise("cpu", [*quiet, *timed(["slow_core"], a=[1.0] * 7)]).fit
 
 
 def test_a_process_that_fails_is_a_finding(monkeypatch):
@@ -156,10 +164,10 @@ def results(noise, count=12, faults=()):
 
 
 def test_noise_is_judged_over_processes():
-    finding = doctor.noise("noise cpu", results(0.01))
+    finding = doctor.noise("cpu", results(0.01))
     assert finding.fit
     assert finding.figures["kernels"] == 12
-    assert not doctor.noise("noise cpu", results(0.01, faults=["slow"])).fit
+    assert not doctor.noise("cpu", results(0.01, faults=["slow"])).fit
 
 
 @pytest.mark.parametrize(("noise", "remedy"), [(0.005, ""), (0.03, "bench run --runs 8")])

@@ -119,7 +119,7 @@ class Cell:
     def uses_processes(self) -> None:
         """Declare that the timed call starts processes.
 
-        They may run on every CPU, and their use of the CPU is no disturbance.
+        They may run on every CPU, and their use of the CPU is not a disturbance.
         """
         self._uses_processes = True
         self.enter(self._unbind())
@@ -185,9 +185,7 @@ class Cell:
         `proof`: one more check of the result; it raises WrongAnswer if the result fails.
         `against`: computes the reference from the same arguments; by default `operation`.
         `norm`: the norm of the deviation, see `answer.compare`.
-
-        Raises WrongAnswer after timing if the answer is wrong. Exceptions of the operation pass
-        through.
+        Raises WrongAnswer after timing if the answer is wrong, and what the operation raises.
         """
         if isinstance(operation, torch.nn.Module):  # whose parameters are arguments, too
             operation, args = type(operation).__call__, (operation, *args)
@@ -270,14 +268,14 @@ class Cell:
     def _time_rounds(self, plan: rounds.Plan, loop: rounds.Loop) -> None:
         """Time the rounds and judge their disturbances; raises NoQuietMoment."""
         start, quota = time.perf_counter(), cgroup.throttling()
-        repeat = bool(self._earlier)
-        waits = repeat or not self._may_repeat
         if self._uses_processes:
             monitor = disturbance.DisturbanceMonitor(switches_before=None)
         else:
             reference = self._reference or kernels.core_only()
             if not self._device.is_host:  # an accelerator does not use the compute threads
                 reference = reference.of_one_thread()
+            repeat = bool(self._earlier)
+            waits = repeat or not self._may_repeat
             monitor = disturbance.DisturbanceMonitor(reference, waits, repeat)
         timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
         judged = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)

@@ -241,23 +241,14 @@ def probe_failed(name: str, problem: ProbeFailed) -> Finding:
 def noise(name: str, runs: Sequence[operations.Found]) -> Finding:
     """Judge the medians of each operation over runs of unchanged code (an A/A test)."""
     medians: dict[str, list[float]] = {}
-    disturbed = 0
-    for run in runs:
-        for operation, result in run.items():
-            medians.setdefault(operation, [])
-            if result["faults"]:
-                disturbed += 1
-            else:
-                medians[operation].append(result["median_s"])
-    return judge_noise(f"noise {name}", medians, disturbed)
-
-
-def judge_noise(name: str, medians: dict[str, list[float]], disturbed: int) -> Finding:
-    """Judge the medians of operations over processes; `disturbed` timings stayed disturbed."""
-    measured = sum(map(len, medians.values()))
+    for operation, result in itertools.chain.from_iterable(run.items() for run in runs):
+        if not result["faults"]:
+            medians.setdefault(operation, []).append(result["median_s"])
+    name, timings = f"noise {name}", sum(map(len, runs))
+    disturbed = timings - sum(map(len, medians.values()))
+    figures: dict[str, Any] = {"disturbed": disturbed, "timings": timings}
     ratios = {key: max(times) / min(times) for key, times in medians.items() if len(times) > 1}
-    figures: dict[str, Any] = {"disturbed": disturbed, "timings": measured + disturbed}
-    if disturbed > measured or not ratios:
+    if disturbed > timings / 2 or not ratios:
         return _finding(name, "disturbed", "fix above or wait", **figures)
     middle, worst = statistics.median(ratios.values()), max(ratios, key=lambda key: ratios[key])
     figures |= {"middle": middle, "kernels": len(ratios), "worst": ratios[worst], "kernel": worst}
