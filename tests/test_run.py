@@ -270,7 +270,7 @@ def test_a_reference_that_cannot_be_is_no_refusal_of_the_device(suite):
     suite.run("--profile", "smoke")
     row = suite.rows().iloc[0]
     assert row.status == "error"
-    assert "no reference: no float64 here; give the cell a check of its own" in row.reason
+    assert "no reference: no float64 here; pass the cell a `check`" in row.reason
 
 
 SLOW = """
