@@ -89,7 +89,7 @@ def test_an_operation_that_left_the_device_is_named(suite, simulated):
     assert (row.status, row.reason) == ("fallback", "ran on the CPU in part: aten::sort")
     assert row.median_s > 0
     result.stdout.fnmatch_lines(
-        ["fallback: kernel sim float32: ran on the CPU in part: aten::sort"]
+        ["fallback: it kernel sim float32: ran on the CPU in part: aten::sort"]
     )
 
 
