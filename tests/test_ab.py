@@ -141,7 +141,7 @@ def test_everything_slower_is_found_since_nothing_shifts_between_turns(machine, 
     assert len(regressed(outcome)) == 20
 
 
-def test_errors_and_missing_cells_are_told_without_confirming(machine, tmp_path):
+def test_errors_and_missing_cells_are_reported_without_confirming(machine, tmp_path):
     machine.noise = 0.001
     machine.columns = {("candidate", "n=1"): {"status": "wrong", "reason": "off by 2"}}
     outcome, listener = compared(tmp_path / "ab")
@@ -250,7 +250,7 @@ def test_what_is_gone_on_with_is_judged_as_it_was_begun(ab, machine, tmp_path):
     assert (tmp_path / "summary.md").read_text().count(": 20 same") == 2
 
 
-def test_a_file_that_a_full_disk_left_empty_is_begun_anew(machine, tmp_path):
+def test_a_file_that_a_full_disk_left_empty_is_written_again(machine, tmp_path):
     (tmp_path / "candidate.csv").touch()
     outcome, _ = compared(tmp_path)
     assert outcome.code == 0
@@ -280,7 +280,7 @@ def test_threads_go_to_their_side(ab, machine):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--candidate-env", "SIDE"], "--candidate-env: 'SIDE' is not NAME=VALUE"),
         (["--candidate-python", "nowhere"], "--candidate-python: no Python at nowhere"),
@@ -292,12 +292,12 @@ def test_threads_go_to_their_side(ab, machine):
         (["--folder", "full"], "full is not empty"),
     ],
 )
-def test_bad_input_is_one_line(ab, tmp_path, words, said):
+def test_bad_input_is_one_line(ab, tmp_path, words, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").write_text("")
     done = ab(*words)
     assert done.exit_code == 2
-    assert said in " ".join(done.output.split())
+    assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
@@ -336,7 +336,7 @@ def test_confirm_judges_the_flagged_cells_on_fresh_runs(ab, machine, stored):
 
 @pytest.mark.parametrize("factor", [1.08, 1.3])
 def test_many_slow_cells_are_no_shift_of_the_machine(ab, machine, stored, factor):
-    """The cells that were picked for having moved do not tell how far the machine has."""
+    """The cells that were picked for having moved do not show how far the machine has."""
     machine.noise = 0.001
     slow = {f"n={number}": factor for number in range(9)}
     done = ab(*stored(**slow), *CANDIDATE, "--confirm", "--format=json", command="check")

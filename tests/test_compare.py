@@ -161,12 +161,12 @@ def test_several_runs_are_replicates(tmp_path):
     made = json.loads(run(path, "--format", "json").output)
     (_, second) = made["cells"]
     assert second["runs"] == 5
-    assert second["significant"]  # 3 %, which a single run a side could not tell
+    assert second["significant"]  # 3 %, which a single run a side cannot show
     assert second["ratio_low"] < 1.03 < second["ratio_high"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--columns", "colour"], "--columns: unknown 'colour'; known: machine, device"),
         (["--baseline", "nobody"], "--baseline 'nobody' matches none of machine: 'here', 'there'"),
@@ -178,10 +178,10 @@ def test_several_runs_are_replicates(tmp_path):
         (["*nothing*"], "*nothing*: no CSV there; give result files, folders or patterns"),
     ],
 )
-def test_bad_input_is_one_line(two, words, said):
+def test_bad_input_is_one_line(two, words, message):
     done = run(*two, *words)
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
 
 
@@ -225,7 +225,7 @@ def test_github_makes_no_link_mention_or_math(text, shown):
     assert escape.markdown(text) == shown
 
 
-def test_a_torn_line_is_told(two):
+def test_half_a_last_line_is_reported(two):
     with open(two[0], "ab") as file:
         file.write(b"1,0.1")
     done = run(*two)

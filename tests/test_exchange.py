@@ -115,17 +115,17 @@ def test_one_name_in_two_files_or_classes_stays_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (["a.py::test_x", "a.py::test_x"], "benchmarks[1] is the same benchmark with the same"),
         (["a.py::test_x", "a.py::bench_x"], "as benchmarks[0], 'a.py::bench_x'"),
         (["a.py::"], "benchmarks[0] as a row, line 1, column benchmark: blank"),
     ],
 )
-def test_what_no_reader_takes_is_not_written(tmp_path, names, said):
+def test_what_no_reader_takes_is_not_written(tmp_path, names, message):
     done = bench("import", of_pytest(tmp_path / "x.json", *names), "-o", tmp_path / "x.csv")
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
     assert not (tmp_path / "x.csv").exists()
 
@@ -146,7 +146,7 @@ def test_files_of_one_name_are_runs_of_their_own(tmp_path):
     assert len(files.read(words)) == 3
 
 
-def test_what_another_suite_does_not_tell_is_blank(tmp_path):
+def test_what_another_suite_does_not_record_is_blank(tmp_path):
     out = tmp_path / "x.csv"
     assert bench("import", of_pytest(tmp_path / "x.json", "test_x"), "-o", out).exit_code == 0
     (row,) = reader.read(out)[["cpu_count", "memory_bytes", "threads"]].to_numpy().tolist()
@@ -163,7 +163,7 @@ def test_a_file_that_is_there_is_kept_and_another_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "not JSON"),
         ("[1]", "the whole is missing or of another kind"),
@@ -179,12 +179,12 @@ def test_a_file_that_is_there_is_kept_and_another_asked_for(tmp_path):
         ),
     ],
 )
-def test_what_is_no_such_file_is_refused_in_one_line(tmp_path, text, said):
+def test_what_is_no_such_file_is_refused_in_one_line(tmp_path, text, message):
     path = tmp_path / "x.json"
     path.write_text(text)
     done = CliRunner().invoke(main.app, ["import", str(path), "-o", str(tmp_path / "x.csv")])
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
     assert not (tmp_path / "x.csv").exists()
 
@@ -206,7 +206,7 @@ def test_go_lines_are_what_benchstat_parses(tmp_path):
     assert "1.200m" in done.stdout
 
 
-def test_go_tells_its_configuration_again_where_it_changes():
+def test_go_repeats_its_configuration_when_it_changes():
     text = exports.go(
         frame({}, {"dtype": "float16"}, {"machine": "there", "run_id": "b", "os": "Darwin 25"})
     )
@@ -225,18 +225,18 @@ def test_go_tells_its_configuration_again_where_it_changes():
 
 @pytest.mark.parametrize("format_", ["pytest-benchmark", "bencher", "smaller-is-better"])
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "message"),
     [
         ("machine", "there", "machine differs (here, there)"),
         ("threads", None, "threads differs (blank, 4)"),
     ],
 )
-def test_a_format_that_holds_one_machine_refuses_two(tmp_path, format_, column, value, said):
+def test_a_format_that_holds_one_machine_refuses_two(tmp_path, format_, column, value, message):
     path = store(tmp_path / "x.csv", {}, {column: value, "run_id": "b"})
     done = bench("export", path, "--format", format_)
     assert done.exit_code == 2
     assert f"bench: --format {format_}: " in done.output
-    assert said in done.output
+    assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
 
 
@@ -256,13 +256,13 @@ def test_the_family_is_in_names_that_would_be_alike():
         exports.bencher(frame({"params": "a=1-b=2"}, {"params": "a=1;b=2"}))
 
 
-def test_runs_are_one_estimate_where_a_name_stands_once():
-    # A cell that is wrong in one of its runs has no time.
+def test_a_format_with_one_entry_a_name_gets_one_estimate_over_the_runs():
+    # A cell that is wrong in one of its runs is not exported.
     wrong = [{"benchmark": "neg", "run_id": "r0"}, {"benchmark": "neg", "status": "wrong"}]
     rows = frame(*three_runs(), *wrong)
     (latency,) = json.loads(exports.bencher(rows)).values()
     assert latency["latency"]["value"] == pytest.approx(2e6)
-    assert latency["latency"]["lower_value"] < 1e6  # three runs so far apart tell little
+    assert latency["latency"]["lower_value"] < 1e6  # three runs so far apart give a wide interval
     (entry,) = json.loads(exports.smaller_is_better(rows))
     assert entry["value"] == pytest.approx(2e-3)
     assert entry["extra"] == "here, torch 2.11.0, 4 threads, 3 runs"

@@ -98,10 +98,10 @@ def test_three_workers_one_of_which_is_killed_while_it_measures(dask, tmp_path):
     victim = folder / "b2.csv"
     wait_for(lambda: victim.exists() and len(victim.read_text().splitlines()) > 1, 120)
     workers["b2"].kill()
-    _, told = process.communicate(timeout=180)
-    assert process.returncode == 1, told
-    assert "b2: its worker is gone" in re.sub(r"b2: \d+ rows; ", "b2: ", told)
-    assert f"continue with bench fleet --resume {folder}" in told
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 1, errors
+    assert "b2: its worker is gone" in re.sub(r"b2: \d+ rows; ", "b2: ", errors)
+    assert f"continue with bench fleet --resume {folder}" in errors
     counts = {path.stem: len(reader.read(path)) for path in folder.glob("*.csv")}
     assert counts["a1"] == counts["c3"] > counts["b2"] >= 1
     assert wait_for(lambda: not suites(), 30)
@@ -140,7 +140,7 @@ def dask_worker(address, name, tmp_path):
 
 @pytest.mark.integration
 def test_a_machine_that_is_away_is_named_when_the_others_go_on(tmp_path, monkeypatch):
-    """Its label goes to no other one, and nobody is told that all is complete."""
+    """Its label goes to no other one, and no output reports that all is complete."""
     folder = tmp_path / "fleet"
     known = Roster(["--help"], 1, "host", machines={"node-1": "somebody else"})
     folder.mkdir()
@@ -174,7 +174,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--per", "rack"], "--per: unknown 'rack'; known: host, worker"),
         (["--resume", "nowhere"], "nowhere/fleet.json was not written by bench fleet"),
@@ -183,30 +183,30 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
         (["--scheduler", "nonsense://"], "--scheduler nonsense://"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, monkeypatch, words, said):
+def test_bad_input_is_one_line(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").write_text("")
     done = bench("fleet", *words)
     assert done.exit_code == 2
-    assert said in " ".join(done.output.split())
+    assert message in " ".join(done.output.split())
 
 
 class Future:
     """A task whose end the test decides."""
 
-    def __init__(self, told=None, problem=None):
-        self.told, self.problem = told, problem
+    def __init__(self, outcome=None, problem=None):
+        self.outcome, self.problem = outcome, problem
 
     def done(self):
-        return self.told is not None or self.problem is not None
+        return self.outcome is not None or self.problem is not None
 
     def result(self, timeout=None):
         if self.problem:
             raise self.problem
-        if self.told is None:
+        if self.outcome is None:
             raise TimeoutError
-        return self.told
+        return self.outcome
 
     def cancel(self):
         pass
@@ -234,8 +234,8 @@ class Client:
 
 def described(name, host, torch="2.11.0", address=""):
     environment = {"torch": torch, "cpu": "a CPU"}
-    told = {"name": name, "address": address or f"tcp://{name}", "host": host}
-    return Future(told | {"environment": environment})
+    facts = {"name": name, "address": address or f"tcp://{name}", "host": host}
+    return Future(facts | {"environment": environment})
 
 
 def test_machines_are_found_once_and_problems_cost_only_themselves():
@@ -275,7 +275,7 @@ def again(roster, folder):
     return Roster.read(folder)
 
 
-def test_a_machine_keeps_its_label_whoever_else_answers(tmp_path):
+def test_a_machine_keeps_its_label_whichever_others_answer(tmp_path):
     """Also where the first was away at first, or is now; a new one gets a label of its own."""
     first = Roster([], 1, "host")
     assert found(first, ("", "h2", 1), ("", "h3", 1)) == {"h2": "node-1", "h3": "node-2"}
@@ -419,12 +419,12 @@ def test_two_workers_of_one_host_never_measure_at_once(tmp_path):
     listener = FleetListener()
     (tmp_path / "f").mkdir()
     ended = cluster.Fleet(client, tmp_path / "f", [], 1, 5, listener).measure(nodes)
-    client.futures["x1"].told = None
+    client.futures["x1"].outcome = None
     at_first = []
 
     def finish():
         at_first.append([address for address, _ in client.submitted])
-        client.futures["x1"].told = (0, as_csv("n1"))
+        client.futures["x1"].outcome = (0, as_csv("n1"))
 
     timer = threading.Timer(0.3, finish)
     timer.start()
@@ -436,7 +436,7 @@ def test_two_workers_of_one_host_never_measure_at_once(tmp_path):
 def test_rows_that_are_there_already_are_not_written_twice(tmp_path):
     client = Client(x1=Future((0, as_csv("n1", 2))))
     measured(client, tmp_path / "f", Node("n1", "x1", "h", {}))
-    client.futures["x1"].told = (0, as_csv("n1", 3))
+    client.futures["x1"].outcome = (0, as_csv("n1", 3))
     found, _ = measured(client, tmp_path / "f", Node("n1", "x1", "h", {}))
     assert found["n1"].rows == 1
     assert client.submitted[1][1][3].count("\n") == 3

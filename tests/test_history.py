@@ -67,7 +67,7 @@ def runs(factor=1.3, machine="here", **columns):
     return rows
 
 
-def test_a_change_is_told_with_its_time_and_its_cause():
+def test_a_change_is_reported_with_its_time_and_its_cause():
     first, second = history.series(frame(*runs()), 0.05)
     assert first.changes == ()
     (change,) = second.changes

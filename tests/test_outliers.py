@@ -36,7 +36,7 @@ def test_a_slow_node_is_found_and_what_it_is_slow_at(seed):
     assert 33 <= percent <= 43
 
 
-def test_a_machine_that_is_slow_at_everything_is_said_so():
+def test_a_machine_that_is_slow_at_everything_is_reported_as_such():
     lines = sentences(fleet(16, slow=[("node-3", None, 0, 1.3)], flukes=0))
     assert len(lines) == 2
     assert lines[1].startswith("- node-3: everything on cpu ")
@@ -84,7 +84,7 @@ def test_a_machine_of_many_runs_does_not_outvote_the_others(seed):
     assert lines[1].endswith("of 41 cells)")
 
 
-def test_a_cell_of_two_machines_is_no_crowd_however_many_runs_they_have():
+def test_a_cell_of_two_machines_is_not_judged_however_many_runs_they_have():
     rows = fleet(6, runs=10, slow=[("node-1", "item", 0, 2.0)], flukes=0)
     rows = rows[(rows.machine == "node-0") | rows.run_id.str[-2:].isin(["-0", "-1", "-2"])]
     few = rows[(rows.benchmark != "item") | rows.machine.isin(["node-0", "node-1"])]

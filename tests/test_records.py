@@ -131,7 +131,7 @@ def edited(path, line, column, value):
         (3, "params", "dim=0;n=16", "line 3, .*is also in line 2 of the same run; delete"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_line_column_and_remedy(path, line, column, value, message):
+def test_a_fault_is_reported_with_file_line_column_and_remedy(path, line, column, value, message):
     edited(path, line, column, value)
     with pytest.raises(reader.BadFile, match=rf"^\S+a\.csv, {message}") as caught:
         reader.read(path)

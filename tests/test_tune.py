@@ -76,17 +76,17 @@ def test_settings_without_workers_have_nothing_to_start():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--method", "guess"], "unknown 'guess'; known: grid, random, bayes"),
         (["--dataset", "nowhere:thing"], "--dataset: cannot import 'nowhere:thing'"),
         (["--budget", "0.01"], "too little for one setting"),
     ],
 )
-def test_bad_input_is_one_line(words, said):
+def test_bad_input_is_one_line(words, message):
     done = CliRunner().invoke(main.app, ["tune", *words])
     assert done.exit_code == 2
-    assert said in done.output
+    assert message in done.output
     assert "Traceback" not in done.output
 
 

@@ -71,32 +71,6 @@ PROSE = {
 }
 _PROSE = re.compile(rf"\b(?:{'|'.join(PROSE)})\b", re.I)
 
-#: What still waits for a rewrite; it must end up empty.
-EXEMPT = frozenset(
-    {
-        "bench/cli",
-        "bench/compare",
-        "bench/exchange",
-        "bench/gate",
-        "bench/records",
-        "bench/report",
-        "bench/stats",
-        "tests/test_ab.py",
-        "tests/test_compare.py",
-        "tests/test_crowd.py",
-        "tests/test_exchange.py",
-        "tests/test_fleet.py",
-        "tests/test_history.py",
-        "tests/test_outliers.py",
-        "tests/test_records.py",
-        "tests/test_tune.py",
-        "tests/validation/collection.py",
-        "tests/validation/gates.py",
-        "tests/validation/model.py",
-        "tests/validation/rules.py",
-    }
-)
-
 
 def pages() -> list[Path]:
     """Return all Markdown of the project."""
@@ -181,15 +155,11 @@ def faults(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_page_is_plain_english(path):
-    if path.relative_to(ROOT).as_posix() in EXEMPT:
-        pytest.skip("its words wait for a rewrite")
     assert not faults(path)
 
 
 @pytest.mark.parametrize("room", rooms())
 def test_a_room_has_standard_names_and_plain_english(room):
-    if room in EXEMPT:
-        pytest.skip("its words wait for a rewrite")
     assert not [fault for path in rooms()[room] for fault in faults(path)]
 
 

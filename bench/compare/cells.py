@@ -32,7 +32,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """The machine, and where it has several settings what tells this one from them."""
+        """The machine; with several settings also torch and threads."""
         words = (self.machine, *(() if self.alone else (self.torch, self.threads)))
         return ", ".join(filter(None, words))
 

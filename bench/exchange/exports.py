@@ -125,11 +125,11 @@ def _stats(row: Any) -> dict[str, Any]:
         "iqr": iqr,
         "rounds": rounds,
         "iterations": int(_or(row.iterations, 1)),
-        # The rounds themselves are not stored, so nobody can count those that lie outside; the
-        # tables want a text here all the same.
+        # The rounds themselves are not stored, so the outliers cannot be counted; the
+        # tables need a text here.
         "outliers": "",
-        # The outermost rounds within the fences, which histograms need: these are the extremes
-        # where there is no outlier, and lie no further out than the fences where there is one.
+        # The outermost rounds within the fences, which histograms need: the extremes if there is
+        # no outlier, otherwise the fences.
         "ld15iqr": max(seconds["min"], seconds["q1"] - 1.5 * iqr),
         "hd15iqr": min(seconds["max"], seconds["q3"] + 1.5 * iqr),
         "ops": 1 / seconds["mean"] if seconds["mean"] else 0.0,
@@ -173,7 +173,7 @@ def pytest_benchmark(frame: pd.DataFrame) -> str:
     """Return what ``pytest-benchmark compare`` reads: an entry for each run of each cell.
 
     See its ``--benchmark-json``; ``extra_info`` holds run, status and reason. Rows that are wrong
-    or have no time are under a key that only `imports` reads. Raises CannotExport.
+    or were not measured are under a key that only `imports` reads. Raises CannotExport.
     """
     _refuse_several(frame, "pytest-benchmark")
     timed = (frame.status.isin(TIMED) & (frame.median_s > 0)).to_numpy()

@@ -20,7 +20,7 @@ _OF_DEVICE = ("device_name", "driver")
 _HARDWARE = ("cpu", "device_name")
 #: Devices whose name is that of the CPU, or that an imported file does not name.
 _WITHOUT_NAME = ("cpu", "unknown")
-#: Cells move together if their changes lie within this factor of each other, on a log scale, and
+#: Cells move together if their changes are within this factor of each other, on a log scale, and
 #: they are at least so many, of so many benchmarks, and this share of their device and dtype.
 ALIKE, TOGETHER, BENCHMARKS, SHARE = 1.25, 3, 3, 0.1
 
@@ -92,7 +92,7 @@ def moved_together(
 
 
 def _largest_group(ordered: list[tuple[float, CellKey]]) -> list[tuple[float, CellKey]]:
-    """Return the largest run of sorted changes that lie within `ALIKE` of each other."""
+    """Return the largest run of sorted changes that are within `ALIKE` of each other."""
     best: list[tuple[float, CellKey]] = []
     start = 0
     for end, (log, _) in enumerate(ordered):

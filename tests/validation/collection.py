@@ -1,8 +1,8 @@
 """Runs of unchanged code: the same cells timed in many fresh processes, with their rounds.
 
 ``python -m tests.validation.collection FILE`` times forty cells of the suite on the CPU in fresh
-processes and writes one line for each cell of each process. With ``--busy N`` more processes run
-beside one that keeps a core busy. `tests.validation.gates` resamples suites from such a file.
+processes and writes one line for each cell of each process. With ``--busy N``, N more processes
+run while another process keeps a core busy. `tests.validation.gates` resamples suites from such a file.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Sample:
     rounds_s: tuple[float, ...]
 
 
-#: The samples of each cell, one for each run; None where the cell was not `ok` in it.
+#: The samples of each cell, one for each run; None if the cell was not `ok` in it.
 Runs = dict[CellKey, list[Sample | None]]
 
 
@@ -59,18 +59,18 @@ def in_process() -> Iterator[dict[str, Any]]:
         entries = json.loads(rounds.read_text())["benchmarks"]
         found = {_cell(e["group"], e["params"]): e["stats"]["data"] for e in entries}
         columns = ["benchmark", "dtype", "params", "status", "min_s", "median_s"]
-        for benchmark, dtype, params, *told in reader.read(rows)[columns].to_numpy().tolist():
+        for benchmark, dtype, params, *outcome in reader.read(rows)[columns].to_numpy().tolist():
             cell = " ".join(filter(None, (benchmark, dtype, params))).replace(";", " ")
             data: Sequence[float] = found.get(cell, ())
             kept = data[:: max(1, len(data) // KEPT)][:KEPT]
             text = " ".join(f"{seconds:.4g}" for seconds in kept)
-            yield dict(zip(COLUMNS[2:], (cell, *told, text), strict=True))
+            yield dict(zip(COLUMNS[2:], (cell, *outcome, text), strict=True))
 
 
 def read(path: Path, busy: bool | None = None) -> Runs:
     """Return the runs of a file; all of them, or those with or without the busy neighbour.
 
-    Raises OSError, ValueError or KeyError where it is no such file.
+    Raises OSError, ValueError or KeyError for any other file.
     """
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         lines = [x for x in csv.DictReader(file) if busy is None or x["busy"] == str(int(busy))]
@@ -87,13 +87,15 @@ def read(path: Path, busy: bool | None = None) -> Runs:
 
 
 def main() -> None:
-    """Collect; what was collected so far stays in the file when this is ended."""
+    """Collect; an interrupted collection keeps the finished processes."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.validation.collection", description=__doc__
     )
     parser.add_argument("file", type=Path, metavar="FILE.csv.gz")
-    parser.add_argument("--processes", type=int, default=60, help="beside nothing else")
-    parser.add_argument("--busy", type=int, default=0, help="beside a process that burns a core")
+    parser.add_argument("--processes", type=int, default=60, help="processes on an idle machine")
+    parser.add_argument(
+        "--busy", type=int, default=0, help="processes while another one keeps a core busy"
+    )
     given = parser.parse_args()
     with gzip.open(given.file, "wt", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -16,7 +16,7 @@ from bench.records.schema import CellKey
 from tests.validation import model, rules
 from tests.validation.collection import Runs, read
 
-#: A cell is stable where nearly every process could time it, and two of three of those lie within
+#: A cell is stable if nearly every process could time it, and two of three of those are within
 #: this share of their middle: half of the smallest slowdown that is looked for.
 MOSTLY, STABLE = 0.9, 0.025
 #: Runs and cells that are drawn from the model: twice what a suite of eight a side needs.
@@ -24,7 +24,7 @@ MODELLED_RUNS, MODELLED_CELLS = 64, 40
 
 
 def stable(runs: Runs) -> list[CellKey]:
-    """Return the cells whose slowdowns a gate can be asked to find: none is below its floor."""
+    """Return the stable cells whose slowdowns exceed the floor of the gate."""
     found = []
     shortest = check.Limits().floor_s / (min(power.SLOWDOWNS) - 1)
     for key, samples in runs.items():
@@ -32,7 +32,7 @@ def stable(runs: Runs) -> list[CellKey]:
         long = [sample.min_s >= shortest for sample in usable]
         if len(usable) >= MOSTLY * len(samples) and all(long):
             noise = model.fit({key: list(usable)})
-            # Of a single cell, what it shares with all others is all there is.
+            # With a single cell, all noise counts as common noise.
             if noise.common <= STABLE:
                 found.append(key)
     return found
@@ -46,7 +46,7 @@ def lines(
     alternating: bool = True,
     names: Sequence[str] = tuple(rules.RULES),
 ) -> list[list[str]]:
-    """Return a line for each rule and number of runs a side: its alarms, what it finds."""
+    """Return a line for each rule and number of runs a side: alarms and slowdowns found."""
     made = []
     for count in counts:
         for name in names:
@@ -58,8 +58,8 @@ def lines(
     return made
 
 
-def told(noise: model.Noise) -> str:
-    """Return the noise in a line, that of the cells by its median."""
+def summary(noise: model.Noise) -> str:
+    """Return the noise as one line of text, with the median over the cells."""
     return (
         f"a process {statistics.median(noise.process):.3f} in the middle of the cells, all of "
         f"a process {noise.common:.3f} (neighbours {noise.drift:.2f}), outliers in "
@@ -88,12 +88,12 @@ def main() -> None:
     noise = model.fit(quiet)
     slowed = stable(quiet)
     print(
-        f"{len(slowed)} of {len(quiet)} cells are stable; the noise, in logarithms: {told(noise)}"
+        f"{len(slowed)} of {len(quiet)} cells are stable; the noise, in logarithms: {summary(noise)}"
     )
     modelled = model.draw(noise, MODELLED_CELLS, MODELLED_RUNS, seed=1)
     for title, runs, cells, alternating in (
-        ("Collected, beside nothing else, sides alternating", quiet, slowed, True),
-        ("Collected, beside nothing else, one side after the other", quiet, slowed, False),
+        ("Collected, on an idle machine, sides alternating", quiet, slowed, True),
+        ("Collected, on an idle machine, one side after the other", quiet, slowed, False),
         ("Collected, with runs beside a busy process, alternating", every, slowed, True),
         ("Modelled, alternating", modelled, (), True),
         ("Modelled, one side after the other", modelled, (), False),

@@ -1,9 +1,9 @@
 """A model of what disturbs runs of unchanged code, fitted to runs that were collected.
 
-The logarithm of a time is the sum of what the operation takes; of what all cells of a process
-share, which drifts from one process to the next (a first-order autoregression); of what each
-process gives each cell; now and then of an outlier, which only adds; and of rounds that resemble
-the ones before them (another such autoregression), above the smallest of them.
+The logarithm of a time is a sum: the level of the operation; a term that all cells of a process
+share and that drifts from one process to the next (a first-order autoregression); a term of each
+cell in each process; sometimes a positive outlier; and the noise of the rounds, which resemble the
+rounds before them (another autoregression) and are never below 0.
 """
 
 import itertools
@@ -43,7 +43,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _neighbours(values: Sequence[float]) -> float:
-    """Return the correlation of neighbours, by the ratio of von Neumann, 0 at the least."""
+    """Return the correlation of neighbours, by the ratio of von Neumann, at least 0."""
     steps = [b - a for a, b in itertools.pairwise(values)]
     total = statistics.pvariance(values)
     return max(0.0, 1 - statistics.fmean(s * s for s in steps) / (2 * total)) if total else 0.0
@@ -62,7 +62,7 @@ def fit(runs: Runs) -> Noise:
     common = np.nanmedian(table, axis=0)
     rest = [[y for y in row if not math.isnan(y)] for row in (table - common).tolist()]
     process = [_spread(row) for row in rest]
-    # Of an exponential distribution, what is beyond a bound has the mean of the whole beyond it.
+    # An exponential distribution has no memory: the mean excess over a bound is its mean.
     beyond = [
         y - _FAR * sd
         for row, sd in zip(rest, process, strict=True)
@@ -94,7 +94,7 @@ def _autoregression(
 
 
 def draw(noise: Noise, cells: int, count: int, seed: int) -> Runs:
-    """Return `count` runs of `cells` unchanged cells, which take 10 us each and more."""
+    """Return `count` runs of `cells` unchanged cells, which take 10 us and more."""
     source = np.random.default_rng(seed)
     common = _autoregression(source, (count,), noise.common, noise.drift)
     deviations = source.choice(noise.process, (cells, 1))

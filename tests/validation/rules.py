@@ -1,12 +1,12 @@
-"""When this suite and its peers call a cell slower, each on what its users would give it.
+"""The rules by which this suite and its peers call a cell slower.
 
-Each rule takes both sides, as samples of each cell and run, and names the cells that it would raise
-an alarm for. The peers' rules are as their sources have them, at their defaults:
+Each rule takes the samples of both sides by cell and run, and names the cells that it would raise
+an alarm for. The rules of the peers follow their sources, at their defaults:
 
 - asv 0.6 (``compare._is_result_better``, ``_stats.is_different``): the median of all rounds of all
   processes is more than 1.1 times as large, and Mann and Whitney's U test of them has p < 0.002.
 - benchstat (golang.org/x/perf): the U test has p < 0.05; its samples are repetitions in one
-  process, as ``-count`` makes them, or, better than it asks for, one median of each process.
+  process, as ``-count`` makes them, or one median of each process, which is better.
 - pytest-benchmark 5 (``utils.PercentageRegressionCheck``): one run a side, ``median:10%``.
 - pyperf 2.10 (``_utils.is_significant``): Student's t test, two-sided at 95 %, of the three values
   of every process.
@@ -25,12 +25,12 @@ from tests.validation.collection import Sample
 
 #: Values that pyperf takes in each process.
 PYPERF_VALUES = 3
-#: Repetitions in one process that benchstat's manual asks for at the least.
+#: Repetitions in one process that benchstat's manual asks for as a minimum.
 BENCHSTAT_COUNT = 10
 
 
 def slower(sample: Sample, factor: float) -> Sample:
-    """Return what would have been measured of an operation that takes `factor` times as long."""
+    """Return the sample of an operation that takes `factor` times as long."""
     rounds = tuple(factor * seconds for seconds in sample.rounds_s)
     return Sample(factor * sample.min_s, factor * sample.median_s, rounds)
 
@@ -43,11 +43,11 @@ def _this_suite(base: Side[Sample], new: Side[Sample]) -> set[CellKey]:
     return power.regressed(old, now)
 
 
-def _each(says_slower: Callable[[Sequence[Sample], Sequence[Sample]], bool]) -> Rule[Sample]:
+def _each(is_slower: Callable[[Sequence[Sample], Sequence[Sample]], bool]) -> Rule[Sample]:
     """Return the rule that looks at each cell alone."""
 
     def rule(base: Side[Sample], new: Side[Sample]) -> set[CellKey]:
-        return {name for name in base if name in new and says_slower(base[name], new[name])}
+        return {name for name in base if name in new and is_slower(base[name], new[name])}
 
     return rule
 
