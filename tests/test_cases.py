@@ -3,6 +3,7 @@
 The files under tests/cases hold values as published, without host names, commits and CPU flags.
 """
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.exchange import imports
+from bench.measure import cgroup
 from bench.records import reader
 from bench.records.reader import BadFile
 
@@ -102,3 +104,43 @@ def test_17_cells_that_moved_together_are_no_regression():
     assert "4 of 12 cells on cpu in float32 became 26% slower together" in done.output
     assert "bench ab" in done.output
     assert "regressed" not in done.output
+
+
+def test_24_a_throttled_cell_is_not_ok_and_the_quota_is_named(suite, monkeypatch):
+    """Under a quota of 0.3 CPUs the process was stopped in 1038 of 1049 periods."""
+    looks = itertools.cycle([cgroup.Throttling(0, 0, 0.0), cgroup.Throttling(1049, 1038, 72.6)])
+    monkeypatch.setattr(cgroup, "limits", lambda: cgroup.Limits(cpus=0.3))
+    monkeypatch.setattr(cgroup, "throttling", lambda: next(looks))
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    suite.run("--dtype=float32", "--benchmark-max-time=0.01")
+    (row,) = suite.rows().itertuples()
+    assert row.status == "unstable"
+    assert "1038 of 1049 periods" in row.reason
+    assert row.cpu_count == 1
+
+
+def test_27_data_that_became_infinite_is_noticed(suite):
+    suite.write("""
+        def bench_grows(cell):
+            cell(lambda x: x.mul_(1e6), cell.tensor(8), check=cell.unchecked)
+    """)
+    suite.run("--dtype=float32", "--benchmark-max-time=0.01")
+    (row,) = suite.rows().itertuples()
+    assert row.status == "wrong"
+    assert "infinite or NaN" in row.reason
+
+
+def test_29_modules_that_print_alike_are_named_in_one_line_and_stay_apart(suite):
+    suite.write("""
+        class Act(torch.nn.Module):
+            def forward(self, x):
+                return x.relu()
+
+        @pytest.mark.parametrize("act", [Act(), Act()])
+        def bench_act(cell, act):
+            cell(act, cell.tensor(4))
+    """)
+    done = suite.run("--profile=smoke", "--dtype=float32")
+    assert done.ret == 0
+    done.stdout.fnmatch_lines(["bench_act: values of 'act' have no name and are recorded as act0*"])
+    assert sorted(suite.rows().params) == ["act=act0", "act=act1"]

@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.compare import files
 from bench.exchange import exports, imports
+from bench.records import params as words
 from bench.records import reader, schema
 from bench.records.reader import BadFile
+from tests.helpers.frames import frame
 
 CASES = Path(__file__).parent / "cases"
 IDENTITY = ["run_id", *schema.CELL, "status"]
@@ -114,29 +118,88 @@ def test_every_status_comes_back_from_a_native_file(suite, tmp_path, monkeypatch
     assert set(after.status) == {"ok", "unsupported", "error"}
 
 
-def test_pytest_benchmark_fails_against_an_exported_baseline_that_is_slower_now(suite, tmp_path):
+def test_pytest_benchmark_fails_against_an_exported_baseline(suite, tmp_path):
+    """The baseline is the export of a CSV whose cell was a millionth as long: any run is slower."""
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     suite.run("--profile=smoke", "--dtype=float32", "--benchmark-json=native.json")
+    (csv,) = suite.files()
+    frame = files.read([str(csv)])
+    times = [name for name in schema.FLOATS if name.endswith("_s")]
+    frame[times] = frame[times] / 1e6
+    exported = json.loads(exports.pytest_benchmark(frame))
     native = json.loads((suite.pytester.path / "native.json").read_text())
-    (entry,) = native["benchmarks"]
-    for name in ("min", "q1", "median", "q3", "max", "mean", "ld15iqr", "hd15iqr"):
-        entry["stats"][name] /= 1e6  # so fast that any run of now is slower
-    entry["extra_info"].clear()
-    fast = tmp_path / "fast.json"
-    fast.write_text(json.dumps(native))
+    baseline = tmp_path / "baseline.json"
+    # The name is that of pytest in both, so that pytest-benchmark pairs them.
+    exported["benchmarks"][0]["fullname"] = native["benchmarks"][0]["fullname"]
+    baseline.write_text(json.dumps(exported))
     done = suite.run(
-        "--profile=smoke",
-        "--dtype=float32",
-        f"--benchmark-compare={fast}",
+        *("--profile=smoke", "--dtype=float32", f"--benchmark-compare={baseline}"),
         "--benchmark-compare-fail=median:5%",
     )
     assert done.ret != 0
     done.stderr.fnmatch_lines(["*Performance has regressed*"])
 
 
-def test_fullnames_of_exports_are_pytests_own(tmp_path):
-    from tests.helpers.frames import frame
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
+
+@given(params=st.dictionaries(WORDS, WORDS, max_size=3), status=st.sampled_from(schema.STATUSES))
+@settings(max_examples=60, deadline=None)
+def test_any_params_and_status_come_back_through_json(tmp_path_factory, params, status):
+    timed = status in ("ok", "unstable", "wrong", "fallback")
+    joined = words.join(params)
+    rows = frame({"params": joined, "status": status, "median_s": 1e-3 if timed else None})
+    path = tmp_path_factory.mktemp("json") / "x.json"
+    path.write_text(exports.pytest_benchmark(rows), encoding="utf-8")
+    (row,) = imports.pytest_benchmark(path)
+    assert (row.params, row.status) == (joined, status)
+    assert words.split(row.params) == params
+
+
+#: What each storage version of pytest-benchmark since 2.5 has that others have not.
+STORED = {
+    "2.5": {"cpu": None, "entry": {}, "drop": ("ops", "total", "data")},
+    "3.0": {"cpu": None, "entry": {"params": {"n": 8}, "param": "8"}, "drop": ("ops", "total")},
+    "3.1": {"cpu": {"brand": "A CPU", "vendor_id": "x"}, "entry": {"params": {"n": 8}}, "drop": ()},
+    "3.2": {"cpu": {"brand": "A CPU", "count": 4}, "entry": {"extra_info": {}}, "drop": ("data",)},
+    "3.4": {"cpu": {"brand_raw": "A CPU", "count": 4}, "entry": {"options": {}}, "drop": ("data",)},
+    "5.0": {"cpu": {"brand_raw": "A CPU"}, "entry": {"params": {"n": 8}}, "drop": ()},
+}
+
+
+@pytest.mark.parametrize("version", STORED)
+def test_every_storage_version_is_read(tmp_path, version):
+    stored = STORED[version]
+    stats = {
+        "min": 1e-3,
+        "max": 2e-3,
+        "mean": 1.4e-3,
+        "stddev": 1e-4,
+        "rounds": 5,
+        "median": 1.4e-3,
+    }
+    stats |= {"iqr": 2e-4, "q1": 1.3e-3, "q3": 1.5e-3, "iqr_outliers": 0, "stddev_outliers": 1}
+    stats |= {"outliers": "1;0", "ld15iqr": 1e-3, "hd15iqr": 2e-3, "iterations": 1, "ops": 700.0}
+    stats |= {"total": 7e-3, "data": [1e-3, 1.3e-3, 1.4e-3, 1.5e-3, 2e-3]}
+    kept = {name: value for name, value in stats.items() if name not in stored["drop"]}
+    entry = {"group": None, "name": "test_a[8]", "fullname": "t.py::test_a[8]", "stats": kept}
+    machine = {"node": "host", "machine": "x86_64", "python_version": "3.6.0", "system": "Linux"}
+    machine |= {"cpu": stored["cpu"]} if stored["cpu"] else {}
+    (row,) = imported(
+        tmp_path / "x.json",
+        entry | stored["entry"],
+        machine_info=machine,
+        commit_info={"id": "6c2c4ad0f1e2", "dirty": False},
+        datetime="2016-01-01T00:00:00",
+        version=version,
+    )
+    assert (row.status, row.rounds, row.median_s) == ("ok", 5, pytest.approx(1.4e-3))
+    assert row.params in ("n=8", "id=8")
+    assert row.cpu == ("A CPU" if stored["cpu"] else "")
+    assert row.suite_version == "commit 6c2c4ad0f1e2"
+
+
+def test_fullnames_of_exports_are_pytests_own(tmp_path):
     (entry,) = json.loads(
         exports.pytest_benchmark(frame({"benchmark": "add", "params": "form=in_place;n=16"}))
     )["benchmarks"]

@@ -4,7 +4,7 @@ import dataclasses
 import gc
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,7 @@ from bench.plugin.options import RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
 from bench.records.params import split
+from bench.records.schema import Row
 from bench.records.writer import CannotWrite
 from bench.report import reasons, summary, table
 from bench.suite import axes
@@ -308,19 +309,33 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if status == "oom":
             gc.collect()
             run.devices[rows.given(item)["device"]].free_memory()
-    made = rows.row(item, run, status, reason)
-    fixture: Any = item.funcargs.get("benchmark")
-    if fixture:
-        fixture.extra_info |= extra_info(dataclasses.asdict(made))
-    if run.writer and not run.broken:
-        try:
-            run.writer.append(made)
-        except CannotWrite as problem:
-            run.broken = str(problem)
-            item.session.shouldstop = run.broken
+    if fault := _record(item, run, status, reason):
+        report.outcome, report.longrepr = "failed", fault
     if CELL in item.stash:
         del item.stash[CELL]
     return report
+
+
+def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
+    """Write the row of a cell; if it is not valid, an error row, and return what is wrong."""
+    fault, fixture = "", cast(Any, item.funcargs.get("benchmark"))
+    try:
+        made = rows.row(item, run, status, reason)
+        if fixture:
+            fixture.extra_info |= extra_info(dataclasses.asdict(made))
+        if run.writer and not run.broken:
+            run.writer.append(made)
+    except CannotWrite as problem:
+        run.broken = str(problem)
+        item.session.shouldstop = run.broken
+    except Exception as problem:  # whatever a benchmark has declared costs only its own cell
+        fault = f"the row of this cell is not valid: {problem}"
+        if status == "ok" and item.stash[CELL].result.timing is None:
+            fault = "the benchmark timed nothing: it must call cell(...) once"
+        if run.writer:
+            known = rows.identity(item, run)
+            run.writer.append(Row(status="error", reason=rows.shortened(fault), **known))
+    return fault
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:

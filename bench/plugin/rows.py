@@ -13,6 +13,8 @@ from bench.records.schema import Row
 from bench.report import reasons
 
 CELL = pytest.StashKey[Cell]()
+#: Characters of a reason.
+LONGEST = 2_000
 
 
 def is_cell(item: pytest.Item) -> TypeGuard[pytest.Function]:
@@ -113,7 +115,12 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
             "involuntary_switches": result.disturbances.involuntary_switches,
             "drift": result.disturbances.drift,
         }
-    return Row(status=status, reason=reason, **known)
+    return Row(status=status, reason=shortened(reason), **known)
+
+
+def shortened(text: str) -> str:
+    """Return a reason that a field of the CSV can hold, whatever notes a benchmark makes."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def outcome(item: pytest.Function) -> tuple[str, str]:

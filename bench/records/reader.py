@@ -30,12 +30,19 @@ _RESTORE = "restore the row or delete it"
 
 
 class BadFile(ValueError):
-    """A file is not a result CSV; the message is one line: where, what, and how to correct it."""
+    """A file is not a result CSV; the message is one line: where, what, and how to correct it.
+
+    `fault` is what alone, such as ``items: '1.5' is not a number``.
+    """
+
+    fault = ""
 
 
 def _bad(path: Path, line: int, column: str | None, what: str, remedy: str) -> BadFile:
     where = f"{path}, line {line}" + (f", column {column}" if column else "")
-    return BadFile(f"{where}: {what}; {remedy}")
+    made = BadFile(f"{where}: {what}; {remedy}")
+    made.fault = f"{column}: {what}" if column else what
+    return made
 
 
 def _text(path: Path) -> str:

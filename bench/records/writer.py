@@ -3,12 +3,15 @@
 import csv
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import astuple
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from bench.records.schema import COLUMNS, Row
+from bench.records import reader
+from bench.records.reader import BadFile
+from bench.records.schema import CELL, COLUMNS, Row
 
 try:
     import fcntl
@@ -23,18 +26,23 @@ class CannotWrite(OSError):
     """The results file cannot be made or appended to; the message is one line for the user."""
 
 
-def _line(values: tuple[object, ...]) -> bytes:
+class BadRow(ValueError):
+    """A row is not valid, and no reader would take it; the message is one line."""
+
+
+def _line(fields: Sequence[str]) -> bytes:
     text = io.StringIO()
-    cells = ("" if value is None else _safe(value) for value in values)
-    csv.writer(text).writerow(cells)
+    csv.writer(text).writerow(fields)
     return text.getvalue().encode()
 
 
-def _safe(value: object) -> object:
+def _safe(value: object) -> str:
+    """Return a value as the text of a field."""
     if not isinstance(value, str):
-        return value
-    # One row is one line, whatever a backend's message holds.
-    folded = " ".join(value.split()) if not value.isprintable() else value
+        return "" if value is None else str(value)
+    # One row is one line of UTF-8, whatever a backend's message holds.
+    text = value.encode("utf-8", "replace").decode()
+    folded = " ".join(text.split()) if not text.isprintable() else text
     return f"'{folded}" if folded.startswith(_FORMULA) else folded
 
 
@@ -59,6 +67,7 @@ class Writer:
         """
         self.path = path
         self.rows = 0
+        self._written: set[tuple[str, ...]] = set()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # 'x': two runs that start at once must not write into one file.
@@ -88,8 +97,23 @@ class Writer:
             self._file.seek(self._size)
 
     def append(self, row: Row) -> None:
-        """Append one row; where that fails the file keeps its whole rows and nothing else."""
-        self._append(_line(astuple(row)))
+        """Append one row; where that fails the file keeps its whole rows and nothing else.
+
+        Raises BadRow for a row that no reader takes, by the checks of the reader itself, and
+        CannotWrite.
+        """
+        fields = [_safe(value) for value in astuple(row)]
+        try:
+            reader.row(fields)
+        except BadFile as problem:
+            raise BadRow(problem.fault) from problem
+        if (longest := max(map(len, fields))) > reader.MAX_FIELD:
+            raise BadRow(f"a text of {longest:,} characters is too long")
+        key = tuple(getattr(row, name) for name in ("run_id", *CELL))
+        if key in self._written:
+            raise BadRow("the run has a row of this cell already")
+        self._append(_line(fields))
+        self._written.add(key)
         self.rows += 1
 
     def _append(self, line: bytes) -> None:
