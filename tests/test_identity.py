@@ -355,3 +355,25 @@ def test_machines_without_a_known_cpu_stay_apart(tmp_path):
     )
     assert one.machine != two.machine
     assert "host" not in one.machine
+
+
+def test_verdict_check_and_history_tell_cells_of_one_name_apart(tmp_path):
+    """Four files have a test of the same name, without a device and a dtype."""
+    from tests.helpers.frames import store
+
+    rows = [
+        {"family": f"tests/test_{family}.py", "benchmark": "same", "device": "unknown"}
+        | {"dtype": "unknown", "run_id": f"r{run}", "status": "wrong", "reason": "off"}
+        for family in "abcd"
+        for run in range(3)
+    ]
+    path = store(tmp_path / "x.csv", *rows)
+    text = bench("verdict", path).output
+    assert all(f"tests/test_{family}.py same" in text for family in "abcd")
+    ok = [row | {"status": "ok", "reason": "", "min_s": 1e-3} for row in rows]
+    slow = [row | {"min_s": 2e-3, "median_s": 2e-3} for row in ok]
+    sides = [store(tmp_path / f"{name}.csv", *side) for name, side in (("old", ok), ("new", slow))]
+    text = bench("check", sides[1], "--baseline", sides[0], "--format", "markdown").output
+    assert all(f"test\\_{family}.py same" in text for family in "abcd")
+    text = bench("history", sides[0], "--all", "--where", "benchmark=same").output
+    assert all(f"tests/test_{family}.py same" in text for family in "abcd")

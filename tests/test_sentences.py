@@ -257,8 +257,8 @@ def test_a_summary_counts_and_names_what_went_wrong():
     )
     assert summary.lines(table) == [
         "4 cells: 2 unstable, 1 ok, 1 wrong",
-        "wrong: neg cpu float32 dim=0 n=4: off by 1",
-        "for example unstable: add cpu float32: the CPU ran 1.5 times slower",
+        "wrong: tensors neg cpu float32 dim=0 n=4: off by 1",
+        "for example unstable: tensors add cpu float32: the CPU ran 1.5 times slower",
     ]
     assert summary.lines(table.iloc[:0]) == []
     table = frame(*({"params": f"n={n}", "status": "error", "reason": "x"} for n in range(20)))

@@ -60,7 +60,8 @@ def settings(frame: pd.DataFrame) -> list[Setting]:
 class Cell:
     """A cell: its time, the work declared for one iteration, and what else it costs.
 
-    `first_call_s`, `device_s` and `dispatch_s` are medians over the `ok` runs.
+    `first_call_s`, `device_s` and `dispatch_s` are medians over the `ok` runs. `name` is that of
+    the benchmark, with its family if another family has a benchmark of that name.
     """
 
     family: str
@@ -75,6 +76,7 @@ class Cell:
     first_call_s: float | None
     device_s: float | None
     dispatch_s: float | None
+    name: str
 
     def number(self, param: str) -> float | None:
         """The value of a param as a positive number, or None."""
@@ -99,6 +101,7 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     """Return the cells of a frame in the order of their first rows, runs put together."""
     first = frame.drop_duplicates(list(_KEYS))
     found = estimates.by_group(frame, list(_KEYS), [])
+    families = frame.groupby("benchmark").family.nunique()
     made = []
     amounts = dict.fromkeys(("items", "bytes", "flop"), "float64")
     ok = frame[frame.status == "ok"].groupby(list(_KEYS), sort=False, dropna=False)
@@ -118,6 +121,7 @@ def of(frame: pd.DataFrame) -> list[Cell]:
                 first_call_s=first_call_s,
                 device_s=device_s,
                 dispatch_s=dispatch_s,
+                name=benchmark if families[benchmark] == 1 else f"{family} {benchmark}",
             )
         )
     return made

@@ -18,7 +18,7 @@ def faults(found: list[Cell]) -> Iterator[Finding]:
     order = {status: place for place, status in enumerate((*FAULTS, "ok"))}
 
     def kind(cell: Cell) -> tuple[int, str, str]:
-        return order[cell.estimate.status], cell.device, cell.benchmark
+        return order[cell.estimate.status], cell.device, cell.name
 
     for _, group in itertools.groupby(sorted(flawed, key=kind), kind):
         several = list(group)
@@ -29,7 +29,7 @@ def faults(found: list[Cell]) -> Iterator[Finding]:
             more = several[NAMED]
             yield Finding(
                 topic="more faults",
-                subject=Subject(more.device, benchmark=more.benchmark),
+                subject=Subject(more.device, benchmark=more.name),
                 advice=more.estimate.status,
                 n=len(several) - NAMED,
                 worth=math.inf,
@@ -48,7 +48,7 @@ def unsupported(found: list[Cell]) -> Iterator[Finding]:
     places: dict[tuple[str, str], dict[str, list[Cell]]] = {}
     for cell in found:
         place = places.setdefault((cell.device, cell.dtype), {})
-        place.setdefault(cell.benchmark, []).append(cell)
+        place.setdefault(cell.name, []).append(cell)
     for (device, dtype), by_benchmark in places.items():
         counts = {
             benchmark: sum(cell.estimate.status == "unsupported" for cell in cells)

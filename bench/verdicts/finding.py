@@ -25,7 +25,7 @@ class Subject:
     @classmethod
     def of(cls, cell: Cell) -> "Subject":
         """Return the subject that is one cell."""
-        return cls(cell.device, cell.dtype, cell.benchmark, cell.params)
+        return cls(cell.device, cell.dtype, cell.name, cell.params)
 
 
 @dataclass(frozen=True, kw_only=True)

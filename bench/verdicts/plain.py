@@ -91,8 +91,8 @@ def benchmarks(found: list[Cell]) -> Iterator[Finding]:
         rest: dict[str, list[tuple[Cell, Ratio]]] = {}
         for cell, ratio in pairs:
             keys = [tuple((k, v) for k, v in cell.params.items() if k != param) for param in SIZES]
-            if not any((device, dtype, cell.benchmark, *key) in swept for key in keys):
-                rest.setdefault(cell.benchmark, []).append((cell, ratio))
+            if not any((device, dtype, cell.name, *key) in swept for key in keys):
+                rest.setdefault(cell.name, []).append((cell, ratio))
         for benchmark, several in rest.items():
             if common := _common(Subject(device, dtype, benchmark), several):
                 yield Plain(topic="benchmark", **common)

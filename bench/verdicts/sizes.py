@@ -40,7 +40,7 @@ def devices(found: list[Cell]) -> Iterator[Finding]:
         if not base:
             continue
         rest = {name: value for name, value in cell.params.items() if name != param}
-        place = (cell.dtype, cell.benchmark, rest)
+        place = (cell.dtype, cell.name, rest)
         for device in [name for name in by_device if name != "cpu"]:
             side = by_device[device]
             ratios = {
