@@ -357,7 +357,7 @@ def test_machines_without_a_known_cpu_stay_apart(tmp_path):
     assert "host" not in one.machine
 
 
-def test_verdict_check_and_history_tell_cells_of_one_name_apart(tmp_path):
+def test_verdict_check_and_history_name_the_family_of_cells_of_one_name(tmp_path):
     """Four files have a test of the same name, without a device and a dtype."""
     from tests.helpers.frames import store
 
