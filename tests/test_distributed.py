@@ -11,13 +11,14 @@ import torch
 from bench.suite.distributed import rank, ranks
 from bench.suite.distributed.ranks import RankDied, Ranks
 
-pytestmark = pytest.mark.integration
-
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
-    reason="this torch has no gloo",
-)
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+        reason="this torch has no gloo",
+    ),
+]
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def no_leftovers():
 @pytest.fixture
 def room(monkeypatch):
     """Room for two ranks, whatever machine this is."""
-    monkeypatch.setattr(ranks, "most", lambda device: 2)
+    monkeypatch.setattr(ranks, "max_ranks", lambda device: 2)
 
 
 @pytest.mark.usefixtures("no_leftovers", "room")
@@ -116,7 +117,7 @@ def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
 
 
 def test_more_ranks_than_room_and_devices_without_backend_are_unsupported(monkeypatch):
-    monkeypatch.setattr(ranks, "most", lambda device: 1)
+    monkeypatch.setattr(ranks, "max_ranks", lambda device: 1)
     with pytest.raises(NotImplementedError, match="2 ranks are not supported on this cpu"):
         Ranks(CPU, 2, "step", 8)
     with pytest.raises(NotImplementedError, match="no backend for mps"):

@@ -248,11 +248,11 @@ def test_code_that_would_be_compiled_while_it_is_timed_is_an_error():
     torch.compiler.reset()
     double = torch.compile(lambda x: 2 * x, backend="eager")
     with pytest.raises(RuntimeError, match="Detected recompile"):
-        compiler.compiles_no_more(double, torch.ones(3))
+        compiler.call_without_compiling(double, torch.ones(3))
     double(torch.ones(3))
-    compiler.compiles_no_more(double, torch.ones(3))
+    compiler.call_without_compiling(double, torch.ones(3))
     with pytest.raises(RuntimeError, match="Detected recompile"):
-        compiler.compiles_no_more(double, torch.ones(3, dtype=torch.float64))
+        compiler.call_without_compiling(double, torch.ones(3, dtype=torch.float64))
 
 
 def test_gradients_of_the_whole_step_are_those_of_float64():

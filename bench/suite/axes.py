@@ -1,11 +1,11 @@
-"""What a benchmark module declares beside its body: its sizes, dtypes and devices.
+"""Marks with which a benchmark declares its sizes, dtypes and devices.
 
-A mark is data for ``bench/plugin``; nothing here runs a benchmark.
+A mark is data for ``bench/plugin``; this module runs no benchmark.
 
-In profile `default` a call moves at most 16 MiB, except for one size beyond every cache that shows
-the bandwidth. Sizes in between depend on where a process got its pages of 4 KiB, because the
-translation buffers of the CPU reach them or do not: `ones` of 16 MiB took 95 us in one process and
-300 us in the next, steadily in each. Profile `full` has those sizes too.
+In profile `default` a call moves at most 16 MiB, except for one size larger than every cache that
+shows the bandwidth. Times of sizes in between differ between processes, because the CPU's
+translation buffers cover the 4 KiB pages of one process and not those of another: `ones` of 16 MiB
+took 95 us in every round of one process and 300 us in the next. Profile `full` has these sizes too.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,20 +28,20 @@ NOT_PINNED = ("mps",)
 
 
 def values(default: Iterable[Any], *, full: Iterable[Any] = ()) -> list[Any]:
-    """Return the values of a parameter: of every profile, then those of profile `full` alone."""
+    """Return the values of a parameter: for every profile, then for profile `full` only."""
     return [*default, *(pytest.param(value, marks=pytest.mark.full) for value in full)]
 
 
 def dtypes(*names: str, default: Iterable[str] = DEFAULT_DTYPES) -> pytest.MarkDecorator:
     """Mark the dtypes (by name, ``"float16"``) that an operation supports.
 
-    Profiles `smoke` and `default` time those that are in `default` too.
+    Profiles `smoke` and `default` time only those that `default` names.
     """
     return pytest.mark.dtypes(*names, default=tuple(default))
 
 
 def host_only(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark an operation that runs on the host whatever the device is, such as loading files."""
+    """Mark an operation that always runs on the host, such as loading files."""
     marked: Callable[..., Any] = pytest.mark.host_only(function)
     return marked
 

@@ -1,1 +1,1 @@
-"""The training step over several ranks; timed where it is asked for: ``--family distributed``."""
+"""The training step over several ranks; timed only on request: ``--family distributed``."""

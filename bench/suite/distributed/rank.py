@@ -28,9 +28,9 @@ LEARNING_RATE = 1e-5
 #: Commands to the other ranks: check, leave; a larger number is a number of steps.
 CHECK, LEAVE = -1, 0
 #: Time after which a rank that receives no command ends.
-SILENCE = datetime.timedelta(minutes=10)
+COMMAND_TIMEOUT = datetime.timedelta(minutes=10)
 
-#: A step, and how far one is from a single rank's; that is None on ranks other than 0.
+#: A step, and a check of it against a single rank, which returns None on ranks other than 0.
 Work = tuple[Callable[[], object], Callable[[], answer.Answer | None]]
 
 
@@ -96,7 +96,7 @@ def reducing(device: torch.device, count: int) -> Work:
     message = torch.ones(count, device=device)
 
     def reduce() -> None:
-        # The largest rather than the sum, which would grow beyond all bounds.
+        # The largest, because the sum would grow without limit.
         distributed.all_reduce(message, op=distributed.ReduceOp.MAX)
 
     def check() -> answer.Answer | None:
@@ -131,7 +131,7 @@ def seconds(run: Callable[[], object], count: int, device: torch.device, command
 
 
 def main() -> None:
-    """Serve until the benchmark has gone."""
+    """Serve until the benchmark closes the connection."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("device", choices=BACKENDS)
     parser.add_argument("work", choices=["step", "compute", "all_reduce"])
@@ -143,9 +143,9 @@ def main() -> None:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group(BACKENDS[device.type], timeout=SILENCE)
+    distributed.init_process_group(BACKENDS[device.type], timeout=COMMAND_TIMEOUT)
     # Commands do not use the group that is timed.
-    commands: Any = distributed.new_group(backend="gloo", timeout=SILENCE)
+    commands: Any = distributed.new_group(backend="gloo", timeout=COMMAND_TIMEOUT)
     if given.work == "all_reduce":
         run, check = reducing(device, given.size)
     else:

@@ -1,7 +1,7 @@
 """Ranks of a benchmark: processes that torchrun starts, asked over a local socket to run steps.
 
 `Ranks` is the side of the benchmark, `bench.suite.distributed.rank` that of the processes. They
-speak JSON, a line each way: ``{"run": n}`` answers ``{"seconds": s}`` for n steps in a row,
+exchange lines of JSON: ``{"run": n}`` answers ``{"seconds": s}`` for n steps in a row,
 ``{"check": true}`` answers ``{"rel_error": ..., "tolerance": ..., "fault": ...}``.
 """
 
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -24,7 +23,7 @@ import torch
 from bench.measure import environment
 from bench.measure.answer import Answer
 
-#: Seconds in which ranks must be there, and must answer.
+#: Seconds within which ranks must connect, and must answer.
 LIMIT_S = 60.0
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 _PACKAGES = Path(__file__).parents[3]
@@ -34,13 +33,13 @@ class RankDied(Exception):
     """The ranks ended, or did not answer in time; the message is one line."""
 
 
-def most(device: torch.device) -> int:
-    """Return how many ranks a device has room for: one a GPU, one a CPU."""
+def max_ranks(device: torch.device) -> int:
+    """Return the maximum number of ranks on a device: one per GPU, one per CPU."""
     return torch.cuda.device_count() if device.type == "cuda" else environment.cpu_count()
 
 
 def powers_of_two() -> list[int]:
-    """Return 1, 2, 4, ... up to what this machine has room for, at most 8 on the CPU."""
+    """Return 1, 2, 4, ... up to the maximum of this machine, at most 8 on the CPU."""
     room = max(min(8, environment.cpu_count()), torch.cuda.device_count())
     return [2**k for k in range(room.bit_length()) if 2**k <= room]
 
@@ -48,9 +47,9 @@ def powers_of_two() -> list[int]:
 class Ranks:
     """`count` ranks on one machine that share a piece of work; a context manager.
 
-    `work` and `size` are as `bench.suite.distributed.rank` has them. Each rank gets its share of
-    the compute threads. Raises NotImplementedError where the device has no backend or too little
-    room, and RankDied where the ranks do not come up.
+    `work` and `size` are those of `bench.suite.distributed.rank`. Each rank gets its share of the
+    compute threads. Raises NotImplementedError if the device has no backend or too few GPUs or
+    CPUs, and RankDied if the ranks do not connect.
     """
 
     def __init__(
@@ -58,9 +57,9 @@ class Ranks:
     ) -> None:
         if device.type not in BACKENDS:
             raise NotImplementedError(f"torch.distributed has no backend for {device.type}")
-        if count > most(device):
+        if count > max_ranks(device):
             what = f"{count} ranks are not supported on this {device.type}"
-            raise NotImplementedError(f"{what}, which has room for {most(device)}")
+            raise NotImplementedError(f"{what}, at most {max_ranks(device)}")
         self._limit_s = limit_s
         self._folder = tempfile.TemporaryDirectory(prefix="bench-ranks-")
         self._log = Path(self._folder.name) / "log"
@@ -69,22 +68,16 @@ class Ranks:
         token = secrets.token_hex(16)
         threads = max(1, torch.get_num_threads() // count)
         paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-        words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
-        words += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-        words += [
-            "--local-addr",
-            "127.0.0.1",
-            "--max-restarts",
-            "0",
-            "-m",
-            "bench.suite.distributed.rank",
-        ]
-        words += [device.type, work, str(size), str(self._server.getsockname()[1])]
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
+        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+        command += ["--local-addr=127.0.0.1", "--max-restarts=0"]
+        command += ["-m", "bench.suite.distributed.rank", device.type, work, str(size)]
+        command += [str(self._server.getsockname()[1])]
         env = {"OMP_NUM_THREADS": str(threads), "BENCH_RANK_TOKEN": token}
         env |= {"PYTHONPATH": os.pathsep.join(paths), "TORCH_CPP_LOG_LEVEL": "ERROR"}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                words,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -98,7 +91,7 @@ class Ranks:
         self._lines = self._connection.makefile("rw", encoding="utf-8")
 
     def _accept(self, token: str) -> socket.socket:
-        """Wait for rank 0, which knows the token; look now and then whether it is still to come."""
+        """Wait for rank 0, which knows the token, as long as the processes run."""
         self._server.settimeout(0.5)
         waited = 0.0
         while waited < self._limit_s:
@@ -107,18 +100,16 @@ class Ranks:
             except TimeoutError:
                 waited += 0.5
                 if self._process.poll() is not None:
-                    raise RankDied(
-                        f"the ranks ended before they began: {self._message()}"
-                    ) from None
+                    raise RankDied(f"the ranks did not start: {self._message()}") from None
                 continue
             connection.settimeout(self._limit_s)
             if connection.recv(len(token)).decode("ascii", "replace") == token:
                 return connection
             connection.close()
-        raise RankDied(f"the ranks did not come up within {self._limit_s:.0f} s: {self._message()}")
+        raise RankDied(f"the ranks did not connect within {self._limit_s:.0f} s: {self._message()}")
 
     def _message(self) -> str:
-        """Return the last error that the processes wrote, of a rank if there is one."""
+        """Return the last error that the processes wrote, if possible one of a rank."""
         text = self._log.read_text(encoding="utf-8", errors="replace")
         found: list[str] = re.findall(r"(\w+Error: .+|Signal \d+ \(\w+\))", text)
         return (found or ["no message"])[-1].strip()[:200]
@@ -140,18 +131,18 @@ class Ranks:
         return found
 
     def run(self, count: int) -> float:
-        """Run `count` steps in a row on all ranks; return the seconds that took.
+        """Run `count` steps in a row on all ranks; return their seconds.
 
-        From when the last rank began to when the last one had ended, without a barrier.
+        They count from the start of the last rank to the end of the last one, without a barrier.
         """
         return float(self._ask({"run": count})["seconds"])
 
     def check(self) -> Answer:
-        """Return how far one step is from the same step on a single rank, in float64."""
+        """Return the error of one step against the same step on a single rank in float64."""
         return Answer(**self._ask({"check": True}))
 
     def close(self) -> None:
-        """End all processes, whatever state they are in."""
+        """End all processes, including those that hang."""
         with contextlib.suppress(psutil.Error):
             parent = psutil.Process(self._process.pid)
             family = [*parent.children(recursive=True), parent]
@@ -172,10 +163,5 @@ class Ranks:
     def __enter__(self) -> "Ranks":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -1,4 +1,4 @@
-"""Reading samples without a DataLoader: the baseline, one file format beside the other."""
+"""Reading samples without a DataLoader, by file format: the baseline of the loader."""
 
 import pytest
 from torchvision.io import read_image

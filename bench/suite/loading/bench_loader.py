@@ -1,7 +1,7 @@
-"""The DataLoader: images a second by workers and batch, and what starting its workers takes.
+"""The DataLoader: images per second by workers and batch, and the time to start its workers.
 
-A loader with persistent workers is timed epoch by epoch, its start in `first_call_s`; without
-them, every epoch starts its own.
+With persistent workers each round is an epoch, and their start is in `first_call_s`. Without them
+every epoch starts its own workers.
 """
 
 import pickle
@@ -26,20 +26,20 @@ YES_NO = ["yes", "no"]
 
 
 def time_epochs(cell, dataset, **settings):
-    """Time whole epochs of a loader, and prove that each delivers every image once."""
+    """Time whole epochs of a loader, and check that an epoch delivers every image once."""
     if settings.get("num_workers"):
         cell.uses_processes()
     loader = cell.enter(loader_of(dataset, **settings))
     cell.work(items=IMAGES, unit="image", bytes=IMAGES * 3 * SIDE * SIDE)
     check = each_once()
 
-    def check_and_weigh(result, *_):
+    def check_and_measure_memory(result, *_):
         found = check(result, loader)
         cell.result.peak_bytes = memory_of_workers()
         return found
 
-    # A closure: a copy of the loader would have workers of its own.
-    cell(lambda: one_epoch(loader), check=check_and_weigh)
+    # A closure, because a copy of the loader would start its own workers.
+    cell(lambda: one_epoch(loader), check=check_and_measure_memory)
 
 
 @host_only
@@ -93,7 +93,7 @@ def epoch_on_device(loader, device, wait):
 
 
 def arrives(loader, device, wait):
-    """Return the answer of an epoch whose images are read where they have arrived."""
+    """Return the answer of an epoch whose images are read back from the device."""
     copies = to_device(loader, device, wait)
     return each_once()(None, ([part.cpu() for part in batch] for batch in copies))
 
@@ -139,7 +139,7 @@ def take_first(dataset, settings):
     except (AttributeError, TypeError, pickle.PicklingError) as problem:
         raise NotImplementedError(
             f"a lambda cannot be sent to a worker started by {settings['multiprocessing_context']} "
-            f"({problem}): use a function of a module, or start method fork where there is one"
+            f"({problem}): use a function of a module, or the start method fork if available"
         ) from problem
 
 
@@ -148,7 +148,7 @@ def take_first(dataset, settings):
 @pytest.mark.parametrize("start", values(START_METHODS[:2], full=START_METHODS[2:]))
 @pytest.mark.parametrize("transform", values(("lambda",), full=("function",)))
 def bench_lambda_in_worker(cell, transform, start):
-    """What is sent to a worker must be pickled, unless it is forked; a lambda cannot be."""
+    """Only the start method fork works with a lambda, which cannot be pickled."""
     cell.uses_processes()
     encode = Lambda(lambda label: label + 1) if transform == "lambda" else Lambda(plus_one)
     dataset = custom_images(target_transform=encode)

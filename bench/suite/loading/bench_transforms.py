@@ -1,4 +1,4 @@
-"""Transforms of images and labels: to tensors, one-hot, torchvision's v1 beside v2."""
+"""Transforms of images and labels: to tensors, one-hot, torchvision's v1 compared with v2."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
-"""Data sets to load: image files of our own making, and FashionMNIST real or made up.
+"""Data sets to load: generated image files, and the real or a generated FashionMNIST.
 
-What is made up is made once, from a fixed seed, and kept in the user's cache folder, which the
-nodes of a cluster may share.
+Files are generated once, from a fixed seed, in the user's cache folder, which the nodes of a
+cluster may share.
 """
 
 import os
@@ -23,29 +23,29 @@ from torchvision.transforms import ToTensor
 #: Images in a folder, and their height and width in pixels.
 IMAGES, SIDE = 256, 128
 CLASSES = 10
-#: Side of the eight squares in the first row of an image that spell its number in bits. As large as
-#: a block of JPEG, so that compression leaves them black or white.
+#: Side of the eight squares in the top row of an image that encode its number in bits. Each covers
+#: whole blocks of JPEG, so that compression keeps them black or white.
 BIT = 16
-#: Part of the folder's name: files of another making get another folder.
+#: Part of the folder's name: a change of how files are generated needs another folder.
 VERSION = "2"
 
 
 def cache() -> Path:
-    """Return the folder of files that are made once."""
+    """Return the folder of the generated files."""
     return Path(platformdirs.user_cache_dir("torch-device-bench")) / VERSION
 
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Return `folder`, which `make` fills where it is not there; OSError where that fails.
+    """Return `folder`; `make` fills it if it does not exist. Raises OSError if that fails.
 
-    It is made beside, under a name that no other process has on any host, and renamed as a whole:
-    a folder that is there is complete, and no file in it changes while another process times it.
+    `make` fills a temporary folder with a unique name, which is then renamed: an existing folder is
+    complete, and no file in it changes while another process times it.
     """
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as beside:
-        unfinished = Path(beside) / folder.name
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as parent:
+        unfinished = Path(parent) / folder.name
         unfinished.mkdir()
         make(unfinished)
         try:
@@ -58,7 +58,7 @@ def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _image(number: int) -> torch.Tensor:
-    """Return a smooth random image (3, SIDE, SIDE) of uint8 that spells `number`."""
+    """Return a smooth random image (3, SIDE, SIDE) of uint8 that encodes `number`."""
     generator = torch.Generator().manual_seed(number)
     coarse = torch.rand(1, 3, SIDE // 8, SIDE // 8, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=SIDE, mode="bilinear")[0]
@@ -69,7 +69,7 @@ def _image(number: int) -> torch.Tensor:
 
 
 def number_of(image: torch.Tensor) -> int:
-    """Read the number that an image (3, SIDE, SIDE) spells, in uint8 or as floats up to 1."""
+    """Return the number that an image (3, SIDE, SIDE) encodes, in uint8 or as floats up to 1."""
     bright = image.float().mean(0)[:BIT] > (127 if image.dtype == torch.uint8 else 0.5)
     squares = bright.float().reshape(BIT, -1, BIT).mean((0, 2))[:8]
     return sum(1 << bit for bit in range(8) if squares[bit] > 0.5)
@@ -96,10 +96,10 @@ def image_folder(kind: str) -> Path:
 
 
 class CustomImageDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Images on disk with annotations in a CSV: its first column the file, its second the label."""
+    """Images on disk, with the columns file and label in a CSV."""
 
     def __init__(self, annotations_file, img_dir, transform=None, target_transform=None):
-        """Read the annotations; images are read when they are asked for."""
+        """Read the annotations; `__getitem__` reads the images."""
         self.img_labels = pd.read_csv(annotations_file)
         self.img_dir = img_dir
         self.transform = transform
@@ -121,10 +121,10 @@ class CustomImageDataset(Dataset[tuple[torch.Tensor, int]]):
 
 
 class BatchedImageDataset(CustomImageDataset):
-    """The same, with the samples of a batch fetched in one call."""
+    """The same data set, which fetches the samples of a batch in one call."""
 
     def __getitems__(self, indices):
-        """Return a list of samples; the annotations are looked up once."""
+        """Return a list of samples, with one look-up of the annotations."""
         names = self.img_labels.iloc[indices]
         files = (os.path.join(self.img_dir, name) for name in names.iloc[:, 0])
         return list(zip(map(read_image, files), names.iloc[:, 1], strict=True))
@@ -133,7 +133,7 @@ class BatchedImageDataset(CustomImageDataset):
 def custom_images(
     kind: str = "jpeg", dataset: type[CustomImageDataset] | None = None, **transforms: Any
 ) -> CustomImageDataset:
-    """Return the data set of an image folder of our own making."""
+    """Return the data set of a generated image folder."""
     folder = image_folder(kind)
     return (dataset or CustomImageDataset)(folder / "labels.csv", str(folder), **transforms)
 
@@ -152,7 +152,7 @@ def _write_idx(path: Path, array: np.ndarray) -> None:
 def made_up_fashion_mnist() -> Path:
     """Return a folder with files of exactly FashionMNIST's format: 60,000 and 10,000 images.
 
-    A class is a pattern of its own under noise, so that a network can learn it.
+    Each class has its own pattern under noise, so that a network can learn it.
     """
 
     def make(folder: Path) -> None:
@@ -170,7 +170,7 @@ def made_up_fashion_mnist() -> Path:
 
 
 def fashion_mnist(cell, target_transform=None):
-    """Return FashionMNIST's training set as the cell's run has it, and note which one that is."""
+    """Return FashionMNIST's training set, real or generated as the run asks; note if generated."""
     root = cell.data_root or made_up_fashion_mnist()
     if cell.data_root is None:
         cell.note("made-up images of FashionMNIST's format")

@@ -1,4 +1,4 @@
-"""DataLoaders whose workers end with the cell, and the proof of what they deliver."""
+"""DataLoaders whose workers end with the cell, and the check of what they deliver."""
 
 import contextlib
 import gc
@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 from bench.measure.answer import Answer
 from bench.suite.loading.data import IMAGES, label_of, number_of
 
-#: The ways of this platform to start a process, its default first.
+#: The start methods of processes on this platform, its default first.
 START_METHODS = tuple(multiprocessing.get_all_start_methods())
-#: Seconds that workers get to end by themselves.
+#: Seconds that workers have to end by themselves.
 GRACE_S = 10
 
 
@@ -24,8 +24,8 @@ def _children() -> set[psutil.Process]:
 class Batches:
     """The batches of a DataLoader, epoch after epoch, until it is closed.
 
-    The workers of a DataLoader end with the last reference to it. Here is the only one, so that no
-    frame, closure or traceback keeps them alive.
+    The workers of a DataLoader end with the last reference to it. This object has the only one, so
+    that no frame, closure or traceback keeps them alive.
     """
 
     def __init__(self, loader):
@@ -33,20 +33,20 @@ class Batches:
         self._loader = loader
 
     def __iter__(self):
-        """Begin an epoch."""
+        """Start an epoch."""
         return iter(self._loader)
 
     def close(self):
-        """Let go of the loader."""
+        """Delete the loader."""
         self._loader = ()
         gc.collect()
 
 
 @contextlib.contextmanager
 def loader_of(dataset, **settings):
-    """Give the batches of a DataLoader; when the context ends, so have its workers.
+    """Yield the batches of a DataLoader, whose workers end before the context does.
 
-    Without workers, settings that only mean something with them are left out.
+    Settings that need workers are ignored without workers.
     """
     if settings.get("num_workers", 0) == 0:
         for name in ("multiprocessing_context", "persistent_workers"):
@@ -65,12 +65,12 @@ def loader_of(dataset, **settings):
 
 
 def _helpers_apart(processes):
-    """Leave out the servers of multiprocessing itself, which serve the next cell as well."""
+    """Leave out the servers of multiprocessing, which the next cell uses too."""
     workers = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
             words = " ".join(process.cmdline())
-            # The workers of a fork server are forks of it and have its command line.
+            # The workers of a fork server have its command line too.
             is_server = "forkserver" in words and process.ppid() == os.getpid()
             if "resource_tracker" not in words and not is_server:
                 workers.append(process)
@@ -78,7 +78,7 @@ def _helpers_apart(processes):
 
 
 def memory_of_workers() -> int | None:
-    """Return the bytes that the workers alive have for themselves alone; None without workers."""
+    """Return the unshared memory of the live workers in bytes; None without workers."""
     total = 0
     for process in _helpers_apart(_children()):
         with contextlib.suppress(psutil.Error):
@@ -87,19 +87,19 @@ def memory_of_workers() -> int | None:
 
 
 def one_epoch(loader):
-    """Take every batch of a loader."""
+    """Fetch every batch of a loader."""
     for _ in loader:
         pass
 
 
 def first_batch(dataset, settings):
-    """Start the workers, take one batch, and end them."""
+    """Start the workers, fetch one batch, and end them."""
     iterator = iter(DataLoader(dataset, **settings))
     return next(iterator)
 
 
 def each_once(count=IMAGES):
-    """A check that an epoch delivers each image of a folder once, with its own label."""
+    """Return a check that an epoch delivers each image of a folder once, with its own label."""
 
     def check(_, loader, *__):
         seen = []

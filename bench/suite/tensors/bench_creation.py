@@ -1,6 +1,6 @@
 """Creating tensors: by factory, like another tensor, from a Python list.
 
-The bytes are those of the tensor written; `empty` writes none.
+The bytes are those of the written tensor; `empty` writes none.
 """
 
 import pytest
@@ -63,7 +63,7 @@ def bench_randn(cell, n):
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_arange(cell, n):
-    # From 0 to 1: float16 could not hold the numbers up to n.
+    # From 0 to 1, because float16 cannot hold the numbers up to n.
     create(cell, n, torch.arange, 0, 1, 1 / n)
 
 

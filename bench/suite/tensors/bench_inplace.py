@@ -1,10 +1,9 @@
-"""In place beside out of place.
+"""Operations in place compared with out of place.
 
-A timed call is repeated on its own result, up to millions of times, so each is one that cannot
-drift away: a sum stops growing where its rounding swallows the summand (at 2**11 times that in
-float16, far below the largest number), a product is with +-1, sigmoid and relu settle. None of
-them comes near the denormals, where hardware may be 40 times slower; a test runs each a million
-times.
+A timed call repeats on its own result, up to millions of times, so its values must stay finite and
+normal: a sum stops growing when its rounding error exceeds the summand (in float16 at 2**11 times
+the summand, far below the largest number), products are with +-1, sigmoid and relu converge. None
+comes near denormals, on which hardware may be 40 times slower. A test runs each a million times.
 """
 
 import pytest
@@ -13,7 +12,7 @@ import torch
 from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
 
 SIZES = values((2**20,), full=(2**4, 2**12, 2**16, 2**22, 2**25))
-#: From the cost of a call to the bandwidth: 2**25 elements are beyond every last-level cache.
+#: From the cost of a call to the bandwidth: 2**25 elements exceed every last-level cache.
 ADD_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))
 COPY_SIZES = values((2**4, 2**25), full=(2**12, 2**16, 2**20, 2**22))
 FORMS = ["in_place", "out_of_place"]

@@ -1,4 +1,4 @@
-"""Joining tensors: every byte is read once and written once."""
+"""Joining tensors, which reads and writes every byte once."""
 
 import pytest
 import torch

@@ -1,7 +1,7 @@
-"""The numpy bridge and the way to Python numbers.
+"""The numpy bridge, and conversion to Python numbers.
 
-Where tensor and array share their memory nothing is copied, and the bytes are 0; the proofs
-change one side and look at the other, both ways.
+If tensor and array share their memory, nothing is copied and the bytes are 0. The proofs change
+each side and read the other.
 """
 
 import pytest

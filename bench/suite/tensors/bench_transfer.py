@@ -1,7 +1,7 @@
 """Host to device and back, and conversion between dtypes.
 
-Every byte is read on one side and written on the other, and must arrive as it left: non-blocking
-copies have been seen to corrupt data on MPS.
+Every byte is read on one side and written on the other. The check compares all values, because
+non-blocking copies have corrupted data on MPS.
 """
 
 import pytest
@@ -28,7 +28,7 @@ def host_tensor(cell, n, memory):
 def bench_host_to_device(cell, n, memory, mode):
     host, wait = host_tensor(cell, n, memory), mode == "non_blocking"
     cell.work(items=n, bytes=cell.nbytes(2 * n))
-    # A closure: the copy that the answer check makes of its arguments would not be pinned.
+    # A closure, because the answer check copies arguments and its copy would not be pinned.
     cell(lambda: host.to(cell.device, non_blocking=wait), check=same_values(host))
 
 

@@ -1,4 +1,4 @@
-"""Forward, without and with a graph; backward; what of the graph can be kept or saved."""
+"""Forward with and without a graph, backward, retained graphs and frozen parameters."""
 
 from itertools import pairwise
 
@@ -65,8 +65,8 @@ def bench_forward_mode(cell, batch, mode):
 
 @pytest.mark.parametrize("batch", values((1, 64, 1024), full=(4, 16, 256, 4096)))
 def bench_backward(cell, batch):
-    # Read: the weights of all layers but the first, and what an earlier call kept of each layer's
-    # output. Written: the gradients.
+    # It reads the weights of all layers but the first and the stored outputs of all layers, and
+    # writes the gradients.
     weights = sum(a * b for a, b in pairwise(SIZES[1:]))
     training_work(cell, batch, weights + batch * sum(SIZES[1:]) + PARAMETERS, BACKWARD_FLOP)
     model, (x, y) = network(cell), samples(cell, batch)

@@ -1,4 +1,4 @@
-"""One epoch from dataset to trained parameters: mini-batches beside the full batch."""
+"""One epoch from dataset to trained parameters: mini-batches compared with the full batch."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The network's layers alone, as modules and as the same calls by hand; its parameters."""
+"""Single layers as modules and as plain functions, and listing or zeroing parameters."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def bench_sequential(cell, form):
         cell(by_hand_stack, x, *stack.parameters(), terms=sum(SIZES))
 
 
-LOOKS = {
+LISTINGS = {
     "parameters": lambda model: list(model.parameters()),
     "named_parameters": lambda model: dict(model.named_parameters()),
     "state_dict": lambda model: dict(model.state_dict()),
@@ -82,14 +82,14 @@ LOOKS = {
 
 
 @dtypes(*FLOAT32)
-@pytest.mark.parametrize("look", list(LOOKS))
+@pytest.mark.parametrize("look", list(LISTINGS))
 def bench_parameters(cell, look):
     cell.work(items=2 * len(SIZES) - 2, unit="tensor")
-    cell(LOOKS[look], network(cell))
+    cell(LISTINGS[look], network(cell))
 
 
 def assign_and_zero(model, gradients, set_to_none):
-    # Assigned again before each call: gradients that are None already would cost nothing to forget.
+    # Each call assigns gradients first, because gradients that are None take no time to reset.
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         parameter.grad = gradient
     model.zero_grad(set_to_none=set_to_none)

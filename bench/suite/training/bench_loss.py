@@ -1,4 +1,4 @@
-"""Cross entropy by kind of target, and what reading the loss costs."""
+"""Cross entropy by kind of target, and the cost of reading the loss."""
 
 import pytest
 import torch

@@ -20,10 +20,10 @@ from bench.suite.training.models import (
     training_work,
 )
 
-#: Small, so that thousands of timed steps on one batch leave the network where it was: a loss that
-#: has fallen to nothing would have denormal gradients.
+#: So small that thousands of steps on one batch hardly change the network: a loss near zero would
+#: give denormal gradients.
 LEARNING_RATE = 1e-5
-#: Numbers a step moves: it reads the parameters, and writes the gradients and the new parameters.
+#: Numbers a step moves: it reads the parameters and writes gradients and new parameters.
 MOVED = 3 * PARAMETERS
 
 
@@ -88,7 +88,7 @@ def bench_autocast_step(cell, batch):
 @pytest.mark.parametrize("compiled", values((), full=("forward_backward",)))
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_compiled(cell, batch, compiled):
-    """The time of the compiler is in `first_call_s`, which finds nothing compiled before."""
+    """`first_call_s` includes the compiler, which starts with empty caches."""
     training_work(cell, batch, moved=2 * PARAMETERS)
     cell.enter(compiler.fresh(cell.device))
     model = network(cell)
@@ -97,7 +97,7 @@ def bench_compiled(cell, batch, compiled):
         lambda _, x, y: gradients(fast, x, y),
         *(model, *samples(cell, batch)),
         against=gradients,
-        proof=lambda _, __, x, y: compiler.compiles_no_more(gradients, fast, x, y),
+        proof=lambda _, __, x, y: compiler.call_without_compiling(gradients, fast, x, y),
         terms=TERMS + batch,
         norm=2,
     )
@@ -105,7 +105,7 @@ def bench_compiled(cell, batch, compiled):
 
 BATCH = 64
 PARTS = ("load", "transfer", "forward", "loss", "backward", "step", "item")
-#: The whole may differ from the sum of its parts by this much before the row says why.
+#: The row gets a note if the sum of the parts differs from the whole by more than this share.
 MAX_GAP = 0.15
 #: Median seconds of the parts timed so far in this process, by device and dtype.
 _timed: dict[tuple[torch.device, torch.dtype], dict[str, float]] = {}
@@ -145,7 +145,7 @@ def step_parts(cell):
     kept = [p.grad for p in parameters]
 
     def step_and_zero():
-        # Assigned again, as a backward pass does: without gradients a step does nothing.
+        # As a backward pass does: without gradients a step does nothing.
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
         optimizer.step()
@@ -165,9 +165,9 @@ def step_parts(cell):
 
 @pytest.mark.parametrize("part", [*PARTS, "whole"])
 def bench_step_part(cell, part):
-    """The parts timed apart; the row of the whole says so where they do not add up to it.
+    """Time each part alone; the row of the whole gets a note if their sum differs from it.
 
-    `step` is the optimizer's, its `zero_grad` with it.
+    `step` is the optimizer's step with its `zero_grad`.
     """
     cell.work(items=BATCH, unit="sample")
     cell(step_parts(cell)[part], check=cell.unchecked)
@@ -183,5 +183,5 @@ def bench_step_part(cell, part):
 
 def why(share):
     if share > 1:
-        return "each waits for the device, or refills the caches, by itself"
-    return "apart, each finds its data in the caches"
+        return "each part waits for the device or refills the caches"
+    return "each part finds its data in the caches"

@@ -1,4 +1,4 @@
-"""torch.compile as a new process on a new machine finds it, whatever was compiled before."""
+"""Give torch.compile the state of a new process on a new machine: nothing is compiled yet."""
 
 import contextlib
 import functools
@@ -14,9 +14,9 @@ import torch
 
 @functools.cache
 def _load(device: torch.device) -> None:
-    """Compile a trifle, so that the first cell of a process does not pay for the compiler's start.
+    """Compile a tiny function, so that the first cell of a process does not include this start.
 
-    Loading it, and finding out what instructions the CPU has, take several times as long as
+    Loading the compiler and detecting the CPU's instruction set take several times as long as
     compiling the network.
     """
     torch.compile(lambda x: -x)(torch.ones(8, device=device))
@@ -24,18 +24,18 @@ def _load(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def fresh(device: torch.device) -> Iterator[None]:
-    """Let torch.compile begin with nothing compiled before, while the context lasts.
+    """Empty the caches of torch.compile while the context lasts.
 
-    Left alone it remembers in memory: after two batch sizes the third is compiled for any size,
-    and from the ninth on the plain code runs, without an error. And it remembers on disk, so that
-    the next process compiles nothing. Libraries that this process has built from the same source
-    are still found, so a cell that is measured again compiles in less time.
+    The cache in memory would compile the third batch size for any size, and from the ninth on run
+    the plain code without an error. The cache on disk would let the next process compile nothing.
+    Libraries that this process has built from the same source stay loaded, so a cell that is
+    measured again compiles in less time.
     """
     _load(device)
     torch.compiler.reset()
     with (
-        # In the compiler's own folder, from which libraries may be loaded. Windows cannot remove
-        # one while it is loaded.
+        # In the compiler's own folder, because the system may forbid libraries elsewhere. Windows
+        # cannot remove a loaded library.
         tempfile.TemporaryDirectory(
             prefix="bench-",
             dir=os.environ.get("TORCHINDUCTOR_CACHE_DIR"),
@@ -43,13 +43,13 @@ def fresh(device: torch.device) -> Iterator[None]:
         ) as folder,
         pytest.MonkeyPatch.context() as environment,
     ):
-        # Both are read whenever something is compiled.
+        # PyTorch reads both variables at each compilation.
         environment.setenv("TORCHINDUCTOR_CACHE_DIR", folder)
         environment.setenv("TRITON_CACHE_DIR", str(Path(folder, "triton")))
         yield
 
 
-def compiles_no_more(function: Callable[..., object], *args: Any) -> None:
-    """Call compiled code again; raises RuntimeError where it would have to be compiled for it."""
+def call_without_compiling(function: Callable[..., object], *args: Any) -> None:
+    """Call compiled code again; raise RuntimeError if this call had to compile."""
     with torch.compiler.set_stance("fail_on_recompile"):
         function(*args)

@@ -1,4 +1,4 @@
-"""The network, the batch and the calls that the benchmarks of this family share."""
+"""The network, batches and calls that the benchmarks of this family share."""
 
 from itertools import pairwise
 
@@ -9,12 +9,12 @@ from torch import nn
 SIZES = (28 * 28, 512, 512, 10)
 PARAMETERS = sum(a * b + b for a, b in pairwise(SIZES))
 FORWARD_FLOP = sum(2 * a * b for a, b in pairwise(SIZES))
-#: Those of its backward pass: as many for the gradients of the weights, and as many again for those
-#: of the layers' inputs, but for the first layer's, which is the image.
+#: Those of its backward pass: as many for the gradients of the weights, and as many for those of
+#: the inputs of all layers but the first, whose input is the image.
 BACKWARD_FLOP = FORWARD_FLOP + sum(2 * a * b for a, b in pairwise(SIZES[1:]))
-#: Summands behind an element of the output, layer after layer.
+#: Summands of an element of the output, over all layers.
 TERMS = sum(SIZES[:-1])
-#: Samples in a batch: powers of four, along which crossovers are looked for.
+#: Samples in a batch: powers of four, along which verdicts search for crossovers.
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
 
 
@@ -66,11 +66,11 @@ def forward_work(cell, batch):
 
 
 def training_work(cell, batch, moved, flop=FORWARD_FLOP + BACKWARD_FLOP, dtype=None):
-    """Declare work on labelled samples: `flop` of each, and `moved` numbers for the whole batch.
+    """Declare work on labelled samples: `flop` per sample, and `moved` numbers per batch.
 
-    Those are read or written beside the images, in their dtype (the cell's, where none is given),
-    and the labels, in int64. What a forward pass keeps for a backward pass in the same call is not
-    among them: it need not leave the caches.
+    These numbers come in addition to the images in `dtype` (default: the cell's) and the labels in
+    int64. They do not include what a forward pass stores for a backward pass in the same call,
+    because that may stay in the caches.
     """
     numbers = (moved + batch * SIZES[0]) * (dtype or cell.dtype).itemsize
     labels = batch * torch.int64.itemsize
