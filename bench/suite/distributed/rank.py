@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.measure import answer
 from bench.suite.distributed.ranks import BACKENDS
-from bench.suite.training.models import SIZES, TERMS, NeuralNetwork, gradients
+from bench.suite.training.models import SIZES, TERMS, gradients, seeded_network
 
 #: So small that thousands of steps on one batch hardly change the network.
 LEARNING_RATE = 1e-5
@@ -32,12 +32,6 @@ COMMAND_TIMEOUT = datetime.timedelta(minutes=10)
 
 #: A step, and a check of it against a single rank, which returns None on ranks other than 0.
 Work = tuple[Callable[[], object], Callable[[], answer.Answer | None]]
-
-
-def network(dtype: torch.dtype = torch.float32) -> NeuralNetwork:
-    """Return the network, with the same values on every rank."""
-    torch.manual_seed(2147)
-    return NeuralNetwork().to(dtype)
 
 
 def data(total: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,7 +45,7 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
     """Return the training step of the network over all ranks."""
     rank, world = distributed.get_rank(), distributed.get_world_size()
     images, labels = (part.chunk(world)[rank].to(device) for part in data(total))
-    model = DistributedDataParallel(network().to(device))
+    model = DistributedDataParallel(seeded_network().to(device))
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
 
     def step() -> None:
@@ -68,7 +62,7 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
         if not synchronises:
             return answer.Answer()
         with torch.no_grad():
-            for mine, first in zip(model.parameters(), network().parameters(), strict=True):
+            for mine, first in zip(model.parameters(), seeded_network().parameters(), strict=True):
                 mine.copy_(first)
         step()
         flat = torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -76,7 +70,7 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
         distributed.all_gather(every, flat)
         if rank:
             return None
-        expected = network(torch.float64)
+        expected = seeded_network().double()
         wanted = gradients(expected, data(total)[0].double(), data(total)[1])
         found = answer.compare(
             [p.grad for p in model.parameters()], wanted, torch.float32, TERMS + total, 2

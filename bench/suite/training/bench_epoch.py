@@ -13,12 +13,16 @@ from bench.suite.training.models import BACKWARD_FLOP, FORWARD_FLOP, loss_of, ne
 SAMPLES = 1024
 
 
+def batch_loss(model, images, labels):
+    first = next(model.parameters())
+    return loss_of(model, images.to(first.device, first.dtype), labels.to(first.device))
+
+
 def epoch(model, optimizer, loader):
-    device, dtype = next((p.device, p.dtype) for p in model.parameters())
-    total = torch.zeros((), device=device)
+    total = torch.zeros((), device=next(model.parameters()).device)
     for images, labels in loader:
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(model, images.to(device, dtype), labels.to(device))
+        loss = batch_loss(model, images, labels)
         loss.backward()
         optimizer.step()
         total += loss.detach()
@@ -27,9 +31,7 @@ def epoch(model, optimizer, loader):
 
 def the_loss_falls(loader, before):
     def check(mean_loss, model, *_):
-        device, dtype = next((p.device, p.dtype) for p in model.parameters())
-        images, labels = next(iter(loader))
-        after = loss_of(model, images.to(device, dtype), labels.to(device)).item()
+        after = batch_loss(model, *next(iter(loader))).item()
         if not (math.isfinite(mean_loss) and after < before):
             return Answer(fault=f"the loss went from {before:.4g} to {after:.4g} in an epoch")
         return Answer()
@@ -44,6 +46,5 @@ def bench_epoch(cell, batch):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     loader = DataLoader(Subset(fashion_mnist(cell), range(SAMPLES)), batch)
     cell.work(items=SAMPLES, unit="sample", flop=SAMPLES * (FORWARD_FLOP + BACKWARD_FLOP))
-    images, labels = next(iter(loader))
-    before = loss_of(model, images.to(cell.device, cell.dtype), labels.to(cell.device)).item()
+    before = batch_loss(model, *next(iter(loader))).item()
     cell(epoch, model, optimizer, loader, check=the_loss_falls(loader, before))

@@ -35,10 +35,6 @@ def train_step(model, optimizer, x, y):
     return loss, [p.grad for p in model.parameters()]
 
 
-def expected_step(model, optimizer, x, y):
-    return loss_of(model, x, y), gradients(model, x, y)
-
-
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_step(cell, batch):
     training_work(cell, batch, MOVED)
@@ -63,7 +59,7 @@ def autocast_step(model, optimizer, scaler, dtype, x, y):
 
 
 def expected_autocast_step(model, optimizer, scaler, dtype, x, y):
-    return expected_step(model, optimizer, x, y)
+    return loss_of(model, x, y), gradients(model, x, y)
 
 
 @dtypes("float16", "bfloat16")

@@ -38,12 +38,16 @@ class NeuralNetwork(nn.Module):
         return self.linear_relu_stack(self.flatten(x))
 
 
-def network(cell, dtype=None):
-    """Return the network on the cell's device in its dtype, with the same values in every run."""
+def seeded_network() -> NeuralNetwork:
+    """Return the network in float32 on the CPU, with the same values in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2147)
-        made = NeuralNetwork()
-    return made.to(cell.device, dtype or cell.dtype)
+        return NeuralNetwork()
+
+
+def network(cell, dtype=None):
+    """Return the network on the cell's device, in its dtype by default."""
+    return seeded_network().to(cell.device, dtype or cell.dtype)
 
 
 def samples(cell, batch, dtype=None):
