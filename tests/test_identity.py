@@ -377,3 +377,33 @@ def test_verdict_check_and_history_name_the_family_of_cells_of_one_name(tmp_path
     assert all(f"test\\_{family}.py same" in text for family in "abcd")
     text = bench("history", sides[0], "--all", "--where", "benchmark=same").output
     assert all(f"tests/test_{family}.py same" in text for family in "abcd")
+
+
+def test_history_names_the_commit_of_a_change_and_check_takes_folders(tmp_path):
+    """Sixteen imported runs of one machine; from the ninth on, a commit made the cell slower."""
+    pytest.importorskip("ruptures")
+    folder = tmp_path / "stored"
+    folder.mkdir()
+    for run in range(16):
+        seconds = (1e-3 if run < 8 else 1.5e-3) * (1 + 0.001 * (run % 3))
+        imported(
+            folder / f"{run:04}.json",
+            {"stats": {"min": seconds, "median": seconds, "rounds": 5, "iterations": 1}},
+            machine_info={"cpu": {"brand_raw": "A CPU"}},
+            commit_info={"id": ("a" if run < 8 else "b") * 12},
+            datetime=f"2026-01-{run + 1:02}T00:00:00+00:00",
+        )
+    every = tmp_path / "every.csv"
+    assert bench("import", folder, "-o", every).exit_code == 0
+    text = bench("history", every).output
+    assert "suite_version commit aaaaaaaaaaaa -> commit bbbbbbbbbbbb" in text
+    for name, runs in (("old", range(8)), ("new", range(8, 16))):
+        (tmp_path / name).mkdir()
+        for run in runs:
+            out = tmp_path / name / f"{run}.csv"
+            bench("import", folder / f"{run:04}.json", "-o", out)
+    done = bench("check", tmp_path / "new", "--baseline", tmp_path / "old")
+    assert done.exit_code == 1, done.output
+    both = ["--baseline", tmp_path / "old" / "0.csv", "--baseline", tmp_path / "old" / "1.csv"]
+    done = bench("check", tmp_path / "old", *both, "--baseline", tmp_path / "old" / "2.csv")
+    assert done.exit_code == 0, done.output
