@@ -77,7 +77,7 @@ def test_threads_bound_by_the_user_do_not_hide_cpus_from_the_row_or_workers():
         "from bench.measure import environment, placement\n"
         "assert environment.cpu_count() == len(before)\n"
         "bound = os.sched_getaffinity(0)\n"
-        "with placement.place().lifted():\n"
+        "with placement.place().unpinned():\n"
         "    assert os.sched_getaffinity(0) == before\n"
         "assert os.sched_getaffinity(0) == bound\n"
     )

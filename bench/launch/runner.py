@@ -126,7 +126,7 @@ def _folders(package: Path, arguments: Sequence[str]) -> list[Path]:
     files = _values(arguments, "--cells")
     if files:  # the last one counts, and overrides --family
         try:
-            families = [sorted({cell[0] for cell in reader.cells(Path(files[-1]))})]
+            families = [sorted({cell.family for cell in reader.cells(Path(files[-1]))})]
         except reader.BadFile:
             families = []  # the plugin reports what is wrong with the file
     folders = [package / "suite" / name.strip() for names in families for name in names]

@@ -1,11 +1,9 @@
 """One cell: a benchmark body makes its data, declares its work and times one call with it."""
 
 import contextlib
-import dataclasses
 import functools
 import math
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, cgroup, disturbance, kernels, operands, refusal, rounds
+from bench.measure import answer, disturbance, kernels, operands, refusal, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
@@ -87,7 +85,7 @@ class Cell:
         reference: kernels.ReferenceKernels | None = None,
         earlier: list[Result] | None = None,
         may_repeat: bool = False,
-        unbind: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        unpinned: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         data_root: Path | None = None,
         download: bool = False,
     ) -> None:
@@ -95,12 +93,12 @@ class Cell:
 
         `reference` are the reference kernels of the run. `earlier` holds the results of disturbed
         attempts at the same cell; this attempt joins them if it is disturbed too. If it may not be
-        repeated, the best of them counts. `unbind` lets the main thread run on every CPU while its
-        context lasts. Data sets are read from `data_root`, with `download` fetched to it first;
+        repeated, the best of them counts. In the context `unpinned`, processes that are started may
+        run on every CPU. Data sets are read from `data_root`, with `download` fetched to it first;
         without a folder they are generated.
         """
         self._device, self._plan, self._clock_cost_s = device, plan, clock_cost_s
-        self._hand_over, self._reference, self._unbind = hand_over, reference, unbind
+        self._hand_over, self._reference, self._unpinned = hand_over, reference, unpinned
         self._earlier = [] if earlier is None else earlier
         self._may_repeat = may_repeat
         self._left_open, self._uses_processes = contextlib.ExitStack(), False
@@ -122,10 +120,10 @@ class Cell:
         They may run on every CPU, and their use of the CPU is not a disturbance.
         """
         self._uses_processes = True
-        self.enter(self._unbind())
+        self.enter(self._unpinned())
 
     def note(self, text: str) -> None:
-        """Add `text` to the reason of the row, for any status."""
+        """Add `text` to the reason of the row, if the cell was timed and nothing was raised."""
         self.result.notes.append(text)
 
     def unchecked(self, *_: object, **__: object) -> Answer:
@@ -232,57 +230,51 @@ class Cell:
         self,
         plan: rounds.Plan,
         loop: rounds.Loop,
-        free: rounds.Loop | None = None,
+        launches: rounds.Loop | None = None,
         call: Callable[[], object] | None = None,
     ) -> None:
         """Fill in the timing and its disturbances; raise Disturbed if a repeat is due.
 
-        The loop `free` does not wait for the device. Without it and `call`, another process uses
-        the device.
+        The loop `launches` does not wait for the device. Without it and `call`, another process
+        uses the device.
         """
         if plan.once:
             self.result.timing = rounds.once(loop)
             return
-        try:
+        quiet = False
+        with contextlib.suppress(disturbance.NoQuietMoment):  # an earlier attempt counts then
             self._time_rounds(plan, loop)
-            disturbed = bool(self.result.disturbances.found)
-            if disturbed:
+            quiet = not self.result.disturbances.found
+            if not quiet:
                 self._earlier.append(self.result)
-        except disturbance.NoQuietMoment:
-            disturbed = True
-        else:
-            if disturbed and self._may_repeat:
-                raise Disturbed(self.result.disturbances.found)
-        if disturbed:
-            found = self.result.answer
+                if self._may_repeat:
+                    raise Disturbed(self.result.disturbances.found)
+        if not quiet:
+            latest = self.result.answer
             self.result = min(self._earlier, key=_severity)
-            self.result.answer = found
+            self.result.answer = latest
         assert self.result.timing
         call_s = statistics.median(self.result.timing.rounds_s)
-        if free and not self._device.is_host:
-            self.result.dispatch_s = rounds.dispatch(free, self._device.synchronize, call_s)
-            self.result.device_s = rounds.device_time(free, self._device, call_s)
+        if launches and not self._device.is_host:
+            self.result.dispatch_s = rounds.dispatch(launches, self._device.synchronize, call_s)
+            self.result.device_s = rounds.device_time(launches, self._device, call_s)
         if call and self._device.peak_bytes:
             self.result.peak_bytes = self._device.peak_bytes(call)
 
     def _time_rounds(self, plan: rounds.Plan, loop: rounds.Loop) -> None:
         """Time the rounds and judge their disturbances; raises NoQuietMoment."""
-        start, quota = time.perf_counter(), cgroup.throttling()
         if self._uses_processes:
             monitor = disturbance.DisturbanceMonitor(switches_before=None)
         else:
             reference = self._reference or kernels.core_only()
             if not self._device.is_host:  # an accelerator does not use the compute threads
-                reference = reference.of_one_thread()
+                reference = reference.of_threads(several=False)
             repeat = bool(self._earlier)
             waits = repeat or not self._may_repeat
             monitor = disturbance.DisturbanceMonitor(reference, waits, repeat)
         timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
-        judged = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)
-        stopped = disturbance.throttled(quota, cgroup.throttling(), time.perf_counter() - start)
-        if stopped:
-            judged = dataclasses.replace(judged, found=(*judged.found, stopped))
-        self.result.timing, self.result.disturbances = timing, judged
+        self.result.timing = timing
+        self.result.disturbances = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)
 
     def _check(
         self,

@@ -73,7 +73,7 @@ class Device:
         """Launch work of some milliseconds; return a function that reads its result."""
         return (self.launcher or long_matmul)(self.torch_device)
 
-    def wait_waits(self, launch: Callable[[], Callable[[], object]]) -> bool:
+    def synchronize_waits(self, launch: Callable[[], Callable[[], object]]) -> bool:
         """Return whether `synchronize` returns only when the device has done its work.
 
         `launch` is like `long_work`. A device can read the result only when the work has ended: if

@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from bench.measure import cgroup
@@ -83,6 +83,7 @@ class DisturbanceMonitor:
     started: float = field(default_factory=time.perf_counter)
     cpu_started: float = field(default_factory=time.process_time)
     switches_before: int | None = field(default_factory=switches)
+    quota_before: cgroup.Throttling | None = field(default_factory=lambda: cgroup.throttling())
     #: All readings of each kernel, by its name.
     readings: dict[str, list[float]] = field(default_factory=dict)
     parallel: bool = False
@@ -103,10 +104,10 @@ class DisturbanceMonitor:
     def check(self, call_s: float) -> bool:
         """Return whether the cores in use are at their best now; a call takes `call_s`."""
         self.call_s = call_s
-        if self.kernels and not self.parallel:
+        if not self.parallel and self.kernels.of_threads(several=True):
             self.parallel = self._several()
         quiet = True
-        for kernel in self.kernels.relevant(self.parallel):
+        for kernel in self.kernels.of_threads(self.parallel):
             reading = kernel.read()
             self.readings.setdefault(kernel.name, []).append(reading)
             quiet = quiet and reading < kernel.limit_for(call_s)
@@ -136,7 +137,9 @@ class DisturbanceMonitor:
         count = None if now is None or self.switches_before is None else now - self.switches_before
         seconds = time.perf_counter() - self.started - self.waited_s
         slow = () if quiet else self._slow()
-        return judge(rounds_s, iterations, count, seconds, slow)
+        judged = judge(rounds_s, iterations, count, seconds, slow)
+        stopped = throttled(self.quota_before, cgroup.throttling(), seconds)
+        return replace(judged, found=(*judged.found, stopped)) if stopped else judged
 
     def _slow(self) -> tuple[Disturbance, ...]:
         """Return the kernels that were slow on average, or the last one if slow too often."""

@@ -74,7 +74,7 @@ def device(found: devices.Device) -> Finding:
     if found.is_host:
         return _finding(name, "host device")
     cost = found.clock_cost()
-    if not found.wait_waits(found.long_work):
+    if not found.synchronize_waits(found.long_work):
         return _finding(name, "no wait", "update driver")
     return _finding(name, "wait", model=found.model, cost_s=cost)
 
@@ -266,11 +266,11 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     yield neighbours()
     reference = kernels.ReferenceKernels(kernels.all_kernels())
     reference.load(environment.current().key)
-    yield from map(steadiness, reference.of_one_thread())
+    yield from map(steadiness, reference.of_threads(several=False))
     placed = placement.place()
     try:
         yield thread_placement(placed)
-        yield from (steadiness(kernel) for kernel in reference if kernel.several_threads)
+        yield from map(steadiness, reference.of_threads(several=True))
     finally:
         placed.undo()
     yield from map(device, map(devices.find, names))

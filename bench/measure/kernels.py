@@ -163,24 +163,24 @@ class ReferenceKernels:
         """Return their number."""
         return len(self.kernels)
 
-    def relevant(self, parallel: bool) -> list[ReferenceKernel]:
-        """Return the kernels for an operation on several threads (`parallel`) or on one.
+    def of_threads(self, several: bool) -> "ReferenceKernels":
+        """Return the kernels for an operation on several threads, or on one; the budget is shared.
 
         With all cores at work, each may have a lower clock than one alone. That is no disturbance,
         so the kernels of one thread do not apply to several.
         """
-        parallel = parallel and any(kernel.several_threads for kernel in self)
-        return [kernel for kernel in self if kernel.several_threads == parallel]
+        chosen = [kernel for kernel in self if kernel.several_threads == several]
+        return ReferenceKernels(chosen, self.budget)
 
-    def of_one_thread(self) -> "ReferenceKernels":
-        """Return the kernels of one thread alone, with the same budget."""
-        return ReferenceKernels(self.relevant(parallel=False), self.budget)
+    def load(self, key: str) -> bool:
+        """Use the best times that the cache has for the machine `key`; return whether it has all.
 
-    def load(self, key: str) -> None:
-        """Use the best times that the calibration cache has for the machine `key`."""
+        `key` names the machine and its software, the cache holds times of the last day.
+        """
         known = calibration.known(key)
         for kernel in self:
             kernel.best_s = min(kernel.best_s, known.get(kernel.name, math.inf))
+        return all(kernel.name in known for kernel in self)
 
     def store(self, key: str) -> None:
         """Keep the best times for later processes."""
@@ -189,21 +189,16 @@ class ReferenceKernels:
 
 def core_only() -> ReferenceKernels:
     """Return the kernels of one thread with their best times searched, and no wait budget."""
-    made = ReferenceKernels(all_kernels()).of_one_thread()
+    made = ReferenceKernels(all_kernels()).of_threads(several=False)
     for kernel in made:
         kernel.search(SEARCH_S)
     return made
 
 
 def prepare(key: str, cells: int = 0) -> ReferenceKernels:
-    """Return all reference kernels with their best times, and the budget of a run of `cells`.
-
-    The best times include those of the last day on the machine and software that `key` names.
-    """
+    """Return all reference kernels with their best times, and the budget of a run of `cells`."""
     made = ReferenceKernels(all_kernels(), WaitBudget.of(cells))
-    known = calibration.known(key)
-    all_known = all(kernel.name in known for kernel in made)
+    seconds = SEARCH_KNOWN_S if made.load(key) else SEARCH_S
     for kernel in made:
-        kernel.search(SEARCH_KNOWN_S if all_known else SEARCH_S)
-    made.load(key)
+        kernel.search(seconds)
     return made

@@ -65,7 +65,12 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
         attempts = earlier.setdefault(name, [])
         last = len(attempts) + 1 >= ATTEMPTS
         start = time.perf_counter()
-        cell = Cell(device, torch.float32, plan, cost, None, reference, attempts, not last)
+        cell = Cell(
+            *(device, torch.float32, plan, cost),
+            reference=reference,
+            earlier=attempts,
+            may_repeat=not last,
+        )
         try:
             cell(operation, *args, check=cell.unchecked)
         except Disturbed:

@@ -38,7 +38,7 @@ class Placement:
         self.cpus = {}
 
     @contextlib.contextmanager
-    def lifted(self) -> Iterator[None]:
+    def unpinned(self) -> Iterator[None]:
         """Let the threads run on all CPUs, so that processes they start may too.
 
         Afterwards the threads are pinned again: a fork ends the compute threads, and the next

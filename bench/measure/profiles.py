@@ -16,8 +16,6 @@ _PYTEST_BENCHMARK = {
     "benchmark_max_time": 1.0,
     "benchmark_min_time": 0.000005,
 }
-#: Relative half-width of the 95 % interval of the median at which a cell has been timed enough.
-PRECISION = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Profile:
     @property
     def once(self) -> bool:
         """Whether every cell is called once, so that its noise is unknown."""
-        return self.max_time_s == 0
+        return self.plan().once
 
     def plan(self) -> Plan:
         """Return the plan of a cell without further options."""
@@ -84,6 +82,6 @@ def plan(profile: Profile, config: pytest.Config, marked: Mapping[str, Any]) -> 
         min_rounds=min_rounds,
         max_time_s=float(value("max_time")),
         min_time_s=float(value("min_time")),
-        precision=float(value("precision") or PRECISION),
+        precision=float(value("precision") or Plan.precision),
         limit_s=profile.limit_s if min_rounds == profile.min_rounds else math.inf,
     )

@@ -91,7 +91,7 @@ def _default_dtypes(mark: pytest.Mark | None) -> tuple[str, ...]:
 def _wanted_dtype(dtype: str, by_default: tuple[str, ...], run: Run) -> bool:
     """Whether the profile and the options ask for cells in this dtype."""
     if run.cells is not None:
-        return any(cell[3] == dtype for cell in run.cells)
+        return any(cell.dtype == dtype for cell in run.cells)
     if run.dtypes:
         return dtype in run.dtypes
     return run.profile.every_dtype or dtype in by_default
@@ -194,7 +194,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     run = config.stash[RUN]
     for name, device in run.devices.items():
-        if not device.is_host and not device.wait_waits(device.long_work):
+        if not device.is_host and not device.synchronize_waits(device.long_work):
             raise pytest.UsageError(
                 f"--device {name}: synchronisation does not wait for the device to finish, so that "
                 "times would be those of the launch only; update torch or the driver"
@@ -257,14 +257,14 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
         on,
         dtypes.find(dtype),
         profiles.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
-        run.clock_cost_s.get(device, 0.0),
-        hand_over,
-        run.kernels,
-        earlier,
-        run.repeats_left > 0 and len(earlier) + 1 < ATTEMPTS,
-        run.placement.lifted,
-        run.data_root,
-        run.download,
+        clock_cost_s=run.clock_cost_s.get(device, 0.0),
+        hand_over=hand_over,
+        reference=run.kernels,
+        earlier=earlier,
+        may_repeat=run.repeats_left > 0 and len(earlier) + 1 < ATTEMPTS,
+        unpinned=run.placement.unpinned,
+        data_root=run.data_root,
+        download=run.download,
     )
     request.node.stash[CELL] = made
     yield made
@@ -286,9 +286,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if raised is None:
         status, reason = rows.outcome(item)
     elif isinstance(raised.value, Disturbed):
-        report.outcome = "skipped"
-        reason = reasons.disturbances(raised.value.found)
-        report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
+        _skip(report, item, reasons.disturbances(raised.value.found))
         report.again = True
         # The loop over the items continues with new ones: the cell runs again at the end.
         item.session.items.append(item)
@@ -300,8 +298,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             return report
         status, reason = refusal.classify(raised.value)
         if status == "unsupported":
-            report.outcome = "skipped"
-            report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
+            _skip(report, item, reason)
         elif status != "error":
             report.longrepr = f"{status}: {reason}"
         # Frames hold their tensors: free these before the next cell needs the memory.
@@ -314,6 +311,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if CELL in item.stash:
         del item.stash[CELL]
     return report
+
+
+def _skip(report: pytest.TestReport, item: pytest.Function, reason: str) -> None:
+    """Make a report that of a skipped test, as `pytest.skip` does."""
+    report.outcome = "skipped"
+    report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
 
 
 def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
