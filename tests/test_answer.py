@@ -1,6 +1,7 @@
 """The answer check: what is right, what is wrong, and what a copy must keep."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -103,6 +104,17 @@ def test_copies_keep_strides_and_ties():
     assert optimizer2.param_groups[0]["params"][0] is next(model2.parameters())
     assert next(model2.parameters()).dtype == torch.float64
     assert next(model.parameters()).dtype == torch.float32
+
+
+class Batch(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+def test_a_named_tuple_stays_one():
+    wide = answer.on_reference(Batch(torch.ones(2), torch.arange(2)))
+    assert isinstance(wide, Batch)
+    assert (wide.images.dtype, wide.labels.dtype) == (torch.float64, torch.int64)
 
 
 def test_an_in_place_operation_is_compared_with_the_values_before_it():

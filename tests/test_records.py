@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bench.records import params, reader, schema, writer
+from bench.records import lines, params, reader, schema, writer
 from tests.helpers.frames import ROW
 
 CONTRACT = """
@@ -78,6 +78,15 @@ def test_two_runs_of_one_second_get_two_files(tmp_path):
     names = [writer.create(tmp_path, now).path.name for _ in range(3)]
     expected = ["20260102T030405Z.csv", "20260102T030405Z-2.csv", "20260102T030405Z-3.csv"]
     assert names == expected
+
+
+def test_messages_fit_on_one_line():
+    assert lines.one_line("\n\n  a\t b \nsecond") == "a b"
+    assert len(lines.one_line("x" * 999)) == 300
+    assert lines.of_exception(ValueError("a\nb")) == "ValueError: a"
+    assert lines.of_exception(ValueError()) == "ValueError"
+    assert lines.last_line("Traceback\nImportError: x\n") == "ImportError: x"
+    assert lines.last_line("", "exit status 3") == "exit status 3"
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.measure.answer import WrongAnswer
-from bench.measure.refusal import classify, one_line
+from bench.measure.refusal import classify
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,3 @@ def test_real_refusals():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert classify(caught.value)[0] == "oom"
-
-
-def test_one_line_folds_and_cuts():
-    assert one_line("\n\n  a\t b \nsecond") == "a b"
-    assert len(one_line("x" * 999)) == 300

@@ -4,9 +4,11 @@ import contextlib
 import random
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from bench.cli import main
+from bench.measure import devices
 from bench.tune import loader
 from bench.tune.loader import Setting
 
@@ -120,6 +122,23 @@ def test_settings_in_which_loading_fails_are_left_out_and_named_once():
     spawned = [s for s in SETTINGS if s.workers and s.start == "spawn"]
     with pytest.raises(loader.CannotTune, match="--dataset: loading failed with num_workers=1"):
         loader.search(spawned, truth.session, "grid", 120, now=now)
+
+
+def test_the_parts_of_any_batch_are_copied_to_the_device():
+    class Parts(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, index):
+            return {"image": torch.ones(2), "more": (index, torch.zeros(1))}
+
+    copied = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "to", lambda self, *_, **__: copied.append(self.shape))
+        session = loader.sessions(Parts(), devices.find("cpu"))
+        with session(Setting(workers=0, batch=4)) as epoch:
+            assert epoch() > 0
+    assert copied == [(4, 2), (4,), (4, 1)]
 
 
 def test_a_data_set_without_a_length_is_one_line():

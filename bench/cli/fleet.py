@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.results import choose, fail
+from bench.records.lines import of_exception, one_line
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -92,7 +93,7 @@ def fleet(
         except (BadFile, CannotWrite) as problem:
             fail(str(problem))
         except OSError as problem:
-            what = f"{kept} or the scheduler cannot be reached: {cluster.reason(problem)}"
+            what = f"{kept} or the scheduler cannot be reached: {of_exception(problem)}"
             fail(f"{what}; continue with --resume {kept}")
         except KeyboardInterrupt:
             fail(f"stopped; continue with --resume {kept}", 130)
@@ -134,7 +135,7 @@ def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["
         try:
             client = stack.enter_context(Client(**options))
         except (OSError, ValueError, TypeError) as problem:
-            what = " ".join(str(problem).split())[:200]
+            what = one_line(str(problem))
             fail(f"--scheduler {scheduler}: {what}; is it up, and reachable from here?")
         yield client
 

@@ -12,6 +12,7 @@ from distributed import Client, Event, Future
 from bench.launch import node
 from bench.launch.roster import Roster
 from bench.records import reader
+from bench.records.lines import of_exception
 from bench.records.schema import CELL, Row
 from bench.records.writer import CannotWrite, Writer, reopen
 
@@ -77,19 +78,13 @@ def find(client: Client, roster: Roster, limit_s: float = 60.0) -> tuple[list[No
             remedy = "pip install 'torch-device-bench[fleet]' there"
             problems.append(f"{address} lacks the module {problem.name}: {remedy}")
         except Exception as problem:  # a machine that fails stops no other
-            problems.append(f"{address}: {reason(problem)}")
+            problems.append(f"{address}: {of_exception(problem)}")
     nodes: dict[str, Node] = {}
     for identity, worker in zip(roster.identities(found), found, strict=True):
         if identity not in nodes:
             label = roster.label(identity, worker)
             nodes[identity] = Node(label, worker["address"], worker["host"], worker["environment"])
     return list(nodes.values()), problems
-
-
-def reason(problem: BaseException) -> str:
-    """Return an exception in one line."""
-    text = " ".join(str(problem).split())[:300]
-    return f"{type(problem).__name__}: {text}" if text else type(problem).__name__
 
 
 def differences(nodes: Sequence[Node]) -> list[str]:
@@ -254,7 +249,7 @@ class Fleet:
         except CannotWrite:
             raise
         except Exception as problem:  # a machine that fails stops no other
-            return MachineResult(label, None, reason(problem), task.rows)
+            return MachineResult(label, None, of_exception(problem), task.rows)
         failure = "" if code in (0, 1) else f"pytest ended with exit status {code}"
         return MachineResult(label, code, failure, task.rows)
 

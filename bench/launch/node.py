@@ -18,6 +18,7 @@ import dask
 from distributed import Event, Worker, get_worker
 
 from bench.launch import runner
+from bench.records.lines import last_line
 
 _DESCRIBE = (
     "import json; from bench.measure import environment; "
@@ -41,8 +42,7 @@ def describe() -> dict[str, Any]:
         [sys.executable, "-c", _DESCRIBE], capture_output=True, text=True, check=False
     )
     if asked.returncode:
-        last = (asked.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"torch does not work there: {last}")
+        raise RuntimeError(f"torch does not work there: {last_line(asked.stderr)}")
     worker = get_worker()
     name = {"name": str(worker.name), "address": worker.address, "host": platform.node()}
     return name | {"environment": json.loads(asked.stdout)}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.launch import runner
 from bench.launch.runner import CannotRun
+from bench.records.lines import last_line
 
 #: A program that imports what the suite needs.
 _ASK = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
@@ -112,7 +113,7 @@ def _probe(place: runner.Place, name: str) -> None:
         asked, capture_output=True, text=True, env=place.environment(), check=False
     )
     if answer.returncode:
-        last = (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]
+        last = last_line(answer.stderr, f"exit status {answer.returncode}")
         raise CannotRun(
             f"the {name} cannot run the suite: {last}; "
             f"{place.python} -m pip install torch-device-bench installs what is missing"
@@ -126,7 +127,7 @@ def _git(option: str, *words: str) -> str:
     except OSError as problem:
         raise CannotRun(f"{option}: cannot run git: {problem.strerror}; install git") from problem
     if made.returncode:
-        raise CannotRun(f"{option}: {made.stderr.strip().splitlines()[-1]}")
+        raise CannotRun(f"{option}: {last_line(made.stderr)}")
     return made.stdout.strip()
 
 

@@ -40,7 +40,8 @@ def walk(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, Mapping):
         return {key: walk(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(walk(item, change) for item in value)
+        items = [walk(item, change) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return change(value)
 
 

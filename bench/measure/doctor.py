@@ -17,6 +17,7 @@ import psutil
 
 from bench.measure import cgroup, devices, environment, kernels, operations, placement
 from bench.measure.kernels import ReferenceKernel
+from bench.records.lines import last_line
 
 #: A clock coarser than this cannot resolve a thousandth of a round of 1 ms.
 CLOCK_TICK_S = 1e-6
@@ -227,8 +228,7 @@ def fresh_runs(name: str, processes: int, report: Callable[[str], None]) -> list
         command = [sys.executable, "-m", "bench.measure.operations", "--device", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ProbeFailed(f"a process on {name} failed: {last}")
+            raise ProbeFailed(f"a process on {name} failed: {last_line(done.stderr)}")
         runs.append(json.loads(done.stdout))
     return runs
 

@@ -9,6 +9,7 @@ import torch
 
 from bench.measure.answer import WrongAnswer
 from bench.measure.devices import Device
+from bench.records import lines
 
 # PyTorch has no exception of its own for "this backend lacks that"; these are its messages.
 _UNSUPPORTED = re.compile(
@@ -23,17 +24,10 @@ _OUT_OF_MEMORY = re.compile(
 _FELL_BACK = re.compile(r"operator '([^']+)'.*fall back to run on the CPU", re.S)
 
 
-def one_line(text: str, limit: int = 300) -> str:
-    """Return the first line of a message that is not blank, whitespace folded, cut at `limit`."""
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    line = lines[0] if lines else ""
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 def classify(exception: BaseException) -> tuple[str, str]:
     """Return the status and the reason, one line, of a cell that raised `exception`."""
     text = str(exception)
-    reason = one_line(text) or type(exception).__name__
+    reason = lines.one_line(text) or type(exception).__name__
     if isinstance(exception, WrongAnswer):
         return "wrong", reason
     if isinstance(exception, (MemoryError, torch.OutOfMemoryError)):
@@ -43,7 +37,7 @@ def classify(exception: BaseException) -> tuple[str, str]:
     refused = isinstance(exception, (RuntimeError, TypeError)) and _UNSUPPORTED.search(text)
     if refused or isinstance(exception, NotImplementedError):
         return "unsupported", reason
-    return "error", f"{type(exception).__name__}: {reason}"
+    return "error", lines.of_exception(exception)
 
 
 @contextmanager

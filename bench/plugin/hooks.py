@@ -15,6 +15,7 @@ from bench.plugin import options, rows
 from bench.plugin.options import RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
+from bench.records.lines import shortened
 from bench.records.params import split
 from bench.records.schema import Row
 from bench.records.writer import CannotWrite
@@ -337,7 +338,7 @@ def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
             fault = "the benchmark timed nothing: it must call cell(...) once"
         if run.writer:
             known = rows.identity(item, run)
-            run.writer.append(Row(status="error", reason=rows.shortened(fault), **known))
+            run.writer.append(Row(status="error", reason=shortened(fault, rows.LONGEST), **known))
     return fault
 
 

@@ -8,6 +8,7 @@ from bench import __version__
 from bench.measure import rounds
 from bench.measure.cell import Cell
 from bench.plugin.options import Run
+from bench.records.lines import shortened
 from bench.records.params import join, word
 from bench.records.schema import Row
 from bench.report import reasons
@@ -95,7 +96,7 @@ def identity(item: pytest.Function, run: Run) -> dict[str, Any]:
 
 
 def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
-    """Return the row of a cell that has ended."""
+    """Return the row of a cell that has ended; a long `reason` is cut."""
     known = identity(item, run)
     if CELL in item.stash:
         result = item.stash[CELL].result
@@ -115,12 +116,7 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
             "involuntary_switches": result.disturbances.involuntary_switches,
             "drift": result.disturbances.drift,
         }
-    return Row(status=status, reason=shortened(reason), **known)
-
-
-def shortened(text: str) -> str:
-    """Return a reason that a field of the CSV can hold, whatever notes a benchmark makes."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return Row(status=status, reason=shortened(reason, LONGEST), **known)
 
 
 def outcome(item: pytest.Function) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import random
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from bench.measure import environment
 from bench.measure.devices import Device
+from bench.records.lines import of_exception
 from bench.stats import quantiles
 from bench.suite.loading.workers import START_METHODS, loader_of
 
@@ -112,9 +113,11 @@ def sessions(dataset: Dataset[Any], device: Device) -> Session:
         raise CannotTune(f"--dataset: a data set with a length is needed ({problem})") from None
 
     def to_device(batch: Any, wait: bool) -> None:
-        for part in batch if isinstance(batch, (list, tuple)) else [batch]:
-            if isinstance(part, torch.Tensor):
-                part.to(device.torch_device, non_blocking=not wait)
+        if isinstance(batch, torch.Tensor):
+            batch.to(device.torch_device, non_blocking=not wait)
+        elif isinstance(batch, (list, tuple, Mapping)):
+            for part in batch.values() if isinstance(batch, Mapping) else batch:
+                to_device(part, wait)
 
     @contextlib.contextmanager
     def session(setting: Setting) -> Iterator[Callable[[], float]]:
@@ -247,7 +250,7 @@ def search(
         except Exception as problem:
             # A data set of the user may raise anything. One that cannot be pickled, for example,
             # has no workers under spawn.
-            failed = f"{setting}: {type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+            failed = f"{setting}: {of_exception(problem)}"
             warn(f"skipped: settings like {failed}")
             found.broken.add(found.kind(setting))
             report(0.0)
@@ -271,6 +274,7 @@ def _by_rate(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def _finalists(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the trials close to the fastest, and the fastest one without workers."""
     ordered = sorted(trials, key=lambda trial: -trial.rate)
     close = [t for t in ordered[:FINALISTS] if t.rate >= CLOSE * ordered[0].rate]
     plain = [t for t in ordered if not t.setting.workers][:1]
