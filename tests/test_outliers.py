@@ -29,7 +29,7 @@ def test_a_uniform_fleet_has_none():
 def test_a_slow_node_is_found_and_what_it_is_slow_at(seed):
     lines = sentences(fleet(16, seed, slow=[("node-7", "host_to_device", 2**20, 1.38)]))
     assert len(lines) == 2
-    assert lines[0] == "16 machines with a CPU, 4 threads: 1 off"
+    assert lines[0] == "16 machines with a CPU, 4 threads: 1 differs from the rest"
     assert lines[1].startswith("- node-7: host_to_device on cpu from n=1048576 on ")
     assert lines[1].endswith("% slower than the other 15 (3 of 3 cells); the rest is normal")
     percent = int(lines[1].split(" on ")[-1].split()[0].rstrip("%"))
@@ -46,7 +46,7 @@ def test_a_machine_that_is_slow_at_everything_is_reported_as_such():
 def test_two_machines_and_a_fast_one():
     slow = [("node-1", "matmul", 0, 1.5), ("node-2", "add", 0, 1.5), ("node-2", "step", 0, 1.4)]
     lines = sentences(fleet(16, slow=[*slow, ("node-4", "softmax", 0, 0.6)]))
-    assert lines[0].endswith("3 off")
+    assert lines[0].endswith("3 differ from the rest")
     assert [line.split(":")[0] for line in lines[1:]] == ["- node-4", "- node-2", "- node-1"]
     assert "% faster than" in lines[1]
     assert lines[2].count("; ") == 2
@@ -57,7 +57,7 @@ def test_two_machines_and_a_fast_one():
 def test_a_thousand_machines():
     slow = [("node-17", "host_to_device", 2**16, 1.38), ("node-503", "matmul", 0, 1.25)]
     lines = sentences(fleet(1000, slow=slow))
-    assert lines[0] == "1000 machines with a CPU, 4 threads: 2 off"
+    assert lines[0] == "1000 machines with a CPU, 4 threads: 2 differ from the rest"
     assert "node-17: host_to_device on cpu from n=65536 on" in lines[1]
     assert "node-503: matmul on cpu 2" in lines[2]
 
@@ -118,7 +118,8 @@ def test_other_hardware_is_another_fleet_and_a_few_are_none():
         "6 machines with another CPU, 4 threads",
         "- xnode-1",
     ]
-    assert sentences(fleet(4)) == ["no hardware with 5 machines or more: nothing to stand out of"]
+    few = "outliers need 5 machines or more with the same hardware: there are fewer"
+    assert sentences(fleet(4)) == [few]
 
 
 @pytest.fixture

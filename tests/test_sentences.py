@@ -162,14 +162,14 @@ FINDINGS = {
     "cpu moves 27.0 GB/s in its best copy (n=9 in float32)": Finding(
         topic="bandwidth", subject=COPY, amount=2.7e10
     ),
-    "matmul n=512 in float16 on cpu reaches 10% of that": Finding(
+    "matmul n=512 in float16 on cpu reaches 10% of this bandwidth": Finding(
         topic="far below", subject=CELL, amount=2.7e9, rival_amount=2.7e10
     ),
     "cpu computes 270 GFLOP/s in its best float16 matmul (n=512)": Finding(
         topic="arithmetic", subject=CELL, amount=2.7e11
     ),
-    "a small call costs 1.00 us on cpu (add n=9), which is negligible from about 15,708 elements "
-    "on": Overhead(topic="overhead", subject=COPY, amount=1e-6, negligible_from=15708.2),
+    "a small call costs 1.00 us on cpu (add n=9); at about 15,708 elements it takes twice as "
+    "long": Overhead(topic="overhead", subject=COPY, amount=1e-6, negligible_from=15708.2),
     "a small call costs 1.00 us on cpu (add n=9)": Overhead(
         topic="overhead", subject=COPY, amount=1e-6, negligible_from=None
     ),

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from bench.launch.sides import Side
 
 Threshold = Annotated[
-    float | None, typer.Option(help="Change in percent at which a cell fails (5).")
+    float | None, typer.Option(help="A cell fails from this change in percent (5).")
 ]
-Margin = Annotated[float | None, typer.Option(help="Change in percent that the test allows (2).")]
+Margin = Annotated[float | None, typer.Option(help="Change in percent that the t test allows (2).")]
 Floor = Annotated[
     float | None, typer.Option(help="Change in seconds below which no cell fails (1e-6).")
 ]
@@ -47,7 +47,7 @@ Ref = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Compute threads of this side on the CPU.")
 ]
-Runs = Annotated[int, typer.Option(min=3, help="Fresh processes a side that confirm.")]
+Runs = Annotated[int, typer.Option(min=3, help="Fresh processes per side for the second look.")]
 
 
 def check(
@@ -60,15 +60,18 @@ def check(
     margin: Margin = None,
     floor: Floor = None,
     vary: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="What may differ: cpu, threads, ...")
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Columns that may differ: cpu, threads, ..."),
     ] = None,
     same_machine: Annotated[
-        bool, typer.Option("--same-machine", help="Unknown hardware is the same on both sides.")
+        bool,
+        typer.Option("--same-machine", help="Treat unknown hardware as the same on both sides."),
     ] = False,
     allow_missing: AllowMissing = False,
     fail_on_improvement: FailOnImprovement = False,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Time suspect cells again, and judge the new times.")
+        bool,
+        typer.Option("--confirm", help="Time cells that look changed again; judge the new times."),
     ] = False,
     confirm_runs: Runs = 5,
     folder: Folder = None,
@@ -130,7 +133,7 @@ def ab(
     baseline_threads: Threads = None,
     candidate_threads: Threads = None,
     screen_runs: Annotated[
-        int, typer.Option(min=2, help="Fresh processes a side that screen.")
+        int, typer.Option(min=2, help="Fresh processes per side for the first look.")
     ] = 3,
     confirm_runs: Runs = 5,
     order: Annotated[str, typer.Option(help="abba or random.")] = "abba",
@@ -147,10 +150,10 @@ def ab(
     output: Output = None,
     summary: Summary = None,
 ) -> None:
-    """Compare two sides on this machine in alternating fresh processes; exit as `check` does.
+    """Compare two sides on this machine, in fresh processes that alternate between them.
 
     Files and folders with your own benchmarks replace the suite. All other options are for pytest:
-    --device, --dtype, --family, --profile, --threads, -k.
+    --device, --dtype, --family, --profile, --threads, -k. The exit status is that of `bench check`.
     """
     from bench.launch import ab
 
@@ -180,7 +183,7 @@ def history(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
+        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
     ] = None,
     threshold: Annotated[float, typer.Option(help="Smallest change in percent to report.")] = 5,
     every: Annotated[
@@ -189,7 +192,7 @@ def history(
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
 ) -> None:
-    """Find the runs at which the times of a machine changed; reads results/ by default."""
+    """Find the runs from which a machine was slower or faster; reads results/ by default."""
     from bench.compare import files as stored
     from bench.compare import sides
     from bench.gate import history as found

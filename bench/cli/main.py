@@ -33,7 +33,8 @@ def _options(
 
 
 Names = Annotated[
-    list[str] | None, typer.Option(metavar="NAME", show_default=False, help="Repeatable; a,b.")
+    list[str] | None,
+    typer.Option(metavar="NAME", show_default=False, help="Only these: repeat it, or write a,b."),
 ]
 
 
@@ -58,19 +59,25 @@ def run(
     ] = None,
     profile: Annotated[str | None, typer.Option(help="smoke, default or full.")] = None,
     threads: Annotated[int | None, typer.Option(help="Compute threads on the CPU.")] = None,
-    machine: Annotated[str | None, typer.Option(help="Label of this machine.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder of result CSVs.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write this CSV instead.")] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="Label of this machine in the results.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for the result CSVs (results).")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write this CSV instead of a new one.")
+    ] = None,
     append: Annotated[
         bool, typer.Option("--append", help="Add the runs to the CSV of --output.")
     ] = False,
     resume: Annotated[Path | None, typer.Option(help="Complete the runs in this CSV.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes; all write into one CSV.")] = 1,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no tables.")] = False,
 ) -> None:
     """Time the suite, or your own benchmarks: bench run [OPTIONS] [FILE_OR_FOLDER...].
 
-    Other options are passed to pytest.
+    Other options are passed to pytest, for example --cells, --data-root and --download.
     """
     from rich.console import Console
 
@@ -117,7 +124,10 @@ def _show(file: Path) -> None:
 
 @app.command("list", context_settings=FORWARD)
 def list_cells(context: typer.Context) -> None:
-    """List the cells that `bench run` would time with the same options; time nothing."""
+    """List the cells that `bench run` would time; time nothing.
+
+    Takes the options, files and folders of `bench run`.
+    """
     from bench.launch import runner
 
     command = runner.command("--collect-only", "--quiet", *context.args)
@@ -141,13 +151,16 @@ def info() -> None:
 
 @app.command()
 def doctor(
-    device: Names = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", show_default=False, help="Only this device; repeatable."),
+    ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=0, help="Fresh processes of the A/A test (4); 0 skips it."),
+        typer.Option(min=0, help="Fresh processes that time the same code (4); 0: none."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Estimate false alarms and power of bench check. (12)")
+        bool, typer.Option("--gate", help="Estimate how often bench check errs (12 processes).")
     ] = False,
 ) -> None:
     """Check that this machine is fit for measurements; exit with 3 if it is not."""
@@ -162,7 +175,7 @@ def doctor(
         fail(f"--device: {problem}")
     count = (12 if gate else 4) if processes is None else processes
     if gate and count < 2 * power.FEWEST:
-        fail(f"--processes {count}: --gate needs {2 * power.FEWEST} or more, half of them a side")
+        fail(f"--processes {count}: --gate needs {2 * power.FEWEST} or more, half of them per side")
     environment.set_threads()
     unfit = 0
 
@@ -189,7 +202,7 @@ def doctor(
         show_finding(doctor.noise(name, runs))
         if gate:
             seen = power.of_processes(name, runs)
-            remedy = "" if seen.sharp else "time more runs a side: bench run --runs 8"
+            remedy = "" if seen.sharp else "time more runs per side: bench run --runs 8"
             if not seen.honest:
                 remedy = "correct the findings above, or raise --threshold"
             show(f"gate {name}", judgement.power(seen), remedy, seen.honest)

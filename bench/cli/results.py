@@ -33,10 +33,10 @@ def compare(
         str | None,
         typer.Option(help="What to compare: machine, device, dtype, torch, ..."),
     ] = None,
-    rows: Annotated[str | None, typer.Option(help="What to add to the rows.")] = None,
+    rows: Annotated[str | None, typer.Option(help="Columns that split the rows further.")] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
+        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
     ] = None,
     baseline: Annotated[str | None, typer.Option(help="The column that ratios refer to.")] = None,
     sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
@@ -50,10 +50,13 @@ def compare(
     ] = False,
     same_machine: Annotated[
         bool,
-        typer.Option("--same-machine", help="With --outliers: unknown hardware is the same."),
+        typer.Option("--same-machine", help="With --outliers: treat unknown hardware as the same."),
     ] = False,
     time: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column to compare: first_call_s, peak_bytes, ...")
+        str,
+        typer.Option(
+            metavar="COLUMN", help="What to compare instead: first_call_s, peak_bytes, ..."
+        ),
     ] = "median_s",
     format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
 ) -> None:
@@ -76,7 +79,7 @@ def compare(
             unused = {"--sort": sort != "name", "--only-different": only_different, "--top": top}
             unused["--time"] = time != "median_s"
             for option in (name for name, given in unused.items() if given):
-                fail(f"{option}: --outliers names every machine that is off; leave it out")
+                fail(f"{option}: --outliers names every machine that differs; leave it out")
             show(shown.FORMATS[format](rules.find(frame, same_machine)))
             return
         columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
@@ -117,7 +120,7 @@ def report(
     files: Files,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
     png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the pictures as PNG.")
+        Path | None, typer.Option(metavar="DIR", help="Write the pictures to DIR as PNG.")
     ] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print a short summary in Markdown.")

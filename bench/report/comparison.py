@@ -144,11 +144,11 @@ def _table(
 
 def _legend(comparison: Comparison) -> str:
     if comparison.column == "median_s":
-        what = "median ± half its 95 % interval; times as long as the baseline"
+        what = "median ± half its 95 % interval; 2.0x: twice as long as the baseline"
     else:
         what = f"{comparison.column}, mean of the runs ± half its 95 % interval; "
-        what += "times the baseline, from two runs a side"
-    return f"{what}; ~ no difference seen"
+        what += "2.0x: twice the baseline, from two runs per side"
+    return f"{what}; ~: no difference seen"
 
 
 def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str:

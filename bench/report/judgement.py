@@ -34,7 +34,7 @@ WORDS = {
     "status of baseline": "{seen} (in the baseline)",
     "gone": "the baseline has it",
     "gone and refused": "not there now, and {seen} (in the baseline)",
-    "few times": "one run with a usable time is too few",
+    "few times": "fewer than two runs have a usable time",
     "cleared": "cleared by the screen",
     "differs": "{column}: {baseline} in the baseline, {candidate} now",
     "unknown hardware": (
@@ -109,7 +109,7 @@ def _table(cells: list[Judged], tablefmt: str, as_text: Callable[[str], str] = s
 
 def _remarks(outcome: Outcome) -> list[str]:
     shifts = [
-        f"{device} in {dtype} moved by {relative(shift):+.1%} as a whole, which is taken out"
+        f"{device} in {dtype} moved by {relative(shift):+.1%} as a whole, which is subtracted"
         for (device, dtype), shift in outcome.shifts.items()
     ]
     return [*map(words, outcome.notes), *shifts]

@@ -20,7 +20,7 @@ def sentence(one: Outlier) -> str:
 
 def _lines(fleets: Sequence[Fleet], as_text: Callable[[str], str]) -> list[str]:
     if not fleets:
-        return [f"no hardware with {FEWEST} machines or more: nothing to stand out of"]
+        return [f"outliers need {FEWEST} machines or more with the same hardware: there are fewer"]
     lines = []
     for fleet in fleets:
         if not fleet.hardware:
@@ -28,7 +28,8 @@ def _lines(fleets: Sequence[Fleet], as_text: Callable[[str], str]) -> list[str]:
             lines.append(f"{text}; if it is the same, use --same-machine")
             continue
         machines = dict.fromkeys(one.machine for one in fleet.outliers)
-        count = f"{len(machines)} off" if machines else f"all alike in {fleet.cells} cells"
+        differ = f"{len(machines)} {'differs' if len(machines) == 1 else 'differ'} from the rest"
+        count = differ if machines else f"all alike in {fleet.cells} cells"
         lines.append(as_text(f"{fleet.machines} machines with {fleet.hardware}: {count}"))
         for machine in machines:
             own = [one for one in fleet.outliers if one.machine == machine]

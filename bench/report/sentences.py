@@ -182,7 +182,7 @@ def _overhead(one: Any) -> str:
     text = f"a small call costs {units.seconds(one.amount)} on {one.subject.device} (add n={size})"
     if one.negligible_from is None:
         return text
-    return f"{text}, which is negligible from about {_size(one.negligible_from)} elements on"
+    return f"{text}; at about {_size(one.negligible_from)} elements it takes twice as long"
 
 
 def _launch(one: Any) -> str:
@@ -240,7 +240,7 @@ WORDS: dict[str, Callable[[Any], str]] = {
         f"({params(one.subject)} in {one.subject.dtype})"
     ),
     "far below": lambda one: (
-        f"{_cell(one.subject)} reaches {one.amount / one.rival_amount:.0%} of that"
+        f"{_cell(one.subject)} reaches {one.amount / one.rival_amount:.0%} of this bandwidth"
     ),
     "arithmetic": lambda one: (
         f"{one.subject.device} computes {units.rate(one.amount, 'FLOP')} in its best "
