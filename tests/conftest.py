@@ -1,5 +1,6 @@
 """Fixtures of the tests: a suite of one file, and a device whose true times are known."""
 
+import sys
 import textwrap
 
 import pytest
@@ -14,13 +15,14 @@ from bench.records import reader
 from bench.report import sentences  # noqa: F401
 from bench.verdicts import loading  # noqa: F401
 from tests.helpers import simulated as simulated_device
+from tests.helpers import warm
 from tests.helpers.simulated import SimulatedDevice
 
 pytest_plugins = ["pytester"]
 
 INI = """
 [pytest]
-addopts = -p bench.plugin -p no:cacheprovider --strict-markers
+addopts = -p bench.plugin -p no:cacheprovider -p no:hypothesispytest --strict-markers
 filterwarnings = ignore:Module already imported so cannot be rewritten
 """
 
@@ -89,3 +91,13 @@ def suite(pytester):
 def _loaded():
     """Load psutil's modules, which `environment` imports when it is first used."""
     environment.current()
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory):
+    """A Python that starts without importing torch again; where it cannot, this one."""
+    if sys.platform != "linux":  # torch does not bear a fork elsewhere
+        yield sys.executable
+        return
+    with warm.interpreter(tmp_path_factory.mktemp("warm")) as executable:
+        yield executable

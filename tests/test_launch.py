@@ -19,14 +19,14 @@ SMOKE = ["--profile", "smoke", "--machine", "here"]
 
 
 @pytest.fixture
-def runs(suite, monkeypatch):
+def runs(suite, monkeypatch, python):
     """Launch the suite of one file instead of the package's."""
     monkeypatch.chdir(suite.pytester.path)
-    monkeypatch.setattr(
-        runner, "command", lambda *arguments, place: [sys.executable, "-m", "pytest", *arguments]
-    )
 
-    def run(number=1, output=None, resume=None, arguments=(), **more):
+    def run(number=1, output=None, resume=None, arguments=(), python=python, **more):
+        monkeypatch.setattr(
+            runner, "command", lambda *words, place: [python, "-m", "pytest", *words]
+        )
         listener = RunListener()
         code, file = runner.run([*SMOKE, *arguments], number, output, resume, listener, **more)
         return code, file, listener
@@ -52,7 +52,7 @@ def test_runs_are_fresh_processes_in_one_file(suite, runs, tmp_path):
     assert list(rows.groupby("run_id").size()) == [2, 2]
     assert heard.cells == [(k, n, 2, "neg") for k in (1, 2) for n in (0, 1)]
     # One more than there are: those count, and a file is not written over.
-    code, file, heard = runs(3, resume=file)
+    code, file, heard = runs(3, resume=file, python=sys.executable)
     assert code == 0
     assert heard.lines == []
     assert reader.read(file).run_id.nunique() == 3
@@ -158,7 +158,7 @@ def test_families_and_appending_are_checked(suite):
 
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_ends_with_the_table_of_what_was_measured(suite):
+def test_ctrl_c_ends_with_the_table_of_what_was_measured(suite, python):
     import subprocess
     import time
 
@@ -171,7 +171,7 @@ def test_ctrl_c_ends_with_the_table_of_what_was_measured(suite):
         time.sleep(0.05)
         cell(torch.neg, cell.tensor(n))
     """)
-    command = [sys.executable, "-m", "pytest", "--benchmark-only", *SMOKE]
+    command = [python, "-m", "pytest", "--benchmark-only", *SMOKE]
     cwd = suite.pytester.path
     running = subprocess.Popen(
         command,

@@ -23,10 +23,11 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="module")
-def collected(tmp_path_factory):
+def collected(python, tmp_path_factory):
     folder = tmp_path_factory.mktemp("printer")
     (folder / "printer.py").write_text(PRINTER)
-    words = runner.command("--collect-only", "-q", "-p", "printer", "--profile=full")
+    words = ("--collect-only", "-q", "-p", "printer", "--profile=full")
+    words = runner.command(*words, place=runner.Place(python=python))
     done = subprocess.run(
         words,
         env={

@@ -23,28 +23,28 @@ def bench_linear(cell):
 """
 
 
-def python(folder, *words):
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", *words]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
-
-
 def result(folder):
     (path,) = (folder / "results").glob("*/*.csv")
     return reader.read(path).iloc[0]
 
 
+@pytest.mark.integration
 def test_a_file_of_any_name_runs_under_pytest_alone(tmp_path):
     (tmp_path / "my_bench.py").write_text(NET)
     words = ("my_bench.py", "-p", "bench.plugin", "--benchmark-only", *OPTIONS)
-    done = python(tmp_path, "pytest", *words)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pytest", *words]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     row = result(tmp_path)
     assert (row.family, row.benchmark, row.status) == ("my_bench", "linear", "ok")
     assert row.rel_error <= row.tolerance
 
 
-def test_bench_run_takes_a_folder_and_its_families(tmp_path):
+@pytest.mark.integration
+def test_bench_run_takes_a_folder_and_its_families(tmp_path, python):
     """Also one called `bench`, and where its package gives the family."""
     package = tmp_path / "bench" / "models"
     package.mkdir(parents=True)
@@ -55,7 +55,7 @@ def test_bench_run_takes_a_folder_and_its_families(tmp_path):
     command = "import sys; from bench.cli.main import main; sys.argv[0] = 'bench'; main()"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", command, *words],
+        [python, "-P", "-c", command, *words],
         cwd=tmp_path,
         env=env,
         capture_output=True,

@@ -287,10 +287,10 @@ def bench_neg(cell, n):
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 @pytest.mark.parametrize("after", [0, 1, 20])
-def test_a_killed_run_keeps_its_rows_and_is_resumed(suite, after):
+def test_a_killed_run_keeps_its_rows_and_is_resumed(suite, python, after):
     suite.write(SLOW)
     words = ["--benchmark-only", "--profile", "smoke", "--machine", "here"]
-    command = [sys.executable, "-m", "pytest", *words]
+    command = [python, "-m", "pytest", *words]
     cwd = suite.pytester.path
     running = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
     while running.poll() is None:
