@@ -1,7 +1,5 @@
 """Rows, frames and files of results for the tests."""
 
-import dataclasses
-
 import pandas as pd
 
 from bench.records import reader, schema
@@ -39,7 +37,7 @@ def row(**columns) -> schema.Row:
 
 def frame(*rows) -> pd.DataFrame:
     """Rows given by what is not ordinary in each."""
-    return reader.frame([dataclasses.asdict(row(**columns)) for columns in rows])
+    return reader.frame([dict(vars(row(**columns))) for columns in rows])
 
 
 #: Text that is code somewhere: in HTML, Markdown, a terminal or a spreadsheet.

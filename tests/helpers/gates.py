@@ -1,6 +1,5 @@
 """Two sets of runs for the gate, whose true times are known."""
 
-import dataclasses
 import random
 
 from bench.gate import check
@@ -27,7 +26,7 @@ def runs(count=5, slow=None, noise=0.02, seed=1, cells=CELLS, **columns):
 
 
 def as_frame(rows):
-    return to_frame([dataclasses.asdict(row(**columns)) for columns in rows])
+    return to_frame([dict(vars(row(**columns))) for columns in rows])
 
 
 def judged(old, new, **settings):
