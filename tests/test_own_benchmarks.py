@@ -77,7 +77,7 @@ def test_the_example_of_the_documentation_works(suite):
 def test_an_unknown_family_lists_those_of_the_files_too(suite):
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     done = suite.run("--family", "its")
-    done.stderr.fnmatch_lines(["ERROR: --family: unknown family 'its'; known: *it, *tensors*"])
+    done.stderr.fnmatch_lines(["ERROR: --family: unknown 'its'; known: *it, *tensors*"])
     assert not suite.files()
 
 

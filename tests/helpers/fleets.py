@@ -1,5 +1,7 @@
 """Fleets of equal machines with known slow ones among them."""
 
+import functools
+
 import numpy as np
 
 from tests.helpers.frames import frame
@@ -15,15 +17,22 @@ CELLS = [
 ]
 
 
-def fleet(machines, seed=1, runs=1, flukes=0.03, slow=(), noise=0.02):
-    """A fleet of equal machines, but for `slow`: (machine, benchmark, least size, factor)."""
-    source = np.random.default_rng(seed)
+@functools.cache
+def _without_times(machines, runs):
+    """The rows of a fleet, of which the times are those of one machine."""
     base = frame(*CELLS)
     names = [f"node-{n}" for n in range(machines)]
     repeated = base.loc[base.index.repeat(machines * runs)].reset_index(drop=True)
-    count = len(repeated)
     repeated["machine"] = np.tile(np.repeat(names, runs), len(CELLS))
     repeated["run_id"] = [f"{m}-{r}" for m in range(machines) for r in range(runs)] * len(CELLS)
+    return repeated
+
+
+def fleet(machines, seed=1, runs=1, flukes=0.03, slow=(), noise=0.02):
+    """A fleet of equal machines, but for `slow`: (machine, benchmark, least size, factor)."""
+    source = np.random.default_rng(seed)
+    repeated = _without_times(machines, runs).copy()
+    count = len(repeated)
     struck = source.random(count) < flukes
     y = source.normal(0, noise, count) + struck * source.exponential(0.2, count)
     size = repeated.params.str.removeprefix("n=").replace("", "0").astype(float)
