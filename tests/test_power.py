@@ -6,10 +6,11 @@ import random
 import pytest
 
 from bench.gate import power
+from bench.records.schema import CellKey
 from tests.validation import gates, model, rules
 from tests.validation.collection import Sample
 
-KEYS = [("", "op", "cpu", "float32", f"n={n}") for n in range(20)]
+KEYS = [CellKey("", "op", "cpu", "float32", f"n={n}") for n in range(20)]
 
 
 def runs(count=40, noise=0.02, seed=1):

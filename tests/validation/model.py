@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.records.schema import CellKey
 from bench.stats.robust import standard_deviation
 from tests.validation.collection import KEPT, Runs, Sample
 
@@ -106,7 +107,7 @@ def draw(noise: Noise, cells: int, count: int, seed: int) -> Runs:
     seconds = 1e-5 * (1 + np.arange(cells))[:, None, None] * np.exp(level[..., None] + rounds)
     runs: Runs = {}
     for place, of_cell in enumerate(seconds.tolist()):
-        runs["", "modelled", "cpu", "float32", f"cell={place}"] = [
+        runs[CellKey("", "modelled", "cpu", "float32", f"cell={place}")] = [
             Sample(min(each), statistics.median(each), tuple(each)) for each in of_cell
         ]
     return runs
