@@ -93,10 +93,10 @@ def test_every_image_comes_once_with_its_label_and_the_workers_end(start, count)
     settings = {"multiprocessing_context": start, "persistent_workers": True}
     with loader_of(data.custom_images(), batch_size=32, num_workers=count, **settings) as loader:
         assert each_once()(None, loader).fault == ""
-        alive = workers._helpers_apart(workers._children())
+        alive = workers._without_helpers(workers._children())
         assert len([p for p in alive if p.pid not in before]) == count
         assert bool(workers.memory_of_workers()) == (count > 0)
-    left = workers._helpers_apart(psutil.Process().children(recursive=True))
+    left = workers._without_helpers(psutil.Process().children(recursive=True))
     assert [p for p in left if p.pid not in before] == []
 
 
@@ -109,7 +109,7 @@ def test_workers_end_where_the_cell_fails():
 
     with pytest.raises(RuntimeError, match="injected"):
         fail()
-    assert workers._helpers_apart(psutil.Process().children(recursive=True)) == []
+    assert workers._without_helpers(psutil.Process().children(recursive=True)) == []
 
 
 class Mislabelled(data.CustomImageDataset):

@@ -72,8 +72,8 @@ def test_other_cells_are_unaffected(suite):
     assert "of its data" not in row.reason
 
 
-def test_denormals_are_a_note():
+def test_denormals_are_no_fault():
     before, after = operands.Health(), operands.Health(denormal=0.5)
-    assert "50% of its data became denormal" in operands.note(before, after)
+    assert operands.became_denormal(before, after) == 0.5
     assert not operands.fault(before, after)
-    assert not operands.note(after, after)
+    assert operands.became_denormal(after, after) is None

@@ -93,7 +93,7 @@ def test_an_unknown_family_lists_those_of_the_files_too(suite):
 def test_values_of_options_are_no_files_of_the_user(tmp_path, monkeypatch, arguments, found):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert runner.targets(arguments) == found
+    assert runner.user_files(arguments) == found
     assert any("suite.ini" in word for word in runner.command(*arguments)) == (not found)
 
 

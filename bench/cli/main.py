@@ -142,7 +142,7 @@ def info() -> None:
     environment.set_threads()
     current = environment.current()
     found = [devices.find(name) for name in devices.names()]
-    label = environment.machine_label(current, [device for device in found if device.model])
+    label = environment.machine_label(current, devices.accelerators())
     rows = {"machine": label, **current.columns()}
     rows |= {f"device {d.name}": f"{d.model or current.cpu} {d.driver}".strip() for d in found}
     for name, value in rows.items():

@@ -68,7 +68,7 @@ def command(*arguments: str, place: Place = HERE) -> list[str]:
     if place.package != PACKAGE or _shadowed(place.package):
         python.append("-P")
     pytest_ = [*python, "-m", "pytest", "-p", "bench.plugin"]
-    files = targets(arguments)
+    files = user_files(arguments)
     if files:
         return [*pytest_, *(_in_tree(a, place.tree) if a in files else a for a in arguments)]
     settings = ["-c", str(place.package / "plugin" / "suite.ini")]
@@ -76,7 +76,7 @@ def command(*arguments: str, place: Place = HERE) -> list[str]:
     return [*pytest_, *settings, *map(str, _folders(place.package, arguments)), *arguments]
 
 
-def targets(arguments: Sequence[str]) -> list[str]:
+def user_files(arguments: Sequence[str]) -> list[str]:
     """Return the files and folders among `arguments` that hold benchmarks of the user.
 
     These are Python files, with or without ``::name``, and folders that exist and are not the
@@ -167,6 +167,7 @@ def _out_of_memory_kills() -> int:
 
 
 def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Listener) -> None:
+    """Read what a process writes until it ends; store it in `report` and notify `listener`."""
     for line in lines:
         if not line.startswith(MARK):
             report.lines.append(line.rstrip("\n"))
@@ -254,7 +255,7 @@ def _has_row(file: Path, cell: dict[str, Any]) -> bool:
 
 def _one_run(
     arguments: list[str],
-    target: list[str],
+    csv_options: list[str],
     run: int,
     listener: Listener,
     place: Place,
@@ -262,14 +263,14 @@ def _one_run(
 ) -> tuple[int, Path | None]:
     """Run the suite once; start a new process after each cell that killed its process.
 
-    `target` are the options that name the CSV. Returns the exit status and the CSV.
+    `csv_options` are the options that name the CSV. Returns the exit status and the CSV.
     """
     file: Path | None = None
     deaths = 0
     while True:
         kills = _out_of_memory_kills()
         limit_s = max(0.0, ends_at - time.monotonic())
-        code, report, output = _process([*arguments, *target], run, listener, place, limit_s)
+        code, report, output = _process([*arguments, *csv_options], run, listener, place, limit_s)
         if report.timed_out:
             last = report.cell["benchmark"] if report.cell else "the start"
             raise CannotRun(f"the time limit was reached in {last}")
@@ -279,7 +280,8 @@ def _one_run(
         if deaths and code == pytest.ExitCode.NO_TESTS_COLLECTED:
             return 1, file  # the last cell killed its process
         if report.finished or report.file is None or report.cell is None:
-            complete = code == pytest.ExitCode.NO_TESTS_COLLECTED and "--resume" in str(target)
+            resumes = any(word.startswith("--resume=") for word in csv_options)
+            complete = code == pytest.ExitCode.NO_TESTS_COLLECTED and resumes
             if code not in (0, 1, 2) and not report.lines and not complete:
                 listener.message(output)
             return code, file
@@ -300,7 +302,7 @@ def _one_run(
             listener.message(f"{deaths} cells killed their process; continue with --resume {file}")
             return 1, file
         listener.message(f"{reason} ({name}); the run continues")
-        target = [f"--resume={report.file}"]
+        csv_options = [f"--resume={report.file}"]
 
 
 def run(
@@ -323,17 +325,17 @@ def run(
     """
     ends_at = time.monotonic() + limit_s
     first = 1
-    target = [f"--output={output}"] if output else []
-    target += ["--append"] if append else []
+    csv_options = [f"--output={output}"] if output else []
+    csv_options += ["--append"] if append else []
     if resume:
         try:
             first = max(1, reader.read(resume).run_id.nunique())
         except reader.BadFile as problem:
             raise CannotRun(f"--resume: {problem}") from problem
-        target = [f"--resume={resume}"]
+        csv_options = [f"--resume={resume}"]
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
-        code, found = _one_run(arguments, target, number, listener, place, ends_at)
+        code, found = _one_run(arguments, csv_options, number, listener, place, ends_at)
         code = code if code >= 0 else 128 - code  # ended by a signal: the exit status of a shell
         file = found or file
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:
@@ -341,5 +343,5 @@ def run(
         worst = max(worst, code)
         if code not in (0, 1):
             break
-        target = [f"--output={file}", "--append"]
+        csv_options = [f"--output={file}", "--append"]
     return worst, file

@@ -44,6 +44,7 @@ class Result:
     device_s: float | None = None
     dispatch_s: float | None = None
     peak_bytes: int | None = None
+    denormal: float | None = None
     fell_back: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     items: int | None = None
@@ -201,8 +202,7 @@ class Cell:
             self._time(self._plan, waits, launches, call)
             after = operands.health(operation, args, kwargs)
             fault = fault or operands.fault(before, after)
-            if note := operands.note(before, after):
-                self.note(note)
+            self.result.denormal = operands.became_denormal(before, after)
         if self._hand_over:
             self._hand_over(self.result.timing, call)
         if fault:

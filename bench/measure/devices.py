@@ -197,6 +197,11 @@ def names() -> list[str]:
     return found
 
 
+def accelerators() -> list[Device]:
+    """Return the devices of this machine that have a model of their own, unlike the CPU."""
+    return [device for device in map(find, names()) if device.model]
+
+
 @functools.cache
 def find(name: str) -> Device:
     """Return the device called `name` (``cpu``, ``cuda``, ``cuda:1``, ``mps``).

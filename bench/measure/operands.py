@@ -85,8 +85,6 @@ def fault(before: Health, after: Health) -> str:
     )
 
 
-def note(before: Health, after: Health) -> str:
-    """Return in one line how many elements became denormal, or an empty string."""
-    if after.denormal <= before.denormal + DENORMAL_SHARE:
-        return ""
-    return f"{after.denormal:.0%} of its data became denormal during the rounds"
+def became_denormal(before: Health, after: Health) -> float | None:
+    """Return the share of elements that are denormal now; None if hardly more than before."""
+    return after.denormal if after.denormal > before.denormal + DENORMAL_SHARE else None

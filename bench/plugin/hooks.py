@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import dtypes, environment, kernels, placement, profiles, refusal, rounds
+from bench.measure import dtypes, environment, kernels, placement, refusal, rounds
 from bench.measure.cell import Cell, Disturbed, Result
-from bench.plugin import options, rows
+from bench.plugin import options, plans, rows
 from bench.plugin.options import RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
@@ -257,7 +257,7 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
     made = Cell(
         on,
         dtypes.find(dtype),
-        profiles.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
+        plans.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
         clock_cost_s=run.clock_cost_s.get(device, 0.0),
         hand_over=hand_over,
         reference=run.kernels,

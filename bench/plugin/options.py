@@ -15,6 +15,7 @@ from bench import __version__
 from bench.measure import clock, devices, dtypes, environment, profiles
 from bench.measure.kernels import ReferenceKernels
 from bench.measure.placement import Placement
+from bench.plugin import plans
 from bench.records import choices, labels, reader, schema
 from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
@@ -93,7 +94,10 @@ def _usage(option: str, problem: str) -> pytest.UsageError:
 
 
 def read(config: pytest.Config) -> Run:
-    """Return the run of these options; UsageError with one line if an option is wrong."""
+    """Return the run of these options; UsageError with one line if an option is wrong.
+
+    This also sets the compute threads, and the options of pytest-benchmark.
+    """
     try:
         profile = profiles.find(config.getoption("profile"))
     except ValueError as problem:
@@ -127,14 +131,13 @@ def read(config: pytest.Config) -> Run:
     current = environment.current()
     machine = config.getoption("machine")
     if machine is None:
-        accelerators = [device for device in map(devices.find, devices.names()) if device.model]
-        machine = environment.machine_label(current, accelerators)
+        machine = environment.machine_label(current, devices.accelerators())
     elif not labels.is_label(machine):
         raise _usage(
             "machine",
             f"{machine!r} is not a label; use letters, digits, '.', '_' and '-', 80 at most",
         )
-    profiles.apply(profile, config)
+    plans.set_options(profile, config)
     output, resumed = config.getoption("output"), config.getoption("resume")
     if output and resumed:
         raise _usage("output", f"--resume continues {resumed}; give only one of the two")

@@ -122,7 +122,10 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
 def outcome(item: pytest.Function) -> tuple[str, str]:
     """Return the status and the reason of a cell in which nothing was raised."""
     result = item.stash[CELL].result
+    notes = list(result.notes)
+    if result.denormal is not None:
+        notes.append(reasons.denormal(result.denormal))
     if result.fell_back:
-        return "fallback", "; ".join([reasons.fallback(result.fell_back), *result.notes])
+        return "fallback", "; ".join([reasons.fallback(result.fell_back), *notes])
     found = reasons.disturbances(result.disturbances.found)
-    return "unstable" if found else "ok", "; ".join(filter(None, [found, *result.notes]))
+    return "unstable" if found else "ok", "; ".join(filter(None, [found, *notes]))

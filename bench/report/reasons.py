@@ -43,6 +43,11 @@ def disturbances(found: Iterable[tuple[str, Mapping[str, float]]]) -> str:
     return "; ".join(fill(WORDS[code], figures) for code, figures in found)
 
 
+def denormal(share: float) -> str:
+    """Return the note on a cell of whose data this share became denormal."""
+    return f"{share:.0%} of its data became denormal during the rounds"
+
+
 def fallback(operators: Sequence[str]) -> str:
     """Return the reason of a cell whose operators ran on the CPU instead of the device."""
     return f"ran on the CPU in part: {', '.join(operators)}"

@@ -57,14 +57,14 @@ def loader_of(dataset, **settings):
         yield batches
     finally:
         batches.close()
-        _, left = psutil.wait_procs(_helpers_apart(_children() - before), timeout=GRACE_S)
+        _, left = psutil.wait_procs(_without_helpers(_children() - before), timeout=GRACE_S)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left)
 
 
-def _helpers_apart(processes):
+def _without_helpers(processes):
     """Leave out the servers of multiprocessing, which the next cell uses too."""
     workers = []
     for process in processes:
@@ -80,7 +80,7 @@ def _helpers_apart(processes):
 def memory_of_workers() -> int | None:
     """Return the unshared memory of the live workers in bytes; None without workers."""
     total = 0
-    for process in _helpers_apart(_children()):
+    for process in _without_helpers(_children()):
         with contextlib.suppress(psutil.Error):
             total += process.memory_full_info().uss
     return total or None
