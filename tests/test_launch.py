@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import sys
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -215,7 +214,7 @@ def test_a_fleet_has_a_bar_for_each_machine():
     out = io.StringIO()
     with FleetBars(Console(file=out, force_terminal=True, width=120)) as bars:
         bars.cell_started("a1", 1, 3, 10, CELL)
-        bars.machine_ended(SimpleNamespace(label="a1", reason="its worker is gone", rows=3))
+        bars.machine_ended("a1", 3, "its worker is gone")
     shown = out.getvalue()
     assert "3/10" in shown
     assert "a1: 3 rows; its worker is gone" in shown

@@ -2,13 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.results import choose, fail
+from bench.cli.common import choose, fail, new_folder
 from bench.records.lines import of_exception, one_line
 
 if TYPE_CHECKING:
@@ -49,8 +48,7 @@ def fleet(
         fail("bench fleet needs Dask: pip install 'torch-device-bench[fleet]'")
     from rich.console import Console
 
-    from bench.records.reader import BadFile
-    from bench.records.writer import CannotWrite
+    from bench.records.choices import UserError
     from bench.report.progress import FleetBars
 
     choose("--per", per, roster.PER)
@@ -62,9 +60,7 @@ def fleet(
             known = roster.Roster.read(resume)
         except (OSError, ValueError, KeyError, TypeError):
             fail(f"--resume: {resume / 'fleet.json'} was not written by bench fleet")
-    kept = resume or folder or Path("fleet") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    if not resume and kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
-        fail(f"{kept} is not empty; name a new folder, or continue with --resume {kept}")
+    kept = resume or new_folder(folder, "fleet")
     tls = {"tls_ca_file": tls_ca_file, "tls_client_cert": tls_cert, "tls_client_key": tls_key}
     ended: list[cluster.MachineResult] = []
     with _connected(scheduler, tls) as client:
@@ -90,8 +86,8 @@ def fleet(
                     ended.append(one)
                     known.complete += [one.label] if one.code in (0, 1) else []
                     known.write(kept)
-        except (BadFile, CannotWrite) as problem:
-            fail(str(problem))
+        except UserError:  # of which CannotWrite is an OSError too
+            raise
         except OSError as problem:
             what = f"{kept} or the scheduler cannot be reached: {of_exception(problem)}"
             fail(f"{what}; continue with --resume {kept}")
@@ -138,9 +134,3 @@ def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["
             what = one_line(str(problem))
             fail(f"--scheduler {scheduler}: {what}; is it up, and reachable from here?")
         yield client
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to `app`."""
-    forward = {"allow_extra_args": True, "ignore_unknown_options": True}
-    app.command("fleet", context_settings=forward)(fleet)

@@ -1,17 +1,24 @@
 """The commands of the regression gate: `bench check`, `ab` and `history`; none imports torch."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from bench.cli.results import choose, fail, give, notices
+from bench.cli.common import (
+    Output,
+    SameMachine,
+    Where,
+    choose,
+    fail,
+    give,
+    new_folder,
+    read,
+    run_bar,
+)
 
 if TYPE_CHECKING:
-    from bench.gate.check import Limits, Outcome
+    from bench.gate.check import Outcome
     from bench.launch.sides import Side
 
 Threshold = Annotated[
@@ -27,9 +34,6 @@ Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or 
 Summary = Annotated[
     Path | None,
     typer.Option("--summary", metavar="FILE", help="Append the result to FILE as Markdown."),
-]
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
 ]
 Folder = Annotated[
     Path | None, typer.Option(metavar="DIR", help="New folder for the CSVs (ab/<UTC time>).")
@@ -63,10 +67,14 @@ def check(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Columns that may differ: cpu, threads, ..."),
     ] = None,
+<<<<<<< HEAD
     same_machine: Annotated[
         bool,
         typer.Option("--same-machine", help="Treat unknown hardware as the same on both sides."),
     ] = False,
+=======
+    same_machine: SameMachine = False,
+>>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     allow_missing: AllowMissing = False,
     fail_on_improvement: FailOnImprovement = False,
     confirm: Annotated[
@@ -89,10 +97,10 @@ def check(
 
     Exit status: 0 no regression, 1 regression, 2 bad input, 3 not comparable, 4 missing cell.
     """
-    from bench.compare import files as stored
-    from bench.gate import check, comparable
+    from bench.gate import check, comparable, settings
+    from bench.report import judgement
 
-    _check_format(format)
+    choose("--format", format, judgement.FORMATS)
     may_vary = [name for item in vary or [] for name in item.split(",")]
     for name in may_vary:
         choose("--vary", name, (*comparable.HARD, *comparable.SOFT))
@@ -100,24 +108,21 @@ def check(
         "allow_missing": allow_missing,
         "fail_on_improvement": fail_on_improvement,
     }
-    with _errors_in_one_line():
-        allowed = _limits(threshold, margin, floor)
-        sides = stored.read(baseline), stored.read(candidate)
-    for side in sides:
-        notices(side)
-    outcome = check.check(*sides, allowed, may_vary, same_machine=same_machine, **how)
+    limits = settings.limits(threshold, margin, floor)
+    sides = read(baseline), read(candidate)
+    outcome = check.check(*sides, limits, may_vary, same_machine=same_machine, **how)
     if confirm and outcome.code != 3:
         from bench.launch import ab
 
-        with _errors_in_one_line(), _bar() as bar:
+        with run_bar() as bar:
             both = [
                 _side(baseline_python, baseline_env, baseline_ref, None, "baseline"),
                 _side(candidate_python, candidate_env, candidate_ref, None, "candidate"),
             ]
             plan = ab.Plan(confirm=confirm_runs)
-            kept = _new_folder(folder, resumable=False)
+            kept = new_folder(folder, "ab", resumable=False)
             outcome = ab.recheck(
-                sides, outcome, both, plan, allowed, kept, bar, vary=may_vary, **how
+                sides, outcome, both, plan, limits, kept, bar, vary=may_vary, **how
             )
     _finish(outcome, format, output, summary)
 
@@ -155,12 +160,14 @@ def ab(
     Files and folders with your own benchmarks replace the suite. All other options are for pytest:
     --device, --dtype, --family, --profile, --threads, -k. The exit status is that of `bench check`.
     """
+    from bench.gate import settings
     from bench.launch import ab
+    from bench.report import judgement
 
-    _check_format(format)
+    choose("--format", format, judgement.FORMATS)
     choose("--order", order, ab.ORDERS)
-    with _errors_in_one_line(), _bar() as bar:
-        allowed = _limits(threshold, margin, floor)
+    with run_bar() as bar:
+        limits = settings.limits(threshold, margin, floor)
         both = [
             _side(baseline_python, baseline_env, baseline_ref, baseline_threads, "baseline"),
             _side(candidate_python, candidate_env, candidate_ref, candidate_threads, "candidate"),
@@ -170,9 +177,9 @@ def ab(
         if resume:
             if context.args or _given(context) - {"resume", "format", "output", "summary"}:
                 fail(f"--resume: {resume} holds all settings; leave the other options out")
-            both, plan, allowed, how = ab.read_plan(resume)
-        kept = resume or _new_folder(folder)
-        outcome = ab.run(both, plan, allowed, kept, bar, **how)
+            both, plan, limits, how = ab.read_plan(resume)
+        kept = resume or new_folder(folder, "ab")
+        outcome = ab.run(both, plan, limits, kept, bar, **how)
         bar.complete()
     _finish(outcome, format, output, summary)
 
@@ -181,10 +188,14 @@ def history(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE.csv...]", show_default=False)
     ] = None,
+<<<<<<< HEAD
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
     ] = None,
+=======
+    where: Where = None,
+>>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     threshold: Annotated[float, typer.Option(help="Smallest change in percent to report.")] = 5,
     every: Annotated[
         bool, typer.Option("--all", help="Show cells that did not change, too.")
@@ -192,8 +203,12 @@ def history(
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
 ) -> None:
+<<<<<<< HEAD
     """Find the runs from which a machine was slower or faster; reads results/ by default."""
     from bench.compare import files as stored
+=======
+    """Find the runs at which the times of a machine changed; reads results/ by default."""
+>>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     from bench.compare import sides
     from bench.gate import history as found
     from bench.gate.settings import number
@@ -201,14 +216,12 @@ def history(
     from bench.stats import changepoints
 
     choose("--format", format, shown.FORMATS)
-    with _errors_in_one_line():
-        share = number("--threshold", threshold) / 100
-        frame = stored.read(files or ["results"])
-        notices(frame)
-        try:
-            series = found.series(sides.where(frame, where or []), share)
-        except (changepoints.NeedsRuptures, sides.CannotCompare) as problem:
-            fail(str(problem))
+    share = number("--threshold", threshold) / 100
+    frame = sides.where(read(files or ["results"]), where or [])
+    try:
+        series = found.series(frame, share)
+    except changepoints.NeedsRuptures as problem:
+        fail(str(problem))
     give(shown.FORMATS[format](series, every), output)
 
 
@@ -217,25 +230,10 @@ def _finish(outcome: "Outcome", format: str, output: Path | None, summary: Path 
     from bench.report import judgement
 
     if summary:
-        try:
-            with summary.open("a", encoding="utf-8") as file:
-                file.write(judgement.markdown(outcome) + "\n")
-        except OSError as problem:
-            fail(f"--summary: {summary}: {problem.strerror}; name another file")
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(judgement.markdown(outcome) + "\n")
     give(judgement.FORMATS[format](outcome), output)
     raise typer.Exit(outcome.code)
-
-
-def _check_format(format: str) -> None:
-    from bench.report import judgement
-
-    choose("--format", format, judgement.FORMATS)
-
-
-def _limits(threshold: float | None, margin: float | None, floor: float | None) -> "Limits":
-    from bench.gate.settings import limits
-
-    return limits(threshold, margin, floor)
 
 
 def _side(
@@ -250,46 +248,3 @@ def _given(context: typer.Context) -> set[str]:
     """Return the names of the options on the command line."""
     sources = ((name, context.get_parameter_source(name)) for name in context.params)
     return {name for name, source in sources if source and source.name == "COMMANDLINE"}
-
-
-def _new_folder(folder: Path | None, resumable: bool = True) -> Path:
-    """Return the folder of a new comparison; fail if it holds any file."""
-    made = folder or Path("ab") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    if made.exists() and (not made.is_dir() or any(made.iterdir())):
-        or_else = f", or continue with --resume {made}" if resumable else ""
-        fail(f"{made} is not empty; name a new folder{or_else}")
-    return made
-
-
-@contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    """Turn an error that the user can correct into one line."""
-    from bench.gate.settings import BadSettings
-    from bench.launch.runner import CannotRun
-    from bench.records.reader import BadFile
-    from bench.records.writer import CannotWrite
-
-    try:
-        yield
-    except (BadFile, BadSettings, CannotRun, CannotWrite) as problem:
-        fail(str(problem))
-    except OSError as problem:
-        what = f"{problem.filename or 'the files'}: {problem.strerror or problem}"
-        fail(f"{what}; correct that, or name another path")
-
-
-def _bar() -> Any:
-    from rich.console import Console
-
-    from bench.report.progress import RunBar
-
-    return RunBar(Console(stderr=True))
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands to `app`."""
-    app.command("check")(check)
-    app.command("history")(history)
-    app.command("ab", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-        ab
-    )

@@ -11,10 +11,12 @@ import typer
 
 from bench import __version__
 from bench.cli import fleet, gate, results
-from bench.cli.results import choose, fail
+from bench.cli.common import FORWARD, Group, choose, fail, run_bar
+from bench.records.choices import UserError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 
 def _version(asked: bool) -> None:
@@ -79,29 +81,21 @@ def run(
 
     Other options are passed to pytest, for example --cells, --data-root and --download.
     """
-    from rich.console import Console
-
     from bench.launch import runner
-    from bench.records.reader import BadFile
-    from bench.report.progress import RunBar
 
     arguments = _arguments(
         device=device, dtype=dtype, family=family, profile=profile, threads=threads
     )
     arguments += _arguments(machine=machine, results=results) + (["-k", k] if k else [])
-    try:
-        with RunBar(Console(stderr=True), runs) as bar:
-            code, file = runner.run(
-                [*arguments, *context.args], runs, output, resume, bar, append=append
-            )
-            if code in (0, 1):
-                bar.complete()
-    except runner.CannotRun as problem:
-        fail(str(problem))
+    with run_bar(runs) as bar:
+        words = [*arguments, *context.args]
+        code, file = runner.run(words, runs, output, resume, bar, append=append)
+        if code in (0, 1):
+            bar.complete()
     if file and not quiet:
         try:
             _show(file)
-        except BadFile as problem:  # it ended before its first row
+        except UserError as problem:  # it ended before its first row
             fail(str(problem), code or 2)
     raise typer.Exit(code)
 
@@ -240,8 +234,6 @@ def tune(
         )
     except devices.UnknownDevice as problem:
         fail(f"--device: {problem}")
-    except loader.CannotTune as problem:
-        fail(str(problem))
     typer.echo(tuning.text(trials, len(settings), top))
 
 
@@ -255,9 +247,15 @@ def _called(name: str) -> Any:
         fail(f"--dataset: cannot import {name!r} and call it: {type(problem).__name__}: {problem}")
 
 
-results.add_to(app)
-gate.add_to(app)
-fleet.add_to(app)
+app.command("compare")(results.compare)
+app.command("verdict")(results.verdict)
+app.command("report")(results.report)
+app.command("export")(results.export_results)
+app.command("import")(results.import_results)
+app.command("check")(gate.check)
+app.command("ab", context_settings=FORWARD)(gate.ab)
+app.command("history")(gate.history)
+app.command("fleet", context_settings=FORWARD)(fleet.fleet)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from bench.compare import estimates, files
 from bench.compare.estimates import Estimate
 from bench.records import choices
+from bench.records.choices import UserError
 from bench.records.schema import CELL as ROWS
 from bench.records.schema import COLUMNS
 from bench.stats.ratios import Ratio
@@ -33,7 +34,7 @@ COMPARED = (*(name for name in COLUMNS if name.endswith("_s")), "peak_bytes")
 WIDE = 12
 
 
-class CannotCompare(ValueError):
+class CannotCompare(UserError, ValueError):
     """The comparison asked for makes no sense; the message is one line for the user."""
 
 

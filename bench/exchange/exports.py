@@ -16,6 +16,7 @@ from bench.compare import estimates, files, observations
 from bench.compare.estimates import Estimate
 from bench.exchange import nodeids
 from bench.records import schema
+from bench.records.choices import UserError
 from bench.records.params import split
 from bench.records.schema import CellKey
 
@@ -30,7 +31,7 @@ TIMED = ("ok", "unstable", "fallback")
 ALIKE = ("machine", "torch", "threads", "python")
 
 
-class CannotExport(ValueError):
+class CannotExport(UserError, ValueError):
     """The rows do not fit into the format; the message is one line for the user."""
 
 

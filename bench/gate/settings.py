@@ -6,12 +6,13 @@ from typing import Any
 
 from bench.gate.check import Limits
 from bench.records import choices
+from bench.records.choices import UserError
 
 #: More than any sensible percentage or number of seconds.
 LARGEST = 1_000_000
 
 
-class BadSettings(ValueError):
+class BadSettings(UserError, ValueError):
     """A setting is wrong; the message is one line for the user."""
 
 

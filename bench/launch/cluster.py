@@ -52,8 +52,8 @@ class Listener(Protocol):
     def message(self, label: str, line: str) -> None:
         """A line for the user."""
 
-    def machine_ended(self, ended: MachineResult) -> None:
-        """A machine has ended."""
+    def machine_ended(self, label: str, rows: int, reason: str) -> None:
+        """A machine has ended with so many rows; `reason` is what went wrong, if anything."""
 
 
 def find(client: Client, roster: Roster, limit_s: float = 60.0) -> tuple[list[Node], list[str]]:
@@ -163,7 +163,7 @@ class Fleet:
                     ended = self._ended(self._tasks[label])
                     if ended:
                         self._finish(label)
-                        self._listener.machine_ended(ended)
+                        self._listener.machine_ended(ended.label, ended.rows, ended.reason)
                         yield ended
         finally:
             for label in list(self._tasks):

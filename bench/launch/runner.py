@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from bench.records import reader, schema
+from bench.records.choices import UserError
 from bench.records.schema import Row
 from bench.records.writer import reopen
 
@@ -32,7 +33,7 @@ MAX_DEATHS = 10
 _FLAGS = ("-x", "-s", "-v", "-vv", "--download")
 
 
-class CannotRun(Exception):
+class CannotRun(UserError):
     """The suite cannot run as requested; the message is one line for the user."""
 
 

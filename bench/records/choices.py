@@ -1,6 +1,10 @@
-"""The one message for a value that is not among the known ones."""
+"""What a user can correct: the base of such errors, and the message for an unknown value."""
 
 from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """An error that the user can correct; the message is one line: where, what, and how."""
 
 
 def unknown(given: Iterable[str], known: Iterable[str]) -> str:

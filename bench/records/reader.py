@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bench.records import schema
+from bench.records.choices import UserError
 
 #: A field longer than this is no result of this suite; csv's own limit guards the memory.
 MAX_FIELD = 10_000
@@ -29,7 +30,7 @@ _HEADER = ",".join(schema.COLUMNS)
 _RESTORE = "restore the row or delete it"
 
 
-class BadFile(ValueError):
+class BadFile(UserError, ValueError):
     """A file is not a result CSV; the message is one line: where, what, and how to correct it.
 
     `fault` is what alone, such as ``items: '1.5' is not a number``.

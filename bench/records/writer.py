@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.records import reader
+from bench.records.choices import UserError
 from bench.records.reader import BadFile
 from bench.records.schema import CELL, COLUMNS, Row
 
@@ -18,11 +19,11 @@ try:
 except ImportError:  # Windows: a second writer of a resumed file is not noticed there
     fcntl = None  # type: ignore[assignment]
 
-#: A cell that begins with one of these would be run as a formula by a spreadsheet.
+#: A spreadsheet takes text that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class CannotWrite(OSError):
+class CannotWrite(UserError, OSError):
     """The results file cannot be made or appended to; the message is one line for the user."""
 
 
@@ -43,7 +44,12 @@ def _safe(value: object) -> str:
     # One row is one line of UTF-8, whatever a backend's message holds.
     text = value.encode("utf-8", "replace").decode()
     folded = " ".join(text.split()) if not text.isprintable() else text
-    return f"'{folded}" if folded.startswith(_FORMULA) else folded
+    return no_formula(folded)
+
+
+def no_formula(text: str) -> str:
+    """Return `text` so that a spreadsheet shows it instead of running it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _lock(file: io.FileIO) -> None:

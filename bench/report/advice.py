@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench.compare import cells
 from bench.records import schema
+from bench.report import escape
 from bench.report.sentences import sentence
 from bench.verdicts import rules
 
@@ -22,24 +23,24 @@ def text(frame: pd.DataFrame, top: int | None = None) -> str:
     return _lists(frame, top, "{}:", str)
 
 
-def markdown(frame: pd.DataFrame, escape: Callable[[str], str], top: int | None = None) -> str:
+def markdown(frame: pd.DataFrame, top: int | None = None) -> str:
     """Return them as Markdown, with the text from files escaped."""
-    return _lists(frame, top, "**{}**\n", escape)
+    return _lists(frame, top, "**{}**\n", escape.markdown)
 
 
-def _lists(frame: pd.DataFrame, top: int | None, title: str, escape: Callable[[str], str]) -> str:
+def _lists(frame: pd.DataFrame, top: int | None, title: str, as_text: Callable[[str], str]) -> str:
     parts = []
     for setting in cells.settings(frame):
         runs = setting.rows.run_id.nunique()
         advice, facts = (
-            [f"- {escape(sentence(finding))}" for finding in found[:top]]
+            [f"- {as_text(sentence(finding))}" for finding in found[:top]]
             for found in rules.of(setting.rows)
         )
         words = (setting.machine, f"{runs} run{'s' if runs > 1 else ''}", setting.torch)
         head = ", ".join(filter(None, (*words, "" if setting.alone else setting.threads)))
         if not advice:
             advice = [nothing(setting.rows)]
-        lines = [title.format(escape(head)), *advice, *facts]
+        lines = [title.format(as_text(head)), *advice, *facts]
         ok = setting.rows[setting.rows.status == "ok"]
         # Runs of other cells are no replicates.
         replicates = ok.groupby(list(schema.CELL)).run_id.nunique()

@@ -12,10 +12,10 @@ from tabulate import tabulate
 from bench.compare.estimates import Estimate
 from bench.compare.sides import Comparison
 from bench.records import params
+from bench.records.writer import no_formula
 from bench.report import escape, units
 from bench.stats.ratios import Ratio, geometric_mean
 
-FORMATS = ("terminal", "markdown", "csv", "json")
 SORTS = ("name", "ratio")
 
 #: Escape sequences (ECMA-48, SGR): faster in green, slower in red, no usable time in yellow.
@@ -42,7 +42,6 @@ def lines(
     """Return the rows of a comparison, sorted; only the `different` ones, only the first `top`."""
 
     def natural(line: Line) -> tuple[object, ...]:
-        """Sort key by which n=16 comes before n=4096."""
         parts = zip(comparison.row_names, line.name, strict=True)
         return tuple(params.natural(text) if key == "params" else text for key, text in parts)
 
@@ -211,6 +210,14 @@ def as_csv(comparison: Comparison, found: list[Line]) -> str:
     writer = csv.DictWriter(out, list(made[0]) if made else ["status"], lineterminator="\n")
     writer.writeheader()
     for one in made:
-        texts = {key: escape.no_formula(v) for key, v in one.items() if isinstance(v, str)}
+        texts = {key: no_formula(v) for key, v in one.items() if isinstance(v, str)}
         writer.writerow(one | texts)
     return out.getvalue()
+
+
+FORMATS: dict[str, Callable[[Comparison, list[Line]], str]] = {
+    "terminal": text,
+    "markdown": markdown,
+    "csv": as_csv,
+    "json": as_json,
+}

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from bench.compare import outliers, sides
-from bench.report import advice, comparison, escape
+from bench.report import advice, comparison
 from bench.report import outliers as outliers_report
 
 #: The most sentences for each machine, and rows in the folded table.
@@ -30,7 +30,7 @@ def _sentences(frame: pd.DataFrame, count: int) -> str:
     """Return the advice for each machine, or for a fleet the machines that differ."""
     if frame.machine.nunique() > sides.WIDE:
         return outliers_report.markdown(outliers.find(frame))
-    return advice.markdown(frame, escape.markdown, count)
+    return advice.markdown(frame, count)
 
 
 def _digest(shown: str, made: sides.Comparison, found: list[comparison.Line]) -> str:

@@ -17,16 +17,9 @@ _SHOWN = {
     # element the second (docs.github.com, "Writing mathematical expressions").
     "$": r"<span>\$</span>",
 }
-#: A spreadsheet takes text that begins with one of these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def markdown(text: str) -> str:
     """Return `text` so that GitHub Markdown shows it unchanged: no markup, links or math."""
     parted = _LINKED.sub(rf"\g<0>{_APART}", text)
     return _MARKUP.sub(lambda found: _SHOWN.get(found[0], rf"\{found[0]}"), parted)
-
-
-def no_formula(text: str) -> str:
-    """Return `text` so that a spreadsheet shows it instead of running it."""
-    return f"'{text}" if text.startswith(_FORMULA) else text

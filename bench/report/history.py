@@ -1,6 +1,7 @@
 """The history of cells, for a terminal, in Markdown or for a program."""
 
 import dataclasses
+import functools
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -27,13 +28,17 @@ def bars(seconds: Sequence[float]) -> str:
 
 
 def _row(one: Series, as_text: Callable[[str], str]) -> list[str]:
-    name = one.key.label
     changes = "; ".join(
         f"{change.started}: {change.change:+.0%}"
         + (f" ({', '.join(change.causes)})" if change.causes else "")
         for change in one.changes
     )
-    return [as_text(name), bars(one.seconds), units.seconds(one.seconds[-1]), as_text(changes)]
+    return [
+        as_text(one.key.label),
+        bars(one.seconds),
+        units.seconds(one.seconds[-1]),
+        as_text(changes),
+    ]
 
 
 def _report(
@@ -56,16 +61,6 @@ def _report(
     return "\n\n".join(parts)
 
 
-def text(found: Sequence[Series], every: bool) -> str:
-    """Return it for a terminal."""
-    return _report(found, every, "", "simple", str)
-
-
-def markdown(found: Sequence[Series], every: bool) -> str:
-    """Return it as GitHub's Markdown."""
-    return _report(found, every, "### ", "github", escape.markdown)
-
-
 def as_json(found: Sequence[Series], every: bool) -> str:
     """Return it as a JSON list of series."""
     shown = [dataclasses.asdict(one) for one in found if every or one.changes]
@@ -73,7 +68,9 @@ def as_json(found: Sequence[Series], every: bool) -> str:
 
 
 FORMATS: dict[str, Callable[[Sequence[Series], bool], str]] = {
-    "terminal": text,
-    "markdown": markdown,
+    "terminal": functools.partial(_report, heading="", tablefmt="simple", as_text=str),
+    "markdown": functools.partial(
+        _report, heading="### ", tablefmt="github", as_text=escape.markdown
+    ),
     "json": as_json,
 }

@@ -1,7 +1,6 @@
 """One self-contained HTML file: advice, pictures, a table to sort and filter, the environment."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,12 +109,10 @@ def _fleet(frame: pd.DataFrame) -> dict[str, Any]:
 
 def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     """Return the page for a frame from `files.read`, and the pictures in it."""
-    parts = []
     pictures: list[Picture] = []
     fleet = frame.machine.nunique() > WIDE
     settings = [] if fleet else cell_index.settings(frame)
-    if fleet:
-        parts.append(_fleet(frame))
+    parts = [_fleet(frame)] if fleet else []
     for number, setting in enumerate(settings):
         found = rules.of(setting.rows)
         drawn = plots.of(setting.rows) if number < MAX_PICTURED else []
@@ -137,31 +134,21 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     shown = f"{count:,} cells"
     if len(rows) < count:
         shown = f"{len(rows):,} of {shown}, the rest is in the CSV"
-    what = f"{runs:,} run{'s' if runs != 1 else ''}, {shown}; median of one call, with the "
-    what += "95 % interval"
+    what = f"{runs:,} run{'s' if runs != 1 else ''}, {shown}; "
+    what += "median of one call, with the 95 % interval"
     if len(settings) > MAX_PICTURED:
         what += f"; pictures of the first {MAX_PICTURED} of {len(settings)} parts"
-    machines = list(dict.fromkeys(setting.machine for setting in settings))
-    machines = machines or [str(parts[0]["machine"])]
-    return render(machines, f"{what}.", parts, columns, rows), pictures
-
-
-def render(
-    machines: Sequence[str],
-    subtitle: str,
-    parts: Sequence[dict[str, Any]],
-    columns: Sequence[tuple[str, str]],
-    rows: Sequence[Sequence[Entry]],
-) -> str:
-    """Return the page of these parts (see the template) and of a table."""
-    loader = jinja2.PackageLoader("bench", "report")
+    machines = [setting.machine for setting in settings] or [str(parts[0]["machine"])]
     environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("bench", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("template.html").render(
-        machines=machines,
-        subtitle=subtitle,
+    text = environment.get_template("template.html").render(
+        machines=list(dict.fromkeys(machines)),
+        subtitle=f"{what}.",
         parts=parts,
         columns=columns,
         rows=rows,
     )
+    return text, pictures

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from xml.etree import ElementTree
 
@@ -172,29 +173,22 @@ def _kind(cell: Judged, outcome: Outcome) -> str:
 
 def junit(outcome: Outcome) -> str:
     """Return JUnit XML: a test case for each cell, skipped if it was not judged or only advises."""
-    kinds = [_kind(cell, outcome) for cell in outcome.cells]
-    bare = _failure_without_cell(outcome)
-    counts = {
-        "tests": len(kinds) + bare,
-        "failures": kinds.count("failure"),
-        "errors": kinds.count("error") + bare,
-        "skipped": kinds.count("skipped"),
-    }
-    attributes = {key: str(value) for key, value in counts.items()}
-    suite = ElementTree.Element("testsuite", {"name": "bench check", **attributes, "time": "0"})
-    for cell, kind in zip(outcome.cells, kinds, strict=True):
-        case = ElementTree.SubElement(
-            suite, "testcase", {"classname": cell.key.family, "name": cell.key.label, "time": "0"}
-        )
-        if kind:
-            message = " ".join(filter(None, (cell.verdict, _change(cell), words(cell.reason))))
-            ElementTree.SubElement(case, kind, {"message": message})
-    if bare:
-        about = {"classname": "bench", "name": "comparison", "time": "0"}
-        case = ElementTree.SubElement(suite, "testcase", about)
-        ElementTree.SubElement(case, "error", {"message": "; ".join(map(words, outcome.notes))})
+    cases = []
+    for cell in outcome.cells:
+        message = " ".join(filter(None, (cell.verdict, _change(cell), words(cell.reason))))
+        cases.append((cell.key.family, cell.key.label, _kind(cell, outcome), message))
+    if _failure_without_cell(outcome):
+        cases.append(("bench", "comparison", "error", "; ".join(map(words, outcome.notes))))
+    kinds = Counter(kind for _, _, kind, _ in cases)
     root = ElementTree.Element("testsuites")
-    root.append(suite)
+    suite = ElementTree.SubElement(root, "testsuite", name="bench check", tests=str(len(cases)))
+    for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(kinds[kind]))
+    suite.set("time", "0")
+    for family, name, kind, message in cases:
+        case = ElementTree.SubElement(suite, "testcase", classname=family, name=name, time="0")
+        if kind:
+            ElementTree.SubElement(case, kind, message=message)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, "unicode")
 

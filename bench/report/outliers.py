@@ -8,8 +8,7 @@ from bench.compare.outliers import FEWEST, Fleet, Outlier
 from bench.report import escape
 
 
-def sentence(one: Outlier) -> str:
-    """Return how a machine differs from the others."""
+def _sentence(one: Outlier) -> str:
     what = " ".join(filter(None, (f"{one.what} on {one.device}", one.where)))
     direction = "slower" if one.change > 0 else "faster"
     return (
@@ -34,7 +33,7 @@ def _lines(fleets: Sequence[Fleet], as_text: Callable[[str], str]) -> list[str]:
         for machine in machines:
             own = [one for one in fleet.outliers if one.machine == machine]
             rest = "" if any(one.what == "everything" for one in own) else "; the rest is normal"
-            lines.append(f"- {as_text(f'{machine}: ' + '; '.join(map(sentence, own)) + rest)}")
+            lines.append(f"- {as_text(f'{machine}: ' + '; '.join(map(_sentence, own)) + rest)}")
     return lines
 
 

@@ -1,6 +1,6 @@
 """The progress bars of `bench run`, `bench ab` and `bench fleet`."""
 
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -84,15 +84,6 @@ class RunBar(_Bars):
         self._print(line)
 
 
-class _Ended(Protocol):
-    @property
-    def label(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-
-
 class FleetBars(_Bars):
     """A bar for every machine that measures, and a line when it has ended."""
 
@@ -112,9 +103,8 @@ class FleetBars(_Bars):
         """Print a line of machine `label` above the bars."""
         self._print(f"{label}: {line}")
 
-    def machine_ended(self, ended: _Ended) -> None:
+    def machine_ended(self, label: str, rows: int, reason: str) -> None:
         """Remove the bar of a machine; print how many rows it gave, and what went wrong."""
-        if ended.label in self._tasks:
-            self._progress.remove_task(self._tasks.pop(ended.label))
-        reason = f"; {ended.reason}" if ended.reason else ""
-        self.message(ended.label, f"{ended.rows} rows{reason}")
+        if label in self._tasks:
+            self._progress.remove_task(self._tasks.pop(label))
+        self.message(label, f"{rows} rows" + (f"; {reason}" if reason else ""))

@@ -95,13 +95,12 @@ def _device(one: Any) -> str:
     return text + (f"; at {largest} it is {times(one.ratio)}" if one.at == one.largest else "")
 
 
-def _extreme(pair: tuple[Subject, Ratio], *without: str) -> str:
-    """Return ``2.0x slower (sum axis=0)``, or the factor alone if no name is left."""
-    subject, ratio = pair
+def _extreme(subject: Subject, ratio: Ratio, benchmark: bool) -> str:
+    """Return ``2.0x slower (sum axis=0)``, with or without the name of the benchmark."""
     factor = units.significant(max(ratio.value, 1 / ratio.value), 2)
-    where = " ".join(filter(None, ("" if without else subject.benchmark, params(subject))))
-    way = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
-    return ("as fast" if factor == "1.0" else way) + _in_brackets(where)
+    change = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
+    where = name(subject) if benchmark else params(subject)
+    return ("as fast" if factor == "1.0" else change) + _in_brackets(where)
 
 
 def _plain(one: Any) -> str:
@@ -109,16 +108,13 @@ def _plain(one: Any) -> str:
     what = f"{one.subject.benchmark} in {dtype}: {device}" if one.subject.benchmark else ""
     if one.n == 1:
         return f"{what} is {times(one.best[1])} than cpu{_in_brackets(params(one.best[0]))}"
-    head = what or f"{device} in {dtype}"
-    alone = bool(one.subject.benchmark)
-    ends = " to ".join(
-        _extreme(pair, *(["benchmark"] if alone else [])) for pair in (one.best, one.worst)
-    )
+    ends = " to ".join(_extreme(*pair, benchmark=not what) for pair in (one.best, one.worst))
     counts = [f"{one.faster} of {one.n} cells faster"] if one.faster else []
     counts += [f"{one.slower} of {one.n} cells slower"] if one.slower else []
     known = ", ".join(counts) or f"no notable difference in {one.n} cells"
     mean = units.significant(one.amount, 2)
-    return f"{head} takes {mean} times as long as cpu (geometric mean): {known}; {ends}"
+    what = what or f"{device} in {dtype}"
+    return f"{what} takes {mean} times as long as cpu (geometric mean): {known}; {ends}"
 
 
 def _in_brackets(text: str) -> str:

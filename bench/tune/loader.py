@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from bench.measure import environment
 from bench.measure.devices import Device
+from bench.records.choices import UserError
 from bench.records.lines import of_exception
 from bench.stats import quantiles
 from bench.suite.loading.workers import START_METHODS, loader_of
@@ -31,7 +32,7 @@ EPOCHS = 2
 UNKNOWN_S = 5.0
 
 
-class CannotTune(Exception):
+class CannotTune(UserError):
     """The search cannot run as requested; the message is one line for the user."""
 
 

@@ -30,5 +30,5 @@ class FleetListener:
     def message(self, label, line):
         self.lines.append((label, line))
 
-    def machine_ended(self, result):
+    def machine_ended(self, *result):
         self.ended.append(result)

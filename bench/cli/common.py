@@ -1,0 +1,97 @@
+"""What the commands share: options, files to read and write, and errors in one line."""
+
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from bench.records.choices import UserError, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.report.progress import RunBar
+
+#: Settings of a command that passes the options it does not know to pytest.
+FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
+Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
+]
+SameMachine = Annotated[
+    bool, typer.Option("--same-machine", help="Unknown hardware is the same on both sides.")
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
+]
+
+
+class Group(TyperGroup):
+    """The commands; an error that the user can correct is one line and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as problem:
+            fail(str(problem))
+        except BrokenPipeError:  # the reader of the output has seen enough
+            raise
+        except OSError as problem:
+            if problem.filename is None:
+                raise
+            fail(f"{problem.filename}: {problem.strerror}; correct that, or name another path")
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Exit with one line on standard error."""
+    typer.echo(f"bench: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def choose(option: str, value: str, known: Iterable[str]) -> None:
+    """Exit with one line if the value of an option is not among the known ones."""
+    if fault := unknown([value], known):
+        fail(f"{option}: {fault}")
+
+
+def read(files: list[str], copies: bool = False) -> "pd.DataFrame":
+    """Read result files as `compare.files.read`; print its notices on standard error."""
+    from bench.compare import files as stored
+
+    frame = stored.read(files, copies)
+    for line in frame.attrs["notices"]:
+        typer.echo(line, err=True)
+    return frame
+
+
+def give(text: str, output: Path | None = None) -> None:
+    """Write the text to a file, or print it without the characters the terminal cannot show."""
+    if output:
+        output.write_text(text, encoding="utf-8")
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(text.encode(encoding, "replace").decode(encoding))
+
+
+def new_folder(folder: Path | None, kind: str, resumable: bool = True) -> Path:
+    """Return the folder of a new comparison or fleet; exit with one line if it holds any file."""
+    made = folder or Path(kind) / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if made.exists() and (not made.is_dir() or any(made.iterdir())):
+        or_else = f", or continue with --resume {made}" if resumable else ""
+        fail(f"{made} is not empty; name a new folder{or_else}")
+    return made
+
+
+def run_bar(runs: int = 1) -> "RunBar":
+    """Return a progress bar on standard error."""
+    from rich.console import Console
+
+    from bench.report.progress import RunBar
+
+    return RunBar(Console(stderr=True), runs)
