@@ -21,10 +21,7 @@ FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
 Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
 Where = Annotated[
     list[str] | None,
-    typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b for either."),
-]
-SameMachine = Annotated[
-    bool, typer.Option("--same-machine", help="Unknown hardware is the same on both sides.")
+    typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
 ]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")

@@ -7,7 +7,6 @@ import typer
 
 from bench.cli.common import (
     Output,
-    SameMachine,
     Where,
     choose,
     fail,
@@ -67,14 +66,10 @@ def check(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Columns that may differ: cpu, threads, ..."),
     ] = None,
-<<<<<<< HEAD
     same_machine: Annotated[
         bool,
         typer.Option("--same-machine", help="Treat unknown hardware as the same on both sides."),
     ] = False,
-=======
-    same_machine: SameMachine = False,
->>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     allow_missing: AllowMissing = False,
     fail_on_improvement: FailOnImprovement = False,
     confirm: Annotated[
@@ -188,14 +183,7 @@ def history(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE.csv...]", show_default=False)
     ] = None,
-<<<<<<< HEAD
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
-    ] = None,
-=======
     where: Where = None,
->>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     threshold: Annotated[float, typer.Option(help="Smallest change in percent to report.")] = 5,
     every: Annotated[
         bool, typer.Option("--all", help="Show cells that did not change, too.")
@@ -203,12 +191,7 @@ def history(
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
 ) -> None:
-<<<<<<< HEAD
     """Find the runs from which a machine was slower or faster; reads results/ by default."""
-    from bench.compare import files as stored
-=======
-    """Find the runs at which the times of a machine changed; reads results/ by default."""
->>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     from bench.compare import sides
     from bench.gate import history as found
     from bench.gate.settings import number

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.common import Files, Output, SameMachine, Where, choose, fail, give, read
+from bench.cli.common import Files, Output, Where, choose, fail, give, read
 
 
 def compare(
@@ -15,35 +15,19 @@ def compare(
     columns: Annotated[
         str | None, typer.Option(help="What to compare: machine, device, dtype, torch, ...")
     ] = None,
-<<<<<<< HEAD
     rows: Annotated[str | None, typer.Option(help="Columns that split the rows further.")] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
-    ] = None,
-=======
-    rows: Annotated[str | None, typer.Option(help="What to add to the rows.")] = None,
     where: Where = None,
->>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     baseline: Annotated[str | None, typer.Option(help="The column that ratios refer to.")] = None,
     sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
     top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
     outliers: Annotated[
-<<<<<<< HEAD
-        bool,
-        typer.Option(
-            "--outliers", help="Find machines that differ from machines of the same kind."
-        ),
+        bool, typer.Option("--outliers", help="Find machines that differ from others like them.")
     ] = False,
     same_machine: Annotated[
         bool,
         typer.Option("--same-machine", help="With --outliers: treat unknown hardware as the same."),
-=======
-        bool, typer.Option("--outliers", help="Find machines that differ from others like them.")
->>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     ] = False,
-    same_machine: SameMachine = False,
     time: Annotated[
         str,
         typer.Option(
@@ -60,36 +44,17 @@ def compare(
 
     choose("--sort", sort, comparison.SORTS)
     choose("--format", format, comparison.FORMATS)
-<<<<<<< HEAD
-    try:
-        frame = stored.read(files, copies=not outliers)
-        notices(frame)
-        frame = sides.where(frame, where or [])
-        if outliers:
-            choose("--outliers --format", format, shown.FORMATS)
-            unused = {"--sort": sort != "name", "--only-different": only_different, "--top": top}
-            unused["--time"] = time != "median_s"
-            for option in (name for name, given in unused.items() if given):
-                fail(f"{option}: --outliers names every machine that differs; leave it out")
-            show(shown.FORMATS[format](rules.find(frame, same_machine)))
-            return
-        columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
-        made = sides.compare(frame, columns_, rows_, baseline, time)
-    except (BadFile, sides.CannotCompare) as problem:
-        fail(str(problem))
-=======
     frame = sides.where(read(files, copies=not outliers), where or [])
     if outliers:
         choose("--outliers --format", format, shown.FORMATS)
         unused = {"--sort": sort != "name", "--only-different": only_different, "--top": top}
         unused["--time"] = time != "median_s"
         for option in (name for name, given in unused.items() if given):
-            fail(f"{option}: --outliers names every machine that is off; leave it out")
+            fail(f"{option}: --outliers names every machine that differs; leave it out")
         give(shown.FORMATS[format](rules.find(frame, same_machine)))
         return
     columns_, rows_ = sides.names(columns, "--columns"), sides.names(rows, "--rows")
     made = sides.compare(frame, columns_, rows_, baseline, time)
->>>>>>> 2c8bae6 (The command line has one place for options, files and errors; fewer layers in the reports)
     if not columns and format in ("terminal", "markdown"):
         made = sides.narrowed(made)
     found = comparison.lines(made, sort, top, only_different)

@@ -95,8 +95,9 @@ def _device(one: Any) -> str:
     return text + (f"; at {largest} it is {times(one.ratio)}" if one.at == one.largest else "")
 
 
-def _extreme(subject: Subject, ratio: Ratio, benchmark: bool) -> str:
+def _extreme(pair: tuple[Subject, Ratio], benchmark: bool) -> str:
     """Return ``2.0x slower (sum axis=0)``, with or without the name of the benchmark."""
+    subject, ratio = pair
     factor = units.significant(max(ratio.value, 1 / ratio.value), 2)
     change = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
     where = name(subject) if benchmark else params(subject)
@@ -108,7 +109,7 @@ def _plain(one: Any) -> str:
     what = f"{one.subject.benchmark} in {dtype}: {device}" if one.subject.benchmark else ""
     if one.n == 1:
         return f"{what} is {times(one.best[1])} than cpu{_in_brackets(params(one.best[0]))}"
-    ends = " to ".join(_extreme(*pair, benchmark=not what) for pair in (one.best, one.worst))
+    ends = " to ".join(_extreme(pair, not what) for pair in (one.best, one.worst))
     counts = [f"{one.faster} of {one.n} cells faster"] if one.faster else []
     counts += [f"{one.slower} of {one.n} cells slower"] if one.slower else []
     known = ", ".join(counts) or f"no notable difference in {one.n} cells"
