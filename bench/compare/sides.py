@@ -95,13 +95,9 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     return frame
 
 
-def _differing(frame: pd.DataFrame) -> list[str]:
-    return [name for name in ASPECTS if frame[list(ASPECTS[name])].drop_duplicates().shape[0] > 1]
-
-
 def choose(frame: pd.DataFrame) -> tuple[str, ...]:
     """Return the default columns: what differs between machines, else files, devices or dtypes."""
-    differs = _differing(frame)
+    differs = [name for name, used in ASPECTS.items() if len(frame[[*used]].drop_duplicates()) > 1]
     between = tuple(name for name in ("machine", "torch", "threads", "python") if name in differs)
     if between:
         return between
@@ -136,11 +132,6 @@ def _with_times(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return made
 
 
-def _not_measured(estimate: Estimate) -> Estimate:
-    timed = estimate.status != "unmeasurable"
-    return estimate if timed else replace(estimate, status="not measured")
-
-
 def compare(
     frame: pd.DataFrame,
     columns: tuple[str, ...] | None = None,
@@ -168,7 +159,9 @@ def compare(
     texts = frame.assign(**{c: files.texts(frame[c]) for c in [*side_columns, *row_columns]})
     found = estimates.by_group(texts, row_columns, side_columns)
     if column != "median_s":
-        found = {key: _not_measured(estimate) for key, estimate in found.items()}
+        for key, estimate in found.items():
+            if estimate.status == "unmeasurable":
+                found[key] = replace(estimate, status="not measured")
     distinct = texts[side_columns].drop_duplicates().to_numpy().tolist()
     sides: list[tuple[str, ...]] = [tuple(map(str, side)) for side in distinct]
     asked = {column for name in (*side_names, *extra) for column in ASPECTS[name]}

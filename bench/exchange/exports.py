@@ -35,11 +35,6 @@ class CannotExport(UserError, ValueError):
     """The rows do not fit into the format; the message is one line for the user."""
 
 
-def _usable(frame: pd.DataFrame) -> list[Any]:
-    """Return the rows to hand on, their columns as attributes."""
-    return list(frame[observations.timed(frame)].itertuples())
-
-
 def _cell(row: Any) -> CellKey:
     return CellKey(*(getattr(row, name) for name in schema.CELL))
 
@@ -209,7 +204,7 @@ def go(frame: pd.DataFrame) -> str:
     A configuration line holds until its value changes, and is then written again. Raises
     CannotExport.
     """
-    rows = _usable(frame)
+    rows: list[Any] = list(frame[observations.timed(frame)].itertuples())
     names = _names(dict.fromkeys(map(_cell, rows)), _go_name)
     # benchstat compares files whose configuration lines agree, so a line is written only for what
     # has several values within this file.

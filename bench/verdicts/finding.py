@@ -1,7 +1,7 @@
 """A finding: what a rule found, as data; report/sentences.py puts it into words."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.compare import estimates
@@ -100,10 +100,6 @@ class Overhead(Finding):
     """What a small call costs, and the number of elements from which that is negligible."""
 
     negligible_from: float | None
-
-
-#: A rule takes the cells of one machine.
-Rule = Callable[[list[Cell]], Iterator[Finding]]
 
 
 def notable(ratio: Ratio | None) -> Ratio | None:

@@ -7,14 +7,11 @@ import pandas as pd
 from bench.compare import cells
 from bench.compare.cells import Cell
 from bench.verdicts import alternatives, calls, faults, loading, peaks, plain, sizes
-from bench.verdicts.finding import Finding, Rule
+from bench.verdicts.finding import Finding
 
-#: A module lists its rules: `ADVICE` on what to use, `FACTS` of the machine, or both.
+#: A module lists its rules: `ADVICE` on what to use, `FACTS` of the machine, or both. A rule
+#: yields findings on the cells of one machine.
 MODULES = (plain, peaks, sizes, alternatives, loading, calls, faults)
-
-
-def _rules(kind: str) -> list[Rule]:
-    return [rule for module in MODULES for rule in getattr(module, kind, ())]
 
 
 def comparisons(found: list[Cell]) -> int:
@@ -28,6 +25,7 @@ def of(frame: pd.DataFrame) -> tuple[list[Finding], list[Finding]]:
     """Return the advice on the machine of a frame, what is worth most first, and the facts."""
     found = cells.of(frame)
     advice, facts = (
-        [made for rule in _rules(kind) for made in rule(found)] for kind in ("ADVICE", "FACTS")
+        [made for module in MODULES for rule in getattr(module, kind, ()) for made in rule(found)]
+        for kind in ("ADVICE", "FACTS")
     )
     return sorted(advice, key=lambda made: -made.worth), facts
