@@ -196,11 +196,20 @@ def test_a_resumed_file_loses_its_half_line_and_nothing_else(path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
-def test_two_runs_never_write_into_one_file(path):
+def test_two_runs_never_write_into_one_file(path, monkeypatch):
+    monkeypatch.setattr(writer, "LOCK_S", 0.0)
     first = writer.reopen(path)
-    with pytest.raises(writer.CannotWrite, match="temporarily unavailable"):
+    with pytest.raises(writer.CannotWrite, match="another process writes to it; wait until"):
         writer.reopen(path)
     first.close()
+    writer.reopen(path).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_a_lock_that_is_released_in_a_moment_is_waited_for(path, monkeypatch):
+    """As by the children of a process that was killed."""
+    first = writer.reopen(path)
+    monkeypatch.setattr(writer.time, "sleep", lambda seconds: first.close())
     writer.reopen(path).close()
 
 

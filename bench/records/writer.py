@@ -1,8 +1,10 @@
 """Append rows to one CSV, each on disk as soon as its cell ends."""
 
 import csv
+import errno
 import io
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from datetime import datetime
@@ -19,6 +21,8 @@ try:
 except ImportError:  # Windows: a second writer of a resumed file is not noticed there
     fcntl = None  # type: ignore[assignment]
 
+#: Seconds to wait for the lock of a file.
+LOCK_S = 2.0
 #: A spreadsheet takes text that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -53,9 +57,19 @@ def no_formula(text: str) -> str:
 
 
 def _lock(file: io.FileIO) -> None:
-    """Take the file for this process, until it ends, where the platform has such locks."""
-    if fcntl:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Take the file for this process, until it ends, where the platform has such locks.
+
+    Waits a moment: the children of a process that was killed hold its lock until they end too.
+    """
+    end = time.monotonic() + LOCK_S
+    while fcntl:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process writes to it") from None
+            time.sleep(0.05)
 
 
 def why(problem: OSError) -> str:
@@ -82,6 +96,10 @@ class Writer:
         except FileExistsError as problem:
             raise CannotWrite(
                 f"cannot write {path}: it exists; continue it with --resume, or name another file"
+            ) from problem
+        except BlockingIOError as problem:
+            raise CannotWrite(
+                f"cannot write {path}: {why(problem)}; wait until it has ended"
             ) from problem
         except OSError as problem:
             raise CannotWrite(
