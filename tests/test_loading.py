@@ -83,25 +83,34 @@ def test_one_hot_is_one_hot():
     assert data.one_hot(3).tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
 
 
+@pytest.fixture
+def children(monkeypatch):
+    """The processes that a test starts, without those that other tests have left running."""
+    before = set(psutil.Process().children(recursive=True))
+
+    def started():
+        return set(psutil.Process().children(recursive=True)) - before
+
+    monkeypatch.setattr(workers, "_children", started)
+    return lambda: workers._without_helpers(started())
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("start", START_METHODS)
 @pytest.mark.parametrize("count", [0, 2])
-def test_every_image_comes_once_with_its_label_and_the_workers_end(start, count):
+def test_every_image_comes_once_with_its_label_and_the_workers_end(children, start, count):
     if count == 0 and start != START_METHODS[0]:
         pytest.skip("nothing is started without workers")
-    before = {p.pid for p in psutil.Process().children(recursive=True)}
     settings = {"multiprocessing_context": start, "persistent_workers": True}
     with loader_of(data.custom_images(), batch_size=32, num_workers=count, **settings) as loader:
         assert each_once()(None, loader).fault == ""
-        alive = workers._without_helpers(workers._children())
-        assert len([p for p in alive if p.pid not in before]) == count
+        assert len(children()) == count
         assert bool(workers.memory_of_workers()) == (count > 0)
-    left = workers._without_helpers(psutil.Process().children(recursive=True))
-    assert [p for p in left if p.pid not in before] == []
+    assert children() == []
 
 
 @pytest.mark.integration
-def test_workers_end_where_the_cell_fails():
+def test_workers_end_where_the_cell_fails(children):
     def fail():
         with loader_of(data.custom_images(), num_workers=1, persistent_workers=True) as loader:
             next(iter(loader))
@@ -109,7 +118,7 @@ def test_workers_end_where_the_cell_fails():
 
     with pytest.raises(RuntimeError, match="injected"):
         fail()
-    assert workers._without_helpers(psutil.Process().children(recursive=True)) == []
+    assert children() == []
 
 
 class Mislabelled(data.CustomImageDataset):
