@@ -263,7 +263,7 @@ def test_machines_are_found_once_and_problems_cost_only_themselves():
     assert [node.label for node in nodes] == ["node-17", "node-1"]
     assert problems == [
         "x4 lacks the module bench: pip install 'torch-device-bench[fleet]' there",
-        "x5: RuntimeError: torch does",
+        "x5: RuntimeError: torch does not work there: x",
         "x6 did not answer within 0 s",
     ]
     assert len(cluster.find(client, Roster([], 1, "worker"), limit_s=0.3)[0]) == 3

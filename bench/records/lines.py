@@ -13,8 +13,9 @@ def shortened(text: str, limit: int) -> str:
 
 
 def of_exception(problem: BaseException) -> str:
-    """Return the type of an exception and its message."""
-    return ": ".join(filter(None, [type(problem).__name__, one_line(str(problem))]))
+    """Return the type of an exception and its whole message, in one line."""
+    message = shortened(" ".join(str(problem).split()), 300)
+    return ": ".join(filter(None, [type(problem).__name__, message]))
 
 
 def last_line(output: str, otherwise: str = "no message") -> str:
