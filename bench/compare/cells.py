@@ -9,8 +9,8 @@ import pandas as pd
 from bench.compare import estimates
 from bench.compare.estimates import Estimate
 from bench.records.params import split
+from bench.records.schema import CELL
 
-_KEYS = ("family", "benchmark", "device", "dtype", "params")
 #: Columns of a cell's costs besides its time, in seconds.
 _COSTS = ("first_call_s", "device_s", "dispatch_s")
 
@@ -99,14 +99,14 @@ def _amount(value: float) -> float | None:
 
 def of(frame: pd.DataFrame) -> list[Cell]:
     """Return the cells of a frame in the order of their first rows, runs put together."""
-    first = frame.drop_duplicates(list(_KEYS))
-    found = estimates.by_group(frame, list(_KEYS), [])
+    first = frame.drop_duplicates(list(CELL))
+    found = estimates.by_group(frame, list(CELL), [])
     families = frame.groupby("benchmark").family.nunique()
     made = []
     amounts = dict.fromkeys(("items", "bytes", "flop"), "float64")
-    ok = frame[frame.status == "ok"].groupby(list(_KEYS), sort=False, dropna=False)
+    ok = frame[frame.status == "ok"].groupby(list(CELL), sort=False, dropna=False)
     costs = {key: tuple(map(_amount, row)) for key, *row in ok[list(_COSTS)].median().itertuples()}
-    for row in first[[*_KEYS, *amounts]].astype(amounts).itertuples(index=False):
+    for row in first[[*CELL, *amounts]].astype(amounts).itertuples(index=False):
         family, benchmark, device, dtype, params = key = tuple(map(str, row[:5]))
         items, moved, flop = map(_amount, row[5:])
         first_call_s, device_s, dispatch_s = costs.get(key, (None, None, None))
@@ -142,7 +142,7 @@ def across(cells: list[Cell], attribute: str) -> Iterator[dict[str, Cell]]:
     """Give the groups of cells that differ in device or dtype alone, by its value."""
     groups: dict[tuple[object, ...], dict[str, Cell]] = {}
     for cell in cells:
-        parts = {name: getattr(cell, name) for name in _KEYS[:4] if name != attribute}
+        parts = {name: getattr(cell, name) for name in CELL[:4] if name != attribute}
         key = (*parts.values(), tuple(cell.params.items()))
         groups.setdefault(key, {})[getattr(cell, attribute)] = cell
     yield from groups.values()

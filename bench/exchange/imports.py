@@ -21,7 +21,7 @@ from bench.exchange.exports import KEPT, WITHOUT_TIME
 from bench.records import params, reader
 from bench.records.labels import slug
 from bench.records.reader import BadFile
-from bench.records.schema import CELL, COLUMNS, INTEGERS, Row
+from bench.records.schema import CELL, COLUMNS, IMPORTED, INTEGERS, Row
 from bench.stats import quantiles
 
 #: Takes the place of what the other tool does not record.
@@ -89,7 +89,7 @@ def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:
         "suite_version": _commit(commit if isinstance(commit, dict) else {}) or __version__,
         # Of the content: names of files are alike on all machines (0001_base.json), and a copy
         # under another name is the same run.
-        "run_id": f"imported-{hashlib.sha256(raw).hexdigest()[:12]}",
+        "run_id": f"{IMPORTED}{hashlib.sha256(raw).hexdigest()[:12]}",
         "run_started": str(whole.get("datetime") or UNKNOWN),
         "machine": slug(cpu)[:80] or f"{UNKNOWN}-{_host(machine, raw)}",
         "os": system,
