@@ -159,3 +159,10 @@ def test_random_numbers_that_are_none_are_wrong_by_an_amount_that_can_be_stored(
     found = answer.moments(mean=0.5, std=12**-0.5)(torch.tensor([0.5, float("nan")] * 600))
     assert found.fault
     assert found.rel_error == float("inf")
+
+
+def test_a_module_with_a_reference_of_its_own_is_no_argument_of_that():
+    """A pipeline of torchvision is a module; its reference takes what the pipeline takes."""
+    made = cell_of()
+    made(torch.nn.ReLU(), made.tensor(4), against=torch.relu)
+    assert made.result.answer.rel_error == 0.0
