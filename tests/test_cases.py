@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from bench.cli import main
@@ -110,6 +111,8 @@ def test_24_a_throttled_cell_is_not_ok_and_the_quota_is_named(suite, monkeypatch
     """Under a quota of 0.3 CPUs the process was stopped in 1038 of 1049 periods."""
     looks = itertools.cycle([cgroup.Throttling(0, 0, 0.0), cgroup.Throttling(1049, 1038, 72.6)])
     monkeypatch.setattr(cgroup, "limits", lambda: cgroup.Limits(cpus=0.3))
+    # The tests that follow in this process keep their threads.
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     monkeypatch.setattr(cgroup, "throttling", lambda: next(looks))
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     suite.run("--dtype=float32", "--benchmark-max-time=0.01")

@@ -83,7 +83,7 @@ def test_two_runs_of_one_second_get_two_files(tmp_path):
 def test_messages_fit_on_one_line():
     assert lines.one_line("\n\n  a\t b \nsecond") == "a b"
     assert len(lines.one_line("x" * 999)) == 300
-    assert lines.of_exception(ValueError("a\nb")) == "ValueError: a"
+    assert lines.of_exception(ValueError("a\nb")) == "ValueError: a b"
     assert lines.of_exception(ValueError()) == "ValueError"
     assert lines.last_line("Traceback\nImportError: x\n") == "ImportError: x"
     assert lines.last_line("", "exit status 3") == "exit status 3"
