@@ -10,7 +10,6 @@ import itertools
 import json
 import math
 import re
-import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -180,14 +179,7 @@ def _times(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
     # Published files are often shortened: then the statistics are all there is.
     if isinstance(data, list) and data and not any(isinstance(one, str) for one in data):
         rounds = [_seconds(value, path, f"{where}.stats.data") for value in data]
-        first, median, third = quantiles.quartiles(rounds)
-        columns |= {"min_s": min(rounds), "q1_s": first, "median_s": median, "q3_s": third}
-        columns |= {"max_s": max(rounds), "mean_s": statistics.fmean(rounds)}
-        columns["rounds"] = len(rounds)
-        if len(rounds) > 1:
-            columns["stddev_s"] = statistics.stdev(rounds)
-        if interval := quantiles.median_interval(rounds):
-            columns["ci_low_s"], columns["ci_high_s"] = interval
+        columns |= quantiles.summary(rounds)
     for name in ("median", "min", "q1", "q3", "max", "mean", "stddev"):
         if f"{name}_s" not in columns and (name == "median" or _known(stats.get(name))):
             columns[f"{name}_s"] = _seconds(stats.get(name), path, f"{where}.stats.{name}")

@@ -266,19 +266,4 @@ def once(loop: Loop) -> Timing:
 
 def summary(timing: Timing) -> dict[str, float | int | None]:
     """Return the columns of the CSV that follow from the rounds; seconds of one iteration."""
-    rounds = timing.rounds_s
-    first, median, third = quantiles.quartiles(rounds)
-    interval = quantiles.median_interval(rounds)
-    return {
-        "rounds": len(rounds),
-        "iterations": timing.iterations,
-        "min_s": min(rounds),
-        "q1_s": first,
-        "median_s": median,
-        "q3_s": third,
-        "max_s": max(rounds),
-        "mean_s": statistics.fmean(rounds),
-        "stddev_s": statistics.stdev(rounds) if len(rounds) > 1 else None,
-        "ci_low_s": interval[0] if interval else None,
-        "ci_high_s": interval[1] if interval else None,
-    }
+    return {"iterations": timing.iterations} | quantiles.summary(timing.rounds_s)

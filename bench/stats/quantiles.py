@@ -49,3 +49,21 @@ def half_width(sample: Sequence[float]) -> float:
         return math.inf
     median = statistics.median(sample)
     return (interval[1] - interval[0]) / 2 / median if median > 0 else math.inf
+
+
+def summary(rounds_s: Sequence[float]) -> dict[str, float | int | None]:
+    """Return the columns of the CSV that follow from the seconds of each round; None if unknown."""
+    first, median, third = quartiles(rounds_s)
+    low, high = median_interval(rounds_s) or (None, None)
+    return {
+        "rounds": len(rounds_s),
+        "min_s": min(rounds_s),
+        "q1_s": first,
+        "median_s": median,
+        "q3_s": third,
+        "max_s": max(rounds_s),
+        "mean_s": statistics.fmean(rounds_s),
+        "stddev_s": statistics.stdev(rounds_s) if len(rounds_s) > 1 else None,
+        "ci_low_s": low,
+        "ci_high_s": high,
+    }
