@@ -147,3 +147,11 @@ def test_29_modules_that_print_alike_are_named_in_one_line_and_stay_apart(suite)
     assert done.ret == 0
     done.stdout.fnmatch_lines(["bench_act: values of 'act' have no name and are recorded as act0*"])
     assert sorted(suite.rows().params) == ["act=act0", "act=act1"]
+
+
+def test_a_file_of_pytest_benchmark_2_5_is_read():
+    """One of the files in the tests of pytest-benchmark itself, of August 2015."""
+    (row,) = imports.pytest_benchmark(CASES / "pytest-benchmark-2.5.0.json")
+    assert (row.benchmark, row.params, row.status) == ("xfast_parametrized", "id=0", "ok")
+    assert (row.rounds, row.iterations, row.median_s) == (9710, 431, 2.2016379230260297e-07)
+    assert (row.cpu, row.python) == ("", "2.7.3")
