@@ -374,7 +374,7 @@ def test_a_first_attempt_does_not_wait_and_a_repeat_without_a_quiet_moment_ends(
 
 def test_a_repeat_without_a_quiet_moment_keeps_the_earlier_attempt():
     before = Result(timing=rounds.Timing((5e-3,) * 8, 1), disturbances=DISTURBED)
-    reference = scripted("core", *[2.0] * 9)
+    reference = scripted("core", *[2.0] * 9, alone=True)
     plan = rounds.Plan(8, 0.01, 0.001)
     device = devices.find("cpu")
     cell = Cell(device, torch.float32, plan, reference=reference, earlier=[before], may_repeat=True)
