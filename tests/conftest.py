@@ -1,5 +1,6 @@
 """Fixtures of the tests: a suite of one file, and a device whose true times are known."""
 
+import os
 import sys
 import textwrap
 
@@ -28,7 +29,8 @@ filterwarnings = ignore:Module already imported so cannot be rewritten
 
 
 def pytest_configure(config):
-    """Let the tests import benchmarks without the plugin."""
+    """Let the tests import benchmarks without the plugin, and run them in a worker of xdist."""
+    os.environ.pop("PYTEST_XDIST_WORKER", None)  # pytest-benchmark times nothing where it is set
     for marker in hooks.MARKERS:
         config.addinivalue_line("markers", marker)
 

@@ -51,7 +51,7 @@ def test_runs_are_fresh_processes_in_one_file(suite, runs, tmp_path):
     assert list(rows.groupby("run_id").size()) == [2, 2]
     assert heard.cells == [(k, n, 2, "neg") for k in (1, 2) for n in (0, 1)]
     # One more than there are: those count, and a file is not written over.
-    code, file, heard = runs(3, resume=file, python=sys.executable)
+    code, file, heard = runs(3, resume=file)
     assert code == 0
     assert heard.lines == []
     assert reader.read(file).run_id.nunique() == 3

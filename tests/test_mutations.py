@@ -16,7 +16,7 @@ from bench.records.schema import COLUMNS, Row
 from bench.records.writer import Writer
 from tests.helpers.truths import a_machine
 
-FIRST, _, LAST = os.environ.get("MUTATIONS", "0-80").rpartition("-")
+FIRST, _, LAST = os.environ.get("MUTATIONS", "0-40").rpartition("-")
 SEEDS = range(int(FIRST or 0), int(LAST))
 #: A drawn report takes a second or two; one in so many is drawn.
 REPORTS = 40

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,11 +28,11 @@ def result(folder):
 
 
 @pytest.mark.integration
-def test_a_file_of_any_name_runs_under_pytest_alone(tmp_path):
+def test_a_file_of_any_name_runs_under_pytest_alone(tmp_path, python):
     (tmp_path / "my_bench.py").write_text(NET)
     words = ("my_bench.py", "-p", "bench.plugin", "--benchmark-only", *OPTIONS)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pytest", *words]
+    command = [python, "-m", "pytest", *words]
     done = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )

@@ -194,24 +194,24 @@ def test_bad_options_are_one_line_before_anything_runs(suite, words, line):
 
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
-def test_disk_full_is_one_line_and_keeps_what_was_measured(suite):
-    import resource
-
+def test_disk_full_is_one_line_and_keeps_what_was_measured(suite, python):
     suite.write("""
     @dtypes("float32")
     @pytest.mark.parametrize("n", range(1, 41))
     def bench_neg(cell, n):
         cell(torch.neg, cell.tensor(n))
     """)
-    limit = 4096
+    limited = (
+        "import resource, sys, pytest; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "sys.exit(pytest.main(['--benchmark-only', '--profile', 'smoke', '-s']))"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--benchmark-only", "--profile", "smoke", "-s"],
+        [python, "-c", limited],
         cwd=suite.pytester.path,
         capture_output=True,
         text=True,
         check=False,
         env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     assert done.returncode == pytest.ExitCode.INTERRUPTED
     assert "Traceback" not in done.stdout + done.stderr

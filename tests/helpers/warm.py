@@ -1,7 +1,7 @@
 """A Python whose processes start in a moment: forks of one that has imported torch and the suite.
 
 Importing torch takes seconds, and the tests start dozens of processes. `interpreter` gives the
-path of an executable that accepts ``-P``, ``-m MODULE`` and ``-c CODE`` as ``python`` does. It asks
+path of an executable that accepts ``-P``, ``-u``, ``-m MODULE`` and ``-c CODE`` as ``python`` does. It asks
 the server for a fork and gives it its standard streams, environment and folder. It forwards
 signals, and it ends as the fork ends: with its exit status, or by its signal. When it is killed,
 the server kills the fork.
@@ -110,6 +110,7 @@ def become(words: list[str], environment: dict[str, str], folder: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in paths if path and path not in sys.path]
+    words = [word for word in words if word != "-u"] if "-u" in words[:2] else words
     if words[0] == "-P":
         del words[0]
     else:
