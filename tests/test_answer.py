@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import answer, dtypes
-from bench.measure.answer import Answer, WrongAnswer
+from bench.measure import answer, dtypes, rounds
+from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
 from bench.measure.devices import find
+from bench.measure.references import Reference, added, product, same, softmax
 
 
 def cell_of(dtype=torch.float32):
@@ -56,7 +57,7 @@ def test_one_wrong_element_is_found(name):
     cell = cell_of(dtypes.find(name))
     with pytest.raises(WrongAnswer, match="off by"):
         cell(operation, cell.tensor(100))
-    assert len(calls) == 3
+    assert len(calls) == 3  # the checked one, the reference, one after the rounds
     assert cell.result.answer.rel_error > cell.result.answer.tolerance
 
 
@@ -96,7 +97,7 @@ def test_the_reference_is_float64_on_the_cpu_and_leaves_the_arguments_alone():
 
 def test_copies_keep_strides_and_ties():
     x = torch.arange(6.0).reshape(2, 3).t()
-    assert answer.fresh(x).stride() == x.stride()
+    assert answer.copies(x).stride() == x.stride()
     assert answer.on_reference(x).stride() == x.stride()
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -125,40 +126,134 @@ def test_an_in_place_operation_is_compared_with_the_values_before_it():
     assert torch.equal(x, before)  # checked on a copy; nothing was timed
 
 
-def test_memory_proofs_distinguish_shared_from_copied():
+def test_memory_proofs_distinguish_views_from_copies():
     array = np.array([0.7, 0.0])
-    for start in (0.7, 0.0, 1.0):
-        array[0] = start
-        answer.shared(torch.from_numpy(array), array)
-        array[0] = start
-        answer.copied(torch.tensor(array), array)
-        array[0] = start
-        with pytest.raises(WrongAnswer):
-            answer.copied(torch.from_numpy(array), array)
-        with pytest.raises(WrongAnswer):
-            answer.shared(torch.tensor(array), array)
+    answer.aliases(torch.from_numpy(array), array)
+    answer.fresh(torch.tensor(array), array)
+    with pytest.raises(WrongAnswer, match="shares memory"):
+        answer.fresh(torch.from_numpy(array), array)
+    with pytest.raises(WrongAnswer, match="does not share"):
+        answer.aliases(torch.tensor(array), array)
+    with pytest.raises(WrongAnswer, match="did not return"):
+        answer.wrote(torch.tensor(array), torch.from_numpy(array))
 
 
-def test_a_corrupted_byte_is_found():
-    source = torch.arange(100.0)
-    arrived = source.clone()
-    assert answer.same_values(source)(arrived) == Answer(0.0, 0.0)
-    arrived[3] += 1
-    assert answer.same_values(source)(arrived).fault
+UNIFORM = answer.distribution(lambda x: x.clip(0, 1))
 
 
-def test_moments_distinguish_distributions():
-    check = answer.moments(mean=0.5, std=12**-0.5)
+def test_a_distribution_is_distinguished_from_others():
     generator = torch.Generator().manual_seed(1)
-    assert not check(torch.rand(100_000, generator=generator)).fault
-    assert check(torch.randn(100_000, generator=generator)).fault
-    assert check(torch.zeros(100_000)).fault
+    drawn = torch.rand(100_000, generator=generator)
+    assert not UNIFORM(drawn).fault
+    assert UNIFORM(torch.randn(100_000, generator=generator)).fault
+    assert UNIFORM(torch.zeros(100_000)).fault
+    assert UNIFORM(drawn * 0.98).fault
+    assert "repeat" in UNIFORM(torch.cat([drawn, drawn])).fault
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16", "float64"])
+def test_right_random_numbers_are_right_in_every_dtype(name):
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(20):
+        assert not UNIFORM(torch.rand(16, generator=generator, dtype=dtypes.find(name))).fault
+        assert not UNIFORM(torch.rand(10_000, generator=generator, dtype=dtypes.find(name))).fault
 
 
 def test_random_numbers_that_are_none_are_wrong_by_an_amount_that_can_be_stored():
-    found = answer.moments(mean=0.5, std=12**-0.5)(torch.tensor([0.5, float("nan")] * 600))
+    found = UNIFORM(torch.tensor([0.5, float("nan")] * 600))
     assert found.fault
     assert found.rel_error == float("inf")
+
+
+def caught(operation, *args, dtype=torch.float32, **checked):
+    """Return whether a cell notices that the operation is wrong."""
+    try:
+        cell_of(dtype)(operation, *args, **checked)
+    except WrongAnswer:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16", "float64", "int64", "uint8"])
+def test_a_product_is_right_and_each_of_its_faults_is_seen(name):
+    """Faults of both sides: the reference does not call the operation."""
+    dtype = dtypes.find(name)
+    x, y = (cell_of(dtype).tensor(64, 64, seed=seed) for seed in (0, 1))
+    faults = {
+        "right": torch.matmul,
+        "diagonal": lambda x, y: torch.diag_embed(torch.diagonal(x @ y)),
+        "transposed": lambda x, y: (x @ y).t().contiguous(),
+        "swapped": lambda x, y: y @ x,
+        "all 10 %": lambda x, y: (x @ y) + ((x @ y) * 0.1).to(x.dtype),
+        "dtype": lambda x, y: (x @ y).to(torch.int16),
+        "strides": lambda x, y: (y.t() @ x.t()).t(),
+        "alias": lambda x, y: x.copy_(x @ y),
+        "device": lambda x, y: (x @ y).to("meta"),
+    }
+    seen = {
+        fault: caught(operation, x, y, dtype=dtype, expect=product)
+        for fault, operation in faults.items()
+    }
+    assert seen == {fault: fault != "right" for fault in faults}
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+def test_a_scale_that_is_one_per_cent_off_is_seen(name):
+    dtype = dtypes.find(name)
+    x = cell_of(dtype).tensor(256, 256)
+    assert not caught(lambda x: torch.softmax(x, 1), x, dtype=dtype, expect=softmax)
+    assert caught(lambda x: torch.softmax(x, 1) * 1.01, x, dtype=dtype, expect=softmax)
+    assert caught(lambda x: torch.softmax(x, 0), x, dtype=dtype, expect=softmax)
+
+
+def test_a_copy_that_is_none_and_a_sum_that_changes_its_input_are_seen():
+    x, y = (cell_of().tensor(16, seed=seed) for seed in (0, 1))
+    assert not caught(torch.clone, x, expect=same)
+    assert caught(lambda x: x, x, expect=same)
+    assert not caught(torch.Tensor.add_, x, y, expect=added, proof=answer.wrote)
+    assert caught(torch.Tensor.add_, x, y, expect=added)
+    assert caught(torch.add, x, y, expect=added, proof=answer.wrote)
+
+
+def test_calls_that_become_wrong_later_are_seen():
+    for when in (2, 3):
+        calls = []
+
+        def later(x, calls=calls, when=when):
+            calls.append(1)
+            return x.clone() if len(calls) < when else torch.zeros_like(x)
+
+        cell = Cell(find("cpu"), torch.float32, rounds.Plan(1, 0, 0))
+        with pytest.raises(WrongAnswer, match="after the rounds"):
+            cell(later, cell.tensor(8), expect=same)
+
+
+def sums(x, y, every, dtype):
+    """Return the product whose partial sums in `dtype` are rounded after `every` terms."""
+    total = torch.zeros(x.shape[0], y.shape[1], dtype=dtype)
+    for start in range(0, x.shape[1], every):
+        part = slice(start, start + every)
+        total = (total.double() + x[:, part].double() @ y[part].double()).to(dtype)
+    return total.to(x.dtype)
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("every", [8, 32, 128])
+def test_partial_sums_in_float32_are_right_in_any_order(name, every):
+    dtype = dtypes.find(name)
+    for seed in range(10):
+        x, y = (cell_of(dtype).tensor(64, 64, seed=2 * seed + k) for k in (0, 1))
+        found = answer.judge(sums(x, y, every, torch.float32), product(x, y), torch.device("cpu"))
+        assert found.fault == ""
+        assert found.rel_error <= found.tolerance
+
+
+def test_only_what_rounding_can_do_is_right():
+    exact = np.array([1.0, 2.0])
+    want = Reference(exact, torch.float32, bound=1e-3)
+    found = answer.judge(torch.tensor([1.0005, 2.0]), want, torch.device("cpu"))
+    assert (found.rel_error, found.tolerance) == pytest.approx((2.5e-4, 5e-4), rel=1e-3)
+    assert answer.judge(torch.tensor([1.002, 2.0]), want, torch.device("cpu")).fault
 
 
 def test_a_module_with_a_reference_of_its_own_is_no_argument_of_that():

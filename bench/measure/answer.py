@@ -1,4 +1,9 @@
-"""Check an answer against the same computation on the CPU in float64."""
+"""Check an answer: its values against a reference, and what it is: dtype, shape, memory.
+
+A benchmark with ``expect=`` declares a reference by NumPy with a bound for each element, see
+`bench.measure.references`; its result is judged by `judge`. Any other is compared with the same
+computation on the CPU in float64 by `compare`.
+"""
 
 import copy
 import math
@@ -10,8 +15,11 @@ import numpy as np
 import torch
 
 from bench.measure import dtypes
+from bench.measure.references import Array, Reference, numbers, stored, widened
 
 CPU = torch.device("cpu")
+#: Elements that are judged at a time, so that they stay in the cache.
+BLOCK = 65_536
 
 
 class WrongAnswer(Exception):
@@ -45,13 +53,20 @@ def walk(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
-def fresh(arguments: Any) -> Any:
+def copies(arguments: Any) -> Any:
     """Return a copy of arguments that a call may change.
 
     The copy keeps strides, shared memory, and the connection of an optimizer with its module. It
-    also keeps the gradients of parameters, which `copy.deepcopy` drops.
+    also keeps pinned memory, and the gradients of parameters, which `copy.deepcopy` drops.
     """
     known: dict[int, Any] = {}
+
+    def pinned(leaf: Any) -> None:
+        if isinstance(leaf, torch.Tensor) and leaf.device == CPU and leaf.is_pinned():
+            known[id(leaf)] = leaf.clone().pin_memory()
+
+    if torch.accelerator.is_available():
+        walk(arguments, pinned)
     copied = copy.deepcopy(arguments, known)
 
     def with_gradients(leaf: Any) -> None:
@@ -84,7 +99,7 @@ def on_reference(arguments: Any) -> Any:
     leaves: list[Any] = []
     walk(arguments, leaves.append)
     tied = any(isinstance(leaf, (torch.nn.Module, torch.optim.Optimizer)) for leaf in leaves)
-    return walk(fresh(arguments) if tied else arguments, _upcast)
+    return walk(copies(arguments) if tied else arguments, _upcast)
 
 
 def reference(operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -174,67 +189,203 @@ def compare(
     return Answer(error, allowed, fault)
 
 
-def repeatable(first: Any, second: Any) -> bool:
-    """Return whether two results have the same values, NaN included."""
-    pairs = zip(map(_as_float64, _leaves(first)), map(_as_float64, _leaves(second)), strict=True)
-    return all(one is None or other is None or _same(one, other) for one, other in pairs)
+def _memory(value: Any) -> tuple[Any, int, int]:
+    """Return the device, the first and the last address of a tensor's or array's numbers."""
+    if isinstance(value, torch.Tensor):
+        start = value.data_ptr()
+        reach = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
+        return value.device, start, start + (reach + 1) * value.element_size() * bool(value.numel())
+    return CPU, *np.lib.array_utils.byte_bounds(value)
 
 
-def shape_only(result: torch.Tensor, *sizes: object, **_: object) -> Answer:
-    """Check `empty` or `empty_like`, which promise a shape and no values."""
-    like = sizes[0] if sizes else None
-    wanted = like.shape if isinstance(like, torch.Tensor) else torch.Size(sizes)  # type: ignore[arg-type]
-    return Answer(fault="" if result.shape == wanted else f"shape {tuple(result.shape)}")
+def _overlap(one: Any, other: Any) -> bool:
+    first, second = _memory(one), _memory(other)
+    return first[0] == second[0] and first[1] < second[2] and second[1] < first[2]
 
 
-def same_values(source: torch.Tensor) -> Callable[..., Answer]:
-    """Return a check that every value was copied exactly, except for rounding to the new dtype."""
-
-    def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
-        expected = source.detach().to(CPU).to(result.dtype)
-        differ = (result.detach().to(CPU) != expected).to(torch.float64).mean().item()
-        fault = f"{differ:.2%} of the values were not copied exactly" if differ else ""
-        return Answer(differ, 0.0, fault)
-
-    return check
+def _arrays(value: Any) -> list[Any]:
+    return [leaf for leaf in _leaves(value) if isinstance(leaf, (torch.Tensor, np.ndarray))]
 
 
-def _changes_show(one: Any, other: Any) -> bool:
-    """Return whether a change of the first element of `one` also changes `other`."""
-    one[0] = not bool(other[0])
-    return bool(one[0] == other[0])
+def fresh(result: Any, *args: Any, **_: Any) -> None:
+    """Prove that the result shares no memory with an argument."""
+    given = _arrays(list(args))
+    if any(_overlap(one, other) for one in _arrays(result) for other in given):
+        raise WrongAnswer("the result shares memory with an argument, instead of a copy")
 
 
-def shared(result: Any, source: Any, *_: object, **__: object) -> None:
-    """Prove that result and source share memory: a change of either changes the other."""
-    if not (_changes_show(result, source) and _changes_show(source, result)):
-        raise WrongAnswer("memory is not shared: a change of one side does not change the other")
+def aliases(result: Any, source: Any, *_: Any, **__: Any) -> None:
+    """Prove that the result is a view of the first argument: it starts at the same address."""
+    if _memory(result)[:2] != _memory(source)[:2]:
+        raise WrongAnswer("the result does not share the memory of its argument")
 
 
-def copied(result: Any, source: Any, *_: object, **__: object) -> None:
-    """Prove that result and source do not share memory."""
-    if _changes_show(result, source) or _changes_show(source, result):
-        raise WrongAnswer("memory is shared, although the operation promises a copy")
+def wrote(result: Any, target: Any, *_: Any, **__: Any) -> None:
+    """Prove that the call returned its first argument; its values are checked in any case."""
+    if result is not target:
+        raise WrongAnswer("a call in place did not return its first argument")
 
 
-def moments(mean: float, std: float) -> Callable[..., Answer]:
-    """Return a check of the mean and the standard deviation of random numbers.
+def changes(*_: object, **__: object) -> None:
+    """Declare that a call with `expect` changes its arguments, as a training step does."""
 
-    The error is the larger deviation divided by `std`. The tolerance is six standard errors of the
-    mean, 6/sqrt(n) (one false alarm in 5e8), plus the rounding of the dtype. The standard error of
-    the standard deviation is not larger, for uniform and for normal numbers.
+
+def same_bits(one: Any, other: Any) -> bool:
+    """Return whether two values have the same numbers of the same types, NaN included."""
+    left, right = _leaves(one), _leaves(other)
+    if len(left) != len(right):
+        return False
+    for first, second in zip(left, right, strict=True):
+        if isinstance(first, (torch.Tensor, np.ndarray)):
+            both = type(first) is type(second) and first.dtype == second.dtype
+            if not both or first.shape != second.shape:
+                return False
+            if isinstance(first, torch.Tensor):
+                if first.device.type == "meta" or second.device.type == "meta":
+                    return False
+                first, second = stored(first), stored(second)
+            if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+                return False
+        elif isinstance(first, (bool, int, float)) and first != second and first == first:
+            return False
+    return True
+
+
+def _facts(got: Any, want: Reference, device: torch.device) -> str:
+    """Return in one line what a result is that it must not be, its values aside."""
+    python = float if want.dtype.is_floating_point else int
+    python = bool if want.dtype == torch.bool else python
+    if want.kind is float:
+        return "" if type(got) is python else f"a {type(got).__name__}, not a {python.__name__}"
+    kind: Any = want.kind
+    if not isinstance(got, kind):
+        return f"a {type(got).__name__}, not a {kind.__name__}"
+    if want.kind is list:
+        kinds_seen = {type(one).__name__ for one in got}
+        return "" if kinds_seen <= {python.__name__} else f"a list of {sorted(kinds_seen)}"
+    dtype = got.dtype if isinstance(got, torch.Tensor) else torch.from_numpy(got[:0]).dtype
+    if dtype != want.dtype:
+        return f"dtype {dtype}, not {want.dtype}"
+    if tuple(got.shape) != want.values.shape:
+        return f"shape {tuple(got.shape)}, reference {want.values.shape}"
+    if not isinstance(got, torch.Tensor):
+        return ""
+    place = want.device or device
+    if got.device.type != place.type or place.index not in (None, got.device.index):
+        return f"on device {got.device}, not {place}"
+    if want.contiguous and not got.is_contiguous():
+        return f"strides {got.stride()}, not contiguous"
+    if got.requires_grad != want.requires_grad:
+        return f"requires_grad is {got.requires_grad}"
+    return ""
+
+
+def _worst(got: Any, want: Reference) -> tuple[float, float]:
+    """Return the error and its bound where their quotient is largest, relative to the reference."""
+    exact = want.values.reshape(-1)
+    raw = (stored(got) if isinstance(got, torch.Tensor) else np.asarray(got)).reshape(-1)
+    if exact.size == 0:
+        return 0.0, 0.0
+    largest = float(max(abs(exact.max()), abs(exact.min()))) if exact.dtype != bool else 1.0
+    largest = largest or 1.0
+    worst, found = -1.0, (0.0, 0.0)
+    overlap = square = deviation = 0.0
+    for start in range(0, exact.size, BLOCK):
+        part = slice(start, start + BLOCK)
+        reference, mine = exact[part], raw[part]
+        if isinstance(got, torch.Tensor):
+            mine = widened(mine, want.dtype)
+        if isinstance(want.bound, float) and want.bound == 0:
+            if not (unequal := mine != reference).any():
+                continue
+            mine, reference = mine[unequal], reference[unequal]
+            error, bound = _distance(mine, reference), np.zeros(len(mine))
+        else:
+            error = _distance(mine, reference)
+            bound = want.bound(reference) if callable(want.bound) else np.asarray(want.bound)
+            bound = bound.reshape(-1)[part] if bound.size == exact.size != reference.size else bound
+            bound = np.broadcast_to(bound.reshape(-1), error.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotient = np.where(error == 0, 0.0, error / bound)
+        place = int(np.argmax(quotient))
+        if quotient[place] > worst:
+            worst = float(quotient[place])
+            found = float(error[place]) / largest, float(bound[place]) / largest
+        if math.isfinite(want.scale) or math.isfinite(want.norm):
+            as_double = reference.astype(np.float64)
+            overlap += float(mine.astype(np.float64) @ as_double)
+            square += float(as_double @ as_double)
+            deviation += float(error @ error)
+    for off, allowed in (
+        (abs(overlap / square - 1) if square else 0.0, want.scale),
+        (math.sqrt(deviation / square) if square else 0.0, want.norm),
+    ):
+        off = off if math.isfinite(off) else math.inf
+        if math.isfinite(allowed) and off / allowed > worst:
+            worst, found = off / allowed, (off, allowed)
+    return found
+
+
+def _distance(mine: Array, reference: Array) -> Array:
+    """Return the distance of each element in float64; infinite where only one side is a number."""
+    kind = np.longdouble if reference.dtype == np.longdouble else np.float64
+    with np.errstate(invalid="ignore"):
+        off = np.abs(mine.astype(kind) - reference.astype(kind)).astype(np.float64)
+    agree = (mine == reference) | ((mine != mine) & (reference != reference))
+    return np.where(agree, 0.0, np.where(np.isfinite(off), off, np.inf))
+
+
+def judge(result: Any, expected: Any, device: torch.device) -> Answer:
+    """Compare a result with its references: type, dtype, device, shape, strides, values.
+
+    The answer has the error and the bound where their quotient is largest, both relative to the
+    largest element of the reference.
+    """
+    wanted = _leaves(expected)
+    # A list of Python numbers is one leaf.
+    got = [result] if isinstance(expected, Reference) else _leaves(result)
+    if len(got) != len(wanted):
+        return Answer(fault=f"{len(got)} results, reference {len(wanted)}")
+    error = allowed = 0.0
+    for mine, want in zip(got, wanted, strict=True):
+        if fault := _facts(mine, want, device):
+            return Answer(fault=fault)
+        off, bound = _worst(mine, want)
+        if off > bound or off * allowed > error * bound or (error == 0 and bound > allowed):
+            error, allowed = off, bound
+        if not off <= bound:
+            return Answer(off, bound, f"off by {off:.2g} of the largest element, bound {bound:.2g}")
+    return Answer(error, allowed)
+
+
+def layout(*size: Any, dtype: torch.dtype, device: torch.device) -> Callable[..., Answer]:
+    """Return a check of `empty`, which promises no values: dtype, device, shape, strides."""
+    want = Reference(np.broadcast_to(0, size), dtype)
+    return lambda result, *_, **__: Answer(fault=_facts(result, want, device))
+
+
+def distribution(cumulative: Callable[[Array], Array]) -> Callable[..., Answer]:
+    """Return a check that random numbers have this distribution function (Kolmogorov-Smirnov).
+
+    The largest distance between the two distribution functions of n numbers exceeds d with a
+    probability below 2 exp(-2 n d**2) (Massart, Ann. Probab. 18(3), 1990): one false alarm in ten
+    million checks. The rounding of the dtype moves the numbers by up to epsilon in addition. Every
+    block of numbers must also differ from the one before it.
     """
 
     def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
-        values = result.detach().to(CPU).to(torch.float64)
-        count = values.numel()
-        spread = values.std(correction=0).item()  # NaN where any of them is
-        off = max(abs(values.mean().item() - mean), abs(spread - std)) / std
-        off = math.inf if math.isnan(off) else off
-        allowed = 6 / math.sqrt(count) + dtypes.tolerance(result.dtype)
-        if count < 1000:  # too few to judge: 16 uniform numbers may be alike by chance
-            allowed += 1.0
-        fault = "" if off <= allowed else f"moments off by {off:.2g} standard deviations"
+        flat = numbers(result).reshape(-1)
+        values = np.sort(flat.astype(np.float64))
+        count = len(values)
+        steps = np.arange(count + 1) / count
+        model = cumulative(values)
+        off = float(max(np.max(steps[1:] - model), np.max(model - steps[:-1])))
+        off = off if math.isfinite(off) else math.inf
+        allowed = math.sqrt(math.log(2 / 1e-7) / (2 * count)) + torch.finfo(result.dtype).eps
+        fault = "" if off <= allowed else f"the distribution is off by {off:.2g}"
+        half = count // 2
+        if not fault and np.array_equal(flat[:half], flat[half : 2 * half]):
+            fault = "the random numbers repeat themselves"
         return Answer(off, allowed, fault)
 
     return check

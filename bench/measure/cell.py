@@ -60,8 +60,8 @@ def _severity(result: Result) -> tuple[int, float]:
 
 
 @functools.cache
-def _block(floating: bool) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(2147)
+def _block(floating: bool, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2147 + seed)
     if not floating:
         return torch.randint(1, 100, (BLOCK,), generator=generator)
     sign = torch.randint(0, 2, (BLOCK,), generator=generator) * 2 - 1
@@ -131,15 +131,16 @@ class Cell:
         """Serve as `check` of a call whose answer another cell checks."""
         return Answer()
 
-    def tensor(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    def tensor(self, *shape: int, dtype: torch.dtype | None = None, seed: int = 0) -> torch.Tensor:
         """Return a tensor of `shape` on the cell's device, in its dtype, with ordinary values.
 
         Floating-point values have a magnitude in [0.5, 1.5) and a random sign: no zeros and no
         denormals, for which hardware may be slower or faster. Integers are in [1, 100), bools are
-        random. The values are the same in every run; `dtype` replaces the cell's dtype.
+        random. The values are the same in every run. `dtype` replaces the cell's dtype. With
+        its own `seed`, each operand of a call differs, so that it shows if they are confused.
         """
         dtype = dtype or self.dtype
-        block = _block(dtype.is_floating_point)
+        block = _block(dtype.is_floating_point, seed)
         # Convert before repeating and moving: a device may lack the wider dtype.
         block = block % 2 == 0 if dtype == torch.bool else block.to(dtype)
         count = torch.Size(shape).numel()
@@ -170,41 +171,51 @@ class Cell:
         self,
         operation: Callable[..., Any],
         *args: Any,
+        expect: Callable[..., Any] | None = None,
         terms: int = 1,
         check: Callable[..., Answer] | None = None,
         proof: Callable[..., None] | None = None,
         against: Callable[..., Any] | None = None,
         norm: float = math.inf,
+        trial: Callable[..., Any] | None = None,
+        prepare: Callable[..., object] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Check ``operation(*args, **kwargs)``, then time it.
+        """Check ``operation(*args, **kwargs)``, time it, then check that it still does the same.
 
-        `terms`: how many summands each element of the answer accumulates (widens the tolerance).
-        `check`: replaces the comparison with the reference, as ``check(result, *args, **kwargs)``.
-        `proof`: one more check of the result; it raises WrongAnswer if the result fails.
-        `against`: computes the reference from the same arguments; by default `operation`.
-        `norm`: the norm of the deviation, see `answer.compare`.
+        `expect`: returns the reference from the same arguments, see `bench.measure.references`.
+        Without it, `operation` (or `against`) on the CPU in float64 is the reference, and `terms`
+        and `norm` set the tolerance, see `answer.compare`.
+        `check`: replaces the comparison with a reference, as ``check(result, *args, **kwargs)``.
+        `proof`: one more check of the result; it raises WrongAnswer if the result fails. With
+        `expect`, the default is `answer.fresh`; only `answer.wrote` may change an argument.
+        `trial`: makes the calls of a check, as ``trial(operation, *args, **kwargs)``, and returns
+        what is checked, for example the state after three steps.
+        `prepare`: is called with the same arguments before each call, and not timed.
         Raises WrongAnswer after timing if the answer is wrong, and what the operation raises.
         """
-        plain = against is None and check is None and proof is None
+        plain = against is None and check is None and proof is None and expect is None
         if isinstance(operation, torch.nn.Module) and plain:
             # The reference needs a copy of its parameters in float64, as of every argument.
             operation, args = type(operation).__call__, (operation, *args)
-        expected = against or operation
-        fault = self._check(operation, args, kwargs, terms, check, proof, expected, norm)
+        asked = _Check(expect, terms, check, proof, against or operation, norm, trial, prepare)
+        fault, again = self._check(operation, args, kwargs, asked)
         # A wrong answer is final: that of a repeat might be right by chance.
         self._may_repeat = self._may_repeat and not fault
         call = functools.partial(operation, *args, **kwargs)
         if self._plan is not None:
             before = operands.health(operation, args, kwargs)
             waits, launches = (
-                rounds.compile_loop(operation, args, kwargs, clock)
+                _prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
+                if prepare
+                else rounds.compile_loop(operation, args, kwargs, clock)
                 for clock in (self._device.clock, self._device.now)
             )
-            self._time(self._plan, waits, launches, call)
+            self._time(self._plan, waits, None if prepare else launches, call)
             after = operands.health(operation, args, kwargs)
             fault = fault or operands.fault(before, after)
             self.result.denormal = operands.became_denormal(before, after)
+        fault = fault or again()
         if self._hand_over:
             self._hand_over(self.result.timing, call)
         if fault:
@@ -283,37 +294,103 @@ class Cell:
         operation: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        terms: int,
-        check: Callable[..., Answer] | None,
-        proof: Callable[..., None] | None,
-        against: Callable[..., Any],
-        norm: float,
-    ) -> str:
-        """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string."""
-        used_args, used_kwargs = answer.fresh((args, kwargs))
-        with refusal.fallbacks(self._device) as self.result.fell_back:
+        asked: "_Check",
+    ) -> tuple[str, Callable[[], str]]:
+        """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string.
+
+        Also return a check that a further call, after the timed ones, gives the same.
+        """
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if asked.prepare:
+                asked.prepare(*args, **kwargs)
             start = self._device.clock()
-            result = operation(*used_args, **used_kwargs)
+            result = operation(*args, **kwargs)
             first_call_s = self._device.clock() - start
-        # Only the first attempt starts libraries, compiles and warms up.
-        if self._earlier:
-            self.result.first_call_s = self._earlier[0].first_call_s
-        elif first_call_s > 0:  # 0 if the clock is too coarse for a short call
-            self.result.first_call_s = first_call_s
-        unrepeatable = ""
-        if check is not None:
-            self.result.answer = check(result, *used_args, **used_kwargs)
+            # Only the first attempt starts libraries, compiles and warms up.
+            if self._earlier:
+                self.result.first_call_s = self._earlier[0].first_call_s
+            elif self.result.first_call_s is None and first_call_s > 0:
+                self.result.first_call_s = first_call_s  # 0 if the clock is too coarse for it
+            return result
+
+        call = functools.partial(asked.trial, timed) if asked.trial else timed
+        used, used_kwargs = answer.copies((args, kwargs))
+        with refusal.fallbacks(self._device) as self.result.fell_back:
+            result = call(*used, **used_kwargs)
+        proof = asked.proof or (answer.fresh if asked.expect else None)
+        if asked.check is not None:
+            self.result.answer = asked.check(result, *used, **used_kwargs)
+        elif asked.expect is not None:
+            expected = asked.expect(*args, **kwargs)
+            self.result.answer = answer.judge(result, expected, self.device)
         else:
-            again_args, again_kwargs = answer.fresh((args, kwargs))
-            again = operation(*again_args, **again_kwargs)
-            self._device.synchronize()
-            if not answer.repeatable(result, again):
-                unrepeatable = "not repeatable: two calls on the same input give different bits"
-            expected = answer.reference(against, args, kwargs)
-            self.result.answer = answer.compare(result, expected, self.dtype, terms, norm)
-        if proof is not None and not self.result.answer.fault:
+            expected = answer.reference(asked.against, args, kwargs)
+            self.result.answer = answer.compare(
+                result, expected, self.dtype, asked.terms, asked.norm
+            )
+        fault = self.result.answer.fault
+        # Training changes its module; a plain argument changes only where that is declared.
+        left = bool(proof is answer.wrote)
+        changed = not answer.same_bits(used[left:], args[left:])
+        if not fault and asked.expect and changed and proof is not answer.changes:
+            fault = "the call changed an argument"
+        if proof is not None and not fault:
             try:
-                proof(result, *used_args, **used_kwargs)
+                proof(result, *used, **used_kwargs)
             except WrongAnswer as failed:
-                return str(failed)
-        return self.result.answer.fault or unrepeatable
+                fault = str(failed)
+        modules = (torch.nn.Module, torch.optim.Optimizer)
+        keeps = left or changed or any(isinstance(one, modules) for one in args)
+        again_args = answer.copies((args, kwargs)) if keeps else (args, kwargs)
+
+        def again() -> str:
+            """Return what is wrong with a further call on the same arguments."""
+            if not keeps and not answer.same_bits(used, args):
+                return "the timed calls changed an argument"
+            later = call(*again_args[0], **again_args[1])
+            self._device.synchronize()
+            if asked.check is not None:
+                later_fault = asked.check(later, *again_args[0], **again_args[1]).fault
+                return f"after the rounds: {later_fault}" if later_fault else ""
+            if answer.same_bits(result, later):
+                return ""
+            return "not repeatable: a call after the rounds gives other bits than the first call"
+
+        return fault, again
+
+
+@dataclass(frozen=True)
+class _Check:
+    """How the calls of a cell are checked: the parameters of `Cell.__call__`."""
+
+    expect: Callable[..., Any] | None
+    terms: int
+    check: Callable[..., Answer] | None
+    proof: Callable[..., None] | None
+    against: Callable[..., Any]
+    norm: float
+    trial: Callable[..., Any] | None
+    prepare: Callable[..., object] | None
+
+
+def _prepared(
+    operation: Callable[..., Any],
+    prepare: Callable[..., object],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    clock: Callable[[], float],
+    cost_s: float,
+) -> rounds.Loop:
+    """Return a loop that prepares each call outside of its time, without the cost of the clock."""
+
+    def loop(count: int) -> float:
+        total = 0.0
+        for _ in range(count):
+            prepare(*args, **kwargs)
+            start = clock()
+            operation(*args, **kwargs)
+            total += clock() - start
+        return max(total - count * cost_s, 0.1 * total)
+
+    return loop

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from bench.measure.references import chain as chained
+from bench.measure.references import product, same, softmax, summed
 from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
 
 
@@ -14,16 +16,16 @@ def chain(x, y):
 @pytest.mark.parametrize("n", values((64, 256, 512), full=(1024, 2048)))
 def bench_matmul(cell, n):
     cell.work(items=n * n, bytes=cell.nbytes(3 * n * n), flop=2 * n**3)
-    cell(torch.matmul, cell.tensor(n, n), cell.tensor(n, n).t().contiguous(), terms=n)
+    cell(torch.matmul, cell.tensor(n, n), cell.tensor(n, n, seed=1), expect=product)
 
 
 @dtypes(*NUMERIC)
 @pytest.mark.parametrize("batch", values((32,), full=(8, 128)))
 @pytest.mark.parametrize("n", values((64,), full=(128,)))
 def bench_bmm(cell, batch, n):
-    x, y = cell.tensor(batch, n, n), cell.tensor(batch, n, n).flip(0)
+    x, y = cell.tensor(batch, n, n), cell.tensor(batch, n, n, seed=1)
     cell.work(items=batch * n * n, bytes=cell.nbytes(3 * batch * n * n), flop=2 * batch * n**3)
-    cell(torch.bmm, x, y, terms=n)
+    cell(torch.bmm, x, y, expect=product)
 
 
 @dtypes(*FLOATING)
@@ -31,25 +33,25 @@ def bench_bmm(cell, batch, n):
 def bench_elementwise_chain(cell, n):
     # The bytes are those of one fused pass; unfused, the four operations move eleven, not three.
     cell.work(items=n, bytes=cell.nbytes(3 * n))
-    cell(chain, cell.tensor(n), cell.tensor(n).flip(0))
+    cell(chain, cell.tensor(n), cell.tensor(n, seed=1), expect=chained)
 
 
 @dtypes(*NUMERIC)
 @pytest.mark.parametrize("n", values((16, 256, 1024), full=(2048, 6144)))
 def bench_sum(cell, n):
     cell.work(items=n * n, bytes=cell.nbytes(n * n + n), flop=n * (n - 1))
-    cell(torch.sum, cell.tensor(n, n), dim=1, terms=n)
+    cell(torch.sum, cell.tensor(n, n), dim=1, expect=summed)
 
 
 @dtypes(*FLOATING)
 @pytest.mark.parametrize("n", values((16, 256, 1024), full=(2048, 6144)))
 def bench_softmax(cell, n):
     cell.work(items=n * n, bytes=cell.nbytes(2 * n * n))
-    cell(torch.softmax, cell.tensor(n, n), dim=1, terms=n)
+    cell(torch.softmax, cell.tensor(n, n), dim=1, expect=softmax)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", values((1024,), full=(16, 256, 2048, 6144)))
 def bench_contiguous(cell, n):
     cell.work(items=n * n, bytes=2 * cell.nbytes(n * n))
-    cell(torch.Tensor.contiguous, cell.tensor(n, n).t())
+    cell(torch.Tensor.contiguous, cell.tensor(n, n).t(), expect=same)

@@ -5,47 +5,49 @@ The bytes are those of the written tensor; `empty` writes none.
 
 import pytest
 import torch
+from scipy.special import ndtr
 
-from bench.measure.answer import moments, shape_only
+from bench.measure.answer import distribution, layout
+from bench.measure.references import constant, converted, spaced
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 
 SIZES = values((2**20,), full=(2**4, 2**12, 2**22, 2**25))
-UNIFORM = moments(mean=0.5, std=12**-0.5)
-NORMAL = moments(mean=0.0, std=1.0)
+UNIFORM = distribution(lambda x: x.clip(0, 1))
+NORMAL = distribution(ndtr)
 
 
-def create(cell, n, factory, *args, check=None):
+def create(cell, n, factory, *args, **checked):
     cell.work(items=n, bytes=0 if factory is torch.empty else cell.nbytes(n))
-    cell(factory, *args, device=cell.device, dtype=cell.dtype, check=check)
+    cell(factory, *args, device=cell.device, dtype=cell.dtype, **checked)
 
 
-def create_like(cell, n, factory, *args, check=None):
+def create_like(cell, n, factory, *args, **checked):
     cell.work(items=n, bytes=0 if factory is torch.empty_like else cell.nbytes(n))
-    cell(factory, cell.tensor(n), *args, check=check)
+    cell(factory, cell.tensor(n), *args, **checked)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty(cell, n):
-    create(cell, n, torch.empty, n, check=shape_only)
+    create(cell, n, torch.empty, n, check=layout(n, dtype=cell.dtype, device=cell.device))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros(cell, n):
-    create(cell, n, torch.zeros, n)
+    create(cell, n, torch.zeros, n, expect=constant(0))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones(cell, n):
-    create(cell, n, torch.ones, n)
+    create(cell, n, torch.ones, n, expect=constant(1))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full(cell, n):
-    create(cell, n, torch.full, (n,), 3)
+    create(cell, n, torch.full, (n,), 3, expect=constant(3))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -64,31 +66,31 @@ def bench_randn(cell, n):
 @pytest.mark.parametrize("n", SIZES)
 def bench_arange(cell, n):
     # From 0 to 1, because float16 cannot hold the numbers up to n.
-    create(cell, n, torch.arange, 0, 1, 1 / n)
+    create(cell, n, torch.arange, 0, 1, 1 / n, expect=spaced)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty_like(cell, n):
-    create_like(cell, n, torch.empty_like, check=shape_only)
+    create_like(cell, n, torch.empty_like, check=layout(n, dtype=cell.dtype, device=cell.device))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros_like(cell, n):
-    create_like(cell, n, torch.zeros_like)
+    create_like(cell, n, torch.zeros_like, expect=constant(0))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones_like(cell, n):
-    create_like(cell, n, torch.ones_like)
+    create_like(cell, n, torch.ones_like, expect=constant(1))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full_like(cell, n):
-    create_like(cell, n, torch.full_like, 3)
+    create_like(cell, n, torch.full_like, 3, expect=constant(3))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -101,4 +103,5 @@ def bench_rand_like(cell, n):
 @pytest.mark.parametrize("n", values((2**14,), full=(2**4, 2**18)))
 def bench_tensor_from_list(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
-    cell(torch.tensor, cell.tensor(n).tolist(), device=cell.device, dtype=cell.dtype)
+    data = cell.tensor(n).tolist()
+    cell(torch.tensor, data, device=cell.device, dtype=cell.dtype, expect=converted)

@@ -9,6 +9,10 @@ comes near denormals, on which hardware may be 40 times slower. A test runs each
 import pytest
 import torch
 
+from bench.measure.answer import fresh, wrote
+from bench.measure.references import added, constant, multiplied, same, second
+from bench.measure.references import relu as rectified
+from bench.measure.references import sigmoid as logistic
 from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
 
 SIZES = values((2**20,), full=(2**4, 2**12, 2**16, 2**22, 2**25))
@@ -16,6 +20,7 @@ SIZES = values((2**20,), full=(2**4, 2**12, 2**16, 2**22, 2**25))
 ADD_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))
 COPY_SIZES = values((2**4, 2**25), full=(2**12, 2**16, 2**20, 2**22))
 FORMS = ["in_place", "out_of_place"]
+PROOF = {"in_place": wrote, "out_of_place": fresh}
 
 
 @dtypes(*NUMERIC)
@@ -23,7 +28,8 @@ FORMS = ["in_place", "out_of_place"]
 @pytest.mark.parametrize("n", ADD_SIZES)
 def bench_add(cell, n, form):
     cell.work(items=n, bytes=cell.nbytes(3 * n), flop=n)
-    cell(torch.Tensor.add_ if form == "in_place" else torch.add, cell.tensor(n), cell.tensor(n))
+    add = torch.Tensor.add_ if form == "in_place" else torch.add
+    cell(add, cell.tensor(n), cell.tensor(n, seed=1), expect=added, proof=PROOF[form])
 
 
 @dtypes(*NUMERIC, default=FLOAT32)
@@ -31,9 +37,11 @@ def bench_add(cell, n, form):
 @pytest.mark.parametrize("n", SIZES)
 def bench_mul(cell, n, form):
     x = cell.tensor(n)
-    sign = x.sign() if cell.dtype.is_floating_point else x.clone()
+    y = cell.tensor(n, seed=1)
     cell.work(items=n, bytes=cell.nbytes(3 * n), flop=n)
-    cell(torch.Tensor.mul_ if form == "in_place" else torch.mul, x, sign.roll(1))
+    mul = torch.Tensor.mul_ if form == "in_place" else torch.mul
+    sign = y.sign() if cell.dtype.is_floating_point else y
+    cell(mul, x, sign, expect=multiplied, proof=PROOF[form])
 
 
 @dtypes(*NUMERIC, default=FLOAT32)
@@ -41,7 +49,8 @@ def bench_mul(cell, n, form):
 @pytest.mark.parametrize("n", SIZES)
 def bench_relu(cell, n, form):
     cell.work(items=n, bytes=cell.nbytes(2 * n), flop=n)
-    cell(torch.relu_ if form == "in_place" else torch.relu, cell.tensor(n))
+    relu = torch.relu_ if form == "in_place" else torch.relu
+    cell(relu, cell.tensor(n), expect=rectified, proof=PROOF[form])
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -49,27 +58,31 @@ def bench_relu(cell, n, form):
 @pytest.mark.parametrize("n", SIZES)
 def bench_sigmoid(cell, n, form):
     cell.work(items=n, bytes=cell.nbytes(2 * n))
-    cell(torch.sigmoid_ if form == "in_place" else torch.sigmoid, cell.tensor(n))
+    sigmoid = torch.sigmoid_ if form == "in_place" else torch.sigmoid
+    cell(sigmoid, cell.tensor(n), expect=logistic, proof=PROOF[form])
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", COPY_SIZES)
 def bench_copy(cell, n, form):
-    x, y = cell.tensor(n), cell.tensor(n).flip(0)
+    x, y = cell.tensor(n), cell.tensor(n, seed=1)
     cell.work(items=n, bytes=cell.nbytes(2 * n))
-    cell(torch.Tensor.copy_, x, y) if form == "in_place" else cell(torch.clone, y)
+    if form == "in_place":
+        cell(torch.Tensor.copy_, x, y, expect=second, proof=wrote)
+    else:
+        cell(torch.clone, y, expect=same)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zero_(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
-    cell(torch.Tensor.zero_, cell.tensor(n))
+    cell(torch.Tensor.zero_, cell.tensor(n), expect=constant(0), proof=wrote)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_fill_(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
-    cell(torch.Tensor.fill_, cell.tensor(n), 3)
+    cell(torch.Tensor.fill_, cell.tensor(n), 3, expect=constant(3), proof=wrote)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bench.measure.references import joined, stacked
 from bench.suite.axes import ALL, FLOAT32, dtypes, values
 
 SIDES = values((16, 512), full=(128, 1024, 2048))
@@ -10,7 +11,7 @@ SIDES = values((16, 512), full=(128, 1024, 2048))
 
 def matrices(cell, n, count, layout="contiguous"):
     cell.work(items=count * n * n, bytes=2 * cell.nbytes(count * n * n))
-    made = [cell.tensor(n, n) for _ in range(count)]
+    made = [cell.tensor(n, n, seed=seed) for seed in range(count)]
     return [matrix.t() for matrix in made] if layout == "transposed" else made
 
 
@@ -20,11 +21,11 @@ def matrices(cell, n, count, layout="contiguous"):
 @pytest.mark.parametrize("count", values((2,), full=(8,)))
 @pytest.mark.parametrize("n", SIDES)
 def bench_cat(cell, n, count, dim, layout):
-    cell(torch.cat, matrices(cell, n, count, layout), dim)
+    cell(torch.cat, matrices(cell, n, count, layout), dim, expect=joined)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("count", values((2,), full=(8,)))
 @pytest.mark.parametrize("n", SIDES)
 def bench_stack(cell, n, count):
-    cell(torch.stack, matrices(cell, n, count))
+    cell(torch.stack, matrices(cell, n, count), expect=stacked)

@@ -1,13 +1,13 @@
 """The numpy bridge, and conversion to Python numbers.
 
-If tensor and array share their memory, nothing is copied and the bytes are 0. The proofs change
-each side and read the other.
+If tensor and array share their memory, nothing is copied and the bytes are 0.
 """
 
 import pytest
 import torch
 
-from bench.measure.answer import copied, shared
+from bench.measure.answer import aliases, fresh
+from bench.measure.references import as_array, item, listed, same
 from bench.suite.axes import ALL, FLOAT32, NUMERIC, dtypes, values
 
 SIZES = values((2**4, 2**20), full=(2**12, 2**22))
@@ -25,7 +25,8 @@ def bench_to_numpy(cell, n):
     cell(
         torch.Tensor.numpy if on_host else through_cpu,
         cell.tensor(n),
-        proof=shared if on_host else copied,
+        expect=as_array,
+        proof=aliases if on_host else fresh,
     )
 
 
@@ -39,10 +40,10 @@ def bench_from_numpy(cell, n):
     array = cell.tensor(n).cpu().numpy()
     if cell.device.type == "cpu":
         cell.work(items=n, bytes=0)
-        cell(torch.from_numpy, array, proof=shared)
+        cell(torch.from_numpy, array, expect=same, proof=aliases)
     else:
         cell.work(items=n, bytes=cell.nbytes(2 * n))
-        cell(from_numpy_to, array, cell.device, proof=copied)
+        cell(from_numpy_to, array, cell.device, expect=same)
 
 
 @dtypes(*ALL, default=FLOAT32)
@@ -50,7 +51,7 @@ def bench_from_numpy(cell, n):
 def bench_tensor_from_array(cell, n):
     array = cell.tensor(n).cpu().numpy()
     cell.work(items=n, bytes=cell.nbytes(2 * n))
-    cell(torch.tensor, array, device=cell.device, proof=copied)
+    cell(torch.tensor, array, device=cell.device, expect=same)
 
 
 @dtypes(*ALL, default=FLOAT32)
@@ -59,17 +60,18 @@ def bench_as_tensor(cell, n):
     on_host = cell.device.type == "cpu"
     array = cell.tensor(n).cpu().numpy()
     cell.work(items=n, bytes=0 if on_host else cell.nbytes(2 * n))
-    cell(torch.as_tensor, array, device=cell.device, proof=shared if on_host else copied)
+    proof = aliases if on_host else fresh
+    cell(torch.as_tensor, array, device=cell.device, expect=same, proof=proof)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", values((2**14,), full=(2**4, 2**18)))
 def bench_tolist(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
-    cell(torch.Tensor.tolist, cell.tensor(n))
+    cell(torch.Tensor.tolist, cell.tensor(n), expect=listed)
 
 
 @dtypes(*NUMERIC, default=FLOAT32)
 def bench_item(cell):
     cell.work(items=1, bytes=cell.nbytes(1))
-    cell(torch.Tensor.item, cell.tensor(1))
+    cell(torch.Tensor.item, cell.tensor(1), expect=item)

@@ -7,7 +7,8 @@ non-blocking copies have corrupted data on MPS.
 import pytest
 import torch
 
-from bench.measure.answer import same_values
+from bench.measure.answer import wrote
+from bench.measure.references import converted, on_host, same
 from bench.suite.axes import ALL, NOT_PINNED, accelerator_only, dtypes, values
 
 SIZES = values((2**4, 2**16, 2**22, 2**25), full=(2**12, 2**20))
@@ -28,8 +29,7 @@ def host_tensor(cell, n, memory):
 def bench_host_to_device(cell, n, memory, mode):
     host, wait = host_tensor(cell, n, memory), mode == "non_blocking"
     cell.work(items=n, bytes=cell.nbytes(2 * n))
-    # A closure, because the answer check copies arguments and its copy would not be pinned.
-    cell(lambda: host.to(cell.device, non_blocking=wait), check=same_values(host))
+    cell(torch.Tensor.to, host, cell.device, non_blocking=wait, expect=same)
 
 
 @accelerator_only
@@ -41,19 +41,22 @@ def bench_device_to_host(cell, n, memory, mode):
     source, wait = cell.tensor(n), mode == "non_blocking"
     host = torch.zeros_like(host_tensor(cell, n, memory), pin_memory=memory == "pinned")
     cell.work(items=n, bytes=cell.nbytes(2 * n))
-    cell(lambda: host.copy_(source, non_blocking=wait), check=same_values(source))
+    cell(torch.Tensor.copy_, host, source, non_blocking=wait, expect=on_host, proof=wrote)
+
+
+CASTS = {
+    "before_transfer": lambda x, dtype, device: x.to(dtype).to(device),
+    "after_transfer": lambda x, dtype, device: x.to(device).to(dtype),
+}
 
 
 @accelerator_only
-@pytest.mark.parametrize("cast", ["before_transfer", "after_transfer"])
+@pytest.mark.parametrize("cast", list(CASTS))
 @pytest.mark.parametrize("n", SIZES)
 def bench_uint8_images(cell, n, cast):
     pixels = cell.tensor(n, dtype=torch.uint8).cpu()
     cell.work(items=n, unit="pixel", bytes=n + cell.nbytes(n))
-    if cast == "before_transfer":
-        cell(lambda: pixels.to(cell.dtype).to(cell.device), check=same_values(pixels))
-    else:
-        cell(lambda: pixels.to(cell.device).to(cell.dtype), check=same_values(pixels))
+    cell(CASTS[cast], pixels, cell.dtype, cell.device, expect=converted)
 
 
 @dtypes(*ALL)
@@ -62,4 +65,5 @@ def bench_uint8_images(cell, n, cast):
 def bench_convert(cell, n, source):
     x = cell.tensor(n, dtype=getattr(torch, source))
     cell.work(items=n, bytes=n * x.element_size() + cell.nbytes(n))
-    cell(torch.Tensor.to, x, cell.dtype, copy=True)
+    x = x.abs() if cell.dtype == torch.uint8 else x  # no uint8 is negative
+    cell(torch.Tensor.to, x, cell.dtype, copy=True, expect=converted)

@@ -1,10 +1,13 @@
 """Single layers as modules and as plain functions, and listing or zeroing parameters."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
 
-from bench.measure.answer import WrongAnswer
+from bench.measure.answer import Answer, aliases
+from bench.measure.references import affine, flattened, linear, relu, softmax
 from bench.suite.axes import FLOAT32, FLOATING, dtypes
 from bench.suite.training.models import SIZES, network, samples, with_gradients
 
@@ -27,7 +30,8 @@ def by_hand_stack(x, w1, b1, w2, b2, w3, b3):
 def bench_flatten(cell, form):
     x, _ = samples(cell, BATCH)
     cell.work(items=BATCH, unit="sample", bytes=0)
-    cell(nn.Flatten(), x) if form == "module" else cell(torch.flatten, x, 1)
+    flatten = nn.Flatten() if form == "module" else functools.partial(torch.flatten, start_dim=1)
+    cell(flatten, x, expect=flattened, proof=aliases)
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -38,9 +42,9 @@ def bench_linear(cell, form):
     bytes_ = cell.nbytes(WIDTH * WIDTH + WIDTH + 2 * BATCH * WIDTH)
     cell.work(items=BATCH, unit="sample", bytes=bytes_, flop=2 * BATCH * WIDTH * WIDTH)
     if form == "module":
-        cell(nn.Module.__call__, layer, x, terms=WIDTH)
+        cell(nn.Module.__call__, layer, x, expect=linear)
     else:
-        cell(by_hand_linear, x, layer.weight, layer.bias, terms=WIDTH)
+        cell(by_hand_linear, x, layer.weight, layer.bias, expect=affine)
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -48,7 +52,7 @@ def bench_linear(cell, form):
 def bench_relu_layer(cell, form):
     x = cell.tensor(BATCH, WIDTH)
     cell.work(items=BATCH, unit="sample", bytes=cell.nbytes(2 * BATCH * WIDTH))
-    cell(nn.ReLU() if form == "module" else torch.relu, x)
+    cell(nn.ReLU() if form == "module" else torch.relu, x, expect=relu)
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -57,9 +61,9 @@ def bench_softmax_layer(cell, form):
     x = cell.tensor(BATCH, SIZES[-1])
     cell.work(items=BATCH, unit="sample", bytes=cell.nbytes(2 * BATCH * SIZES[-1]))
     if form == "module":
-        cell(nn.Softmax(dim=1), x, terms=SIZES[-1])
+        cell(nn.Softmax(dim=1), x, expect=softmax)
     else:
-        cell(torch.softmax, x, 1, terms=SIZES[-1])
+        cell(torch.softmax, x, 1, expect=softmax)
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -81,30 +85,54 @@ LISTINGS = {
 }
 
 
+def are_listed(found, model):
+    """Check the names and that each tensor is the parameter itself, found by its attribute."""
+    layers = model.linear_relu_stack
+    wanted = {
+        f"linear_relu_stack.{place}.{name}": getattr(layers[place], name)
+        for place in (0, 2, 4)
+        for name in ("weight", "bias")
+    }
+    named = found if isinstance(found, dict) else dict(zip(wanted, found, strict=False))
+    right = list(named) == list(wanted) and len(found) == len(wanted)
+    right = right and all(
+        named[name].data_ptr() == one.data_ptr() and named[name].shape == one.shape
+        for name, one in wanted.items()
+    )
+    return Answer(fault="" if right else f"listed {list(named)}, not the parameters")
+
+
 @dtypes(*FLOAT32)
 @pytest.mark.parametrize("look", list(LISTINGS))
 def bench_parameters(cell, look):
     cell.work(items=2 * len(SIZES) - 2, unit="tensor")
-    cell(LISTINGS[look], network(cell))
+    cell(LISTINGS[look], network(cell), check=are_listed)
 
 
-def assign_and_zero(model, gradients, set_to_none):
-    # Each call assigns gradients first, because gradients that are None take no time to reset.
+def assign(model, gradients):
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         parameter.grad = gradient
-    model.zero_grad(set_to_none=set_to_none)
 
 
-def all_zero(_, model, *__):
-    if any(p.grad is not None and p.grad.count_nonzero() for p in model.parameters()):
-        raise WrongAnswer("a gradient is left over")
+def are_zero(set_to_none):
+    def check(_, model):
+        found = [p.grad for p in model.parameters()]
+        none = [gradient is None for gradient in found]
+        left = set_to_none != all(none) or any(
+            gradient is not None and bool(gradient.count_nonzero()) for gradient in found
+        )
+        return Answer(fault="a gradient is left over" if left else "")
+
+    return check
 
 
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("set_to_none", ["yes", "no"])
 def bench_zero_grad(cell, set_to_none):
-    model = with_gradients(cell, network(cell))
+    model, none = with_gradients(cell, network(cell)), set_to_none == "yes"
     gradients = [p.grad.clone() for p in model.parameters()]
     count = sum(g.numel() for g in gradients)
-    cell.work(items=count, bytes=0 if set_to_none == "yes" else cell.nbytes(count))
-    cell(assign_and_zero, model, gradients, set_to_none == "yes", proof=all_zero)
+    cell.work(items=count, bytes=0 if none else cell.nbytes(count))
+    # A gradient that is None takes no time to reset, so each call is given gradients first.
+    zero = functools.partial(nn.Module.zero_grad, set_to_none=none)
+    cell(zero, model, prepare=lambda it: assign(it, gradients), check=are_zero(none))

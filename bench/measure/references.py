@@ -1,0 +1,344 @@
+"""What a call must return, computed by NumPy, and how far rounding may take each element from it.
+
+A benchmark declares the class of its operation: ``cell(torch.matmul, x, y, expect=product)``. The
+class is a function of the same arguments that returns a `Reference` (or a list, tuple or dict of
+them, like the result). It works on copies on the CPU and never asks a device for float64. A new
+class needs the exact values, and as `bound` the largest deviation of each element.
+
+In the formulas, u is half the epsilon of the dtype, r the exact result, and T the root of the sum
+of the squared terms of an element. Rounding errors behave like independent random variables with
+mean zero, so the error of a sum of n terms in any order stays, with a probability of one minus
+2 exp(-k**2 / 2), below k sqrt(n) u times its largest partial sum (Higham and Mary, "A new approach
+to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41(5), 2019; for sums, Hallman and
+Ipsen, "Precision-aware deterministic and probabilistic error bounds", Numer. Math. 155, 2023). The
+partial sums of random terms are about abs(r) + T. The k here is 4 and more.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, Any]
+#: An error, or one per element, or what returns it from the exact values of some elements.
+Bound = float | Array | Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One array that a call must return.
+
+    `values` are exact, or exact enough for `bound`, the largest deviation allowed. `scale` is the
+    largest error of the factor by which the whole result is too large; `norm` that of its Euclidean
+    norm, relative to the norm of the values. `kind` is the type of the result: a tensor, a NumPy
+    array, a list of Python numbers, or one (float). `device` None is the cell's device.
+    """
+
+    values: Array
+    dtype: torch.dtype
+    bound: Bound = 0.0
+    scale: float = math.inf
+    norm: float = math.inf
+    kind: type = torch.Tensor
+    device: torch.device | None = None
+    requires_grad: bool = False
+    contiguous: bool = True
+
+
+def unit(dtype: torch.dtype) -> float:
+    """Return u, the largest relative error of one rounding in `dtype`."""
+    return torch.finfo(dtype).eps / 2
+
+
+def accumulator(dtype: torch.dtype) -> float:
+    """Return u of the sums of an operation in `dtype`: float32 for the 16-bit types."""
+    return 2.0**-53 if dtype == torch.float64 else 2.0**-24
+
+
+def ulp(values: Array, dtype: torch.dtype) -> Array:
+    """Return the distance between the numbers of `dtype` around each value, as float64."""
+    info = torch.finfo(dtype)
+    bits = np.ascontiguousarray(values, np.float64).view(np.uint64) & np.uint64(0x7FF << 52)
+    return np.maximum(bits.view(np.float64), info.smallest_normal) * info.eps
+
+
+def ulps(count: float, dtype: torch.dtype) -> Callable[[Array], Array]:
+    """Return the bound of `count` units in the last place of the exact value."""
+    return lambda values: count * ulp(values, dtype)
+
+
+def stored(tensor: torch.Tensor) -> Array:
+    """Return the numbers of a tensor as NumPy holds them: bfloat16 as its bits in uint16."""
+    host = tensor.detach().cpu()
+    if host.dtype == torch.bfloat16:
+        return host.contiguous().view(torch.int16).numpy().view(np.uint16)
+    return host.numpy()
+
+
+def widened(array: Array, dtype: torch.dtype) -> Array:
+    """Return stored numbers of `dtype` as numbers: bfloat16 as float32, others as they are."""
+    if dtype == torch.bfloat16:
+        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array
+
+
+def numbers(value: Any) -> Array:
+    """Return the exact numbers of a tensor, an array, a list or a number."""
+    if isinstance(value, torch.Tensor):
+        return widened(stored(value), value.dtype)
+    return np.asarray(value)
+
+
+def wide(value: Any) -> Array:
+    """Return exact numbers in a type with more digits: longdouble for float64, int64, float64."""
+    found = numbers(value)
+    if found.dtype.kind == "f":
+        return found.astype(np.longdouble if found.dtype == np.float64 else np.float64)
+    return found.astype(np.int64) if found.dtype.kind in "iu" else found
+
+
+def double(value: Any) -> Array:
+    """Return exact numbers in float64."""
+    return numbers(value).astype(np.float64)
+
+
+def dtype_of(value: Any) -> torch.dtype:
+    """Return the dtype of a tensor, or that of the tensor which an array becomes."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype
+    return torch.from_numpy(np.zeros(0, np.asarray(value).dtype)).dtype
+
+
+def rounded(values: Array, dtype: torch.dtype, **facts: Any) -> Reference:
+    """Return the reference of numbers that are rounded once to `dtype`: half an ulp.
+
+    Floating-point numbers become integers without their fraction, integers modulo 2**bits.
+    """
+    if dtype == torch.bool:
+        return Reference(values != 0, dtype, **facts)
+    if not dtype.is_floating_point:
+        kind = torch.empty(0, dtype=dtype).numpy().dtype
+        return Reference(values.astype(np.int64).astype(kind), dtype, **facts)
+    if values.dtype.kind in "iub":
+        values = values.astype(np.float64)
+    return Reference(values, dtype, ulps(0.5, dtype), **facts)
+
+
+# Exact: the bits of the reference, rounded once.
+
+
+def same(x: Any, *_: Any, **__: Any) -> Reference:
+    """Return the values of the first argument: copies, views, the bridge with NumPy."""
+    return Reference(numbers(x), dtype_of(x))
+
+
+def converted(x: Any, *given: Any, dtype: torch.dtype | None = None, **__: Any) -> Reference:
+    """Return the values of the first argument in the dtype among the others."""
+    dtypes = [one for one in given if isinstance(one, torch.dtype)]
+    return rounded(numbers(x), dtype or (dtypes[0] if dtypes else dtype_of(x)))
+
+
+def second(_: Any, y: Any, *__: Any, **___: Any) -> Reference:
+    """Return the values of the second argument: ``x.copy_(y)``."""
+    return same(y)
+
+
+def on_host(host: torch.Tensor, source: torch.Tensor, **_: Any) -> Reference:
+    """Return the values of the second argument in a tensor of the host."""
+    return Reference(numbers(source), host.dtype, device=host.device)
+
+
+def flattened(x: torch.Tensor, *_: Any) -> Reference:
+    """Return every sample as one row."""
+    return Reference(numbers(x).reshape(len(x), -1), x.dtype)
+
+
+def listed(x: torch.Tensor) -> Reference:
+    """Return the values as Python numbers: a list, or one number of a tensor with one element."""
+    return Reference(numbers(x), x.dtype, kind=list)
+
+
+def item(x: torch.Tensor) -> Reference:
+    """Return the only value as a Python number."""
+    return Reference(numbers(x).reshape(()), x.dtype, kind=float)
+
+
+def as_array(x: torch.Tensor) -> Reference:
+    """Return the values as a NumPy array."""
+    return Reference(numbers(x), x.dtype, kind=np.ndarray)
+
+
+def joined(parts: list[torch.Tensor], dim: int = 0) -> Reference:
+    """Return tensors one after the other along `dim`: cat."""
+    return Reference(np.concatenate([numbers(one) for one in parts], dim), parts[0].dtype)
+
+
+def stacked(parts: list[torch.Tensor], dim: int = 0) -> Reference:
+    """Return tensors along a new dimension: stack, collate."""
+    return Reference(np.stack([numbers(one) for one in parts], dim), parts[0].dtype)
+
+
+def constant(value: float) -> Callable[..., Reference]:
+    """Return the reference of a factory: every element is `value`."""
+
+    def expect(size: Any, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Reference:
+        like = isinstance(size, torch.Tensor)
+        shape = tuple(size.shape) if like else size
+        return rounded(np.full(shape, value), dtype or (size.dtype if like else torch.float32))
+
+    return expect
+
+
+def relu(x: torch.Tensor) -> Reference:
+    """Return the larger of each value and zero."""
+    return Reference(np.maximum(numbers(x), 0), x.dtype)
+
+
+# One rounding, and library functions.
+
+
+def added(x: torch.Tensor, y: torch.Tensor) -> Reference:
+    """Return x + y, rounded once; integers modulo 2**bits."""
+    return rounded(wide(x) + wide(y), x.dtype)
+
+
+def multiplied(x: torch.Tensor, y: torch.Tensor) -> Reference:
+    """Return x * y, rounded once; integers modulo 2**bits."""
+    return rounded(wide(x) * wide(y), x.dtype)
+
+
+def spaced(start: float, end: float, step: float, *, dtype: torch.dtype, **_: Any) -> Reference:
+    """Return arange: one ulp, for the product and the sum."""
+    count = math.ceil((end - start) / step)
+    return Reference(start + np.longdouble(step) * np.arange(count), dtype, ulps(1, dtype))
+
+
+def scale(dtype: torch.dtype, count: int) -> float:
+    """Return the largest error of the scale of `count` elements of some roundings: u for many.
+
+    None is set for float64, in which the scale itself is computed.
+    """
+    if dtype == torch.float64:
+        return math.inf
+    return unit(dtype) * (1 + 4 / math.sqrt(count))
+
+
+def sigmoid(x: torch.Tensor) -> Reference:
+    """Return the logistic function: 2 ulp, as the libraries of vector functions promise."""
+    exact = 1 / (1 + np.exp(-wide(x)))
+    return Reference(exact, x.dtype, ulps(2, x.dtype), scale(x.dtype, exact.size))
+
+
+def chain(x: torch.Tensor, y: torch.Tensor) -> Reference:
+    """Return sigmoid(x * y + x) * y, with the roundings of each step carried to the end."""
+    a, b = wide(x), wide(y)
+    product = a * b
+    inner = product + a
+    exp = 1 / (1 + np.exp(-inner))
+    error = (ulp(product, x.dtype) + ulp(inner, x.dtype)) / 2 * (exp * (1 - exp))
+    error = (error + 2 * ulp(exp, x.dtype)) * np.abs(b) + ulp(exp * b, x.dtype)
+    return Reference(exp * b, x.dtype, 1.01 * error, scale(x.dtype, error.size))
+
+
+def softmax(x: torch.Tensor, dim: int = 1) -> Reference:
+    """Return softmax along `dim`: 2 ulp, and a sum of n terms and two functions in float32."""
+    values = wide(x)
+    exps = np.exp(values - values.max(dim, keepdims=True))
+    exact = exps / exps.sum(dim, keepdims=True)
+    inner = (8 + math.sqrt(x.shape[dim])) * 2 * accumulator(x.dtype)
+    bound = 2 * ulp(exact, x.dtype) + inner * exact
+    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size))
+
+
+# Sums.
+
+
+def sixteen_bit(dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether a device may round partial sums to a 16-bit dtype.
+
+    CUDA declares it by flags that are on by default; nothing is known of MPS.
+    """
+    flags = torch.backends.cuda.matmul
+    if dtype not in (torch.float16, torch.bfloat16) or device.type == "cpu":
+        return False
+    if device.type != "cuda":
+        return True
+    half = dtype == torch.float16
+    return bool(
+        flags.allow_fp16_reduced_precision_reduction
+        if half
+        else flags.allow_bf16_reduced_precision_reduction
+    )
+
+
+def sum_error(exact: Array, root: Array, terms: int, of: torch.Tensor) -> Array:
+    """Return the bound of sums of `terms` terms: 1 ulp + 4 sqrt(n) 2**-24 (abs(r) + T).
+
+    Sums of float64 have two such errors, because the reference is computed in float64 too. Where
+    the device may round partial sums of 16 terms to a 16-bit dtype, 4 sqrt(n / 16) u (abs(r) + T)
+    is added.
+    """
+    both = 2 if of.dtype == torch.float64 else 1
+    factor = both * 4 * math.sqrt(terms) * accumulator(of.dtype)
+    if sixteen_bit(of.dtype, of.device):
+        factor += 4 * math.sqrt(terms / 16) * unit(of.dtype)
+    return ulp(exact, of.dtype) + factor * (np.abs(exact) + root)
+
+
+def product(x: torch.Tensor, y: torch.Tensor) -> Reference:
+    """Return the matrix product; that of small integers is exact in float64."""
+    a, b = double(x), double(y)
+    exact = a @ b
+    if not x.dtype.is_floating_point:
+        return rounded(np.rint(exact), x.dtype)
+    root = np.sqrt((a * a).astype(np.float32) @ (b * b).astype(np.float32))
+    bound = sum_error(exact, root, a.shape[-1], x)
+    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size))
+
+
+def summed(x: torch.Tensor, dim: int) -> Reference:
+    """Return the sum along `dim`; integers are added up in int64."""
+    if not x.dtype.is_floating_point:
+        return Reference(numbers(x).sum(dim, dtype=np.int64), torch.int64)
+    values = wide(x)
+    exact = values.sum(dim)
+    bound = sum_error(exact, np.sqrt((values * values).sum(dim)), x.shape[dim], x)
+    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size))
+
+
+def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Reference:
+    """Return x @ weight.T + bias: a product, its rounding before the bias is added, and the sum."""
+    of = product(x, weight.detach().t())
+    exact = of.values + double(bias)
+    assert isinstance(of.bound, np.ndarray)
+    bound = of.bound + ulp(exact, x.dtype)
+    grad = weight.requires_grad or x.requires_grad
+    return Reference(exact, x.dtype, bound, of.scale, requires_grad=grad)
+
+
+def linear(layer: torch.nn.Linear, x: torch.Tensor) -> Reference:
+    """Return the result of a linear layer."""
+    return affine(x, layer.weight, layer.bias)
+
+
+def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> Reference:
+    """Return the mean cross entropy; `target` holds classes, or a probability for each.
+
+    Each logarithm is rounded (2 ulp), then their mean (1 ulp); the rounding errors of a mean of n
+    are independent: 4 sqrt(n) / n of one.
+    """
+    values = wide(logits)
+    shifted = values - values.max(1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    if target.dtype.is_floating_point:
+        each = -(logs * wide(target)).sum(1)
+    else:
+        each = -np.take_along_axis(logs, numbers(target)[:, None], 1)[:, 0]
+    exact, count = each.mean(), len(each)
+    own = ulp(np.abs(each), logits.dtype).max()
+    inner = 16 * accumulator(logits.dtype) * np.abs(each).max()
+    bound = ulp(np.asarray(exact), logits.dtype) + min(1, 4 / math.sqrt(count)) * own + inner
+    return Reference(np.asarray(exact), logits.dtype, bound)
