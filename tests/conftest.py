@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from bench.measure import calibration, devices, disturbance, environment, kernels
+from bench.measure import calibration, devices, disturbance, environment, kernels, threads
 
 # Imported here although not named below: pytester removes from sys.modules what a run inside it
 # imports. A second copy of a module has other stash keys, and NumPy's extension modules, which
@@ -39,7 +39,9 @@ def pytest_configure(config):
 def _quiet_machine(request, monkeypatch, tmp_path):
     """Let no neighbour of this machine decide a test: to the suite, it is always quiet."""
     if not request.node.get_closest_marker("real_machine"):
-        monkeypatch.setattr(kernels.ReferenceKernel, "read", lambda self: 1.0)
+        monkeypatch.setattr(kernels.ReferenceKernel, "read", lambda self: self.best_s)
+        monkeypatch.setattr(threads.ThreadTimes, "discover", lambda self: None)
+        monkeypatch.setattr(threads.ThreadTimes, "read", lambda self: threads.Sample(0.0, 0.0))
         monkeypatch.setattr(disturbance, "resource", None)
         monkeypatch.setattr(kernels, "SEARCH_S", 0)
         monkeypatch.setattr(kernels, "SEARCH_KNOWN_S", 0)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from bench.measure import cgroup, disturbance, doctor, environment
+from bench.measure import cgroup, doctor, environment
 from bench.measure.cgroup import Limits, Throttling
 
 
@@ -45,13 +45,6 @@ def test_no_more_threads_than_the_quota_pays_unless_asked_for(container, monkeyp
     container()
     environment.set_threads()
     assert used == [2, 4]
-
-
-def test_a_throttled_cell_is_disturbed():
-    before = Throttling(10, 0, 0.0)
-    assert disturbance.throttled(before, Throttling(20, 9, 0.6), seconds=1.0)
-    assert not disturbance.throttled(before, Throttling(20, 1, 0.005), seconds=1.0)
-    assert not disturbance.throttled(None, None, seconds=1.0)
 
 
 def test_doctor_names_the_quota(container, monkeypatch):

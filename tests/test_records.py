@@ -17,6 +17,7 @@ family benchmark device dtype params status reason
 rounds iterations min_s q1_s median_s q3_s max_s mean_s stddev_s ci_low_s ci_high_s
 first_call_s device_s dispatch_s items item_unit bytes flop
 rel_error tolerance peak_bytes involuntary_switches drift
+stolen slowdown
 """
 
 
@@ -29,7 +30,7 @@ def path(tmp_path):
     return made.path
 
 
-def test_schema_1_is_the_contract():
+def test_schema_2_is_the_contract():
     assert list(schema.COLUMNS) == CONTRACT.split()
     assert (
         *("ok", "unstable", "wrong", "fallback", "unsupported", "oom", "error"),
@@ -128,7 +129,7 @@ def edited(path, line, column, value):
         (3, "status", "fine", "line 3, column status: unknown status 'fine'; it is one of ok, "),
         (2, "machine", "", "line 2, column machine: blank; restore"),
         (2, "median_s", "", "line 2, column median_s: blank in a row with status 'ok'; restore"),
-        (2, "schema_version", "2", "line 2, column schema_version: schema 2 is newer .*; upgrade"),
+        (2, "schema_version", "3", "line 2, column schema_version: schema 3 is newer .*; upgrade"),
         (2, "schema_version", "", "line 2, column schema_version: blank; restore"),
         (2, "schema_version", "0", "line 2, column schema_version: no schema 0 exists; restore"),
         (
@@ -169,10 +170,74 @@ def test_other_files_are_refused(tmp_path, raw, message):
 
 def test_a_newer_schema_is_refused_by_name(path):
     lines = path.read_text().splitlines()
-    new = [lines[0] + ",colour", "2" + lines[1][1:] + ",blue"]
+    new = [lines[0] + ",colour", "3" + lines[1][1:] + ",blue"]
     path.write_text("\n".join(new) + "\n")
-    with pytest.raises(reader.BadFile, match=r"schema 2 is newer than 1.*upgrade"):
+    with pytest.raises(reader.BadFile, match=r"schema 3 is newer than 2.*upgrade"):
         reader.read(path)
+
+
+def schema_1(path):
+    """Make a file of schema 1 of one of schema 2."""
+    width = schema.WIDTHS[1]
+    rows = [row[:width] for row in csv.reader(path.read_text().splitlines())]
+    rows[1:] = [["1", *row[1:]] for row in rows[1:]]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines"])
+def test_a_file_of_schema_1_is_read_with_blanks(path, text):
+    more = writer.Writer(path.with_name("b.csv"))
+    more.append(dataclasses.replace(ROW, stolen=0.25, slowdown=1.5))
+    more.close()
+    schema_1(path)
+    if text:  # a field of several lines is read field by field
+        path.write_text(path.read_text().replace("here", f'"{text}"'))
+    frame = reader.read_all([path, more.path])
+    assert frame.schema_version.tolist() == [1, 1, 2]
+    assert frame.stolen.isna().tolist() == [True, True, False]
+    assert frame.slowdown.tolist()[2] == 1.5
+
+
+def test_a_file_of_schema_1_is_not_appended_to(path):
+    schema_1(path)
+    before = path.read_bytes()
+    with pytest.raises(writer.CannotWrite, match=r"other columns than those of schema 2; name a"):
+        writer.reopen(path)
+    assert path.read_bytes() == before
+
+
+def test_rows_of_this_run_are_replaced_and_others_kept(path):
+    other = dataclasses.replace(ROW, run_id="second")
+    made = writer.reopen(path)
+    made.append(other)
+    made.append(dataclasses.replace(other, params="n=9"))
+    made.replace([dataclasses.replace(other, median_s=9e-3, reason="a much longer text, ü")])
+    made.append(dataclasses.replace(other, params="n=10"))
+    made.replace([dataclasses.replace(other, params="n=10", median_s=8e-3)])
+    made.replace([dataclasses.replace(other, params="n=9", median_s=-1.0)])  # not valid
+    made.close()
+    frame = reader.read(path)
+    assert frame.run_id.tolist() == [ROW.run_id] * 2 + ["second"] * 3
+    assert frame.median_s.tolist()[2:] == [9e-3, ROW.median_s, 8e-3]
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_rows_that_cannot_be_replaced_stay(path, monkeypatch):
+    made = writer.reopen(path)
+    made.append(dataclasses.replace(ROW, run_id="second"))
+    before = path.read_bytes()
+
+    def refuse(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    with pytest.raises(writer.CannotWrite, match="No space left on device; it keeps the rows"):
+        made.replace([dataclasses.replace(ROW, run_id="second", median_s=9e-3)])
+    monkeypatch.undo()
+    made.close()
+    assert path.read_bytes() == before
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 def test_half_a_last_line_is_left_out_with_a_notice(path):

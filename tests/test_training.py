@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.measure import answer, devices, rounds
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
+from bench.measure.disturbance import Visit
 from bench.suite.training import (
     bench_autograd,
     bench_epoch,
@@ -186,7 +187,7 @@ def test_an_epoch_must_lower_the_loss(monkeypatch, rate, falls):
 def test_parts_that_do_not_add_up_to_the_whole_are_reported(monkeypatch, factor):
     whole = 0.008
     each = factor * whole / len(bench_step.PARTS)
-    monkeypatch.setattr(rounds, "measure", lambda *_, **__: rounds.Timing((whole,) * 8, 1))
+    monkeypatch.setattr(rounds, "measure", lambda *_, **__: Visit((whole,) * 8, 1))
     on = cell(plan=rounds.Plan(8, 0.1, 0.001))
     parts = dict.fromkeys(bench_step.PARTS, each)
     monkeypatch.setattr(bench_step, "_timed", {(on.device, on.dtype): parts})

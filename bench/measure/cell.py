@@ -14,23 +14,18 @@ import torch
 from bench.measure import answer, disturbance, kernels, operands, refusal, rounds
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
+from bench.measure.disturbance import Visit
 
 #: Length of the random block that large inputs repeat: a prime, so that values at a power-of-two
 #: distance in a tensor differ.
 BLOCK = 65_521
 
+#: A call that moves this many bytes leaves the caches: then the bandwidth of the memory counts.
+STREAM_BYTES = 16 * 2**20
+
 Entered = TypeVar("Entered")
-#: Takes the rounds of a cell (None where it was not timed) and the call that was timed.
-HandOver = Callable[[rounds.Timing | None, Callable[[], object]], object]
-
-
-class Disturbed(Exception):
-    """The rounds were disturbed, so the cell is measured again later in the run."""
-
-    def __init__(self, found: tuple[disturbance.Disturbance, ...]) -> None:
-        """Keep what disturbed the rounds."""
-        super().__init__(", ".join(one.code for one in found))
-        self.found = found
+#: Takes the visit to a cell (None if it was not timed) and the call that was timed.
+HandOver = Callable[[Visit | None, Callable[[], object]], object]
 
 
 @dataclass
@@ -39,8 +34,7 @@ class Result:
 
     answer: Answer = field(default_factory=Answer)
     first_call_s: float | None = None
-    timing: rounds.Timing | None = None
-    disturbances: disturbance.Disturbances = field(default_factory=disturbance.Disturbances)
+    visits: list[Visit] = field(default_factory=list)
     device_s: float | None = None
     dispatch_s: float | None = None
     peak_bytes: int | None = None
@@ -51,12 +45,6 @@ class Result:
     item_unit: str | None = None
     bytes: int | None = None
     flop: int | None = None
-
-
-def _severity(result: Result) -> tuple[int, float]:
-    """Sort key of disturbed attempts: fewer disturbances first, then the shorter time."""
-    assert result.timing
-    return len(result.disturbances.found), statistics.median(result.timing.rounds_s)
 
 
 @functools.cache
@@ -84,28 +72,26 @@ class Cell:
         clock_cost_s: float = 0.0,
         hand_over: HandOver | None = None,
         reference: kernels.ReferenceKernels | None = None,
-        earlier: list[Result] | None = None,
-        may_repeat: bool = False,
+        earlier: Result | None = None,
         unpinned: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
         data_root: Path | None = None,
         download: bool = False,
     ) -> None:
         """Time on `device` according to `plan`; without a plan, only check the answer.
 
-        `reference` are the reference kernels of the run. `earlier` holds the results of disturbed
-        attempts at the same cell; this attempt joins them if it is disturbed too. If it may not be
-        repeated, the best of them counts. In the context `unpinned`, processes that are started may
-        run on every CPU. Data sets are read from `data_root`, with `download` fetched to it first;
+        `reference` are the reference kernels of the run. With the result of an `earlier` visit,
+        this one adds its rounds to it and does not check the answer again. In the context
+        `unpinned`, processes that are started may run on every CPU. Data sets are read from
+        `data_root`, with `download` fetched to it first;
         without a folder they are generated.
         """
-        self._device, self._plan, self._clock_cost_s = device, plan, clock_cost_s
+        self._device, self.plan, self._clock_cost_s = device, plan, clock_cost_s
         self._hand_over, self._reference, self._unpinned = hand_over, reference, unpinned
-        self._earlier = [] if earlier is None else earlier
-        self._may_repeat = may_repeat
+        self._first_visit = earlier is None
         self._left_open, self._uses_processes = contextlib.ExitStack(), False
         self.device, self.dtype = device.torch_device, dtype
         self.data_root, self.download = data_root, download
-        self.result = Result()
+        self.result = Result() if earlier is None else earlier
 
     def enter(self, context: contextlib.AbstractContextManager[Entered]) -> Entered:
         """Enter a context that lasts until the cell ends; return its value."""
@@ -125,7 +111,8 @@ class Cell:
 
     def note(self, text: str) -> None:
         """Add `text` to the reason of the row, if the cell was timed and nothing was raised."""
-        self.result.notes.append(text)
+        if self._first_visit:
+            self.result.notes.append(text)
 
     def unchecked(self, *_: object, **__: object) -> Answer:
         """Serve as `check` of a call whose answer another cell checks."""
@@ -198,26 +185,27 @@ class Cell:
         if isinstance(operation, torch.nn.Module) and plain:
             # The reference needs a copy of its parameters in float64, as of every argument.
             operation, args = type(operation).__call__, (operation, *args)
+        waits, launches = (
+            _prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
+            if prepare
+            else rounds.compile_loop(operation, args, kwargs, clock)
+            for clock in (self._device.clock, self._device.now)
+        )
+        if not self._first_visit:
+            self._visit(waits)
+            return
         asked = _Check(expect, terms, check, proof, against or operation, norm, trial, prepare)
         fault, again = self._check(operation, args, kwargs, asked)
-        # A wrong answer is final: that of a repeat might be right by chance.
-        self._may_repeat = self._may_repeat and not fault
         call = functools.partial(operation, *args, **kwargs)
-        if self._plan is not None:
+        if self.plan is not None:
             before = operands.health(operation, args, kwargs)
-            waits, launches = (
-                _prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
-                if prepare
-                else rounds.compile_loop(operation, args, kwargs, clock)
-                for clock in (self._device.clock, self._device.now)
-            )
-            self._time(self._plan, waits, None if prepare else launches, call)
+            self._visit(waits)
+            self._time_parts(None if prepare else launches, call)
             after = operands.health(operation, args, kwargs)
             fault = fault or operands.fault(before, after)
             self.result.denormal = operands.became_denormal(before, after)
         fault = fault or again()
-        if self._hand_over:
-            self._hand_over(self.result.timing, call)
+        self._give(call)
         if fault:
             raise WrongAnswer(fault)
 
@@ -229,65 +217,56 @@ class Cell:
         """
         if not self._uses_processes:
             self.uses_processes()
+        if not self._first_visit:
+            self._visit(loop)
+            return
         self.result.first_call_s = loop(1)
         self.result.answer = check()
-        self._may_repeat = self._may_repeat and not self.result.answer.fault
-        if self._plan is not None:
-            self._time(self._plan, loop)
-        if self._hand_over:
-            self._hand_over(self.result.timing, functools.partial(loop, 1))
+        if self.plan is not None:
+            self._visit(loop)
+        self._give(functools.partial(loop, 1))
         if self.result.answer.fault:
             raise WrongAnswer(self.result.answer.fault)
 
-    def _time(
-        self,
-        plan: rounds.Plan,
-        loop: rounds.Loop,
-        launches: rounds.Loop | None = None,
-        call: Callable[[], object] | None = None,
-    ) -> None:
-        """Fill in the timing and its disturbances; raise Disturbed if a repeat is due.
+    def _give(self, call: Callable[[], object]) -> None:
+        """Hand the rounds over, and the call that was timed."""
+        if self._hand_over:
+            visits = self.result.visits
+            self._hand_over(visits[-1] if visits else None, call)
 
-        The loop `launches` does not wait for the device. Without it and `call`, another process
-        uses the device.
-        """
-        if plan.once:
-            self.result.timing = rounds.once(loop)
+    def _visit(self, loop: rounds.Loop) -> None:
+        """Time the rounds of this visit, and observe what disturbs them."""
+        assert self.plan
+        if self.plan.once:
+            self.result.visits.append(rounds.once(loop))
             return
-        quiet = False
-        with contextlib.suppress(disturbance.NoQuietMoment):  # an earlier attempt counts then
-            self._time_rounds(plan, loop)
-            quiet = not self.result.disturbances.found
-            if not quiet:
-                self._earlier.append(self.result)
-                if self._may_repeat:
-                    raise Disturbed(self.result.disturbances.found)
-        if not quiet:
-            latest = self.result.answer
-            self.result = min(self._earlier, key=_severity)
-            self.result.answer = latest
-        assert self.result.timing
-        call_s = statistics.median(self.result.timing.rounds_s)
-        if launches and not self._device.is_host:
-            self.result.dispatch_s = rounds.dispatch(launches, self._device.synchronize, call_s)
-            self.result.device_s = rounds.device_time(launches, self._device, call_s)
-        if call and self._device.peak_bytes:
-            self.result.peak_bytes = self._device.peak_bytes(call)
-
-    def _time_rounds(self, plan: rounds.Plan, loop: rounds.Loop) -> None:
-        """Time the rounds and judge their disturbances; raises NoQuietMoment."""
         if self._uses_processes:
-            monitor = disturbance.DisturbanceMonitor(switches_before=None)
+            monitor = disturbance.DisturbanceMonitor(own_threads=False)
         else:
             reference = self._reference or kernels.core_only()
             if not self._device.is_host:  # an accelerator does not use the compute threads
-                reference = reference.of_threads(several=False)
-            repeat = bool(self._earlier)
-            waits = repeat or not self._may_repeat
-            monitor = disturbance.DisturbanceMonitor(reference, waits, repeat)
-        timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
-        self.result.timing = timing
-        self.result.disturbances = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)
+                reference = reference.of_launches()
+            elif (self.result.bytes or 0) < STREAM_BYTES:
+                reference = reference.without_long()
+            monitor = disturbance.DisturbanceMonitor(reference)
+        before = self.result.visits
+        iterations = before[0].iterations if before else None
+        cost = self._clock_cost_s
+        before.append(rounds.measure(loop, self.plan, cost, monitor, iterations))
+
+    def _time_parts(self, launches: rounds.Loop | None, call: Callable[[], object]) -> None:
+        """Time the parts of asynchronous work, and measure the memory of a call.
+
+        The loop `launches` does not wait for the device.
+        """
+        if self.plan is None or self.plan.once:
+            return
+        call_s = statistics.median(self.result.visits[-1].rounds_s)
+        if launches and not self._device.is_host:
+            self.result.dispatch_s = rounds.dispatch(launches, self._device.synchronize, call_s)
+            self.result.device_s = rounds.device_time(launches, self._device, call_s)
+        if self._device.peak_bytes:
+            self.result.peak_bytes = self._device.peak_bytes(call)
 
     def _check(
         self,
@@ -307,10 +286,7 @@ class Cell:
             start = self._device.clock()
             result = operation(*args, **kwargs)
             first_call_s = self._device.clock() - start
-            # Only the first attempt starts libraries, compiles and warms up.
-            if self._earlier:
-                self.result.first_call_s = self._earlier[0].first_call_s
-            elif self.result.first_call_s is None and first_call_s > 0:
+            if self.result.first_call_s is None and first_call_s > 0:
                 self.result.first_call_s = first_call_s  # 0 if the clock is too coarse for it
             return result
 

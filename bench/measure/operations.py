@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from bench.measure import devices, environment, kernels, placement, profiles, rounds
-from bench.measure.cell import Cell, Disturbed, Result
+from bench.measure import devices, environment, kernels, placement, profiles, visits
+from bench.measure.cell import Cell, Result
 
-#: Attempts at most per cell; the last one counts even if it is disturbed.
-ATTEMPTS = 3
+#: Visits to each operation.
+VISITS = 3
 
 Operation = tuple[str, Callable[..., Any], tuple[Any, ...]]
 #: The results of each cell, by name, as a process prints them.
@@ -51,40 +51,35 @@ def core(device: torch.device, dtype: torch.dtype = torch.float32) -> list[Opera
 
 
 def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
-    """Time each operation as the suite does; repeat disturbed ones after all others."""
+    """Time each operation as the suite does, in `VISITS` passes over all of them."""
     environment.settle_allocator()
     placement.place()
     key = environment.current().key
-    reference = kernels.prepare(key, len(operations))
+    reference = kernels.prepare(key)
     plan = profiles.PROFILES["default"].plan()
     cost = device.clock_cost()
-    earlier: dict[str, list[Result]] = {}
-    found: Found = {}
-    waiting = list(operations)
-    for name, operation, args in waiting:  # the list grows
-        attempts = earlier.setdefault(name, [])
-        last = len(attempts) + 1 >= ATTEMPTS
-        start = time.perf_counter()
-        cell = Cell(
-            *(device, torch.float32, plan, cost),
-            reference=reference,
-            earlier=attempts,
-            may_repeat=not last,
-        )
-        try:
+    results: dict[str, Result] = {}
+    spent = dict.fromkeys((name for name, _, _ in operations), 0.0)
+    for _ in range(VISITS):
+        for name, operation, args in operations:
+            start = time.perf_counter()
+            cell = Cell(
+                *(device, torch.float32, plan, cost),
+                reference=reference,
+                earlier=results.get(name),
+            )
             cell(operation, *args, check=cell.unchecked)
-        except Disturbed:
-            waiting.append((name, operation, args))
-        assert cell.result.timing
-        times = rounds.summary(cell.result.timing)
-        found[name] = {
-            "median_s": times["median_s"],
-            "min_s": times["min_s"],
-            "spent_s": found.get(name, {}).get("spent_s", 0.0) + time.perf_counter() - start,
-            "faults": [one.code for one in cell.result.disturbances.found],
-        }
+            results[name] = cell.result
+            spent[name] += time.perf_counter() - start
     reference.store(key)
-    return found
+    return {name: _columns(result, reference, spent[name]) for name, result in results.items()}
+
+
+def _columns(result: Result, reference: kernels.ReferenceKernels, spent_s: float) -> dict[str, Any]:
+    judged = visits.judge(result.visits, reference)
+    faults = [one.code for one in judged.found] if judged.width > visits.WIDEST else []
+    times = {name: judged.columns[name] for name in ("median_s", "min_s")}
+    return times | {"spent_s": spent_s, "faults": faults}
 
 
 def main() -> None:

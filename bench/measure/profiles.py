@@ -29,7 +29,7 @@ class Profile:
 
 PROFILES = {
     "smoke": Profile(False, False, min_rounds=1, max_time_s=0, min_time_s=0, limit_s=0),
-    "default": Profile(False, False, min_rounds=8, max_time_s=0.08, min_time_s=0.001, limit_s=2),
+    "default": Profile(False, False, min_rounds=6, max_time_s=0.03, min_time_s=0.001, limit_s=0.4),
     "full": Profile(True, True, min_rounds=20, max_time_s=0.5, min_time_s=0.001, limit_s=20),
 }
 

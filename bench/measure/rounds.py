@@ -14,16 +14,15 @@ from typing import Any
 
 from bench.measure import devices
 from bench.measure.clock import TICKS, BadClock
-from bench.measure.disturbance import DisturbanceMonitor
+from bench.measure.disturbance import DisturbanceMonitor, Visit
 from bench.stats import quantiles
 
 #: Calibration aims above the shortest round, so that later, faster calls still reach it.
 HEADROOM = 1.1
 #: The start of a library or a kernel is shorter than this: a longer call is slow, not cold.
 COLD_S = 1.0
-#: With this share of quiet rounds, the median of all rounds is at worst the upper quartile of the
-#: quiet ones, since a disturbance only adds time.
-MOSTLY_QUIET = 0.75
+#: Length of the warm-up of a later visit: caches are cold again, code is not.
+REVISIT_WARMUP_S = 0.004
 #: Rounds between two checks of the precision; a check costs a sort, outside the timed region.
 CHECK_EVERY = 4
 #: Seconds to spend at most on the device time and on the dispatch time, if one call is shorter.
@@ -63,18 +62,6 @@ class Plan:
     def once(self) -> bool:
         """Whether the plan asks for a single call."""
         return self.min_rounds == 1 and self.max_time_s == 0
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of one iteration in each round, and the iterations per round.
-
-    `quiet` is False if too few rounds fell into quiet moments of the machine.
-    """
-
-    rounds_s: tuple[float, ...]
-    iterations: int
-    quiet: bool = True
 
 
 def compile_loop(
@@ -145,54 +132,51 @@ def _reading(loop: Loop, iterations: int) -> float:
     raise BadClock(f"{iterations} calls took {seconds:.3g} s by the clock, {RETAKES} times")
 
 
+def _warm_up(loop: Loop, iterations: int) -> None:
+    """Run until threads that an earlier operation has left waiting are asleep."""
+    spent = 0.0
+    while spent < REVISIT_WARMUP_S:
+        spent += max(loop(iterations), 0.0) or REVISIT_WARMUP_S
+
+
 def measure(
     loop: Loop,
     plan: Plan,
     clock_cost_s: float = 0.0,
     monitor: DisturbanceMonitor | None = None,
-) -> Timing:
+    iterations: int | None = None,
+) -> Visit:
     """Warm up, choose the iterations, and time rounds until `plan` ends them.
 
-    `monitor` checks the machine before the first round and after each, outside the timed region;
-    without one, every moment counts as quiet.
-    If there are `plan.min_rounds` rounds between two quiet moments, only those count, otherwise
-    all. Which rounds count never depends on how long they took. Raises BadClock.
+    `monitor` observes the machine before the first round and after each, outside the timed region.
+    With the `iterations` of an earlier visit, the warm-up is short. Raises BadClock.
     """
-    # Reading the clock, and waiting for the device, then adds 1 % at most.
-    min_time_s = max(plan.min_time_s, TICKS * clock_cost_s)
-    iterations, call_s = _calibrate(loop, plan, min_time_s)
-    every: list[float] = []
-    quiet: list[float] = []
-    spent = 0.0
+    if iterations is None:
+        # Reading the clock, and waiting for the device, then adds 1 % at most.
+        iterations, _ = _calibrate(loop, plan, max(plan.min_time_s, TICKS * clock_cost_s))
+    else:
+        _warm_up(loop, iterations)
     monitor = monitor or DisturbanceMonitor()
-    before = monitor.begin(call_s)
-    while True:
+    rounds_s: list[float] = []
+    spent = 0.0
+    monitor.begin()
+    while not _ended(plan, rounds_s, spent):
+        monitor.before_round()
         seconds = _reading(loop, iterations)
-        was_late = monitor.late
-        after = monitor.check(call_s)
-        if monitor.late and not was_late:
-            quiet.clear()  # the checks around these rounds were incomplete
-            before = False
-        every.append(seconds / iterations)
-        if before and after:
-            quiet.append(seconds / iterations)
+        monitor.after_round(seconds)
+        rounds_s.append(seconds / iterations)
         spent += seconds
-        if _ended(plan, every, quiet, spent):
-            break
-        before = after or monitor.settle(call_s)
-    if len(quiet) >= min(plan.min_rounds, len(every)):
-        return Timing(tuple(quiet), iterations)
-    return Timing(tuple(every), iterations, quiet=len(quiet) >= MOSTLY_QUIET * len(every))
+    return monitor.visit(rounds_s, iterations)
 
 
-def _ended(plan: Plan, every: Sequence[float], quiet: Sequence[float], spent: float) -> bool:
+def _ended(plan: Plan, rounds_s: Sequence[float], spent: float) -> bool:
     """Return whether enough rounds were timed, or more would not help."""
-    if spent >= plan.limit_s:
+    if spent >= plan.limit_s and rounds_s:
         return True
-    if len(quiet) < plan.min_rounds:
-        return len(every) >= plan.min_rounds and spent >= plan.max_time_s
-    precise = len(every) % CHECK_EVERY == 0 and quantiles.half_width(quiet) <= plan.precision
-    return spent >= plan.max_time_s or precise or _no_help(quiet)
+    if len(rounds_s) < plan.min_rounds:
+        return False
+    precise = len(rounds_s) % CHECK_EVERY == 0 and quantiles.half_width(rounds_s) <= plan.precision
+    return spent >= plan.max_time_s or precise or _no_help(rounds_s)
 
 
 def _no_help(rounds_s: Sequence[float]) -> bool:
@@ -258,12 +242,7 @@ def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -
     return found if found > 0 else None
 
 
-def once(loop: Loop) -> Timing:
+def once(loop: Loop) -> Visit:
     """Time one call without warm-up, or as many as the clock can resolve. Raises BadClock."""
     iterations, seconds = _longer_than_a_tick(loop, 1)
-    return Timing((seconds / iterations,), iterations)
-
-
-def summary(timing: Timing) -> dict[str, float | int | None]:
-    """Return the columns of the CSV that follow from the rounds; seconds of one iteration."""
-    return {"iterations": timing.iterations} | quantiles.summary(timing.rounds_s)
+    return Visit((seconds / iterations,), iterations)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import time
 import traceback
 from pathlib import Path
 from typing import Any, cast
@@ -9,9 +10,10 @@ from typing import Any, cast
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import dtypes, environment, kernels, placement, refusal, rounds
-from bench.measure.cell import Cell, Disturbed, Result
-from bench.plugin import options, plans, rows
+from bench.measure import dtypes, environment, kernels, placement, refusal
+from bench.measure.disturbance import Visit
+from bench.measure.rounds import Plan
+from bench.plugin import options, plans, revisits, rows
 from bench.plugin.options import RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
@@ -19,14 +21,9 @@ from bench.records.lines import shortened
 from bench.records.params import split
 from bench.records.schema import Row
 from bench.records.writer import CannotWrite
-from bench.report import reasons, summary, table
+from bench.report import summary, table
 from bench.suite import axes
 
-EARLIER = pytest.StashKey[list[Result]]()
-#: How often a cell is measured at most before it counts as unstable.
-ATTEMPTS = 3
-#: How many repeats a run has for all its cells, as a share of them (ten at least).
-REPEATS = 0.25
 #: Warnings about what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
 #: and image files decoded by torchvision.
 _EXPECTED = (
@@ -34,6 +31,7 @@ _EXPECTED = (
     "Got pickle error when attempting to start a worker",
     "The image decoding and encoding capabilities of TorchVision",
 )
+TIMED = pytest.StashKey[list[revisits.Timed]]()
 MARKERS = (
     "dtypes(*names, default): supported dtypes, and those that every profile times",
     "full: a value that only profile `full` times",
@@ -60,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("python_files", "bench_*.py")
     config.addinivalue_line("python_functions", "bench_*")
     config.stash[RUN] = options.read(config)
+    config.stash[TIMED] = []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -210,8 +209,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         name: max(run.tick_s, device.clock_cost()) for name, device in run.devices.items()
     }
     if not run.profile.once:
-        run.kernels = kernels.prepare(run.environment.key, len(cells))
-    run.repeats_left = max(10, int(REPEATS * len(cells)))
+        run.kernels = kernels.prepare(run.environment.key)
     # The objects of torch and pytest stay; garbage collection between cells need not visit them.
     gc.collect()
     gc.freeze()
@@ -221,7 +219,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Restore garbage collection and the placement of threads; store the calibration."""
     gc.unfreeze()
     run = session.config.stash[RUN]
-    if run.kernels:
+    if run.writer:
         run.kernels.store(run.environment.key)
     run.placement.undo()
 
@@ -230,43 +228,41 @@ def _nothing() -> None:
     """Replace a call that has already been timed."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Any:
+    """Visit cells again when all have been visited once, until the budget is spent."""
+    started = time.perf_counter()
+    result = yield
+    run = session.config.stash[RUN]
+    if run.writer and not run.broken:
+        cells = session.config.stash[TIMED]
+        revisits.until_spent(run, cells, time.perf_counter() - started)
+    return result
+
+
 @pytest.fixture
 def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str) -> Any:
     """The timed call of a benchmark, on the device and in the dtype of its parametrization."""
     run = request.config.stash[RUN]
     on = run.devices[device]
 
-    def hand_over(timing: rounds.Timing | None, call: Any) -> None:
+    def hand_over(visit: Visit | None, call: Any) -> None:
         """Give the rounds to pytest-benchmark, for its table, files and options.
 
         Its own single round, on the device's clock, makes the entry; the measured rounds replace
         that round. It calls the operation only for --benchmark-cprofile.
         """
-        if timing is None or not benchmark.enabled:
+        if visit is None or not benchmark.enabled:
             benchmark.pedantic(call)
             return
         profiled = request.config.getoption("benchmark_cprofile")
-        benchmark.pedantic(call if profiled else _nothing, iterations=timing.iterations)
+        benchmark.pedantic(call if profiled else _nothing, iterations=visit.iterations)
         assert benchmark.stats.options["timer"] == on.clock, "timed by another device's clock"
-        benchmark.stats.stats.data.clear()
-        for seconds in timing.rounds_s:
-            benchmark.stats.update(seconds * timing.iterations)
+        rows.hand_over(benchmark.stats.stats, visit.rounds_s, visit.iterations)
 
     mark = request.node.get_closest_marker("benchmark")
-    earlier = request.node.stash.setdefault(EARLIER, [])
-    made = Cell(
-        on,
-        dtypes.find(dtype),
-        plans.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None,
-        clock_cost_s=run.clock_cost_s.get(device, 0.0),
-        hand_over=hand_over,
-        reference=run.kernels,
-        earlier=earlier,
-        may_repeat=run.repeats_left > 0 and len(earlier) + 1 < ATTEMPTS,
-        unpinned=run.placement.unpinned,
-        data_root=run.data_root,
-        download=run.download,
-    )
+    plan = plans.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None
+    made = revisits.make_cell(request.node, run, plan, hand_over=hand_over)
     request.node.stash[CELL] = made
     yield made
     made.close()
@@ -285,15 +281,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if raised is None and call.when != "call":
         return report
     if raised is None:
-        status, reason = rows.outcome(item)
-    elif isinstance(raised.value, Disturbed):
-        _skip(report, item, reasons.disturbances(raised.value.found))
-        report.again = True
-        # The loop over the items continues with new ones: the cell runs again at the end.
-        item.session.items.append(item)
-        run.repeats_left -= 1
-        item.session.testscollected += 1
-        return report
+        status, reason = rows.outcome(item.stash[CELL].result, run)
     else:
         if call.when == "teardown" or isinstance(raised.value, pytest.skip.Exception):
             return report
@@ -323,30 +311,29 @@ def _skip(report: pytest.TestReport, item: pytest.Function, reason: str) -> None
 def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
     """Write the row of a cell; if it is not valid, an error row, and return what is wrong."""
     fault, fixture = "", cast(Any, item.funcargs.get("benchmark"))
+    result = item.stash[CELL].result if CELL in item.stash else None
     try:
-        made = rows.row(item, run, status, reason)
+        made = rows.row(item, run, status, reason, result)
         if fixture:
             fixture.extra_info |= extra_info(dataclasses.asdict(made))
         if run.writer and not run.broken:
             run.writer.append(made)
+        if result and result.visits and not run.profile.once:
+            entry = fixture.stats if fixture else None
+            plan = cast(Plan, item.stash[CELL].plan)
+            timed = revisits.Timed(item, result, status, reason, entry, plan)
+            item.config.stash[TIMED].append(timed)
     except CannotWrite as problem:
         run.broken = str(problem)
         item.session.shouldstop = run.broken
     except Exception as problem:  # whatever a benchmark has declared costs only its own cell
         fault = f"the row of this cell is not valid: {problem}"
-        if status == "ok" and item.stash[CELL].result.timing is None:
+        if status == "ok" and not (result and result.visits):
             fault = "the benchmark timed nothing: it must call cell(...) once"
         if run.writer:
             known = rows.identity(item, run)
             run.writer.append(Row(status="error", reason=shortened(fault, rows.LONGEST), **known))
     return fault
-
-
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """Show a cell that will be measured again as ``~``."""
-    if getattr(report, "again", False):
-        return "measured again", "~", "AGAIN"
-    return None
 
 
 @pytest.hookimpl(trylast=True)

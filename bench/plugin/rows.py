@@ -1,12 +1,13 @@
 """The identity of the cell that a pytest item times, and its row."""
 
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 import pytest
 
 from bench import __version__
-from bench.measure import rounds
-from bench.measure.cell import Cell
+from bench.measure import visits
+from bench.measure.cell import Cell, Result
 from bench.plugin.options import Run
 from bench.records.lines import shortened
 from bench.records.params import join, word
@@ -95,13 +96,14 @@ def identity(item: pytest.Function, run: Run) -> dict[str, Any]:
     }
 
 
-def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
-    """Return the row of a cell that has ended; a long `reason` is cut."""
+def row(
+    item: pytest.Function, run: Run, status: str, reason: str, result: Result | None = None
+) -> Row:
+    """Return the row of a cell that has ended with this result; a long `reason` is cut."""
     known = identity(item, run)
-    if CELL in item.stash:
-        result = item.stash[CELL].result
-        if result.timing:
-            known |= rounds.summary(result.timing)
+    if result:
+        if result.visits:
+            known |= visits.judge(result.visits, run.kernels).columns
         known |= {
             "first_call_s": result.first_call_s,
             "device_s": result.device_s,
@@ -113,19 +115,26 @@ def row(item: pytest.Function, run: Run, status: str, reason: str) -> Row:
             "rel_error": result.answer.rel_error,
             "tolerance": result.answer.tolerance,
             "peak_bytes": result.peak_bytes,
-            "involuntary_switches": result.disturbances.involuntary_switches,
-            "drift": result.disturbances.drift,
         }
     return Row(status=status, reason=shortened(reason, LONGEST), **known)
 
 
-def outcome(item: pytest.Function) -> tuple[str, str]:
+def outcome(result: Result, run: Run) -> tuple[str, str]:
     """Return the status and the reason of a cell in which nothing was raised."""
-    result = item.stash[CELL].result
     notes = list(result.notes)
     if result.denormal is not None:
         notes.append(reasons.denormal(result.denormal))
     if result.fell_back:
         return "fallback", "; ".join([reasons.fallback(result.fell_back), *notes])
-    found = reasons.disturbances(result.disturbances.found)
-    return "unstable" if found else "ok", "; ".join(filter(None, [found, *notes]))
+    judged = visits.judge(result.visits, run.kernels) if result.visits else None
+    if judged is None or judged.width <= visits.WIDEST:
+        return "ok", "; ".join(notes)
+    wide = ("wide", {"times": judged.width})
+    return "unstable", "; ".join([reasons.disturbances([wide, *judged.found]), *notes])
+
+
+def hand_over(stats: Any, rounds_s: Iterable[float], iterations: int) -> None:
+    """Replace the rounds in an entry of pytest-benchmark."""
+    stats.data.clear()
+    for seconds in rounds_s:
+        stats.update(seconds * iterations)

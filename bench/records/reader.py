@@ -59,8 +59,14 @@ def _text(path: Path) -> str:
         raise _bad(path, line, None, "not UTF-8", "save the file as UTF-8") from problem
 
 
+def _width(header: Sequence[str]) -> int | None:
+    """Return the number of columns if the header is that of a known schema."""
+    known = len(header) in schema.WIDTHS.values()
+    return len(header) if known and tuple(header) == schema.COLUMNS[: len(header)] else None
+
+
 def _check_header(path: Path, header: list[str], first: list[str]) -> None:
-    if tuple(header) == schema.COLUMNS:
+    if _width(header):
         return
     version = first[0] if header[:1] == ["schema_version"] and first else ""
     if version.isdecimal() and int(version[:20]) > schema.SCHEMA_VERSION:
@@ -120,7 +126,7 @@ CHECKS = (
     Check(["schema_version"], lambda values, _: values > schema.SCHEMA_VERSION, _newer, _UPGRADE),
     Check(
         ["schema_version"],
-        lambda values, _: values != schema.SCHEMA_VERSION,
+        lambda values, _: ~np.isin(values, list(schema.WIDTHS)),
         lambda text: f"no schema {text} exists",
     ),
     Check(
@@ -163,6 +169,8 @@ def _number(column: str, text: str) -> float | int | None:
 
 def _parsed(path: Path, line: int, fields: list[str]) -> dict[str, Any]:
     """Return the values of a row; BadFile if it has other columns or text for a number."""
+    if len(fields) in schema.WIDTHS.values() and fields[0] in map(str, schema.WIDTHS):
+        fields = [*fields, *[""] * (len(schema.COLUMNS) - len(fields))]
     if len(fields) != len(schema.COLUMNS):
         what = f"{len(fields)} fields where the header has {len(schema.COLUMNS)}"
         raise _bad(path, line, None, what, _RESTORE)
@@ -207,7 +215,8 @@ def _ordinary(text: str) -> bool:
     found = [word for word in ("nan", "inf") if word in lowered]
     if any(f",{sign}{word}" in lowered for sign in _SIGNS for word in found):
         return False
-    if head.rstrip("\r") != _HEADER or not rest.endswith("\n"):
+    width = _width(head.rstrip("\r").split(","))
+    if width is None or not rest.endswith("\n"):
         return False
     lines = rest.removesuffix("\n").split("\n")
     quoted = [line for line in lines if '"' in line]
@@ -217,7 +226,6 @@ def _ordinary(text: str) -> bool:
         fields = [next(csv.reader([line], strict=True)) for line in quoted]
     except csv.Error:
         return False
-    width = len(schema.COLUMNS)
     return plain == (width - 1) * (len(lines) - len(quoted)) and all(
         len(row) == width for row in fields
     )
@@ -228,7 +236,7 @@ def _fast(texts: Sequence[str]) -> pd.DataFrame | None:
 
     The rows of each are numbered in a column ``file``. Returns None if something is not valid.
     """
-    bodies = [text.partition("\n")[2] for text in texts]
+    bodies = list(map(_body, texts))
     counts = [body.count("\n") for body in bodies]
     try:
         with warnings.catch_warnings():
@@ -256,6 +264,13 @@ def _fast(texts: Sequence[str]) -> pd.DataFrame | None:
     long = any(len(text) > MAX_FIELD for name in schema.TEXTS for text in made[name].unique())
     valid = not long and next(_faults(columns), None) is None
     return made if valid and not made.duplicated(["file", *_UNIQUE]).any() else None
+
+
+def _body(text: str) -> str:
+    """Return the rows of an ordinary file, filled up with blanks to the newest schema."""
+    head, _, rest = text.partition("\n")
+    missing = len(schema.COLUMNS) - len(head.split(","))
+    return rest.replace("\r\n", "\n").replace("\n", "," * missing + "\n") if missing else rest
 
 
 _UNIQUE = ("run_id", *schema.CELL)

@@ -1,4 +1,4 @@
-"""The columns of a result row, schema 1, and the statuses a cell can end in."""
+"""The columns of a result row, schema 2, and the statuses a cell can end in."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "unstable", "wrong", "fallback", "unsupported", "oom", "error"]
 #: Begins the run_id of a run that another tool has timed.
@@ -98,9 +98,13 @@ class Row:
     peak_bytes: int | None = None
     involuntary_switches: float | None = None
     drift: float | None = None
+    stolen: float | None = None
+    slowdown: float | None = None
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
+#: How many of them each schema has, from the first on: a later one adds some at the end.
+WIDTHS = {1: COLUMNS.index("stolen"), SCHEMA_VERSION: len(COLUMNS)}
 INTEGERS: tuple[str, ...] = tuple(f.name for f in fields(Row) if f.type in (int, int | None))
 FLOATS: tuple[str, ...] = tuple(f.name for f in fields(Row) if f.type == float | None)
 TEXTS: tuple[str, ...] = tuple(c for c in COLUMNS if c not in INTEGERS + FLOATS)

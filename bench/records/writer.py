@@ -14,7 +14,7 @@ from typing import Literal
 from bench.records import reader
 from bench.records.choices import UserError
 from bench.records.reader import BadFile
-from bench.records.schema import CELL, COLUMNS, Row
+from bench.records.schema import CELL, COLUMNS, SCHEMA_VERSION, Row
 
 try:
     import fcntl
@@ -77,6 +77,25 @@ def why(problem: OSError) -> str:
     return problem.strerror or str(problem)
 
 
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(getattr(row, name) for name in ("run_id", *CELL))
+
+
+def _valid(row: Row, strict: bool = True) -> bytes:
+    """Return the line of a row; if no reader takes it, BadRow or, unless `strict`, nothing."""
+    fields = [_safe(value) for value in astuple(row)]
+    fault = ""
+    try:
+        reader.row(fields)
+    except BadFile as problem:
+        fault = problem.fault
+    if (longest := max(map(len, fields))) > reader.MAX_FIELD:
+        fault = fault or f"a text of {longest:,} characters is too long"
+    if fault and strict:
+        raise BadRow(fault)
+    return b"" if fault else _line(fields)
+
+
 class Writer:
     """An open results file. Every row is flushed to the operating system when appended."""
 
@@ -87,7 +106,8 @@ class Writer:
         """
         self.path = path
         self.rows = 0
-        self._written: set[tuple[str, ...]] = set()
+        #: Where the line of each row starts and ends, by run and cell.
+        self._written: dict[tuple[str, ...], tuple[int, int]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # 'x': two runs that start at once must not write into one file.
@@ -116,7 +136,14 @@ class Writer:
                 raise
         else:
             # A process that was killed may have left half a line; the cell is measured again.
-            self._size = path.read_bytes().rfind(b"\n") + 1
+            whole = path.read_bytes()
+            self._size = whole.rfind(b"\n") + 1
+            if whole[: self._size] and not whole.startswith(_line(COLUMNS).strip()):
+                self.close()
+                raise CannotWrite(
+                    f"cannot append to {path}: it has other columns than those of schema "
+                    f"{SCHEMA_VERSION}; name a new file with --output"
+                )
             self._file.truncate(self._size)
             self._file.seek(self._size)
 
@@ -126,19 +153,43 @@ class Writer:
         Raises BadRow for a row that no reader takes, by the checks of the reader itself, and
         CannotWrite.
         """
-        fields = [_safe(value) for value in astuple(row)]
-        try:
-            reader.row(fields)
-        except BadFile as problem:
-            raise BadRow(problem.fault) from problem
-        if (longest := max(map(len, fields))) > reader.MAX_FIELD:
-            raise BadRow(f"a text of {longest:,} characters is too long")
-        key = tuple(getattr(row, name) for name in ("run_id", *CELL))
+        line, key, start = _valid(row), _key(row), self._size
         if key in self._written:
             raise BadRow("the run has a row of this cell already")
-        self._append(_line(fields))
-        self._written.add(key)
+        self._append(line)
+        self._written[key] = (start, self._size)
         self.rows += 1
+
+    def replace(self, rows: Sequence[Row]) -> None:
+        """Replace rows that this process has appended, all at once: a killed one loses none.
+
+        A new row that is not valid leaves the old one. Raises CannotWrite; the file then is as
+        before.
+        """
+        new = {_key(row): line for row in rows if (line := _valid(row, strict=False))}
+        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            old = self.path.read_bytes()
+            text, moved, end = io.BytesIO(), {}, 0
+            for key, (start, stop) in self._written.items():
+                text.write(old[end:start])
+                moved[key] = (text.tell(), text.tell() + len(new.get(key, old[start:stop])))
+                text.write(new.get(key, old[start:stop]))
+                end = stop
+            text.write(old[end:])
+            beside.write_bytes(text.getvalue())
+            # Locked before it has its name: no other process can take it in between.
+            file = beside.open("r+b", buffering=0)
+            _lock(file)
+            beside.replace(self.path)
+        except OSError as problem:
+            beside.unlink(missing_ok=True)
+            raise CannotWrite(
+                f"cannot update {self.path}: {why(problem)}; it keeps the rows of the first visits"
+            ) from problem
+        self._file.close()
+        self._file, self._written = file, moved
+        self._size = self._file.seek(0, os.SEEK_END)
 
     def _append(self, line: bytes) -> None:
         try:

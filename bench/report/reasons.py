@@ -7,27 +7,27 @@ from bench.report import units
 
 #: The words of each disturbance, by its code.
 WORDS = {
-    "switches": (
-        "{rate:.0f} involuntary context switches per second ({per_call:.2g} per call): another "
-        "process used the same core"
-    ),
+    "wide": "its time is known within a factor of {times:.2g} only",
     "slow_core": (
-        "the core ran {times:.2g} times slower than its best of the last day: another process or "
-        "virtual machine used it, or its clock was lower"
+        "the core ran {times:.2g} times slower than at its best: another process or virtual "
+        "machine used it, or its clock was lower"
     ),
     "slow_throughput": (
-        "the slowest core in use ran {times:.2g} times slower than its best of the last day: "
-        "another process or virtual machine used it"
+        "the slowest core in use ran {times:.2g} times slower than at its best: another process or "
+        "virtual machine used it"
     ),
     "slow_synchronisation": (
-        "the threads took {times:.2g} times as long to synchronise as at their best of the last "
-        "day: another process used one of their cores, or the threads moved to distant cores"
+        "the threads took {times:.2g} times as long to synchronise as at their best: another "
+        "process used one of their cores, or the threads moved to distant cores"
     ),
+    "slow_memory": (
+        "copying memory took {times:.2g} times as long as at its best: another process or virtual "
+        "machine used the memory or the last cache"
+    ),
+    "stolen": "other processes took {share:.0%} of the time of the rounds",
     "throttled": (
         "the CPU quota of the container stopped this process in {stopped} of {periods} periods"
     ),
-    "two_levels": "the rounds fall into two groups, at {low_s} and {high_s}",
-    "drift": "the last rounds took {times:.2f} times as long as the first",
 }
 
 

@@ -1,0 +1,96 @@
+"""Judge the visits to a cell together: the interval of its time, and what disturbed it."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bench.measure.disturbance import MOST_STOLEN, Visit, drift
+from bench.measure.kernels import ReferenceKernels
+from bench.stats import quantiles, undisturbed
+
+#: An interval wider than this factor is `unstable`.
+WIDEST = 1.5
+#: Share of the rounds from which a loss is named.
+NOTABLE = 0.01
+
+
+class Disturbance(NamedTuple):
+    """A code, for which report/reasons.py has the words, and its figures."""
+
+    code: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the visits to a cell show together."""
+
+    columns: Mapping[str, Any]
+    rounds_s: tuple[float, ...]
+    found: tuple[Disturbance, ...]
+
+    @property
+    def width(self) -> float:
+        """The upper end of the interval over the lower."""
+        low, high = self.columns["ci_low_s"], self.columns["ci_high_s"]
+        return high / low if low else math.inf
+
+
+def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
+    """Return the columns that follow from all visits, and what disturbed the ones that count.
+
+    The best times of `kernels` are those known now, so a later call may judge better.
+    """
+    samples = [_sample(visit, kernels) for visit in visits]
+    low, high = undisturbed.interval(samples)
+    agreeing = undisturbed.agreeing(samples)
+    counted = [visits[i] for i in agreeing]
+    rounds_s = list(itertools.chain.from_iterable(visit.rounds_s for visit in counted))
+    stolen = [statistics.fmean(v.stolen) for v in counted if v.stolen is not None]
+    columns = {
+        **quantiles.summary(rounds_s),
+        "iterations": counted[0].iterations,
+        "ci_low_s": low,
+        "ci_high_s": high,
+        "involuntary_switches": counted[0].switches,
+        "drift": drift(rounds_s),
+        "stolen": statistics.fmean(stolen) if stolen else None,
+        "slowdown": statistics.fmean(samples[i].slowdown for i in agreeing),
+    }
+    return Judged(columns, tuple(rounds_s), tuple(_disturbances(counted, kernels)))
+
+
+def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
+    read = [kernel for kernel in kernels if kernel.name in visit.kernels_s]
+    stopped = _stopped(visit)
+    stolen = [min(MOST_STOLEN, s + stopped) for s in visit.stolen or (0.0,) * len(visit.rounds_s)]
+    return undisturbed.Sample(
+        visit.rounds_s,
+        tuple(stolen),
+        slowdown=max((k.slowdown(visit.kernels_s[k.name]) for k in read), default=1.0),
+        spread=max((undisturbed.spread(k.visits_s) for k in read if k.shows_speed), default=0.0),
+        observed=bool(read) or visit.stolen is not None,
+    )
+
+
+def _stopped(visit: Visit) -> float:
+    """Return the share of the rounds for which a CPU quota stopped the process."""
+    return visit.throttled.stopped_s / visit.seconds if visit.throttled and visit.seconds else 0.0
+
+
+def _disturbances(visits: Sequence[Visit], kernels: ReferenceKernels) -> Iterator[Disturbance]:
+    """Yield what disturbed these visits by more than it disturbs a quiet machine."""
+    for kernel in kernels:
+        read = [visit.kernels_s[kernel.name] for visit in visits if kernel.name in visit.kernels_s]
+        if read and (times := kernel.slowdown(statistics.fmean(read))) >= kernel.limit:
+            yield Disturbance(kernel.code, {"times": times})
+    shares = [share for visit in visits for share in visit.stolen or ()]
+    if shares and (share := statistics.fmean(shares)) >= NOTABLE:
+        yield Disturbance("stolen", {"share": share})
+    quotas = [visit.throttled for visit in visits if visit.throttled and _stopped(visit) >= NOTABLE]
+    if quotas:
+        stopped, periods = sum(q.throttled for q in quotas), sum(q.periods for q in quotas)
+        yield Disturbance("throttled", {"stopped": stopped, "periods": periods})

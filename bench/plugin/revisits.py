@@ -1,0 +1,148 @@
+"""Visit cells again while the budget of a run lasts, those with the widest interval first."""
+
+import dataclasses
+import inspect
+import math
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from bench.exchange.exports import extra_info
+from bench.measure import dtypes, refusal
+from bench.measure.cell import Cell, Result
+from bench.measure.rounds import Plan
+from bench.measure.visits import judge
+from bench.plugin import rows
+from bench.plugin.options import Run
+from bench.records.schema import Row
+
+#: Seconds of budget for each cell, unless --budget is given: 120 for profile `default`.
+BUDGET_PER_CELL_S = 0.35
+#: A cell is visited again after this many seconds at the earliest: disturbances last that long.
+PAUSE_S = 2.0
+#: Visits end when no interval is wider than this, relative to what is known between processes.
+NARROW = 1.01
+#: A visit that took less than this costs as much as one that took this long.
+SHORTEST_S = 0.02
+#: Seconds between two updates of the file.
+UPDATE_S = 15.0
+
+
+@dataclass
+class Timed:
+    """A cell that has been visited once, and what later visits need.
+
+    `entry` is its entry of pytest-benchmark. `cost_s` is the wall time of its last visit.
+    """
+
+    item: pytest.Function
+    result: Result
+    status: str
+    reason: str
+    entry: Any
+    plan: Plan
+    visited: float = field(default_factory=time.perf_counter)
+    cost_s: float = 0.0
+    width: float = math.inf
+
+    def judge(self, run: Run) -> None:
+        """Judge all visits with the best times of the reference kernels that are known now."""
+        self.width = judge(self.result.visits, run.kernels).width
+        if self.status in ("ok", "unstable"):
+            self.status, self.reason = rows.outcome(self.result, run)
+
+    def row(self, run: Run) -> Row:
+        """Return the row; pytest-benchmark's entry becomes that of all visits too."""
+        made = rows.row(self.item, run, self.status, self.reason, self.result)
+        if self.entry is not None:
+            judged = judge(self.result.visits, run.kernels)
+            rows.hand_over(self.entry.stats, judged.rounds_s, self.result.visits[0].iterations)
+            self.entry.extra_info.update(extra_info(dataclasses.asdict(made)))
+        return made
+
+    @property
+    def gain(self) -> float:
+        """What a further visit promises: the width over the time that was spent on it."""
+        return math.log(self.width) / (len(self.result.visits) * max(self.cost_s, SHORTEST_S))
+
+
+def make_cell(item: pytest.Function, run: Run, plan: Plan | None, **more: Any) -> Cell:
+    """Return the cell that an item times; `more` are further arguments of `Cell`."""
+    given = rows.given(item)
+    return Cell(
+        run.devices[given["device"]],
+        dtypes.find(given["dtype"]),
+        plan,
+        clock_cost_s=run.clock_cost_s.get(given["device"], 0.0),
+        reference=run.kernels,
+        unpinned=run.placement.unpinned,
+        data_root=run.data_root,
+        download=run.download,
+        **more,
+    )
+
+
+def repeatable(item: pytest.Function) -> bool:
+    """Whether a benchmark needs nothing but its cell and its params: all else has been undone."""
+    known = {"cell", "benchmark", "request", *rows.given(item)}
+    return set(item.fixturenames) <= known and item.cls is None
+
+
+def visit(timed: Timed, run: Run) -> None:
+    """Make the data of a cell and time its call once more."""
+    started = time.perf_counter()
+    cell = make_cell(timed.item, run, timed.plan, earlier=timed.result)
+    given = {"cell": cell, **rows.given(timed.item)}
+    wanted = inspect.signature(timed.item.function).parameters
+    try:
+        timed.item.function(**{name: value for name, value in given.items() if name in wanted})
+    except Exception as raised:  # as at the first visit: what fails once has failed
+        timed.status, timed.reason = refusal.classify(raised)
+        traceback.clear_frames(raised.__traceback__)
+    finally:
+        cell.close()
+    timed.visited = time.perf_counter()
+    timed.cost_s = timed.visited - started
+
+
+def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
+    """Visit cells again until the budget is spent, or all intervals are narrow.
+
+    The file has the rows of the first visits; it is updated now and then, and at the end.
+    """
+    budget_s = BUDGET_PER_CELL_S * len(cells) if run.budget_s is None else run.budget_s
+    started = updated = time.perf_counter()
+    end = started + budget_s - spent_s
+    for timed in cells:
+        timed.judge(run)
+    candidates = [timed for timed in cells if repeatable(timed.item)]
+    try:
+        while (now := time.perf_counter()) < end:
+            wide = [t for t in candidates if t.width > NARROW and t.status in ("ok", "unstable")]
+            ready = [t for t in wide if t.visited + PAUSE_S <= now and now + t.cost_s <= end]
+            if not ready:
+                waiting = [t.visited + PAUSE_S for t in wide if now + PAUSE_S + t.cost_s <= end]
+                if not waiting:
+                    break
+                time.sleep(max(0.0, min(waiting) - now))
+                continue
+            chosen = max(ready, key=lambda timed: timed.gain)
+            visit(chosen, run)
+            chosen.judge(run)
+            if chosen.visited > updated + UPDATE_S:
+                update(run, cells)
+                updated = chosen.visited
+    finally:
+        update(run, cells)
+
+
+def update(run: Run, cells: Sequence[Timed]) -> None:
+    """Replace the rows of the cells in the file of the run by those of all visits."""
+    for timed in cells:
+        timed.judge(run)
+    assert run.writer
+    run.writer.replace([timed.row(run) for timed in cells])
