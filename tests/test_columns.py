@@ -64,10 +64,12 @@ SAMPLE = {
     "peak_bytes": 44 * 2**20,
     "involuntary_switches": 0.451,
     "drift": 0.046,
+    "stolen": 0.47,
+    "slowdown": 1.48,
 }
 #: How a value is shown, if not as it is in the CSV.
 TEXTS = {
-    "schema_version": "<dt>schema_version</dt><dd>1</dd>",
+    "schema_version": "<dt>schema_version</dt><dd>2</dd>",
     "memory_bytes": "20.0 GiB",
     "params": "n=24",
     "status": "<td>ok</td>",
@@ -94,6 +96,8 @@ TEXTS = {
     "peak_bytes": "44.0 MiB",
     "involuntary_switches": "involuntary switches 0.451;",
     "drift": "drift +4.6%",
+    "stolen": "taken by others 47%",
+    "slowdown": "reference kernels slower by 1.48",
 }
 
 

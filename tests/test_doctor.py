@@ -61,7 +61,7 @@ def test_what_others_use_is_read_from_the_system():
 
 @pytest.mark.parametrize(("slow", "fit"), [(1.0, True), (2.0, False)])
 def test_steadiness_counts_the_slow_readings(monkeypatch, slow, fit):
-    monkeypatch.setattr(kernels.ReferenceKernel, "read", lambda self: slow)
+    monkeypatch.setattr(kernels.ReferenceKernel, "read", lambda self: slow * 1e-6)
     kernel = kernels.ReferenceKernel("core", lambda: lambda: None, 1.3, "slow_core", best_s=1e-6)
     finding = doctor.steadiness(kernel, seconds=0.02)
     assert finding.fit is fit
@@ -147,7 +147,16 @@ def test_doctor_refuses_an_unknown_device():
 
 def test_doctor_looks_at_this_machine():
     names = [finding.name for finding in doctor.examine(["cpu"])]
-    wanted = ["clock", "memory", "power", "neighbours", "core", "threads", "device cpu"]
+    wanted = [
+        "clock",
+        "memory",
+        "power",
+        "neighbours",
+        "core",
+        "bandwidth",
+        "threads",
+        "device cpu",
+    ]
     several = ("synchronisation", "throughput")  # if there are several threads
     assert [name for name in names if name not in several] == wanted
 

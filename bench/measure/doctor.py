@@ -270,7 +270,7 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     placed = placement.place()
     try:
         yield thread_placement(placed)
-        yield from map(steadiness, reference.of_threads(several=True))
+        yield from map(steadiness, reference.of_threads(several=True).without_long())
     finally:
         placed.undo()
     yield from map(device, map(devices.find, names))

@@ -258,7 +258,7 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
         profiled = request.config.getoption("benchmark_cprofile")
         benchmark.pedantic(call if profiled else _nothing, iterations=visit.iterations)
         assert benchmark.stats.options["timer"] == on.clock, "timed by another device's clock"
-        rows.hand_over(benchmark.stats.stats, visit.rounds_s, visit.iterations)
+        rows.hand_over(benchmark.stats, visit.rounds_s, visit.iterations)
 
     mark = request.node.get_closest_marker("benchmark")
     plan = plans.plan(run.profile, request.config, mark.kwargs) if benchmark.enabled else None

@@ -20,6 +20,7 @@ from bench.plugin import rows
 from bench.plugin.options import Run
 from bench.records.schema import Row
 
+now_s = time.perf_counter
 #: Seconds of budget for each cell, unless --budget is given: 120 for profile `default`.
 BUDGET_PER_CELL_S = 0.35
 #: A cell is visited again after this many seconds at the earliest: disturbances last that long.
@@ -45,7 +46,7 @@ class Timed:
     reason: str
     entry: Any
     plan: Plan
-    visited: float = field(default_factory=time.perf_counter)
+    visited: float = field(default_factory=lambda: now_s())
     cost_s: float = 0.0
     width: float = math.inf
 
@@ -60,7 +61,7 @@ class Timed:
         made = rows.row(self.item, run, self.status, self.reason, self.result)
         if self.entry is not None:
             judged = judge(self.result.visits, run.kernels)
-            rows.hand_over(self.entry.stats, judged.rounds_s, self.result.visits[0].iterations)
+            rows.hand_over(self.entry, judged.rounds_s, self.result.visits[0].iterations)
             self.entry.extra_info.update(extra_info(dataclasses.asdict(made)))
         return made
 
@@ -94,7 +95,7 @@ def repeatable(item: pytest.Function) -> bool:
 
 def visit(timed: Timed, run: Run) -> None:
     """Make the data of a cell and time its call once more."""
-    started = time.perf_counter()
+    started = now_s()
     cell = make_cell(timed.item, run, timed.plan, earlier=timed.result)
     given = {"cell": cell, **rows.given(timed.item)}
     wanted = inspect.signature(timed.item.function).parameters
@@ -105,7 +106,7 @@ def visit(timed: Timed, run: Run) -> None:
         traceback.clear_frames(raised.__traceback__)
     finally:
         cell.close()
-    timed.visited = time.perf_counter()
+    timed.visited = now_s()
     timed.cost_s = timed.visited - started
 
 
@@ -115,13 +116,13 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
     The file has the rows of the first visits; it is updated now and then, and at the end.
     """
     budget_s = BUDGET_PER_CELL_S * len(cells) if run.budget_s is None else run.budget_s
-    started = updated = time.perf_counter()
+    started = updated = now_s()
     end = started + budget_s - spent_s
     for timed in cells:
         timed.judge(run)
     candidates = [timed for timed in cells if repeatable(timed.item)]
     try:
-        while (now := time.perf_counter()) < end:
+        while (now := now_s()) < end:
             wide = [t for t in candidates if t.width > NARROW and t.status in ("ok", "unstable")]
             ready = [t for t in wide if t.visited + PAUSE_S <= now and now + t.cost_s <= end]
             if not ready:

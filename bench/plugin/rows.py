@@ -133,8 +133,8 @@ def outcome(result: Result, run: Run) -> tuple[str, str]:
     return "unstable", "; ".join([reasons.disturbances([wide, *judged.found]), *notes])
 
 
-def hand_over(stats: Any, rounds_s: Iterable[float], iterations: int) -> None:
+def hand_over(entry: Any, rounds_s: Iterable[float], iterations: int) -> None:
     """Replace the rounds in an entry of pytest-benchmark."""
-    stats.data.clear()
+    entry.stats.data.clear()
     for seconds in rounds_s:
-        stats.update(seconds * iterations)
+        entry.update(seconds * iterations)

@@ -169,7 +169,8 @@ def _number(column: str, text: str) -> float | int | None:
 
 def _parsed(path: Path, line: int, fields: list[str]) -> dict[str, Any]:
     """Return the values of a row; BadFile if it has other columns or text for a number."""
-    if len(fields) in schema.WIDTHS.values() and fields[0] in map(str, schema.WIDTHS):
+    known = {str(version): width for version, width in schema.WIDTHS.items()}
+    if fields and len(fields) == known.get(fields[0]):
         fields = [*fields, *[""] * (len(schema.COLUMNS) - len(fields))]
     if len(fields) != len(schema.COLUMNS):
         what = f"{len(fields)} fields where the header has {len(schema.COLUMNS)}"

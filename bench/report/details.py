@@ -15,6 +15,10 @@ def _error(value: float) -> str:
     return f"{value:.1e}"
 
 
+def _share(value: float) -> str:
+    return f"{value:.0%}"
+
+
 def _change(value: float) -> str:
     return f"{value:+.1%}"
 
@@ -41,6 +45,8 @@ _LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "tolerance": ("tolerance", _error),
     "involuntary_switches": ("involuntary switches", units.significant),
     "drift": ("drift", _change),
+    "stolen": ("taken by others", _share),
+    "slowdown": ("reference kernels slower by", units.significant),
 }
 COLUMNS = tuple(_LABELS)
 

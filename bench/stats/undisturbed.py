@@ -50,11 +50,16 @@ class Sample:
 
 
 def interval(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Return the 95 % interval of the undisturbed time in seconds, from the quickest visit."""
+    """Return the 95 % interval of the undisturbed time in seconds, from the quickest visit.
+
+    The rounds of the visits that agree with it make the upper end more exact.
+    """
     best = min(samples, key=lambda sample: sample.upper)
+    together = [s for i in agreeing(samples) for s in samples[i].rounds_s]
+    upper = min(best.upper, Sample(tuple(together), (0.0,) * len(together)).upper)
     below = SPREAD if best.observed else UNOBSERVED
     above = max(best.spread, below)
-    return best.lower * math.exp(-below), best.upper * math.exp(above)
+    return best.lower * math.exp(-below), upper * math.exp(above)
 
 
 def agreeing(samples: Sequence[Sample]) -> list[int]:

@@ -1,0 +1,135 @@
+"""Later visits to the cells of a run: which are visited, what they change, what ends them."""
+
+import itertools
+
+import pytest
+
+from bench.measure import visits
+from bench.plugin import revisits
+
+SUITE = """
+    import itertools
+    calls = itertools.count()
+
+    @dtypes("float32")
+    def bench_neg(cell):
+        cell(torch.neg, cell.tensor(4))
+"""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Later visits without pauses, on a clock that advances by 0.1 s at each reading."""
+    now = itertools.count(0, 0.1)
+    monkeypatch.setattr(revisits, "now_s", lambda: next(now))
+    monkeypatch.setattr(revisits, "PAUSE_S", 0.0)
+    monkeypatch.setattr(revisits, "NARROW", 0.0)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The names of the cells in the order of their later visits."""
+    names, visit = [], revisits.visit
+
+    def noted(timed, run):
+        names.append(timed.item.name)
+        visit(timed, run)
+
+    monkeypatch.setattr(revisits, "visit", noted)
+    return names
+
+
+def test_cells_are_visited_until_the_budget_is_spent(suite, clock, seen):
+    suite.write(SUITE)
+    result = suite.run("--budget", "5", "--benchmark-json", "out.json", "--junitxml", "out.xml")
+    assert result.ret == 0
+    (row,) = suite.rows().itertuples()
+    assert 2 < len(seen) < 50
+    assert row.rounds > 6
+    assert row.status == "ok"
+    result.stdout.fnmatch_lines(["*1 passed*"])
+    assert (suite.pytester.path / "out.xml").read_text().count("<testcase") == 1
+    assert (suite.pytester.path / "out.json").read_text().count('"fullname"') == 1
+
+
+@pytest.mark.parametrize("words", [["--budget", "0"], ["--profile", "smoke", "--budget", "9"]])
+def test_without_a_budget_or_with_single_calls_no_cell_is_visited_again(suite, clock, seen, words):
+    suite.write(SUITE)
+    assert suite.run(*words).ret == 0
+    assert seen == []
+    assert len(suite.rows()) == 1
+
+
+def test_narrow_cells_are_left_alone(suite, clock, seen, monkeypatch):
+    monkeypatch.setattr(revisits, "NARROW", 1e9)
+    suite.write(SUITE)
+    assert suite.run("--budget", "9").ret == 0
+    assert seen == []
+
+
+def test_the_widest_interval_comes_first(suite, clock, seen, monkeypatch):
+    suite.write(SUITE + SUITE.replace("bench_neg", "bench_abs"))
+    monkeypatch.setattr(
+        revisits.Timed, "gain", property(lambda self: self.item.originalname == "bench_abs")
+    )
+    assert suite.run("--budget", "5").ret == 0
+    assert seen
+    assert {name.split("[")[0] for name in seen} == {"bench_abs"}
+
+
+def test_a_benchmark_with_other_fixtures_is_visited_once(suite, clock, seen):
+    """They have been undone, and cannot be made again."""
+    suite.write("""
+    @dtypes("float32")
+    def bench_neg(cell, tmp_path):
+        cell(torch.neg, cell.tensor(4))
+    """)
+    assert suite.run("--budget", "9").ret == 0
+    assert seen == []
+    assert list(suite.rows().status) == ["ok"]
+
+
+def test_what_fails_at_a_later_visit_has_failed(suite, clock):
+    suite.write("""
+    import itertools
+    count = itertools.count()
+
+    @dtypes("float32")
+    def bench_neg(cell):
+        if next(count) == 1:
+            raise RuntimeError("broken later")
+        cell(torch.neg, cell.tensor(4))
+    """)
+    suite.run("--budget", "9")
+    (row,) = suite.rows().itertuples()
+    assert (row.status, row.reason) == ("error", "RuntimeError: broken later")
+    assert row.median_s > 0
+
+
+def test_an_interrupted_run_keeps_what_it_has(suite, clock, monkeypatch):
+    def interrupt(timed, run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(revisits, "visit", interrupt)
+    suite.write(SUITE)
+    with pytest.raises(KeyboardInterrupt):
+        suite.run("--budget", "9")
+    assert list(suite.rows().status) == ["ok"]
+
+
+def test_an_interval_that_is_too_wide_is_unstable_and_says_why(suite, monkeypatch):
+    monkeypatch.setattr(visits, "WIDEST", 1.0)
+    suite.write(SUITE)
+    assert suite.run("--budget", "0").ret == 0
+    (row,) = suite.rows().itertuples()
+    assert row.status == "unstable"
+    assert row.reason.startswith("its time is known within a factor of ")
+    assert row.ci_low_s < row.ci_high_s
+
+
+@pytest.mark.parametrize("value", ["-1", "inf", "nan"])
+def test_a_budget_that_is_no_time_is_refused(suite, value):
+    suite.write(SUITE)
+    result = suite.run("--budget", value)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --budget: * is not a time in seconds; give 0 or more"])
