@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, disturbance, kernels, operands, refusal, rounds
+from bench.measure import answer, disturbance, kernels, operands, refusal, rounds, state
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 
@@ -285,7 +285,8 @@ class Cell:
             repeat = bool(self._earlier)
             waits = repeat or not self._may_repeat
             monitor = disturbance.DisturbanceMonitor(reference, waits, repeat)
-        timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
+        with state.tracers_paused():
+            timing = rounds.measure(loop, plan, self._clock_cost_s, monitor)
         self.result.timing = timing
         self.result.disturbances = monitor.judge(timing.rounds_s, timing.iterations, timing.quiet)
 

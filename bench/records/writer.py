@@ -1,5 +1,6 @@
 """Append rows to one CSV, each on disk as soon as its cell ends."""
 
+import contextlib
 import csv
 import errno
 import io
@@ -78,7 +79,12 @@ def why(problem: OSError) -> str:
 
 
 class Writer:
-    """An open results file. Every row is flushed to the operating system when appended."""
+    """An open results file. Every row is flushed to the operating system when appended.
+
+    Another program may replace, truncate or delete the file meanwhile, as editors and sync tools
+    do. The rows then continue in a new file beside it, with all that this one held; `notices` says
+    so. A forked child writes nothing.
+    """
 
     def __init__(self, path: Path, mode: Literal["xb", "r+b"] = "xb") -> None:
         """Create the file `path` with its header, or open the one that is there (``r+b``).
@@ -87,12 +93,37 @@ class Writer:
         """
         self.path = path
         self.rows = 0
+        self.notices: list[str] = []
+        self._pid = os.getpid()
         self._written: set[tuple[str, ...]] = set()
+        #: What the file holds.
+        self._content = bytearray()
+        #: The last row of this process: its cell, and the size of the file before it.
+        self._last: tuple[tuple[str, ...], int] | None = None
+        self._file = self._open(mode)
+        if mode == "xb":
+            try:
+                self._append(_line(COLUMNS))
+            except CannotWrite:
+                # An empty file is no result, and would be in the way of the next attempt.
+                self.close()
+                path.unlink()
+                raise
+        else:
+            # A process that was killed may have left half a line; the cell is measured again.
+            whole = path.read_bytes()
+            self._content += whole[: whole.rfind(b"\n") + 1]
+            self._file.truncate(len(self._content))
+
+    def _open(self, mode: Literal["xb", "r+b"]) -> io.FileIO:
+        path, flags = self.path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        if mode == "xb":
+            # Two runs that start at once must not write into one file.
+            flags |= os.O_CREAT | os.O_EXCL
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # 'x': two runs that start at once must not write into one file.
-            self._file = path.open(mode, buffering=0)
-            _lock(self._file)
+            file = io.FileIO(os.open(path, flags, 0o666), "r+")
+            _lock(file)
         except FileExistsError as problem:
             raise CannotWrite(
                 f"cannot write {path}: it exists; continue it with --resume, or name another file"
@@ -105,27 +136,17 @@ class Writer:
             raise CannotWrite(
                 f"cannot write {path}: {why(problem)}; choose another folder with --results"
             ) from problem
-        if mode == "xb":
-            self._size = 0
-            try:
-                self._append(_line(COLUMNS))
-            except CannotWrite:
-                # An empty file is no result, and would be in the way of the next attempt.
-                self.close()
-                path.unlink()
-                raise
-        else:
-            # A process that was killed may have left half a line; the cell is measured again.
-            self._size = path.read_bytes().rfind(b"\n") + 1
-            self._file.truncate(self._size)
-            self._file.seek(self._size)
+        return file
 
     def append(self, row: Row) -> None:
         """Append one row; where that fails the file keeps its whole rows and nothing else.
 
-        Raises BadRow for a row that no reader takes, by the checks of the reader itself, and
-        CannotWrite.
+        A second row of the cell that was last appended, as of a test that is run again, takes the
+        place of the first. Raises BadRow for a row that no reader takes, by the checks of the
+        reader itself, and CannotWrite.
         """
+        if os.getpid() != self._pid:
+            raise BadRow("a forked child of the benchmark cannot write a row")
         fields = [_safe(value) for value in astuple(row)]
         try:
             reader.row(fields)
@@ -134,11 +155,42 @@ class Writer:
         if (longest := max(map(len, fields))) > reader.MAX_FIELD:
             raise BadRow(f"a text of {longest:,} characters is too long")
         key = tuple(getattr(row, name) for name in ("run_id", *CELL))
-        if key in self._written:
+        self._follow()
+        if self._last and self._last[0] == key:
+            del self._content[self._last[1] :]
+            self._file.truncate(len(self._content))
+            self.rows -= 1
+        elif key in self._written:
             raise BadRow("the run has a row of this cell already")
+        self._last = key, len(self._content)
         self._append(_line(fields))
         self._written.add(key)
         self.rows += 1
+
+    def _follow(self) -> None:
+        """Continue in a new file if the one at `path` is not, or not only, what was written."""
+        try:
+            there, ours = os.stat(self.path), os.fstat(self._file.fileno())
+            changed = not os.path.samestat(there, ours) or there.st_size != len(self._content)
+        except OSError:
+            changed = True
+        if not changed:
+            return
+        before, held = self.path, self._file
+        for number in range(2, 1000):
+            self.path = before.with_name(f"{before.stem}-{number}.csv")
+            try:
+                self._file = self._open("xb")
+                break
+            except CannotWrite as problem:
+                if not isinstance(problem.__cause__, FileExistsError):
+                    raise
+        held.close()
+        content, self._content = bytes(self._content), bytearray()
+        self._append(content)
+        self.notices.append(
+            f"{before} was changed by another program; all rows of this run are in {self.path}"
+        )
 
     def _append(self, line: bytes) -> None:
         try:
@@ -147,15 +199,18 @@ class Writer:
                 written += self._file.write(line[written:]) or 0
         except OSError as problem:
             # Half a line would make the whole file unreadable, and shrinking needs no space.
-            os.ftruncate(self._file.fileno(), self._size)
+            os.ftruncate(self._file.fileno(), len(self._content))
             raise CannotWrite(
                 f"cannot append to {self.path}: {why(problem)}; "
                 f"its {self.rows} finished rows are kept"
             ) from problem
-        self._size += len(line)
+        self._content += line
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; if another program has changed it since the last row, write a new one."""
+        if not self._file.closed and os.getpid() == self._pid and self._content:
+            with contextlib.suppress(CannotWrite):
+                self._follow()
         self._file.close()
 
 
