@@ -38,7 +38,7 @@ class _Names:
 
 
 def check_others(manager: pytest.PytestPluginManager) -> None:
-    """Raise UsageError if a plugin that is there, or is loaded next, adds an option of the suite."""
+    """Raise UsageError if a plugin that is there, or comes next, has an option of the suite."""
     plugins = dict(manager.list_name_plugin())
     if not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         for entry in metadata.entry_points(group="pytest11"):
