@@ -117,8 +117,8 @@ def _stage(
             raise CannotRun(f"{file} was changed by another program while it was written to")
         if code == pytest.ExitCode.INTERRUPTED:
             raise CannotRun(
-                f"stopped; what was measured is in {file.parent}: continue with --resume "
-                f"{file.parent} and the same options"
+                f"the {side} was stopped; what was measured is kept: "
+                f"continue with bench ab --resume {file.parent}"
             )
         if code not in (0, 1):  # 1: a cell failed, and its row has the reason
             raise CannotRun(f"the {side} did not complete (pytest's exit status {code})")

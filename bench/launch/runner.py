@@ -291,7 +291,7 @@ def _has_row(file: Path, cell: dict[str, Any]) -> bool:
 
 
 def _failed(file: Path) -> bool:
-    """Whether a cell of the last run in a file failed, whoever wrote its row."""
+    """Whether a cell of the last run in a file failed, no matter which process wrote its row."""
     rows = reader.read(file)
     last = rows[rows.run_id.isin(rows.run_id.iloc[-1:])]
     return bool(last.status.isin(schema.FAILED).any())
