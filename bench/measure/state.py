@@ -1,6 +1,7 @@
 """The state of this process that a benchmark may change: read before a cell, restored after it."""
 
 import contextlib
+import functools
 import gc
 import os
 import sys
@@ -29,14 +30,20 @@ def _default_device() -> str | None:
 
 
 def _autocast(device: str) -> Part:
-    return Part(
-        f"autocast on {device}",
-        lambda: (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)),
-        lambda was: (
-            torch.set_autocast_enabled(device, was[0]),
-            torch.set_autocast_dtype(device, was[1]),
-        ),
-    )
+    def restore(was: tuple[bool, torch.dtype]) -> None:
+        torch.set_autocast_enabled(device, was[0])
+        torch.set_autocast_dtype(device, was[1])
+
+    read = functools.partial(_read_autocast, device)
+    return Part(f"autocast on {device}", read, restore)
+
+
+def _read_autocast(device: str) -> tuple[bool, torch.dtype]:
+    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+
+def _set_cudnn(was: tuple[bool, bool]) -> None:
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = was
 
 
 def _set_environ(was: dict[str, str]) -> None:
@@ -82,10 +89,7 @@ PARTS = (
     Part(
         "cuDNN",
         lambda: (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
-        lambda was: (
-            setattr(torch.backends.cudnn, "benchmark", was[0]),
-            setattr(torch.backends.cudnn, "deterministic", was[1]),
-        ),
+        _set_cudnn,
     ),
     _autocast("cpu"),
     _autocast("cuda"),
@@ -141,7 +145,7 @@ def restore(before: dict[str, Any]) -> list[str]:
 def tracers_paused() -> Iterator[None]:
     """Pause coverage, profilers and debuggers of this thread, which slow down Python code."""
     trace, profile = sys.gettrace(), sys.getprofile()
-    monitoring = getattr(sys, "monitoring", None)
+    monitoring: Any = getattr(sys, "monitoring", None)
     held: list[tuple[int, int, Any]] = []
     events: dict[int, int] = {}
     if monitoring:
