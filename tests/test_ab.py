@@ -195,7 +195,7 @@ def test_what_was_cut_off_is_gone_on_with(machine, tmp_path, killed_at):
     machine.slow = {"n=3": 1.5, "n=4": 1.5}
     machine.noise = 0.001
     machine.killed_at = killed_at
-    with pytest.raises(CannotRun, match="did not complete"):
+    with pytest.raises(CannotRun, match="was stopped"):
         compared(tmp_path / "ab")
     machine.killed_at = None
     outcome, _ = compared(tmp_path / "ab")

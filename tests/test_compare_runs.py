@@ -51,9 +51,7 @@ def test_a_copy_of_a_file_is_no_further_run(tmp_path):
     copy.write_bytes(first.read_bytes())
     both = files.read([str(first), str(copy), str(first)])
     assert len(both) == 2
-    assert both.attrs["notices"] == [
-        f"{copy}: rows of runs that another file has too, counted once"
-    ]
+    assert both.attrs["notices"] == [f"{copy}: rows of runs that are there already, counted once"]
     # Side by side they are what was asked for.
     made = sides.compare(files.read([str(tmp_path)], copies=True), columns=("file",))
     assert {len(estimate.medians) for estimate in made.cells.values()} == {2}

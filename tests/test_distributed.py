@@ -94,11 +94,8 @@ def test_the_time_is_from_the_last_begin_to_the_last_end(monkeypatch):
 def test_a_rank_that_dies_ends_the_cell_and_all_others():
     with Ranks(CPU, 2, "all_reduce", 1024) as group:
         assert group.check().fault == ""
-        torchrun = psutil.Process(group._process.pid)
-        victim = max(torchrun.children(), key=lambda one: one.pid)
-        os.kill(victim.pid, signal.SIGKILL)
-        torchrun_gone = psutil.wait_procs([victim], timeout=10)
-        assert torchrun_gone[0]
+        os.kill(group._processes[-1].pid, signal.SIGKILL)
+        group._processes[-1].wait(timeout=10)
         with pytest.raises(RankDied, match=r"a rank died: .*SIGKILL"):
             group.run(1000)
 
@@ -108,7 +105,7 @@ def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
     with Ranks(CPU, 2, "all_reduce", 1024, limit_s=30) as group:
         group._connection.settimeout(2)
         group._limit_s = 2
-        for child in psutil.Process(group._process.pid).children():
+        for child in map(psutil.Process, (one.pid for one in group._processes)):
             child.suspend()
         start = time.monotonic()
         with pytest.raises(RankDied, match="did not answer within 2 s"):
@@ -156,3 +153,15 @@ def test_what_processes_of_their_own_time_is_a_row(suite):
     assert one.median_s == pytest.approx(1e-3)
     assert (one.rel_error, one.tolerance) == (1e-7, 1e-5)
     assert one.first_call_s == pytest.approx(1e-3)
+
+
+@pytest.mark.usefixtures("no_leftovers", "room")
+def test_nobody_but_this_machine_can_reach_the_ranks():
+    """The store of torchrun listened on all interfaces, and unpickled what it was sent."""
+    with Ranks(CPU, 2, "all_reduce", 1024) as group:
+        processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        assert {one.pid for one in group._processes} <= {one.pid for one in processes}
+        for process in processes:
+            for each in process.net_connections("inet"):
+                if each.status == psutil.CONN_LISTEN:
+                    assert each.laddr.ip in ("127.0.0.1", "::1"), each

@@ -47,12 +47,15 @@ def of_pytest(path, *fullnames, cpu="a CPU", datetime="2026-01-01T00:00:00.12345
     return path
 
 
+def spread(median):
+    """Statistics in order, with an interval around this median."""
+    times = {"min_s": 0.1 * median, "q1_s": 0.1 * median, "median_s": median}
+    return times | {"q3_s": 2 * median, "max_s": 3 * median}
+
+
 def three_runs(**columns):
     """A cell in three runs of 1, 2 and 4 ms."""
-    return [
-        {"run_id": f"r{k}", **TIMES, "median_s": 2**k * 1e-3, "q1_s": 1e-4, **columns}
-        for k in range(3)
-    ]
+    return [{"run_id": f"r{k}", **TIMES, **spread(2**k * 1e-3), **columns} for k in range(3)]
 
 
 def test_a_round_trip_through_pytest_benchmark_keeps_cells_and_times(tmp_path):

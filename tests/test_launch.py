@@ -249,19 +249,18 @@ def test_a_checkout_around_an_installed_suite_is_not_imported(tmp_path, monkeypa
 def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
     """While what the cell has opened is closed; and one at the end of a run is no success."""
     suite.write("""
-    import contextlib, os, signal, faulthandler
+    import os, signal, faulthandler
     faulthandler.disable()
 
-    @contextlib.contextmanager
-    def deadly():
+    @pytest.fixture
+    def deadly(request):
         yield
-        os.kill(os.getpid(), signal.SIGSEGV)
+        if request.node.callspec.params["n"] == 1:
+            os.kill(os.getpid(), signal.SIGSEGV)
 
     @dtypes("float32")
     @pytest.mark.parametrize("n", [1, 2])
-    def bench_neg(cell, n):
-        if n == 1:
-            cell.enter(deadly())
+    def bench_neg(deadly, cell, n):
         cell(torch.neg, cell.tensor(n))
     """)
     code, file, heard = runs()

@@ -2,13 +2,14 @@
 
 import csv
 import dataclasses
+import os
 import sys
 from datetime import UTC, datetime
 
 import pytest
 
 from bench.records import lines, params, reader, schema, writer
-from tests.helpers.frames import ROW
+from tests.helpers.frames import ROW, row
 
 CONTRACT = """
 schema_version suite_version run_id run_started machine
@@ -19,6 +20,9 @@ first_call_s device_s dispatch_s items item_unit bytes flop
 rel_error tolerance peak_bytes involuntary_switches drift
 stolen slowdown
 """
+
+
+FIRST = dataclasses.replace(ROW, status="wrong", rel_error=float("inf"))
 
 
 @pytest.fixture
@@ -37,11 +41,15 @@ def test_schema_2_is_the_contract():
     ) == schema.STATUSES
 
 
-def test_a_row_comes_back_as_it_was_written(path):
-    frame = reader.read(path)
+def test_a_row_comes_back_as_it_was_written(tmp_path):
+    made = writer.Writer(tmp_path / "a.csv")
+    made.append(FIRST)
+    made.append(dataclasses.replace(ROW, params="dim=1;n=16", drift=-0.1))
+    made.close()
+    frame = reader.read(made.path)
     assert list(frame.columns) == list(schema.COLUMNS)
     back = frame.iloc[0]
-    for name, value in dataclasses.asdict(ROW).items():
+    for name, value in dataclasses.asdict(FIRST).items():
         if value is None:
             assert back[name] == "" if name in schema.TEXTS else frame[name].isna()[0]
         else:
@@ -138,14 +146,92 @@ def edited(path, line, column, value):
             "median",
             "line 1, column median_s: column 'median_s' is missing; ",
         ),
-        (3, "params", "dim=0;n=16", "line 3, .*is also in line 2 of the same run; delete"),
+        (3, "params", "dim=0;n=16", "line 2, .*is also in line 3 of the same run; delete"),
     ],
 )
 def test_a_fault_is_reported_with_file_line_column_and_remedy(path, line, column, value, message):
     edited(path, line, column, value)
     with pytest.raises(reader.BadFile, match=rf"^\S+a\.csv, {message}") as caught:
-        reader.read(path)
+        reader.read(path, strict=True)
     assert "\n" not in str(caught.value)
+
+
+def test_the_good_rows_of_a_file_are_read_and_the_others_named(path):
+    edited(path, 2, "median_s", "fast")
+    frame = reader.read(path)
+    assert list(frame.params) == ["dim=1;n=16"]
+    assert "line 2, column median_s: 'fast' is not a number" in frame.attrs["notice"]
+    assert frame.attrs["notice"].endswith("left out")
+
+
+def test_of_two_rows_of_a_cell_the_last_one_counts(path):
+    edited(path, 3, "params", "dim=0;n=16")
+    frame = reader.read(path)
+    assert list(frame.median_s) == [2e-3]
+    assert "line 2" in frame.attrs["notice"]
+
+
+CONTRADICTIONS = [
+    {"min_s": 2e-3},
+    {"min_s": 1e-9},
+    {"q1_s": 1e-3, "q3_s": 9e-4},
+    {"max_s": 1e-3 / 2},
+    {"ci_low_s": 3e-3, "ci_high_s": 2e-3},
+    {"median_s": 0.0},
+    {"median_s": 1e300},
+    {"rounds": 0},
+    {"iterations": 0},
+    {"rel_error": 5.0, "tolerance": 1e-6},
+    {"rel_error": float("inf")},
+    {"tolerance": 1e9},
+    {"run_started": "yesterday"},
+]
+
+
+@pytest.mark.parametrize("columns", CONTRADICTIONS, ids=str)
+def test_a_row_that_contradicts_itself_is_neither_written_nor_read(tmp_path, columns):
+    made = writer.Writer(tmp_path / "a.csv")
+    with pytest.raises(writer.BadRow):
+        made.append(row(**columns))
+    made.append(row())
+    made.close()
+    path = tmp_path / "b.csv"
+    lines = made.path.read_text().splitlines(keepends=True)
+    for name, value in columns.items():
+        place = schema.COLUMNS.index(name)
+        fields = lines[1].split(",")
+        fields[place] = str(value) + ("\r\n" if place == len(schema.COLUMNS) - 1 else "")
+        lines[1] = ",".join(fields)
+    path.write_text("".join(lines), newline="")
+    with pytest.raises(reader.BadFile, match="line 2"):
+        reader.read(path)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"ci_low_s": 4e-4, "ci_high_s": 5e-4},
+        {"status": "unstable", "ci_low_s": 1e-4, "ci_high_s": 9e-3},
+        {"status": "wrong", "rel_error": 5.0, "tolerance": 1e-6},
+        {"status": "unstable", "run_id": "imported-1", "min_s": 2e-3},
+        {"run_started": "2026-01-01T00:00:00+02:00"},
+    ],
+    ids=str,
+)
+def test_an_interval_below_the_median_and_a_wide_one_are_valid(tmp_path, columns):
+    made = writer.Writer(tmp_path / "a.csv")
+    made.append(row(**columns))
+    made.close()
+    assert len(reader.read(made.path, strict=True)) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such files there")
+@pytest.mark.parametrize("name", ["/dev/zero", "fifo", "folder"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(reader.BadFile, match=r"regular file|directory"):
+        reader.read(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +371,7 @@ def test_a_short_row_and_a_missing_file_are_refused(path, tmp_path):
     for cut in (8, 30, 90):
         path.write_bytes(whole[:-cut] + b"\r\n")
         with pytest.raises(reader.BadFile, match=r"line 3: \d+ fields where the header has"):
-            reader.read(path)
+            reader.read(path, strict=True)
     path.write_bytes(whole + b"\r\n" + whole.splitlines(keepends=True)[-1])
-    with pytest.raises(reader.BadFile, match=r"line 4: "):
-        reader.read(path)
+    with pytest.raises(reader.BadFile, match=r"line [34]"):
+        reader.read(path, strict=True)

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from bench.records.choices import UserError, unknown
+from bench.records.files import replace
+from bench.records.lines import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +39,8 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except UserError as problem:
             fail(str(problem))
+        except KeyboardInterrupt:
+            fail("stopped", 130)
         except BrokenPipeError:  # the reader of the output has seen enough
             raise
         except OSError as problem:
@@ -47,7 +51,7 @@ class Group(TyperGroup):
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Exit with one line on standard error."""
-    typer.echo(f"bench: {message}", err=True)
+    typer.echo(f"bench: {printable(message)}", err=True)
     raise typer.Exit(code)
 
 
@@ -57,20 +61,20 @@ def choose(option: str, value: str, known: Iterable[str]) -> None:
         fail(f"{option}: {fault}")
 
 
-def read(files: list[str], copies: bool = False) -> "pd.DataFrame":
+def read(files: list[str], copies: bool = False, strict: bool = False) -> "pd.DataFrame":
     """Read result files as `compare.files.read`; print its notices on standard error."""
     from bench.compare import files as stored
 
-    frame = stored.read(files, copies)
+    frame = stored.read(files, copies, strict)
     for line in frame.attrs["notices"]:
-        typer.echo(line, err=True)
+        typer.echo(printable(line), err=True)
     return frame
 
 
 def give(text: str, output: Path | None = None) -> None:
     """Write the text to a file, or print it without the characters the terminal cannot show."""
     if output:
-        output.write_text(text, encoding="utf-8")
+        replace(output, text)
         return
     encoding = sys.stdout.encoding or "utf-8"
     typer.echo(text.encode(encoding, "replace").decode(encoding))

@@ -15,6 +15,7 @@ from bench.cli.common import (
     read,
     run_bar,
 )
+from bench.records.files import replace
 
 if TYPE_CHECKING:
     from bench.gate.check import Outcome
@@ -104,7 +105,7 @@ def check(
         "fail_on_improvement": fail_on_improvement,
     }
     limits = settings.limits(threshold, margin, floor)
-    sides = read(baseline), read(candidate)
+    sides = read(baseline, strict=True), read(candidate, strict=True)
     outcome = check.check(*sides, limits, may_vary, same_machine=same_machine, **how)
     if confirm and outcome.code != 3:
         from bench.launch import ab
@@ -213,8 +214,8 @@ def _finish(outcome: "Outcome", format: str, output: Path | None, summary: Path 
     from bench.report import judgement
 
     if summary:
-        with summary.open("a", encoding="utf-8") as file:
-            file.write(judgement.markdown(outcome) + "\n")
+        before = summary.read_text(encoding="utf-8") if summary.is_file() else ""
+        replace(summary, before + judgement.markdown(outcome) + "\n")
     give(judgement.FORMATS[format](outcome), output)
     raise typer.Exit(outcome.code)
 

@@ -2,6 +2,7 @@
 
 import functools
 import pkgutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ def _options(
     """How fast, and how right, PyTorch is on this machine."""
 
 
+#: Exit status of a run that Ctrl-C or a signal has ended.
+STOPPED = 2
 Names = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", show_default=False, help="Only these: repeat it, or write a,b."),
@@ -75,6 +78,9 @@ def run(
     ] = False,
     resume: Annotated[Path | None, typer.Option(help="Complete the runs in this CSV.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes; all write into one CSV.")] = 1,
+    cell_timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which a cell is an error (900).")
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no tables.")] = False,
 ) -> None:
     """Time the suite, or your own benchmarks: bench run [OPTIONS] [FILE_OR_FOLDER...].
@@ -87,11 +93,21 @@ def run(
         device=device, dtype=dtype, family=family, profile=profile, threads=threads
     )
     arguments += _arguments(machine=machine, results=results) + (["-k", k] if k else [])
+    arguments += _arguments(**{"cell-timeout": cell_timeout})
     with run_bar(runs) as bar:
         words = [*arguments, *context.args]
         code, file = runner.run(words, runs, output, resume, bar, append=append)
         if code in (0, 1):
             bar.complete()
+    if code == STOPPED and file:
+        again = [
+            "bench",
+            "run",
+            "--resume",
+            str(file),
+            *_arguments(runs=runs if runs > 1 else None),
+        ]
+        typer.echo(f"stopped; continue with {shlex.join([*again, *words])}", err=True)
     if file and not quiet:
         try:
             _show(file)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.common import Files, Output, Where, choose, fail, give, read
+from bench.records.files import replace
 
 
 def compare(
@@ -108,7 +109,7 @@ def report(
     if png:
         png.mkdir(parents=True, exist_ok=True)
         for picture in pictures:
-            (png / f"{picture.name}.png").write_bytes(picture.png())
+            replace(png / f"{picture.name}.png", picture.png())
 
 
 def export_results(

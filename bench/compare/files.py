@@ -1,7 +1,6 @@
 """Result files from what a user types: files, folders, patterns."""
 
 import glob
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from bench.records import reader, schema
+from bench.records.lines import CONTROLS
 
 #: Columns in which a copy of a row equals it.
 _SAME = ("machine", "run_id", "run_started", *schema.CELL, "status", "median_s")
-#: Control characters, changes of writing direction, and what XML 1.0 cannot hold.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+#: Columns in which a row equals one that was copied under another run.
+_FIGURES = ("machine", *schema.CELL, "status", "rounds", "iterations", *schema.FLOATS)
 
 
 def paths(words: Iterable[str], suffix: str = "csv") -> list[Path]:
@@ -40,11 +40,11 @@ def paths(words: Iterable[str], suffix: str = "csv") -> list[Path]:
 
 def printable(frame: pd.DataFrame) -> pd.DataFrame:
     """Replace the characters that control a terminal (ECMA-48) or change the writing direction."""
-    for column in (name for name in schema.TEXTS if name in frame):
+    for column in (name for name in (*schema.TEXTS, "file") if name in frame):
         # Most texts occur in every row: each is searched once.
-        strange = {text for text in frame[column].unique() if _CONTROLS.search(text)}
+        strange = {text for text in frame[column].unique() if CONTROLS.search(text)}
         if strange:
-            clean = {text: _CONTROLS.sub("?", text) for text in strange}
+            clean = {text: CONTROLS.sub("?", text) for text in strange}
             frame[column] = frame[column].map(lambda text, clean=clean: clean.get(text, text))
     return frame
 
@@ -56,30 +56,60 @@ def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
     return column.astype(str).fillna("")
 
 
-def once(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave out copies of rows in other files: counted twice, they make noise look small."""
-    again = frame.duplicated(list(_SAME))
+def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:
+    """Leave out copies of rows: counted twice, they make noise look small.
+
+    A copy has the run of another row, in another file; or the same figures under another run. With
+    `copies`, only the same figures within one file count.
+    """
+    file = ["file"] if copies else []
+    known = (
+        frame.stddev_s.gt(0) & frame.mean_s.notna()
+    )  # times of rounds, which chance never repeats
+    again = frame.duplicated([*_FIGURES, *file]) & known
+    if not copies:
+        again |= frame.duplicated(list(_SAME))
     if not again.any():
         return frame
-    copies = frame.loc[again, "file"].unique()
+    named = frame.loc[again, "file"].unique()
     kept = frame[~again].reset_index(drop=True)
     kept.attrs["notices"] = [
         *frame.attrs.get("notices", []),
-        *(f"{copy}: rows of runs that another file has too, counted once" for copy in copies),
+        *(f"{copy}: rows of runs that are there already, counted once" for copy in named),
     ]
     return kept
 
 
-def read(words: Iterable[str], copies: bool = False) -> pd.DataFrame:
+def alike(frame: pd.DataFrame) -> list[str]:
+    """Return a line for each two names of cells that differ in case, blanks or order only."""
+    found: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    for key in set(frame[list(schema.CELL)].itertuples(index=False, name=None)):
+        *names, params = ("".join(text.split()).casefold() for text in key)
+        found.setdefault((*names, ";".join(sorted(params.split(";")))), set()).add(key)
+    pairs = sorted(sorted(keys) for keys in found.values() if len(keys) > 1)
+    return [
+        " and ".join(repr(schema.CellKey(*key).label) for key in keys[:2])
+        + " are two cells: their names differ in case, blanks or the order of params only"
+        for keys in pairs[:3]
+    ]
+
+
+def read(words: Iterable[str], copies: bool = False, strict: bool = False) -> pd.DataFrame:
     """Return the rows of all files that `words` name, with a column ``file``.
 
     A row that several files hold is returned once, or each time with `copies`.
-    ``frame.attrs["notices"]`` lists what the user should know about the files. Raises BadFile.
+    ``frame.attrs["notices"]`` lists what the user should know about the files. Raises BadFile: for
+    a file that `words` name and that is no result CSV, and with `strict` for a row that is not
+    valid.
     """
+    words = list(words)
     found = paths(words)
     if not found:
         raise reader.BadFile("no file; give result files, folders or patterns")
-    whole = printable(reader.read_all(found))
+    named = {Path(word) for word in words}
+    in_folders = [path for path in found if path not in named]
+    whole = printable(reader.read_all(found, strict, in_folders))
     if whole.empty:
         raise reader.BadFile(f"{found[0]}: no row in any file; run bench first")
-    return whole if copies else once(whole)
+    whole.attrs["notices"] = [*whole.attrs["notices"], *alike(whole)]
+    return once(whole, copies)

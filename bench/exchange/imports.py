@@ -17,14 +17,12 @@ from typing import Any
 from bench import __version__
 from bench.exchange import nodeids
 from bench.exchange.exports import KEPT, WITHOUT_TIME
-from bench.records import params, reader
+from bench.records import checks, files, params, reader
 from bench.records.labels import slug
 from bench.records.reader import BadFile
-from bench.records.schema import CELL, COLUMNS, IMPORTED, INTEGERS, Row
+from bench.records.schema import CELL, COLUMNS, IMPORTED, INTEGERS, UNKNOWN, Row
 from bench.stats import quantiles
 
-#: Takes the place of what the other tool does not record.
-UNKNOWN = "unknown"
 #: Names under which suites pass a dtype or a device to a benchmark, and what such a value is.
 DTYPE_NAMES = ("dtype", "dtype_str", "dtype_name", "torch_dtype", "data_type", "tensor_dtype")
 DEVICE_NAMES = ("device", "device_str", "device_name", "torch_device", "device_type")
@@ -82,6 +80,7 @@ def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:
     machine = machine if isinstance(machine, dict) else {}
     commit = whole.get("commit_info")
     cpu, count = _cpu(machine)
+    started = str(whole.get("datetime") or UNKNOWN)
     system = f"{machine.get('system') or ''} {machine.get('release') or ''}".strip()
     return {
         # The version of another suite is its commit.
@@ -89,7 +88,7 @@ def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:
         # Of the content: names of files are alike on all machines (0001_base.json), and a copy
         # under another name is the same run.
         "run_id": f"{IMPORTED}{hashlib.sha256(raw).hexdigest()[:12]}",
-        "run_started": str(whole.get("datetime") or UNKNOWN),
+        "run_started": started if checks.is_time(started) else UNKNOWN,
         "machine": slug(cpu)[:80] or f"{UNKNOWN}-{_host(machine, raw)}",
         "os": system,
         "python": str(machine.get("python_version") or ""),
@@ -226,7 +225,7 @@ def _other_tool(whole: Any) -> str:
 
 def _load(path: Path) -> tuple[bytes, dict[str, Any]]:
     try:
-        raw = path.read_bytes()
+        raw = files.read_bytes(path, files.MAX_JSON)
         whole = json.loads(raw)
     except OSError as problem:
         raise BadFile(f"{path}: {problem.strerror}; give the path of a JSON file") from problem

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+import pytest
 
 from bench.compare import files as stored_files
 from bench.compare import observations
@@ -108,9 +109,17 @@ def _stage(
         file = files[side]
         given, reported = list(arguments[side]), _StageListener(listener, number, side)
         if number == done:  # the last process that started, which may have been interrupted
-            code, _ = runner.run(given, started[side], None, file, reported, places[side])
+            code, wrote = runner.run(given, started[side], None, file, reported, places[side])
         else:
-            code, _ = runner.run(given, 1, file, None, reported, places[side], append=file.exists())
+            place, more = places[side], file.exists()
+            code, wrote = runner.run(given, 1, file, None, reported, place, append=more)
+        if wrote and wrote != file:
+            raise CannotRun(f"{file} was changed by another program while it was written to")
+        if code == pytest.ExitCode.INTERRUPTED:
+            raise CannotRun(
+                f"the {side} was stopped; what was measured is kept: "
+                f"continue with bench ab --resume {file.parent}"
+            )
         if code not in (0, 1):  # 1: a cell failed, and its row has the reason
             raise CannotRun(f"the {side} did not complete (pytest's exit status {code})")
 
@@ -209,7 +218,7 @@ def _confirm(
 
 def _rows(file: Path) -> pd.DataFrame:
     """Return the rows of a file, without control characters for a terminal."""
-    return stored_files.printable(reader.read(file))
+    return stored_files.printable(reader.read(file, strict=True))
 
 
 def _enough(frame: pd.DataFrame, runs: int) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.records import labels
+from bench.records import files, labels
 
 #: What counts as one machine: a host, or each worker (those of one host run in turn).
 PER = ("host", "worker")
@@ -40,9 +40,11 @@ class Roster:
     @classmethod
     def read(cls, folder: Path) -> "Roster":
         """Return the roster of a folder; OSError, ValueError, KeyError or TypeError without one."""
-        stored = json.loads((folder / "fleet.json").read_text(encoding="utf-8"))
+        stored = files.read_json(folder / "fleet.json")
         if stored["per"] not in PER:
             raise ValueError(f"unknown kind of machine: {stored['per']!r}")
+        if not all(labels.is_label(str(label)) for label in stored["machines"]):
+            raise ValueError("a machine has no label")
         return cls(
             arguments=list(map(str, stored["arguments"])),
             runs=int(stored["runs"]),
@@ -55,7 +57,7 @@ class Roster:
     def write(self, folder: Path) -> None:
         """Write it to a folder, so that the fleet can be resumed."""
         text = json.dumps(asdict(self), indent=1)
-        (folder / "fleet.json").write_text(text + "\n", encoding="utf-8")
+        files.replace(folder / "fleet.json", text + "\n")
 
     def identities(self, found: Sequence[dict[str, Any]]) -> list[str]:
         """Return the identity of each worker in `found`, as `bench.launch.node.describe` gives it.

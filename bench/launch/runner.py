@@ -29,6 +29,12 @@ PACKAGE = Path(__file__).parents[1]
 MARK = "\x1e"
 #: When this many cells have killed their process, the run stops.
 MAX_DEATHS = 10
+#: Seconds that a cell may take before its process is ended; --cell-timeout changes it.
+CELL_LIMIT_S = 900.0
+#: Seconds that an interrupted process has to write its last lines.
+LEAVE_S = 10.0
+#: Signals by which somebody ends a process from outside.
+_FROM_OUTSIDE = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 #: Options of pytest without a value, after which a folder may follow.
 _FLAGS = ("-x", "-s", "-v", "-vv", "--download")
 
@@ -130,10 +136,12 @@ def _folders(package: Path, arguments: Sequence[str]) -> list[Path]:
             families = [sorted({cell.family for cell in reader.cells(Path(files[-1]))})]
         except reader.BadFile:
             families = []  # the plugin reports what is wrong with the file
-    folders = [package / "suite" / name.strip() for names in families for name in names]
+    # A name from a file is never a path: it only chooses among the families there are.
+    known = {file.parent.name: file.parent for file in (package / "suite").glob("*/bench_*.py")}
+    asked = [name.strip() for names in families for name in names]
     # The plugin refuses an unknown family and lists the known ones.
-    known = bool(folders) and all(folder.is_dir() for folder in folders)
-    return folders if known else [package / "suite"]
+    found = [known[name] for name in asked if name in known]
+    return found if found and len(found) == len(asked) else [package / "suite"]
 
 
 class Listener(Protocol):
@@ -154,6 +162,8 @@ class ProcessReport:
     cell: dict[str, Any] | None = None
     finished: bool = False
     timed_out: bool = False
+    interrupted: bool = False
+    since: float = field(default_factory=time.monotonic)
     lines: list[str] = field(default_factory=list)
 
 
@@ -177,7 +187,7 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
         if "file" in event:
             report.file = Path(event["file"])
         if "cell" in event:
-            report.cell = event["cell"]
+            report.cell, report.since = event["cell"], time.monotonic()
             listener.cell_started(run, event["done"], event["total"], event["cell"])
         report.finished |= "finished" in event
 
@@ -203,47 +213,73 @@ def _kill(pid: int) -> None:
 
 
 def _process(
-    arguments: Sequence[str], run: int, listener: Listener, place: Place, limit_s: float
+    arguments: Sequence[str],
+    run: int,
+    listener: Listener,
+    place: Place,
+    ends_at: float,
+    cell_limit_s: float,
 ) -> tuple[int, ProcessReport, str]:
     """Run one process to its end; return its exit status, its report and its standard output.
 
-    The process and its children are killed after `limit_s`, and when `listener` raises.
+    The process and its children are killed at `ends_at`, when a cell takes longer than
+    `cell_limit_s`, when `listener` raises, and at a second Ctrl-C. At the first one the process
+    is asked to end; it is in a group of its own, so that the terminal does not ask it as well.
     """
     report = ProcessReport()
     ended = threading.Event()
 
     def kill_late(pid: int) -> None:
-        if not ended.wait(limit_s):
-            report.timed_out = True
-            _kill(pid)
+        while True:
+            cell_ends = math.inf
+            if report.cell and not report.finished:
+                cell_ends = report.since + cell_limit_s
+            left = min(ends_at, cell_ends) - time.monotonic()
+            if left <= 0:
+                report.timed_out = True
+                _kill(pid)
+                return
+            if ended.wait(min(left, 1.0)):
+                return
 
+    alone: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
             command("--benchmark-only", "-p", "bench.plugin.progress", *arguments, place=place),
             env=place.environment(),
+            # The process ends when this pipe does, which the system closes with the launcher.
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
             errors="replace",
+            **alone,
         )
         assert process.stderr
-        if math.isfinite(limit_s):
-            threading.Thread(target=kill_late, args=(process.pid,), daemon=True).start()
         try:
+            threading.Thread(target=kill_late, args=(process.pid,), daemon=True).start()
             while True:
                 try:
                     _listen(process.stderr, report, run, listener)
                     code = process.wait()
                     break
                 except KeyboardInterrupt:
-                    # The process got the same signal and ends by itself, with its rows on disk.
-                    continue
+                    if report.interrupted:
+                        raise
+                    report.interrupted = True
+                    if report.cell is None:  # before the first cell there is nothing to keep
+                        _kill(process.pid)
+                    else:
+                        process.send_signal(signal.SIGINT)
+                        listener.message("stopping after this call; Ctrl-C again stops at once")
         except BaseException:
             _kill(process.pid)
             raise
         finally:
             ended.set()
+            if process.stdin:
+                process.stdin.close()
         output.seek(0)
         return code, report, output.read()
 
@@ -254,6 +290,13 @@ def _has_row(file: Path, cell: dict[str, Any]) -> bool:
     return bool((reader.read(file)[names] == [cell[name] for name in names]).all(axis=1).any())
 
 
+def _failed(file: Path) -> bool:
+    """Whether a cell of the last run in a file failed, no matter which process wrote its row."""
+    rows = reader.read(file)
+    last = rows[rows.run_id.isin(rows.run_id.iloc[-1:])]
+    return bool(last.status.isin(schema.FAILED).any())
+
+
 def _one_run(
     arguments: list[str],
     csv_options: list[str],
@@ -261,6 +304,7 @@ def _one_run(
     listener: Listener,
     place: Place,
     ends_at: float,
+    cell_limit_s: float,
 ) -> tuple[int, Path | None]:
     """Run the suite once; start a new process after each cell that killed its process.
 
@@ -270,12 +314,15 @@ def _one_run(
     deaths = 0
     while True:
         kills = _out_of_memory_kills()
-        limit_s = max(0.0, ends_at - time.monotonic())
-        code, report, output = _process([*arguments, *csv_options], run, listener, place, limit_s)
-        if report.timed_out:
+        code, report, output = _process(
+            [*arguments, *csv_options], run, listener, place, ends_at, cell_limit_s
+        )
+        file = report.file or file
+        if report.timed_out and time.monotonic() >= ends_at:
             last = report.cell["benchmark"] if report.cell else "the start"
             raise CannotRun(f"the time limit was reached in {last}")
-        file = report.file or file
+        if report.interrupted:
+            return pytest.ExitCode.INTERRUPTED, file
         for line in report.lines:
             listener.message(line)
         if deaths and code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -287,12 +334,14 @@ def _one_run(
                 listener.message(output)
             return code, file
         out_of_memory = _out_of_memory_kills() > kills
-        if code == -signal.SIGTERM or (
-            code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
-        ):
+        killed = code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
+        outside = [-getattr(signal, name, 0) for name in _FROM_OUTSIDE]
+        if not report.timed_out and (killed or (code < 0 and code in outside)):
             listener.message(f"killed from outside; continue with --resume {file}")
             return 2, file
         status, reason = _cause_of_death(code, out_of_memory)
+        if report.timed_out:
+            status, reason = "error", f"no end within {cell_limit_s:g} s (--cell-timeout)"
         if not _has_row(report.file, report.cell):  # else it died in the cleanup after its row
             writer = reopen(report.file)
             writer.append(Row(status=status, reason=reason, **report.cell))
@@ -304,6 +353,23 @@ def _one_run(
             return 1, file
         listener.message(f"{reason} ({name}); the run continues")
         csv_options = [f"--resume={report.file}"]
+
+
+def _cell_limit(arguments: Sequence[str]) -> tuple[list[str], float]:
+    """Take ``--cell-timeout`` out of the arguments; return the others and its seconds."""
+    option = "--cell-timeout"
+    given = _values(arguments, option)
+    if not given:
+        return list(arguments), CELL_LIMIT_S
+    try:
+        limit_s = float(given[-1])
+    except ValueError:
+        limit_s = 0.0
+    if not limit_s > 0:
+        raise CannotRun(f"{option}: {given[-1]!r} is not a number of seconds; give one above 0")
+    pairs = zip(["", *arguments], arguments, strict=False)
+    rest = [w for before, w in pairs if option not in (before, w.partition("=")[0])]
+    return rest, limit_s
 
 
 def run(
@@ -325,6 +391,7 @@ def run(
     Raises CannotRun if `resume` is no result file, and after `limit_s` seconds.
     """
     ends_at = time.monotonic() + limit_s
+    arguments, cell_limit_s = _cell_limit(arguments)
     first = 1
     csv_options = [f"--output={output}"] if output else []
     csv_options += ["--append"] if append else []
@@ -336,11 +403,15 @@ def run(
         csv_options = [f"--resume={resume}"]
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
-        code, found = _one_run(arguments, csv_options, number, listener, place, ends_at)
+        code, found = _one_run(
+            arguments, csv_options, number, listener, place, ends_at, cell_limit_s
+        )
         code = code if code >= 0 else 128 - code  # ended by a signal: the exit status of a shell
         file = found or file
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:
             code = 0  # that run was complete
+        if code == 0 and found and _failed(found):
+            code = 1
         worst = max(worst, code)
         if code not in (0, 1):
             break

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import answer, disturbance, kernels, operands, refusal, rounds
+from bench.measure import answer, disturbance, kernels, operands, refusal, rounds, state
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 from bench.measure.disturbance import Visit
@@ -252,7 +252,8 @@ class Cell:
         before = self.result.visits
         iterations = before[0].iterations if before else None
         cost = self._clock_cost_s
-        before.append(rounds.measure(loop, self.plan, cost, monitor, iterations))
+        with state.tracers_paused():
+            before.append(rounds.measure(loop, self.plan, cost, monitor, iterations))
 
     def _time_parts(self, launches: rounds.Loop | None, call: Callable[[], object]) -> None:
         """Time the parts of asynchronous work, and measure the memory of a call.

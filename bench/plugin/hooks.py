@@ -10,16 +10,16 @@ from typing import Any, cast
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import dtypes, environment, kernels, placement, refusal
+from bench.measure import dtypes, environment, kernels, placement, refusal, state
 from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
-from bench.plugin import options, plans, revisits, rows
+from bench.plugin import neighbours, options, plans, revisits, rows
 from bench.plugin.options import RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
-from bench.records.lines import shortened
+from bench.records.lines import of_exception, one_line, shortened
 from bench.records.params import split
-from bench.records.schema import Row
+from bench.records.schema import FAILED, Row
 from bench.records.writer import CannotWrite
 from bench.report import summary, table
 from bench.suite import axes
@@ -40,8 +40,9 @@ MARKERS = (
 )
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of the suite."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the options of the suite, unless another plugin has one of them."""
+    neighbours.check_others(pluginmanager)
     options.add(parser)
 
 
@@ -57,8 +58,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
     config.addinivalue_line("python_files", "bench_*.py")
     config.addinivalue_line("python_functions", "bench_*")
+    neighbours.check(config)
     config.stash[RUN] = options.read(config)
     config.stash[TIMED] = []
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    """Replace the name of the host, which no result of this suite holds, by the machine's label."""
+    machine_info["node"] = config.stash[RUN].machine
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -128,6 +137,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     cells = list(filter(rows.is_cell, items))
     wanted = [item for item in cells if _wanted(item, run)]
     try:
+        neighbours.check_items(wanted)
         options.check_families(run, map(rows.family, cells))
         _check_unique(wanted)
     except pytest.UsageError:
@@ -216,9 +226,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Restore garbage collection and the placement of threads; store the calibration."""
+    """Restore garbage collection and the placement of threads; store the calibration.
+
+    The exit status is 1 if a cell failed, even if a mark such as `xfail` hides that from pytest.
+    """
     gc.unfreeze()
     run = session.config.stash[RUN]
+    if session.exitstatus == 0 and not FAILED.isdisjoint(run.outcomes.values()):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if run.writer:
         run.kernels.store(run.environment.key)
     run.placement.undo()
@@ -236,7 +251,10 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
     run = session.config.stash[RUN]
     if run.writer and not run.broken:
         cells = session.config.stash[TIMED]
-        revisits.until_spent(run, cells, time.perf_counter() - started)
+        try:
+            revisits.until_spent(run, cells, time.perf_counter() - started)
+        except CannotWrite as problem:
+            run.notices.append(str(problem))
     return result
 
 
@@ -270,6 +288,22 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
         benchmark.skipped = True  # it ended before it was timed, and its row has the reason
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
+    """Restore what a benchmark changes in the process, so that it reaches no other cell."""
+    if not rows.is_cell(pyfuncitem):
+        return (yield)
+    before = state.read()
+    try:
+        return (yield)
+    finally:
+        try:
+            if CELL in pyfuncitem.stash:
+                pyfuncitem.stash[CELL].close()
+        finally:
+            pyfuncitem.stash[rows.CHANGED] = state.restore(before)
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """Write the row of a cell that has ended; an operation that a backend refuses is a skip."""
@@ -283,12 +317,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if raised is None:
         status, reason = rows.outcome(item.stash[CELL].result, run)
     else:
-        if call.when == "teardown" or isinstance(raised.value, pytest.skip.Exception):
+        if call.when == "teardown":
             return report
-        status, reason = refusal.classify(raised.value)
-        if status == "unsupported":
+        skipped = isinstance(raised.value, pytest.skip.Exception)
+        if skipped:
+            status, reason = "unsupported", f"skipped: {one_line(str(raised.value))}"
+        else:
+            status, reason = refusal.classify(raised.value)
+        if status == "unsupported" and not skipped:
             _skip(report, item, reason)
-        elif status != "error":
+        elif status not in ("error", "unsupported"):
             report.longrepr = f"{status}: {reason}"
         # Frames hold their tensors: free these before the next cell needs the memory.
         traceback.clear_frames(raised.tb)
@@ -313,26 +351,35 @@ def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
     fault, fixture = "", cast(Any, item.funcargs.get("benchmark"))
     result = item.stash[CELL].result if CELL in item.stash else None
     try:
-        made = rows.row(item, run, status, reason, result)
-        if fixture:
-            fixture.extra_info |= extra_info(dataclasses.asdict(made))
-        if run.writer and not run.broken:
-            run.writer.append(made)
-        if result and result.visits and not run.profile.once:
-            entry = fixture.stats if fixture else None
-            plan = cast(Plan, item.stash[CELL].plan)
-            timed = revisits.Timed(item, result, status, reason, entry, plan)
-            item.config.stash[TIMED].append(timed)
+        try:
+            made = rows.row(item, run, status, reason, result)
+            if run.writer and not run.broken:
+                run.writer.append(made)
+            if fixture:
+                fixture.extra_info |= extra_info(dataclasses.asdict(made))
+            if result and result.visits and not run.profile.once:
+                entry = fixture.stats if fixture else None
+                plan = cast(Plan, item.stash[CELL].plan)
+                cells = item.config.stash[TIMED]
+                if cells and cells[-1].item is item:  # a plugin has run the test again
+                    cells.pop()
+                cells.append(revisits.Timed(item, result, status, reason, entry, plan))
+        except CannotWrite:
+            raise
+        except Exception as problem:  # whatever a benchmark has declared costs only its own cell
+            fault = f"the row of this cell is not valid: {of_exception(problem)}"
+            if status == "ok" and not (result and result.visits):
+                fault = "the benchmark timed nothing: it must call cell(...) once"
+            status = "error"
+            if run.writer and not run.broken:
+                known, text = rows.identity(item, run), rows.private(fault)
+                run.writer.append(Row(status=status, reason=shortened(text, rows.LONGEST), **known))
     except CannotWrite as problem:
         run.broken = str(problem)
         item.session.shouldstop = run.broken
-    except Exception as problem:  # whatever a benchmark has declared costs only its own cell
-        fault = f"the row of this cell is not valid: {problem}"
-        if status == "ok" and not (result and result.visits):
-            fault = "the benchmark timed nothing: it must call cell(...) once"
-        if run.writer:
-            known = rows.identity(item, run)
-            run.writer.append(Row(status="error", reason=shortened(fault, rows.LONGEST), **known))
+    except Exception as problem:
+        fault = f"no row of this cell can be written: {of_exception(problem)}"
+    run.outcomes[item.nodeid] = status
     return fault
 
 
@@ -350,7 +397,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.ensure_newline()
     terminalreporter.section("torch-device-bench")
     frame = reader.read(run.writer.path)
-    for notice in run.notices:
+    for notice in (*run.notices, *run.writer.notices):
         terminalreporter.write_line(notice)
     terminalreporter.write_line(table.by_dtype(frame[frame.run_id == run.id]))
     terminalreporter.write_line("")

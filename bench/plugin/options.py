@@ -49,6 +49,7 @@ class Run:
     download: bool = False
     writer: Writer | None = None
     broken: str = ""
+    outcomes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def open_writer(self) -> Writer:
         """Open or create the file of this run; CannotWrite if that is not possible."""

@@ -5,14 +5,21 @@ Each line is `runner.MARK` and a JSON object.
 
 import json
 import os
+import signal
+import stat
+import threading
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
 import pytest
 
-from bench.launch.runner import MARK
+from bench.launch.runner import LEAVE_S, MARK
 from bench.plugin import rows
 from bench.plugin.options import RUN
+from bench.records.writer import Writer
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +34,8 @@ class Reporter:
     out: TextIO = field(default_factory=lambda: os.fdopen(os.dup(2), "w", encoding="utf-8"))
     done: int = 0
     launcher_gone: bool = False
+    file: Path | None = None
+    ended: bool = False
 
     def send(self, **event: Any) -> None:
         """Write one line, unless the launcher has ended."""
@@ -39,13 +48,35 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Report the file of the rows."""
-        writer = session.config.stash[RUN].writer
-        if writer:
+        self.send_file(session.config.stash[RUN].writer)
+        if not os.isatty(0) and stat.S_ISFIFO(os.fstat(0).st_mode):
+            threading.Thread(target=self.end_with_launcher, args=(os.dup(0),), daemon=True).start()
+
+    def send_file(self, writer: Writer | None) -> None:
+        """Report the file of the rows, which changes if another program replaces it."""
+        if writer and writer.path != self.file:
+            self.file = writer.path
             self.send(file=str(writer.path))
+            for line in writer.notices:
+                print(line, file=self.out, flush=True)
+
+    def end_with_launcher(self, pipe: int) -> None:
+        """Wait until the launcher's end of the pipe closes; then end this process."""
+        while os.read(pipe, 1):
+            pass
+        self.launcher_gone = True
+        if not self.ended:
+            # As Ctrl-C: the rows are on disk. A call that does not return is ended after a while.
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(LEAVE_S)
+            for child in psutil.Process().children(recursive=True):
+                child.kill()
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Report the cell that starts; `total` grows when a cell is measured again."""
+        self.send_file(item.config.stash[RUN].writer)
         if rows.is_cell(item):
             cell = rows.identity(item, item.config.stash[RUN])
             self.send(cell=cell, done=self.done, total=item.session.testscollected)
@@ -54,6 +85,8 @@ class Reporter:
             # Nobody reads the rest, and nobody would stop it.
             item.session.shouldstop = "the launcher of this run has ended; resume it with --resume"
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report that the process ends normally."""
+        self.ended = True
+        self.send_file(session.config.stash[RUN].writer)
         self.send(finished=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import dtypes, refusal
+from bench.measure import dtypes, refusal, state
 from bench.measure.cell import Cell, Result
 from bench.measure.rounds import Plan
 from bench.measure.visits import judge
@@ -99,13 +99,16 @@ def visit(timed: Timed, run: Run) -> None:
     cell = make_cell(timed.item, run, timed.plan, earlier=timed.result)
     given = {"cell": cell, **rows.given(timed.item)}
     wanted = inspect.signature(timed.item.function).parameters
+    before = state.read()
     try:
         timed.item.function(**{name: value for name, value in given.items() if name in wanted})
     except Exception as raised:  # as at the first visit: what fails once has failed
         timed.status, timed.reason = refusal.classify(raised)
+        run.outcomes[timed.item.nodeid] = timed.status
         traceback.clear_frames(raised.__traceback__)
     finally:
         cell.close()
+        state.restore(before)
     timed.visited = now_s()
     timed.cost_s = timed.visited - started
 

@@ -1,6 +1,8 @@
 """The identity of the cell that a pytest item times, and its row."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from bench import __version__
 from bench.measure import visits
 from bench.measure.cell import Cell, Result
+from bench.plugin.neighbours import STEP
 from bench.plugin.options import Run
 from bench.records.lines import shortened
 from bench.records.params import join, word
@@ -15,6 +18,8 @@ from bench.records.schema import Row
 from bench.report import reasons
 
 CELL = pytest.StashKey[Cell]()
+#: The parts of the process's state that a benchmark has changed.
+CHANGED = pytest.StashKey[list[str]]()
 #: Characters of a reason.
 LONGEST = 2_000
 
@@ -45,7 +50,7 @@ def benchmark(item: pytest.Function) -> str:
 
 def params(item: pytest.Function) -> str:
     """Return the params as in the CSV."""
-    values = {name: v for name, v in given(item).items() if name not in ("device", "dtype")}
+    values = {name: v for name, v in given(item).items() if name not in ("device", "dtype", STEP)}
     words = {name: word(value) for name, value in values.items()}
     return join({name: _id(item, name) if text is None else text for name, text in words.items()})
 
@@ -116,7 +121,15 @@ def row(
             "tolerance": result.answer.tolerance,
             "peak_bytes": result.peak_bytes,
         }
-    return Row(status=status, reason=shortened(reason, LONGEST), **known)
+    if changed := item.stash.get(CHANGED, []):
+        reason = "; ".join(filter(None, [reason, reasons.changed_state(changed)]))
+    return Row(status=status, reason=shortened(private(reason), LONGEST), **known)
+
+
+def private(text: str) -> str:
+    """Return a text without the user's home folder, which names the user."""
+    home = str(Path.home()) if os.environ.get("HOME") else ""
+    return text.replace(home, "~") if len(home) > 1 else text
 
 
 def outcome(result: Result, run: Run) -> tuple[str, str]:

@@ -1,10 +1,22 @@
 """Messages in one line: of a text, of an exception, of a process that failed."""
 
+import re
+
+#: Control characters, changes of writing direction, and what XML 1.0 cannot hold.
+CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+
 
 def one_line(text: str, limit: int = 300) -> str:
     """Return the first line of a text that is not blank, whitespace folded, cut at `limit`."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
     return shortened(lines[0] if lines else "", limit)
+
+
+def printable(text: str) -> str:
+    """Return a text in one line, without characters that a terminal or a log acts on."""
+    return CONTROLS.sub("?", text)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -1,54 +1,61 @@
-"""Read result CSVs; name file, line, column and remedy of what is not valid in one.
+"""Read result CSVs: the valid rows, and a line about each row that is not.
 
-`CHECKS` defines a valid row. A vectorised pass applies it to many files at once; if anything fails
-there, each file is read field by field, and the same table names the first fault.
+A vectorised pass reads many files at once; if anything fails there, each file is read field by
+field, and the same rules (`checks`) name the first fault of each row.
 """
 
 import csv
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.records import schema
+from bench.records import checks, files, schema
+from bench.records.checks import RESTORE, UPGRADE
 from bench.records.choices import UserError
 
 #: A field longer than this is no result of this suite; csv's own limit guards the memory.
 MAX_FIELD = 10_000
+#: Bytes of a file beyond which it is not read: two million rows have less.
+MAX_BYTES = 2**30
+#: How many faults of a file are named.
+NAMED = 3
 #: What may precede the first letter of a number.
 _SIGNS = ("", "+", "-", " ", " +", " -")
-
-
 #: Text of the files that are parsed at once, in characters: it bounds the memory.
 BATCH = 50_000_000
 _HEADER = ",".join(schema.COLUMNS)
-_RESTORE = "restore the row or delete it"
+_NUMBERS = tuple(c for c in schema.COLUMNS if c not in schema.TEXTS)
 
 
 class BadFile(UserError, ValueError):
     """A file is not a result CSV; the message is one line: where, what, and how to correct it.
 
-    `fault` is what alone, such as ``items: '1.5' is not a number``.
+    `fault` is what alone, such as ``items: '1.5' is not a number``; `line` is that of the row, 0
+    if the whole file is meant.
     """
 
     fault = ""
+    line = 0
+    path = Path()
 
 
 def _bad(path: Path, line: int, column: str | None, what: str, remedy: str) -> BadFile:
     where = f"{path}, line {line}" + (f", column {column}" if column else "")
     made = BadFile(f"{where}: {what}; {remedy}")
     made.fault = f"{column}: {what}" if column else what
+    made.line, made.path = line, path
     return made
 
 
 def _text(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        raw = files.read_bytes(path, MAX_BYTES)
     except OSError as problem:
         reason = problem.strerror or str(problem)
         raise BadFile(f"{path}: {reason}; give the path of a result CSV") from problem
@@ -70,7 +77,7 @@ def _check_header(path: Path, header: list[str], first: list[str]) -> None:
         return
     version = first[0] if header[:1] == ["schema_version"] and first else ""
     if version.isdecimal() and int(version[:20]) > schema.SCHEMA_VERSION:
-        raise _bad(path, 2, "schema_version", _newer(version), _UPGRADE)
+        raise _bad(path, 2, "schema_version", checks.newer(version), UPGRADE)
     missing = [name for name in schema.COLUMNS if name not in header]
     extra = [name[:60] for name in header if name not in schema.COLUMNS]
     column: str | None = None
@@ -82,74 +89,6 @@ def _check_header(path: Path, header: list[str], first: list[str]) -> None:
         what = "columns are repeated or out of order"
     remedy = f"a result CSV has the {len(schema.COLUMNS)} columns of schema {schema.SCHEMA_VERSION}"
     raise _bad(path, 1, column, what, remedy)
-
-
-_UPGRADE = "upgrade with pip install --upgrade torch-device-bench"
-
-
-def _newer(version: str) -> str:
-    return f"schema {version[:20]} is newer than {schema.SCHEMA_VERSION}, the newest known here"
-
-
-#: Columns as arrays: texts as objects, numbers as floats with NaN if blank.
-Columns = Mapping[str, np.ndarray]
-
-
-class Check(NamedTuple):
-    """One rule of a valid row: the columns it holds for, which values break it, and the message."""
-
-    columns: Sequence[str]
-    broken: Callable[[np.ndarray, Columns], np.ndarray]
-    what: Callable[[str], str]
-    remedy: str = _RESTORE
-
-
-_NUMBERS = tuple(c for c in schema.COLUMNS if c not in schema.TEXTS)
-#: What makes a row valid besides numbers that are numbers, in the order in which faults are named.
-CHECKS = (
-    Check(
-        [c for c in schema.REQUIRED if c in schema.TEXTS],
-        lambda values, _: values == "",
-        lambda text: "blank",
-    ),
-    Check(["schema_version"], lambda values, _: np.isnan(values), lambda text: "blank"),
-    Check(
-        [c for c in _NUMBERS if c not in schema.UNBOUNDED],
-        lambda values, _: np.isinf(values),
-        lambda text: f"{text[:40]!r} is not a finite number",
-    ),
-    Check(
-        [c for c in _NUMBERS if c not in schema.SIGNED],
-        lambda values, _: values < 0,
-        lambda text: f"{text[:40]!r} is negative",
-    ),
-    Check(["schema_version"], lambda values, _: values > schema.SCHEMA_VERSION, _newer, _UPGRADE),
-    Check(
-        ["schema_version"],
-        lambda values, _: ~np.isin(values, list(schema.WIDTHS)),
-        lambda text: f"no schema {text} exists",
-    ),
-    Check(
-        ["status"],
-        lambda values, _: ~np.isin(values.astype(str), schema.STATUSES),
-        lambda text: f"unknown status {text[:40]!r}",
-        f"it is one of {', '.join(schema.STATUSES)}",
-    ),
-    Check(
-        ["median_s"],
-        lambda values, columns: np.isnan(values) & (columns["status"] == "ok"),
-        lambda text: "blank in a row with status 'ok'",
-    ),
-)
-
-
-def _faults(columns: Columns) -> Iterator[tuple[int, Check, str]]:
-    """Yield the first row that breaks each check, with the check and the column."""
-    for check in CHECKS:
-        for name in check.columns:
-            broken = check.broken(columns[name], columns)
-            if broken.any():
-                yield int(broken.argmax()), check, name
 
 
 def _number(column: str, text: str) -> float | int | None:
@@ -174,27 +113,32 @@ def _parsed(path: Path, line: int, fields: list[str]) -> dict[str, Any]:
         fields = [*fields, *[""] * (len(schema.COLUMNS) - len(fields))]
     if len(fields) != len(schema.COLUMNS):
         what = f"{len(fields)} fields where the header has {len(schema.COLUMNS)}"
-        raise _bad(path, line, None, what, _RESTORE)
+        raise _bad(path, line, None, what, RESTORE)
     row: dict[str, Any] = {}
     for column, text in zip(schema.COLUMNS, fields, strict=True):
         try:
             row[column] = text if column in schema.TEXTS else _number(column, text)
         except ValueError as problem:
-            raise _bad(path, line, column, str(problem), _RESTORE) from None
+            raise _bad(path, line, column, str(problem), RESTORE) from None
     return row
 
 
-def _check(path: Path, lines: Sequence[int], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise BadFile for the first of some parsed rows that breaks a check."""
+def _faults(
+    path: Path, lines: Sequence[int], rows: Sequence[Mapping[str, Any]]
+) -> dict[int, BadFile]:
+    """Return the first fault of each parsed row that has one, by the place of the row."""
     columns = {
         name: np.array([row[name] for row in rows], object if name in schema.TEXTS else float)
         for name in schema.COLUMNS
     }
-    if faults := list(_faults(columns)):
-        place, check, name = min(faults, key=lambda fault: fault[0])
-        value = rows[place][name]
-        text = "" if value is None else str(value)
-        raise _bad(path, lines[place], name, check.what(text), check.remedy)
+    found: dict[int, BadFile] = {}
+    for places, check, name in checks.faults(columns) if rows else ():
+        for place in map(int, places):
+            if place not in found:
+                value = rows[place][name]
+                text = "" if value is None else str(value)
+                found[place] = _bad(path, lines[place], name, check.what(text), check.remedy)
+    return found
 
 
 def _whole_lines(path: Path, text: str) -> tuple[str, str]:
@@ -263,7 +207,7 @@ def _fast(texts: Sequence[str]) -> pd.DataFrame | None:
     made["file"] = np.repeat(np.arange(len(texts)), counts)
     # Most texts occur in every row: each is measured once.
     long = any(len(text) > MAX_FIELD for name in schema.TEXTS for text in made[name].unique())
-    valid = not long and next(_faults(columns), None) is None
+    valid = not long and next(checks.faults(columns), None) is None
     return made if valid and not made.duplicated(["file", *_UNIQUE]).any() else None
 
 
@@ -282,86 +226,139 @@ _KINDS: dict[str, Any] = (
 )
 
 
-def _slow(path: Path, text: str) -> pd.DataFrame:
-    """Read one file field by field; BadFile for its first fault."""
+def _slow(path: Path, text: str) -> tuple[pd.DataFrame, list[BadFile]]:
+    """Read one file field by field; return its valid rows and the faults of the others.
+
+    Of two rows of one cell the last one counts. Raises BadFile for a file that has another header.
+    """
     fields_of = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
-    fault: BadFile | None = None
+    faults: dict[int, BadFile] = {}
     try:
         header = next(fields_of, None)
-        if header is None:
-            raise _bad(path, 1, None, "the file is empty", "give a result CSV")
-        for fields in fields_of:
-            if not rows:
-                _check_header(path, header, fields)
+    except csv.Error as problem:
+        raise _bad(path, 1, None, str(problem), RESTORE) from problem
+    if header is None:
+        raise _bad(path, 1, None, "the file is empty", "give a result CSV")
+    checked = False
+    while True:
+        try:
+            fields = next(fields_of, None)
+            if not checked:
+                _check_header(path, header, fields or [])
+                checked = True
+            if fields is None:
+                break
             rows.append(_parsed(path, fields_of.line_num, fields))
             numbers.append(fields_of.line_num)
-        if not rows:
-            _check_header(path, header, [])
-    except csv.Error as problem:
-        fault = _bad(path, fields_of.line_num, None, str(problem), _RESTORE)
-    except BadFile as problem:
-        fault = problem
-    # What is wrong in an earlier line comes first.
-    _check(path, numbers, rows)
+        except csv.Error as problem:
+            faults[fields_of.line_num] = _bad(path, fields_of.line_num, None, str(problem), RESTORE)
+        except BadFile as problem:
+            if not checked:
+                raise
+            faults[fields_of.line_num] = problem
+    broken = _faults(path, numbers, rows)
+    faults |= {numbers[place]: fault for place, fault in broken.items()}
+    rows = [row for place, row in enumerate(rows) if place not in broken]
+    numbers = [number for place, number in enumerate(numbers) if place not in broken]
     made = frame(rows)
-    again = made.duplicated(list(_UNIQUE)).to_numpy()
+    again = made.duplicated(list(_UNIQUE), keep="last").to_numpy()
     if again.any():
-        place = int(again.argmax())
-        earlier = (made[list(_UNIQUE)] == made.loc[place, list(_UNIQUE)]).all(axis=1).argmax()
-        (key,) = schema.cell_keys(made.iloc[[place]])
-        what = f"cell {key.label[:120]!r} is also in line {numbers[int(earlier)]} of the same run"
-        raise _bad(path, numbers[place], "benchmark", what, "delete one of the two")
-    if fault:
-        raise fault
-    return made
+        last = {tuple(key): numbers[i] for i, key in enumerate(made[list(_UNIQUE)].to_numpy())}
+        keys = schema.cell_keys(made[again])
+        for place, key in zip(np.flatnonzero(again), keys, strict=True):
+            line = last[tuple(made.loc[place, list(_UNIQUE)])]
+            what = f"cell {key.label[:120]!r} is also in line {line} of the same run"
+            faults[numbers[place]] = _bad(
+                path, numbers[place], "benchmark", what, "delete one of the two"
+            )
+        made = made[~again].reset_index(drop=True)
+    return made, [faults[line] for line in sorted(faults)]
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path, strict: bool = False) -> pd.DataFrame:
     """Return the rows of one result CSV; see `read_all`. ``attrs["notice"]`` is a text."""
-    made = read_all([path]).drop(columns="file")
-    made.attrs = {"notice": "".join(made.attrs["notices"])}
+    made = read_all([path], strict).drop(columns="file")
+    made.attrs = {"notice": "\n".join(made.attrs["notices"])}
     return made
 
 
-def read_all(paths: Sequence[Path]) -> pd.DataFrame:
-    """Return the rows of result CSVs: the columns of `schema.COLUMNS`, and ``file``.
+def read_all(
+    paths: Sequence[Path], strict: bool = False, found: Sequence[Path] = ()
+) -> pd.DataFrame:
+    """Return the valid rows of result CSVs: the columns of `schema.COLUMNS`, and ``file``.
 
-    A last line without its end is left out, which ``frame.attrs["notices"]`` mentions. Integers are
-    nullable (``Int64``); blank floats are NaN, blank texts "". Raises BadFile, one line with file,
-    line, column and remedy, for the first fault of a file.
+    Rows that are not valid are left out, and so are files among `found` (in a folder, say) that
+    are no result CSVs; ``frame.attrs["notices"]`` names them. Integers are nullable (``Int64``);
+    blank floats are NaN, blank texts "".
+
+    Raises BadFile, one line with file, line, column and remedy, for another file that is no result
+    CSV, for the first invalid row if `strict`, and if no valid row is left.
     """
     csv.field_size_limit(MAX_FIELD)
     frames: list[pd.DataFrame] = []
     notices: list[str] = []
+    faults: list[BadFile] = []
     batch: list[tuple[Path, str]] = []
     size = 0
     for number, path in enumerate(paths, 1):
-        text, notice = _whole_lines(path, _text(path))
-        notices += [notice] if notice else []
-        batch.append((path, text))
-        size += len(text)
+        try:
+            text, notice = _whole_lines(path, _text(path))
+        except BadFile as problem:
+            if path not in found:
+                raise
+            faults.append(problem)
+            notices.append(f"{problem}; left out")
+        else:
+            notices += [notice] if notice else []
+            batch.append((path, text))
+            size += len(text)
         if number == len(paths) or size > BATCH:
-            frames += _batch(batch)
+            for made, broken in _batch(batch, found):
+                frames.append(made)
+                if strict and any(fault.line for fault in broken):
+                    raise next(fault for fault in broken if fault.line)
+                faults += broken
+                notices += _left_out(broken)
             batch, size = [], 0
     made = pd.concat(frames, ignore_index=True) if frames else frame([]).assign(file="")
+    if faults and made.empty:
+        raise faults[0]
     made.attrs = {"notices": notices}
     return made
 
 
-def _batch(files: Sequence[tuple[Path, str]]) -> list[pd.DataFrame]:
+def _left_out(faults: Sequence[BadFile]) -> list[str]:
+    """Return a line about each of the first faults of a file, and one about the others."""
+    lines = [f"{fault}; left out" for fault in faults[:NAMED]]
+    more = len(faults) - NAMED
+    return [*lines, f"{faults[0].path}: {more} more lines left out"] if more > 0 else lines
+
+
+def _batch(
+    files: Sequence[tuple[Path, str]], found: Sequence[Path]
+) -> list[tuple[pd.DataFrame, list[BadFile]]]:
     """Return the rows of some files: all at once if they are valid, else each half by itself."""
-    if all(_ordinary(text) for _, text in files):
+    if files and all(_ordinary(text) for _, text in files):
         made = _fast([text for _, text in files])
         if made is not None:
             names = np.array([str(path) for path, _ in files], object)
-            return [made.assign(file=pd.Series(names[made.file], dtype="str"))]
+            return [(made.assign(file=pd.Series(names[made.file], dtype="str")), [])]
     if len(files) > 1:
         middle = len(files) // 2
-        return [*_batch(files[:middle]), *_batch(files[middle:])]
-    ((path, text),) = files
-    return [_slow(path, text).assign(file=str(path))]
+        return [*_batch(files[:middle], found), *_batch(files[middle:], found)]
+    made_: list[tuple[pd.DataFrame, list[BadFile]]] = []
+    for path, text in files:
+        try:
+            rows, faults = _slow(path, text)
+        except BadFile as problem:
+            if path not in found:
+                raise
+            problem.line = 0  # the whole file is left out
+            rows, faults = frame([]), [problem]
+        made_.append((rows.assign(file=str(path)), faults))
+    return made_
 
 
 def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -380,7 +377,8 @@ def lines(text: str) -> list[list[str]]:
 def row(fields: list[str], source: str = "a row from another machine") -> dict[str, Any]:
     """Return the fields of a row as `schema.Row` takes them; BadFile if they are not valid."""
     made = _parsed(Path(source), 1, fields)
-    _check(Path(source), [1], [made])
+    for fault in _faults(Path(source), [1], [made]).values():
+        raise fault
     return made
 
 

@@ -11,6 +11,8 @@ SCHEMA_VERSION = 2
 Status = Literal["ok", "unstable", "wrong", "fallback", "unsupported", "oom", "error"]
 #: Begins the run_id of a run that another tool has timed.
 IMPORTED = "imported-"
+#: Takes the place of what another tool does not record.
+UNKNOWN = "unknown"
 STATUSES: tuple[str, ...] = get_args(Status)
 #: All statuses, the worst first.
 SEVERITY = ("wrong", "error", "oom", "unsupported", "fallback", "unstable", "ok")
@@ -20,6 +22,8 @@ FAULTLESS = frozenset(("ok", "unstable"))
 REFUSALS = ("unsupported", "fallback")
 #: Statuses of what went wrong, the worst first.
 FAULTS = ("wrong", "error", "oom", "fallback")
+#: Statuses by which a run fails.
+FAILED = frozenset(("wrong", "error", "oom"))
 
 
 class CellKey(NamedTuple):

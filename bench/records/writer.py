@@ -1,5 +1,6 @@
 """Append rows to one CSV, each on disk as soon as its cell ends."""
 
+import contextlib
 import csv
 import errno
 import io
@@ -97,7 +98,12 @@ def _valid(row: Row, strict: bool = True) -> bytes:
 
 
 class Writer:
-    """An open results file. Every row is flushed to the operating system when appended."""
+    """An open results file. Every row is flushed to the operating system when appended.
+
+    Another program may replace, truncate or delete the file meanwhile, as editors and sync tools
+    do. The rows then continue in a new file beside it, with all that this one held; `notices` says
+    so. A forked child writes nothing.
+    """
 
     def __init__(self, path: Path, mode: Literal["xb", "r+b"] = "xb") -> None:
         """Create the file `path` with its header, or open the one that is there (``r+b``).
@@ -106,13 +112,42 @@ class Writer:
         """
         self.path = path
         self.rows = 0
-        #: Where the line of each row starts and ends, by run and cell.
+        self.notices: list[str] = []
+        self._pid = os.getpid()
+        #: Where the line of each row of this process starts and ends, by run and cell.
         self._written: dict[tuple[str, ...], tuple[int, int]] = {}
+        #: What the file holds.
+        self._content = bytearray()
+        self._file = self._open(mode)
+        if mode == "xb":
+            try:
+                self._append(_line(COLUMNS))
+            except CannotWrite:
+                # An empty file is no result, and would be in the way of the next attempt.
+                self.close()
+                path.unlink()
+                raise
+        else:
+            # A process that was killed may have left half a line; the cell is measured again.
+            whole = path.read_bytes()
+            self._content += whole[: whole.rfind(b"\n") + 1]
+            if self._content and not whole.startswith(_line(COLUMNS).strip()):
+                self.close()
+                raise CannotWrite(
+                    f"cannot append to {path}: it has other columns than those of schema "
+                    f"{SCHEMA_VERSION}; name a new file with --output"
+                )
+            self._file.truncate(len(self._content))
+
+    def _open(self, mode: Literal["xb", "r+b"]) -> io.FileIO:
+        path, flags = self.path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        if mode == "xb":
+            # Two runs that start at once must not write into one file.
+            flags |= os.O_CREAT | os.O_EXCL
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # 'x': two runs that start at once must not write into one file.
-            self._file = path.open(mode, buffering=0)
-            _lock(self._file)
+            file = io.FileIO(os.open(path, flags, 0o666), "r+")
+            _lock(file)
         except FileExistsError as problem:
             raise CannotWrite(
                 f"cannot write {path}: it exists; continue it with --resume, or name another file"
@@ -125,39 +160,28 @@ class Writer:
             raise CannotWrite(
                 f"cannot write {path}: {why(problem)}; choose another folder with --results"
             ) from problem
-        if mode == "xb":
-            self._size = 0
-            try:
-                self._append(_line(COLUMNS))
-            except CannotWrite:
-                # An empty file is no result, and would be in the way of the next attempt.
-                self.close()
-                path.unlink()
-                raise
-        else:
-            # A process that was killed may have left half a line; the cell is measured again.
-            whole = path.read_bytes()
-            self._size = whole.rfind(b"\n") + 1
-            if whole[: self._size] and not whole.startswith(_line(COLUMNS).strip()):
-                self.close()
-                raise CannotWrite(
-                    f"cannot append to {path}: it has other columns than those of schema "
-                    f"{SCHEMA_VERSION}; name a new file with --output"
-                )
-            self._file.truncate(self._size)
-            self._file.seek(self._size)
+        return file
 
     def append(self, row: Row) -> None:
         """Append one row; where that fails the file keeps its whole rows and nothing else.
 
-        Raises BadRow for a row that no reader takes, by the checks of the reader itself, and
-        CannotWrite.
+        A second row of the cell that was last appended, as of a test that is run again, takes the
+        place of the first. Raises BadRow for a row that no reader takes, by the checks of the
+        reader itself, and CannotWrite.
         """
-        line, key, start = _valid(row), _key(row), self._size
-        if key in self._written:
+        if os.getpid() != self._pid:
+            raise BadRow("a forked child of the benchmark cannot write a row")
+        line, key = _valid(row), _key(row)
+        self._follow()
+        if next(reversed(self._written), None) == key:
+            del self._content[self._written.pop(key)[0] :]
+            self._file.truncate(len(self._content))
+            self.rows -= 1
+        elif key in self._written:
             raise BadRow("the run has a row of this cell already")
+        start = len(self._content)
         self._append(line)
-        self._written[key] = (start, self._size)
+        self._written[key] = (start, len(self._content))
         self.rows += 1
 
     def replace(self, rows: Sequence[Row]) -> None:
@@ -166,30 +190,62 @@ class Writer:
         A new row that is not valid leaves the old one. Raises CannotWrite; the file then is as
         before.
         """
+        self._follow()
         new = {_key(row): line for row in rows if (line := _valid(row, strict=False))}
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        content, moved, end = bytearray(), {}, 0
+        for key, (start, stop) in self._written.items():
+            content += self._content[end:start]
+            line = new.get(key) or bytes(self._content[start:stop])
+            moved[key] = (len(content), len(content) + len(line))
+            content += line
+            end = stop
+        content += self._content[end:]
+        held, path, before = self._file, self.path, self._content
+        self.path = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            old = self.path.read_bytes()
-            text, moved, end = io.BytesIO(), {}, 0
-            for key, (start, stop) in self._written.items():
-                text.write(old[end:start])
-                moved[key] = (text.tell(), text.tell() + len(new.get(key, old[start:stop])))
-                text.write(new.get(key, old[start:stop]))
-                end = stop
-            text.write(old[end:])
-            beside.write_bytes(text.getvalue())
             # Locked before it has its name: no other process can take it in between.
-            file = beside.open("r+b", buffering=0)
-            _lock(file)
-            beside.replace(self.path)
+            self._file, self._content = self._open("xb"), bytearray()
+            try:
+                self._append(bytes(content))
+                self.path.replace(path)
+            except OSError:
+                self._file.close()
+                self.path.unlink()
+                raise
         except OSError as problem:
-            beside.unlink(missing_ok=True)
+            self._file, self._content = held, before
             raise CannotWrite(
-                f"cannot update {self.path}: {why(problem)}; it keeps the rows of the first visits"
+                f"cannot update {path}: {why(problem)}; it keeps the rows of the first visits"
             ) from problem
-        self._file.close()
-        self._file, self._written = file, moved
-        self._size = self._file.seek(0, os.SEEK_END)
+        finally:
+            self.path = path
+        held.close()
+        self._written = moved
+
+    def _follow(self) -> None:
+        """Continue in a new file if the one at `path` is not, or not only, what was written."""
+        try:
+            there, ours = os.stat(self.path), os.fstat(self._file.fileno())
+            changed = not os.path.samestat(there, ours) or there.st_size != len(self._content)
+        except OSError:
+            changed = True
+        if not changed:
+            return
+        before, held = self.path, self._file
+        for number in range(2, 1000):
+            self.path = before.with_name(f"{before.stem}-{number}.csv")
+            try:
+                self._file = self._open("xb")
+                break
+            except CannotWrite as problem:
+                if not isinstance(problem.__cause__, FileExistsError):
+                    raise
+        held.close()
+        content, self._content = bytes(self._content), bytearray()
+        self._append(content)
+        self.notices.append(
+            f"{before} was changed by another program; all rows of this run are in {self.path}"
+        )
 
     def _append(self, line: bytes) -> None:
         try:
@@ -198,15 +254,18 @@ class Writer:
                 written += self._file.write(line[written:]) or 0
         except OSError as problem:
             # Half a line would make the whole file unreadable, and shrinking needs no space.
-            os.ftruncate(self._file.fileno(), self._size)
+            os.ftruncate(self._file.fileno(), len(self._content))
             raise CannotWrite(
                 f"cannot append to {self.path}: {why(problem)}; "
                 f"its {self.rows} finished rows are kept"
             ) from problem
-        self._size += len(line)
+        self._content += line
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; if another program has changed it since the last row, write a new one."""
+        if not self._file.closed and os.getpid() == self._pid and self._content:
+            with contextlib.suppress(CannotWrite):
+                self._follow()
         self._file.close()
 
 

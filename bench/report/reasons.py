@@ -51,3 +51,8 @@ def denormal(share: float) -> str:
 def fallback(operators: Sequence[str]) -> str:
     """Return the reason of a cell whose operators ran on the CPU instead of the device."""
     return f"ran on the CPU in part: {', '.join(operators)}"
+
+
+def changed_state(parts: Sequence[str]) -> str:
+    """Return a sentence on the state of the process that a benchmark changed."""
+    return f"the benchmark changed, and the suite restored: {', '.join(parts)}"

@@ -1,4 +1,4 @@
-"""One rank: ``python -m bench.suite.distributed.rank DEVICE WORK SIZE PORT``, started by torchrun.
+"""One rank: ``python -m bench.suite.distributed.rank DEVICE WORK SIZE PORT``, one process a rank.
 
 Rank 0 receives commands over the socket at PORT and passes them on to the others. WORK is ``step``
 (forward, all-reduced backward and optimizer step of SIZE samples in total), ``compute`` (the same
@@ -137,7 +137,13 @@ def main() -> None:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    distributed.init_process_group(BACKENDS[device.type], timeout=COMMAND_TIMEOUT)
+    distributed.init_process_group(
+        BACKENDS[device.type],
+        init_method=f"file://{os.environ['BENCH_RANK_STORE']}",
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=COMMAND_TIMEOUT,
+    )
     # Commands do not use the group that is timed.
     commands: Any = distributed.new_group(backend="gloo", timeout=COMMAND_TIMEOUT)
     if given.work == "all_reduce":

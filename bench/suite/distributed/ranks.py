@@ -1,4 +1,4 @@
-"""Ranks of a benchmark: processes that torchrun starts, asked over a local socket to run steps.
+"""Ranks of a benchmark: processes that are asked over a local socket to run steps.
 
 `Ranks` is the side of the benchmark, `bench.suite.distributed.rank` that of the processes. They
 exchange lines of JSON: ``{"run": n}`` answers ``{"seconds": s}`` for n steps in a row,
@@ -10,14 +10,15 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from bench.measure import environment
@@ -68,21 +69,27 @@ class Ranks:
         token = secrets.token_hex(16)
         threads = max(1, torch.get_num_threads() // count)
         paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}"]
-        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-        command += ["--local-addr=127.0.0.1", "--max-restarts=0"]
-        command += ["-m", "bench.suite.distributed.rank", device.type, work, str(size)]
-        command += [str(self._server.getsockname()[1])]
+        command = [sys.executable, "-m", "bench.suite.distributed.rank", device.type, work]
+        command += [str(size), str(self._server.getsockname()[1])]
         env = {"OMP_NUM_THREADS": str(threads), "BENCH_RANK_TOKEN": token}
         env |= {"PYTHONPATH": os.pathsep.join(paths), "TORCH_CPP_LOG_LEVEL": "ERROR"}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | env,
-            )
+        # The ranks find each other through a file in a private folder, and connect over loopback:
+        # a TCP store would listen on all interfaces and unpickle what anybody sends.
+        loopback = "lo0" if sys.platform == "darwin" else "lo"
+        env |= {"BENCH_RANK_STORE": str(Path(self._folder.name) / "store")}
+        env |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+        self._processes = []
+        with self._log.open("ab") as log:
+            for rank in range(count):
+                place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | env | {name: str(value) for name, value in place.items()},
+                )
+                self._processes.append(process)
         try:
             self._connection = self._accept(token)
         except BaseException:
@@ -99,7 +106,7 @@ class Ranks:
                 connection, _ = self._server.accept()
             except TimeoutError:
                 waited += 0.5
-                if self._process.poll() is not None:
+                if any(process.poll() is not None for process in self._processes):
                     raise RankDied(f"the ranks did not start: {self._message()}") from None
                 continue
             connection.settimeout(self._limit_s)
@@ -109,9 +116,12 @@ class Ranks:
         raise RankDied(f"the ranks did not connect within {self._limit_s:.0f} s: {self._message()}")
 
     def _message(self) -> str:
-        """Return the last error that the processes wrote, if possible one of a rank."""
+        """Return the signal that ended a rank, or the last error that the processes wrote."""
+        for rank, process in enumerate(self._processes):
+            if (code := process.poll()) is not None and code < 0:
+                return f"rank {rank} was ended by {signal.Signals(-code).name}"
         text = self._log.read_text(encoding="utf-8", errors="replace")
-        found: list[str] = re.findall(r"(\w+Error: .+|Signal \d+ \(\w+\))", text)
+        found: list[str] = re.findall(r"(\w+Error: .+)", text)
         return (found or ["no message"])[-1].strip()[:200]
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -120,12 +130,14 @@ class Ranks:
             self._lines.flush()
             answer = self._lines.readline()
         except TimeoutError:
+            if any(process.poll() is not None for process in self._processes):
+                raise RankDied(f"a rank died: {self._message()}") from None
             raise RankDied(f"a rank did not answer within {self._limit_s:.0f} s") from None
         except OSError:
             answer = ""
         if not answer:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=10)
+                self._processes[0].wait(timeout=10)
             raise RankDied(f"a rank died: {self._message()}")
         found: dict[str, Any] = json.loads(answer)
         return found
@@ -143,18 +155,16 @@ class Ranks:
 
     def close(self) -> None:
         """End all processes, including those that hang."""
-        with contextlib.suppress(psutil.Error):
-            parent = psutil.Process(self._process.pid)
-            family = [*parent.children(recursive=True), parent]
-            if hasattr(self, "_lines"):
-                with contextlib.suppress(OSError):
-                    self._connection.shutdown(socket.SHUT_RDWR)
-                psutil.wait_procs(family, timeout=5)
-            for process in family:
-                with contextlib.suppress(psutil.Error):
-                    process.kill()
-            psutil.wait_procs(family, timeout=5)
-        self._process.wait()
+        if hasattr(self, "_lines"):
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+            end = time.monotonic() + 5
+            for process in self._processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=max(0.0, end - time.monotonic()))
+        for process in self._processes:
+            process.kill()
+            process.wait()
         if hasattr(self, "_connection"):
             self._connection.close()
         self._server.close()

@@ -1,0 +1,172 @@
+"""The state of this process that a benchmark may change: read before a cell, restored after it."""
+
+import contextlib
+import functools
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Part(NamedTuple):
+    """One piece of state: its name, how to read it, and how to set it to what was read."""
+
+    name: str
+    read: Callable[[], Any]
+    restore: Callable[[Any], object]
+
+
+def _flushes_denormals() -> bool:
+    return float(torch.tensor(1e-310, dtype=torch.float64) / 2) == 0
+
+
+def _default_device() -> str | None:
+    """Return the default device, None for the CPU: to set it slows down every call."""
+    found = str(torch.get_default_device())
+    return None if found == "cpu" else found
+
+
+def _autocast(device: str) -> Part:
+    def restore(was: tuple[bool, torch.dtype]) -> None:
+        torch.set_autocast_enabled(device, was[0])
+        torch.set_autocast_dtype(device, was[1])
+
+    read = functools.partial(_read_autocast, device)
+    return Part(f"autocast on {device}", read, restore)
+
+
+def _read_autocast(device: str) -> tuple[bool, torch.dtype]:
+    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+
+def _set_cudnn(was: tuple[bool, bool]) -> None:
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = was
+
+
+def _set_environ(was: dict[str, str]) -> None:
+    for name in os.environ.keys() - was.keys():
+        del os.environ[name]
+    os.environ.update(was)
+
+
+def _read_environ() -> dict[str, str]:
+    # pytest writes its own progress there.
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+PARTS = (
+    Part("default dtype", torch.get_default_dtype, torch.set_default_dtype),
+    Part("default device", _default_device, torch.set_default_device),
+    Part("number of threads", torch.get_num_threads, torch.set_num_threads),
+    Part("grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Part(
+        "deterministic algorithms",
+        lambda: (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        lambda was: torch.use_deterministic_algorithms(was[0], warn_only=was[1]),
+    ),
+    Part(
+        "matmul precision",
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    Part(
+        "anomaly mode",
+        lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
+        lambda was: torch.autograd.set_detect_anomaly(*was),
+    ),
+    Part("denormals", _flushes_denormals, torch.set_flush_denormal),
+    Part(
+        "oneDNN",
+        lambda: torch.backends.mkldnn.enabled,
+        lambda was: setattr(torch.backends.mkldnn, "enabled", was),
+    ),
+    Part(
+        "cuDNN",
+        lambda: (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
+        _set_cudnn,
+    ),
+    _autocast("cpu"),
+    _autocast("cuda"),
+    Part("garbage collection", gc.isenabled, lambda was: gc.enable() if was else gc.disable()),
+    Part("garbage collection thresholds", gc.get_threshold, lambda was: gc.set_threshold(*was)),
+    Part("tracer", sys.gettrace, sys.settrace),
+    Part("profiler", sys.getprofile, sys.setprofile),
+    Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
+    Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
+    Part("working directory", os.getcwd, os.chdir),
+    Part("environment variables", _read_environ, _set_environ),
+    *(
+        [
+            Part(
+                "niceness",
+                lambda: os.getpriority(os.PRIO_PROCESS, 0),
+                lambda was: os.setpriority(os.PRIO_PROCESS, 0, was),
+            )
+        ]
+        if hasattr(os, "getpriority")
+        else []
+    ),
+)
+
+
+def read() -> dict[str, Any]:
+    """Return the state by name; a part that cannot be read is left out."""
+    found = {}
+    for part in PARTS:
+        with contextlib.suppress(OSError, RuntimeError, AttributeError):
+            found[part.name] = part.read()
+    return found
+
+
+def restore(before: dict[str, Any]) -> list[str]:
+    """Set what differs from `before` back; return the names of these parts."""
+    changed = []
+    for part in PARTS:
+        if part.name not in before:
+            continue
+        with contextlib.suppress(OSError, RuntimeError, AttributeError, ValueError):
+            try:
+                same = part.read() == before[part.name]
+            except OSError:  # the working directory is gone
+                same = False
+            if not same:
+                changed.append(part.name)
+                part.restore(before[part.name])
+    return changed
+
+
+@contextlib.contextmanager
+def tracers_paused() -> Iterator[None]:
+    """Pause coverage, profilers and debuggers of this thread, which slow down Python code."""
+    trace, profile = sys.gettrace(), sys.getprofile()
+    monitoring: Any = getattr(sys, "monitoring", None)
+    held: list[tuple[int, int, Any]] = []
+    events: dict[int, int] = {}
+    if monitoring:
+        for tool in range(6):
+            if monitoring.get_tool(tool) is None:
+                continue
+            events[tool] = monitoring.get_events(tool)
+            for name, event in vars(monitoring.events).items():
+                if name.isupper() and event and name != "BRANCH":
+                    with contextlib.suppress(ValueError):
+                        call = monitoring.register_callback(tool, event, None)
+                        held += [(tool, event, call)] if call else []
+            monitoring.set_events(tool, 0)
+    sys.settrace(None)
+    sys.setprofile(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+        sys.setprofile(profile)
+        for tool, event, call in held:
+            monitoring.register_callback(tool, event, call)
+        for tool, mask in events.items():
+            monitoring.set_events(tool, mask)

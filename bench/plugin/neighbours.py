@@ -1,0 +1,98 @@
+"""Other pytest plugins that would spoil a run: each is refused in one line that names it."""
+
+import contextlib
+import os
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+#: The options of this suite, which another plugin may have too.
+OPTIONS = frozenset(
+    f"--{name}"
+    for name in (
+        *("device", "dtype", "family", "cells", "profile", "results", "output", "append"),
+        *("resume", "machine", "data-root", "download", "threads"),
+    )
+)
+#: What pytest-repeat adds to the params of a test.
+STEP = "__pytest_repeat_step_number"
+
+
+class _Names:
+    """Takes the place of a parser, and keeps the names of the options that a plugin adds."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def getgroup(self, *_: Any, **__: Any) -> "_Names":
+        return self
+
+    def addoption(self, *names: str, **__: Any) -> None:
+        self.found.update(names)
+
+    def addini(self, *_: Any, **__: Any) -> None:
+        """Settings in files have names of their own."""
+
+    _addoption = addoption
+
+
+def check_others(manager: pytest.PytestPluginManager) -> None:
+    """Raise UsageError if a plugin that is there, or comes next, has an option of the suite."""
+    plugins = dict(manager.list_name_plugin())
+    if not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        for entry in metadata.entry_points(group="pytest11"):
+            if not manager.is_blocked(entry.name):
+                with contextlib.suppress(Exception):  # pytest names what cannot be loaded
+                    plugins.setdefault(entry.name, entry.load())
+    for name, plugin in plugins.items():
+        check_options(plugin, name)
+
+
+def check_options(plugin: object, name: str) -> None:
+    """Raise UsageError if a plugin adds an option that the suite has."""
+    add: Any = getattr(plugin, "pytest_addoption", None)
+    module = str(getattr(plugin, "__name__", type(plugin).__module__))
+    if add is None or module.startswith(("_pytest.", "bench.", "pytest_benchmark")):
+        return
+    names = _Names()
+    try:
+        add(names)
+    except Exception:  # it needs more than a parser; pytest names what clashes then
+        return
+    if clash := sorted(OPTIONS & names.found):
+        raise pytest.UsageError(
+            f"the plugin {name} ({module}) has the option {clash[0]}, and so has this suite; "
+            f"leave it out with -p no:{name}"
+        )
+
+
+def check(config: pytest.Config) -> None:
+    """Raise UsageError if an active plugin takes the benchmarks out of this process."""
+    if config.getoption("benchmark_disable") or config.getoption("benchmark_skip"):
+        return
+    active = {
+        "pytest-xdist": ("-n0", config.getoption("dist", "no") != "no" or _is_worker(config)),
+        "pytest-forked": ("-p no:forked", config.getoption("forked", False)),
+        "pytest-codspeed": ("-p no:codspeed", config.getoption("codspeed", False)),
+    }
+    for name, (remedy, on) in active.items():
+        if on:
+            raise pytest.UsageError(
+                f"{name} runs benchmarks in processes of its own or replaces their timer; "
+                f"time them without it: {remedy}, or leave them out: --benchmark-skip"
+            )
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def check_items(items: list[pytest.Function]) -> None:
+    """Raise UsageError if pytest-repeat would time a cell several times in one run."""
+    for item in items:
+        if item.callspec.params.get(STEP):
+            raise pytest.UsageError(
+                "pytest-repeat repeats a cell within a run; "
+                "time several runs instead: bench run --runs N"
+            )

@@ -1,0 +1,116 @@
+"""Benchmarks and plugins that misbehave: each costs its own cell, or is refused in one line."""
+
+import os
+import sys
+
+import pytest
+
+NEG = "cell(torch.neg, cell.tensor(4))"
+
+
+def outcome(suite, body, *words, marks=""):
+    suite.write(
+        f"import os, gc, sys\n\n{marks}\ndef bench_it(cell):\n    {body}\n\n"
+        f"def bench_other(cell):\n    {NEG}\n"
+    )
+    done = suite.run("--profile=smoke", "--dtype=float32", *words)
+    return done, suite.rows().set_index("benchmark")
+
+
+CHANGES = {
+    "default dtype": "torch.set_default_dtype(torch.float64)",
+    "default device": "torch.set_default_device('meta')",
+    "number of threads": "torch.set_num_threads(torch.get_num_threads() + 1)",
+    "grad mode": "torch.set_grad_enabled(False)",
+    "deterministic algorithms": "torch.use_deterministic_algorithms(True)",
+    "matmul precision": "torch.set_float32_matmul_precision('medium')",
+    "anomaly mode": "torch.autograd.set_detect_anomaly(True)",
+    "denormals": "torch.set_flush_denormal(True)",
+    "oneDNN": "torch.backends.mkldnn.enabled = False",
+    "autocast on cpu": "torch.set_autocast_enabled('cpu', True)",
+    "garbage collection": "gc.disable()",
+    "profiler": "sys.setprofile(lambda *_: None)",
+    "recursion limit": "sys.setrecursionlimit(5000)",
+    "working directory": "os.chdir('/')",
+    "environment variables": "os.environ['BENCH_TEST'] = '1'",
+}
+
+
+def test_what_a_benchmark_changes_is_restored_and_named(suite):
+    before = os.getcwd()
+    body = f"{NEG}; " + "; ".join(CHANGES.values())
+    done, found = outcome(suite, body)
+    assert done.ret == 0
+    for name in CHANGES:
+        assert name in found.reason["it"], name
+    assert found.reason["other"] == ""
+    assert os.getcwd() == before
+    assert "BENCH_TEST" not in os.environ
+    assert sys.getprofile() is None
+
+
+def test_a_skip_has_a_row(suite):
+    done, found = outcome(suite, "pytest.skip('needs two GPUs')")
+    assert done.ret == 0
+    assert found.status["it"] == "unsupported"
+    assert "needs two GPUs" in found.reason["it"]
+
+
+def test_an_expected_failure_is_an_error_and_fails_the_run(suite):
+    done, found = outcome(suite, "raise ValueError('x')", marks="@pytest.mark.xfail")
+    assert found.status["it"] == "error"
+    assert done.ret == 1
+
+
+def test_the_home_of_the_user_is_not_in_a_reason(suite, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    _, found = outcome(suite, "raise ValueError('/home/somebody/model.pt')")
+    assert found.reason["it"] == "ValueError: ~/model.pt"
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(["-n", "2"], "pytest-xdist"), (["--codspeed"], "pytest-codspeed")],
+)
+def test_a_plugin_that_takes_the_benchmarks_away_is_refused(suite, words, name):
+    option = {
+        "pytest-xdist": ("'-n', '--dist', dest='dist', default='no'"),
+        "pytest-codspeed": ("'--codspeed', dest='codspeed', action='store_true'"),
+    }[name]
+    suite.pytester.makepyfile(
+        other_plugin=f"def pytest_addoption(parser):\n"
+        f"    parser.getgroup('o')._addoption({option})\n"
+    )
+    suite.write(f"def bench_it(cell):\n    {NEG}\n")
+    suite.pytester.syspathinsert()
+    done = suite.run("-p", "no:xdist", "-p", "other_plugin", *words)
+    assert done.ret == 4
+    done.stderr.fnmatch_lines([f"ERROR: {name} *"])
+    assert not suite.files()
+
+
+def test_a_plugin_with_an_option_of_the_suite_is_refused(suite):
+    suite.pytester.makepyfile(
+        clashing="def pytest_addoption(parser):\n"
+        "    parser.getgroup('p').addoption('--device', default='')\n"
+    )
+    suite.write(f"def bench_it(cell):\n    {NEG}\n")
+    about = suite.pytester.mkdir("clashing-1.dist-info")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: clashing\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pytest11]\nclashing = clashing\n")
+    suite.pytester.syspathinsert()
+    done = suite.run()
+    assert done.ret != 0
+    text = str(done.stderr) + str(done.stdout)
+    assert "the plugin clashing" in text
+    assert "--device" in text
+
+
+def test_a_repeated_cell_is_refused_and_names_the_plugin(suite):
+    suite.write(
+        '@pytest.mark.parametrize("__pytest_repeat_step_number", [0, 1])\n'
+        f"def bench_it(cell, __pytest_repeat_step_number):\n    {NEG}\n"
+    )
+    done = suite.run("--dtype=float32")
+    assert done.ret == 4
+    assert "pytest-repeat" in str(done.stderr)
