@@ -73,8 +73,8 @@ def test_the_widest_interval_comes_first(suite, clock, seen, monkeypatch):
         revisits.Timed, "gain", property(lambda self: self.item.originalname == "bench_abs")
     )
     assert suite.run("--budget", "5").ret == 0
-    assert seen
-    assert {name.split("[")[0] for name in seen} == {"bench_abs"}
+    # At the end, the other one may fit into the rest of the budget.
+    assert seen.count("bench_abs[cpu-float32]") >= len(seen) - 1 > 1
 
 
 def test_a_benchmark_with_other_fixtures_is_visited_once(suite, clock, seen):
