@@ -43,7 +43,7 @@ def started(before=frozenset()):
 
 
 @pytest.fixture
-def room(monkeypatch, python):
+def room(monkeypatch):
     """Room for two ranks, whatever machine this is."""
     monkeypatch.setattr(ranks, "max_ranks", lambda device: 2)
 
