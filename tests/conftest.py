@@ -1,11 +1,16 @@
 """Fixtures of the tests: a suite of one file, and a device whose true times are known."""
 
+import gc
 import math
 import os
 import sys
 import textwrap
 
 import pytest
+
+# Before torch is imported, also in processes that tests start. On a busy machine, several compute
+# threads wait for each other, and each call of a small operation takes a time slice.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from bench.measure import calibration, devices, disturbance, environment, kernels, threads, visits
 
@@ -100,8 +105,12 @@ def suite(pytester):
 
 @pytest.fixture(scope="session", autouse=True)
 def _loaded():
-    """Load psutil's modules, which `environment` imports when it is first used."""
+    """Load psutil's modules, which `environment` imports when it is first used.
+
+    The garbage collector need not look through all modules hundreds of times.
+    """
     environment.current()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -232,11 +232,12 @@ def test_the_command_says_what_it_found_and_exits_by_it(ab, machine, tmp_path):
     assert done.exit_code == 1, done.output
     found = json.loads((tmp_path / "out.json").read_text())
     assert [c["params"] for c in found["cells"] if c["verdict"] == "regressed"] == ["n=3"]
-    assert "candidate: SIDE=candidate; in mine" in done.output
-    again = ab("--resume", "mine")
+    assert "candidate: SIDE=...; in mine" in done.output
+    again = ab(*CANDIDATE, "--resume", "mine", "-k", "op")
     assert again.exit_code == 1
     assert "op3 cpu float32 n=3" in again.output
-    assert "leave the other options out" in ab("--resume", "mine", "--threshold", "9").output
+    assert "was started with" in ab("--resume", "mine", "--threshold", "9").output
+    assert "SIDE=candidate" not in (tmp_path / "mine" / "ab.json").read_text()
     stored = ("mine/confirm-candidate.csv", "--baseline", "mine/confirm-baseline.csv")
     assert ab(*stored, command="check").exit_code == 1
 
@@ -245,9 +246,21 @@ def test_what_is_gone_on_with_is_judged_as_it_was_begun(ab, machine, tmp_path):
     machine.slow = {"n=3": 1.3}
     words = ("--threshold", "50", "--folder", "mine", "--summary", "summary.md")
     assert ab(*CANDIDATE, *words).exit_code == 0
-    again = ab("--resume", "mine", "--summary", "summary.md")
+    again = ab(*CANDIDATE, "--threshold", "50", "--resume", "mine", "--summary", "summary.md")
     assert again.exit_code == 0, again.output
     assert (tmp_path / "summary.md").read_text().count(": 20 same") == 2
+
+
+def test_a_stored_comparison_chooses_no_program(ab, machine, tmp_path):
+    """The Python and the variables that ab.json named were run."""
+    assert ab("--candidate-env", "SIDE=candidate", "--folder", "mine").exit_code == 0
+    path = tmp_path / "mine" / "ab.json"
+    path.write_text(path.read_text().replace("--candidate-env=SIDE=...", "--candidate-python=evil"))
+    before = len(machine.order)
+    done = ab("--resume", "mine")
+    assert done.exit_code == 2
+    assert "--candidate-python=evil" in done.output
+    assert len(machine.order) == before
 
 
 def test_a_file_that_a_full_disk_left_empty_is_written_again(machine, tmp_path):
@@ -288,7 +301,7 @@ def test_threads_go_to_their_side(ab, machine):
         (["--format", "odd"], "--format: unknown 'odd'"),
         (["--candidate-ref", "x"], "--candidate-ref: fatal: not a git repository"),
         (["--resume", "nowhere"], f"--resume: {Path('nowhere', 'ab.json')}: No such file"),
-        (["--resume", "x", "--candidate-ref", "y"], "leave the other options out"),
+        (["--resume", "full"], "ab.json: No such file"),
         (["--folder", "full"], "full is not empty"),
     ],
 )

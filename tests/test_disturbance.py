@@ -236,7 +236,7 @@ def test_drift_compares_the_last_third_with_the_first():
 
 @pytest.mark.integration
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no thread affinity here")
-def test_each_compute_thread_gets_a_cpu_of_its_own():
+def test_each_compute_thread_gets_a_cpu_of_its_own(python):
     """In a process of its own: this one has its threads already."""
     import subprocess
     import sys
@@ -256,11 +256,12 @@ def test_each_compute_thread_gets_a_cpu_of_its_own():
         "placed.undo(); assert os.sched_getaffinity(0) == before; print(len(cpus))"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
-    run = [sys.executable, "-c", code]
+    run = [python, "-c", code]
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
     if len(os.sched_getaffinity(0)) > 1 and not int(done.stdout):
         pytest.skip("beside this load it is not plain which threads compute")
     bound = environment | {"OMP_PROC_BIND": "true"}
+    run = [sys.executable, "-c", code]  # libgomp reads it when it is loaded
     done = subprocess.run(run, env=bound, capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
 

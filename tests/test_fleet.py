@@ -120,6 +120,7 @@ def test_three_workers_one_of_which_is_killed_while_it_measures(dask, python, tm
     again, _ = dask_worker(python, address, "b2", tmp_path)
     try:
         words = ["--scheduler", address, "--per", "worker", "--resume", str(folder)]
+        words += [*WORDS, str(tmp_path / "bench_slow.py")]
         done = bench("fleet", *words)
         assert done.exit_code == 0, done.output
     finally:
@@ -154,11 +155,14 @@ def dask_worker(python, address, name, tmp_path):
 def test_a_machine_that_is_away_is_named_when_the_others_go_on(dask, tmp_path, monkeypatch):
     """Its label goes to no other one, and no output reports that all is complete."""
     folder = tmp_path / "fleet"
-    known = Roster(["--help"], 1, "host", machines={"node-1": "somebody else"})
+    known = Roster(["-k", "x"], 1, "host", machines={"node-1": "somebody else"})
     folder.mkdir()
     known.write(folder)
     monkeypatch.setattr(cluster.Fleet, "measure", lambda self, nodes: iter(()))
-    done = bench("fleet", "--scheduler", dask[0], "--resume", str(folder))
+    refused = bench("fleet", "--scheduler", dask[0], "--resume", str(folder))
+    assert refused.exit_code == 2
+    assert "was started with --per=host --runs=1 -k x; give the same options" in refused.output
+    done = bench("fleet", "--scheduler", dask[0], "--resume", str(folder), "-k", "x")
     assert done.exit_code == 1
     assert "node-1 is missing and not complete" in done.output
     machines = Roster.read(folder).machines
@@ -190,7 +194,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
     [
         (["--per", "rack"], "--per: unknown 'rack'; known: host, worker"),
         (["--resume", "nowhere"], "nowhere/fleet.json was not written by bench fleet"),
-        (["--resume", "x", "--folder", "y"], "leave the other options out"),
+        (["--resume", "x", "--folder", "y"], "leave --folder out"),
         (["--folder", "full"], "full is not empty"),
         (["--scheduler", "nonsense://"], "--scheduler nonsense://"),
     ],
@@ -461,7 +465,9 @@ def test_what_is_written_down_is_recalled(tmp_path):
     assert Roster.read(tmp_path) == roster
 
 
-@pytest.mark.parametrize("change", [{"per": "rack"}, {"machines": 3}, {"machines": None}])
+@pytest.mark.parametrize(
+    "change", [{"per": "rack"}, {"machines": 3}, {"machines": None}, {"machines": {"../x": "y"}}]
+)
 def test_what_was_not_written_by_us_is_refused(tmp_path, change):
     Roster([], 1, "host").write(tmp_path)
     file = tmp_path / "fleet.json"

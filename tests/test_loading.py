@@ -95,15 +95,23 @@ def children(monkeypatch):
     return lambda: workers._without_helpers(started())
 
 
+@pytest.fixture
+def few(monkeypatch, tmp_path):
+    """Generate few images: what is checked of each is the same. Return how many there are."""
+    monkeypatch.setattr(data, "cache", lambda: tmp_path / "few")
+    monkeypatch.setattr(data, "IMAGES", 40)
+    return data.IMAGES
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("start", START_METHODS)
 @pytest.mark.parametrize("count", [0, 2])
-def test_every_image_comes_once_with_its_label_and_the_workers_end(children, start, count):
+def test_every_image_comes_once_with_its_label_and_the_workers_end(children, few, start, count):
     if count == 0 and start != START_METHODS[0]:
         pytest.skip("nothing is started without workers")
     settings = {"multiprocessing_context": start, "persistent_workers": True}
-    with loader_of(data.custom_images(), batch_size=32, num_workers=count, **settings) as loader:
-        assert each_once()(None, loader).fault == ""
+    with loader_of(data.custom_images(), batch_size=8, num_workers=count, **settings) as loader:
+        assert each_once(few)(None, loader).fault == ""
         assert len(children()) == count
         assert bool(workers.memory_of_workers()) == (count > 0)
     assert children() == []
@@ -129,20 +137,21 @@ class Mislabelled(data.CustomImageDataset):
         return image, label + (idx == 9)
 
 
-def test_a_lost_a_doubled_and_a_mislabelled_image_are_seen():
+def test_a_lost_a_doubled_and_a_mislabelled_image_are_seen(few):
     images = data.custom_images("png")
-    check = each_once()
-    lost = DataLoader(Subset(images, range(255)), 64)
-    assert check(None, lost).fault == "255 images, 255 different, of 256"
-    doubled = DataLoader(Subset(images, [*range(255), 3]), 64)
-    assert check(None, doubled).fault == "256 images, 255 different, of 256"
-    wrong = DataLoader(data.custom_images("png", Mislabelled), 64)
+    check = each_once(few)
+    lost = DataLoader(Subset(images, range(39)), 16)
+    assert check(None, lost).fault == "39 images, 39 different, of 40"
+    doubled = DataLoader(Subset(images, [*range(39), 3]), 16)
+    assert check(None, doubled).fault == "40 images, 39 different, of 40"
+    wrong = DataLoader(data.custom_images("png", Mislabelled), 16)
     assert check(None, wrong).fault == "image 9 came with label 4"
 
 
+@pytest.mark.usefixtures("few")
 def test_a_batch_fetched_at_once_is_the_same():
-    one = DataLoader(data.custom_images(), 64)
-    at_once = DataLoader(data.custom_images(dataset=data.BatchedImageDataset), 64)
+    one = DataLoader(data.custom_images(), 16)
+    at_once = DataLoader(data.custom_images(dataset=data.BatchedImageDataset), 16)
     for (a, b), (c, d) in zip(one, at_once, strict=True):
         assert torch.equal(a, c)
         assert torch.equal(b, d)
@@ -178,7 +187,7 @@ def test_ctrl_c_leaves_no_worker_and_no_shared_memory(tmp_path):
         "pytest",
         "bench/suite/loading",
         "--benchmark-only",
-        "--benchmark-min-rounds=9999",
+        "--benchmark-min-rounds=999",
     ]
     words += ["-k", "bench_loader_start_method and fork and not server", "--results", str(tmp_path)]
     running = subprocess.Popen(
@@ -194,7 +203,7 @@ def test_ctrl_c_leaves_no_worker_and_no_shared_memory(tmp_path):
         time.sleep(0.05)
     children = process.children(recursive=True)
     assert len(children) >= 2
-    # To the whole group, as a terminal does it.
+    # To the whole group, as a terminal does.
     os.killpg(running.pid, signal.SIGINT)
     assert running.wait(timeout=120) == pytest.ExitCode.INTERRUPTED
     _, alive = psutil.wait_procs(children, timeout=20)

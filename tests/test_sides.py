@@ -48,6 +48,7 @@ def test_a_ref_brings_its_own_suite_or_its_own_code(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "--quiet", "-m", "first")
     monkeypatch.chdir(tmp_path / "repo")
+    monkeypatch.setattr(sides, "_NEEDED", ("pytest",))  # the others take seconds to import
     (tmp_path / "made").mkdir()
     pinned = sides.pinned(Side(ref="HEAD"), "baseline")
     git("commit", "--quiet", "--allow-empty", "-m", "second")

@@ -1,6 +1,8 @@
 """`bench tune` finds the best of settings whose true speeds the test knows."""
 
 import contextlib
+import functools
+import itertools
 import random
 
 import pytest
@@ -9,6 +11,7 @@ from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.measure import devices
+from bench.suite.loading import data
 from bench.tune import loader
 from bench.tune.loader import Setting
 
@@ -92,10 +95,14 @@ def test_bad_input_is_one_line(words, message):
     assert "Traceback" not in done.output
 
 
-def test_a_data_set_of_ones_own_is_tuned(monkeypatch):
-    """Real loaders, without workers so that it takes no time."""
+def test_a_data_set_of_ones_own_is_tuned(monkeypatch, tmp_path):
+    """Real loaders, without workers so that it takes no time, and a clock that counts."""
+    now = itertools.count().__next__
+    monkeypatch.setattr(loader, "search", functools.partial(loader.search, now=now))
+    monkeypatch.setattr(data, "cache", lambda: tmp_path)
+    monkeypatch.setattr(data, "IMAGES", 40)
     monkeypatch.setattr(loader, "space", lambda pin=False: [Setting(0, 16), Setting(0, 32)])
-    words = ["tune", "--dataset", "bench.suite.loading.data:custom_images", "--budget", "12"]
+    words = ["tune", "--dataset", "bench.suite.loading.data:custom_images", "--budget", "24"]
     done = CliRunner().invoke(main.app, words)
     assert done.exit_code == 0, done.output
     assert "DataLoader(dataset, num_workers=0, batch_size=" in done.output

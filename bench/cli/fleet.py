@@ -1,6 +1,7 @@
 """The command `bench fleet`: run the suite on every machine of a Dask cluster."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,8 @@ from bench.records.lines import of_exception, one_line
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from bench.launch.roster import Roster
 
 File = Annotated[Path | None, typer.Option(metavar="FILE", help="For a scheduler with TLS.")]
 
@@ -54,12 +57,16 @@ def fleet(
     choose("--per", per, roster.PER)
     known = roster.Roster(list(context.args), runs, per)
     if resume:
-        if known.arguments or folder:
-            fail(f"--resume: {resume} holds all settings; leave the other options out")
+        if folder:
+            fail(f"--resume: {resume} is the folder; leave --folder out")
+        asked = known
         try:
             known = roster.Roster.read(resume)
         except (OSError, ValueError, KeyError, TypeError):
             fail(f"--resume: {resume / 'fleet.json'} was not written by bench fleet")
+        # A file must not choose what pytest runs: the options are given again.
+        if (asked.arguments, asked.runs, asked.per) != (known.arguments, known.runs, known.per):
+            fail(f"--resume: {resume} was started with {_words(known)}; give the same options")
     kept = resume or new_folder(folder, "fleet")
     tls = {"tls_ca_file": tls_ca_file, "tls_client_cert": tls_cert, "tls_client_key": tls_key}
     ended: list[cluster.MachineResult] = []
@@ -90,15 +97,20 @@ def fleet(
             raise
         except OSError as problem:
             what = f"{kept} or the scheduler cannot be reached: {of_exception(problem)}"
-            fail(f"{what}; continue with --resume {kept}")
+            fail(f"{what}; continue with --resume {kept} {_words(known)}")
         except KeyboardInterrupt:
-            fail(f"stopped; continue with --resume {kept}", 130)
+            fail(f"stopped; continue with bench fleet --resume {kept} {_words(known)}", 130)
     done = f"{len(known.complete)} machines complete, in {kept}"
     typer.echo(f"{done}; bench compare {kept} --outliers")
     lost = [one for one in ended if one.code not in (0, 1)]
     if lost:
-        typer.echo(f"continue with bench fleet --resume {kept}", err=True)
+        typer.echo(f"continue with bench fleet --resume {kept} {_words(known)}", err=True)
     raise typer.Exit(1 if lost or problems or any(one.code for one in ended) else 0)
+
+
+def _words(known: "Roster") -> str:
+    """Return the options that a fleet was started with."""
+    return shlex.join([f"--per={known.per}", f"--runs={known.runs}", *known.arguments])
 
 
 @contextlib.contextmanager

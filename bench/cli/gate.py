@@ -171,9 +171,7 @@ def ab(
         plan = ab.Plan(tuple(context.args), screen_runs, confirm_runs, order)
         how = {"allow_missing": allow_missing, "fail_on_improvement": fail_on_improvement}
         if resume:
-            if context.args or _given(context) - {"resume", "format", "output", "summary"}:
-                fail(f"--resume: {resume} holds all settings; leave the other options out")
-            both, plan, limits, how = ab.read_plan(resume)
+            ab.same(resume, both, plan, limits, how)
         kept = resume or new_folder(folder, "ab")
         outcome = ab.run(both, plan, limits, kept, bar, **how)
         bar.complete()
@@ -226,9 +224,3 @@ def _side(
     from bench.launch import sides
 
     return sides.Side(python or "", sides.variables(env, f"--{name}-env"), ref or "", threads)
-
-
-def _given(context: typer.Context) -> set[str]:
-    """Return the names of the options on the command line."""
-    sources = ((name, context.get_parameter_source(name)) for name in context.params)
-    return {name for name, source in sources if source and source.name == "COMMANDLINE"}

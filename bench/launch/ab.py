@@ -12,8 +12,8 @@ import contextlib
 import csv
 import dataclasses
 import json
-import os
 import random
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from bench.launch import runner, sides
 from bench.launch.runner import CannotRun, Place
 from bench.launch.sides import Side
 from bench.records import reader, schema
+from bench.records.files import read_json, replace
 from bench.records.schema import CellKey
 
 SIDES = ("baseline", "candidate")
@@ -118,7 +119,7 @@ def _stage(
         if code == pytest.ExitCode.INTERRUPTED:
             raise CannotRun(
                 f"the {side} was stopped; what was measured is kept: "
-                f"continue with bench ab --resume {file.parent}"
+                f"continue with --resume {file.parent} and the same options"
             )
         if code not in (0, 1):  # 1: a cell failed, and its row has the reason
             raise CannotRun(f"the {side} did not complete (pytest's exit status {code})")
@@ -139,31 +140,51 @@ def _make_folder(folder: Path) -> None:
         raise CannotRun(f"{what}; name another folder with --folder") from problem
 
 
+def _options(
+    both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
+) -> list[str]:
+    """Return what is compared and how it is judged as options; of variables the names only."""
+    words = []
+    for name, side in zip(SIDES, both, strict=True):
+        words += [f"--{name}-python={side.python}"] if side.python else []
+        words += [f"--{name}-env={variable}=..." for variable in sorted(side.env)]
+        words += [f"--{name}-ref={side.ref}"] if side.ref else []
+        words += [f"--{name}-threads={side.threads}"] if side.threads else []
+    known = {"screen-runs": plan.screen, "confirm-runs": plan.confirm, "order": plan.order}
+    known |= {name.replace("_", "-"): value for name, value in dataclasses.asdict(limits).items()}
+    words += [f"--{name}={value}" for name, value in known.items()]
+    words += [f"--{name.replace('_', '-')}" for name, given in sorted(settings.items()) if given]
+    return [*words, *plan.arguments]
+
+
 def _write_plan(
     folder: Path, both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
 ) -> None:
-    """Store what is compared and how it is judged, so that the comparison can be resumed."""
-    made: dict[str, Any] = {"sides": [dataclasses.asdict(side) for side in both]}
-    made |= {"plan": dataclasses.asdict(plan), "limits": dataclasses.asdict(limits)}
-    made["settings"] = settings
-    # Written whole or not at all: without it, nothing in the folder could be resumed.
-    half = folder / "ab.json.part"
-    half.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-    os.replace(half, folder / "ab.json")
+    """Store what is compared and how it is judged, for `same`."""
+    made = {"options": _options(both, plan, limits, settings)}
+    replace(folder / "ab.json", json.dumps(made, indent=1) + "\n")
 
 
-def read_plan(folder: Path) -> tuple[list[Side], Plan, Limits, dict[str, bool]]:
-    """Return the stored sides, plan, limits and settings; CannotRun if there are none."""
+def same(
+    folder: Path, both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
+) -> None:
+    """Raise CannotRun unless a comparison in `folder` was started with these options.
+
+    A file must not choose a program, a variable or an option: all are given again.
+    """
+    pinned = [sides.pinned(side, name) for name, side in zip(SIDES, both, strict=True)]
+    given = _options(pinned, plan, limits, settings)
     try:
-        made = json.loads((folder / "ab.json").read_text(encoding="utf-8"))
-        plan = Plan(**made["plan"] | {"arguments": tuple(made["plan"]["arguments"])})
-        baseline, candidate = (Side(**side) for side in made["sides"])
-        limits, settings = Limits(**made["limits"]), dict(made["settings"])
+        stored = [str(word) for word in read_json(folder / "ab.json")["options"]]
     except (OSError, ValueError, TypeError, KeyError) as problem:
         what = problem.strerror if isinstance(problem, OSError) else "not written by bench ab"
         remedy = "give the folder of an earlier bench ab"
         raise CannotRun(f"--resume: {folder / 'ab.json'}: {what}; {remedy}") from problem
-    return [baseline, candidate], plan, limits, settings
+    if given != stored:
+        changed = [word for word in stored if word not in given] or ["no such options"]
+        raise CannotRun(
+            f"--resume: {folder} was started with {shlex.join(changed)}; give the same options"
+        )
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class Side:
     @property
     def label(self) -> str:
         """The settings in a few words."""
-        words = [self.python, *(f"{name}={value}" for name, value in self.env.items()), self.ref]
+        words = [self.python, *(f"{name}=..." for name in self.env), self.ref]
         words.append(f"{self.threads} threads" if self.threads else "")
         return ", ".join(filter(None, words)) or "this environment"
 

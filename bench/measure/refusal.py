@@ -27,6 +27,9 @@ _FELL_BACK = re.compile(r"operator '([^']+)'.*fall back to run on the CPU", re.S
 def classify(exception: BaseException) -> tuple[str, str]:
     """Return the status and the reason, one line, of a cell that raised `exception`."""
     text = str(exception)
+    in_worker = "\nOriginal Traceback" in text
+    if in_worker:  # a DataLoader passes it on with its traceback, whose last line names the cause
+        text = lines.last_line(text)
     reason = lines.one_line(text) or type(exception).__name__
     if isinstance(exception, WrongAnswer):
         return "wrong", reason
@@ -37,7 +40,7 @@ def classify(exception: BaseException) -> tuple[str, str]:
     refused = isinstance(exception, (RuntimeError, TypeError)) and _UNSUPPORTED.search(text)
     if refused or isinstance(exception, NotImplementedError):
         return "unsupported", reason
-    return "error", lines.of_exception(exception)
+    return "error", reason if in_worker else lines.of_exception(exception)
 
 
 @contextmanager

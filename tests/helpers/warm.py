@@ -1,10 +1,10 @@
 """A Python whose processes start in a moment: forks of one that has imported torch and the suite.
 
 Importing torch takes seconds, and the tests start dozens of processes. `interpreter` gives the
-path of an executable that accepts ``-P``, ``-u``, ``-m MODULE`` and ``-c CODE`` as ``python`` does.
-It asks the server for a fork and gives it its standard streams, environment and folder. It forwards
-signals, and it ends as the fork ends: with its exit status, or by its signal. When it is killed,
-the server kills the fork.
+path of an executable that accepts ``-P``, ``-u``, ``-m MODULE`` and ``-c CODE`` as ``python``
+does. It asks the server for a fork and gives it its standard streams, environment and folder. It
+forwards signals, and it ends as the fork ends: with its exit status, or by its signal. When it is
+killed, the server kills the fork.
 
 A test of the start itself (binding of threads, what is imported) needs a real process.
 """

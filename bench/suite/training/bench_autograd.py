@@ -103,7 +103,7 @@ def backward_twice(model, x, y):
     model.zero_grad(set_to_none=True)
     loss = loss_of(model, x, y)
     loss.backward(retain_graph=True)
-    loss.backward()
+    (2 * loss).backward()  # another loss, so that the first pass twice is not the same
     return [p.grad for p in model.parameters()]
 
 

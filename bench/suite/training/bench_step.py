@@ -3,10 +3,13 @@
 import math
 import statistics
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from bench.measure.answer import WrongAnswer
+from bench.measure.references import double, ulp
 from bench.suite.axes import dtypes, values
 from bench.suite.training import compiler
 from bench.suite.training.models import (
@@ -35,12 +38,37 @@ def train_step(model, optimizer, x, y):
     return loss, [p.grad for p in model.parameters()]
 
 
+#: The rate of the check: a step of this size shows in every dtype.
+CHECKED_RATE = 0.5
+
+
+def with_a_step_that_shows(operation, model, optimizer, *args):
+    """Make a step with a higher learning rate; return what the operation returns."""
+    optimizer.param_groups[0]["lr"] = CHECKED_RATE
+    return operation(model, optimizer, *args)
+
+
+def moved_along_gradients(before):
+    """Return a proof that each parameter moved by the rate times its gradient, to 2 ulp."""
+
+    def proof(_, model, *__):
+        for place, (was, now) in enumerate(zip(before, model.parameters(), strict=True)):
+            wanted = was - CHECKED_RATE * double(now.grad)
+            off = np.abs(double(now) - wanted)
+            if not (off <= 2 * ulp(np.maximum(abs(was), abs(wanted)), now.dtype)).all():
+                raise WrongAnswer(f"parameter {place} did not move along its gradient")
+
+    return proof
+
+
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_step(cell, batch):
     training_work(cell, batch, MOVED)
     model = network(cell)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    cell(train_step, model, optimizer, *samples(cell, batch), terms=TERMS + batch, norm=2)
+    proof = moved_along_gradients([double(p) for p in model.parameters()])
+    seen = {"trial": with_a_step_that_shows, "proof": proof}
+    cell(train_step, model, optimizer, *samples(cell, batch), terms=TERMS + batch, norm=2, **seen)
 
 
 def autocast_step(model, optimizer, scaler, dtype, x, y):
@@ -75,6 +103,8 @@ def bench_autocast_step(cell, batch):
         autocast_step,
         *(model, optimizer, scaler, cell.dtype, images, labels),
         against=expected_autocast_step,
+        trial=with_a_step_that_shows,
+        proof=moved_along_gradients([double(p) for p in model.parameters()]),
         terms=TERMS + batch,
         norm=2,
     )

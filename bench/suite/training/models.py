@@ -56,10 +56,10 @@ def samples(cell, batch, dtype=None):
     return cell.tensor(batch, 1, 28, 28, dtype=dtype), labels
 
 
-def with_gradients(cell, model):
-    """Give every parameter a gradient of ordinary numbers."""
+def with_gradients(cell, model, seed=0):
+    """Give every parameter a gradient of ordinary numbers; each seed has its own."""
     for parameter in model.parameters():
-        parameter.grad = cell.tensor(*parameter.shape, dtype=parameter.dtype)
+        parameter.grad = cell.tensor(*parameter.shape, dtype=parameter.dtype, seed=seed)
     return model
 
 
