@@ -9,6 +9,8 @@ import torch
 from bench.measure.answer import moments, shape_only
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 
+GROUP = "creation"
+
 SIZES = values((2**20,), full=(2**4, 2**12, 2**22, 2**25))
 UNIFORM = moments(mean=0.5, std=12**-0.5)
 NORMAL = moments(mean=0.0, std=1.0)

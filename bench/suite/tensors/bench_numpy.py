@@ -10,6 +10,8 @@ import torch
 from bench.measure.answer import copied, shared
 from bench.suite.axes import ALL, FLOAT32, NUMERIC, dtypes, values
 
+GROUP = "transfers"
+
 SIZES = values((2**4, 2**20), full=(2**12, 2**22))
 
 

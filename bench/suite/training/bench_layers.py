@@ -8,6 +8,8 @@ from bench.measure.answer import WrongAnswer
 from bench.suite.axes import FLOAT32, FLOATING, dtypes
 from bench.suite.training.models import SIZES, network, samples, with_gradients
 
+GROUP = "layers and losses"
+
 BATCH = 64
 WIDTH = SIZES[1]
 

@@ -6,6 +6,8 @@ from torch import nn
 
 from bench.suite.axes import values
 
+GROUP = "layers and losses"
+
 CLASSES = 10
 BATCHES_READ = 16
 

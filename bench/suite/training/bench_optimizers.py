@@ -6,6 +6,8 @@ import torch
 from bench.measure.answer import WrongAnswer
 from bench.suite.training.models import PARAMETERS, network, with_gradients
 
+GROUP = "optimizers"
+
 #: Name -> class, its settings, and how many numbers a step reads and writes for each parameter.
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"lr": 1e-2}, 3),
