@@ -4,6 +4,7 @@ The files under tests/cases hold values as published, without host names, commit
 """
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -67,27 +68,30 @@ def test_20_what_is_refused_names_the_entry():
 
 def test_07_a_table_of_many_operations_is_not_silent():
     """On an M1, mps takes 0.425 of the CPU's time in the geometric mean, and loses in places."""
-    text = bench("verdict", CASES / "07-mlx-tables" / "m1.csv").output
-    assert "no difference" not in text
-    assert "no notable difference" not in text
-    first = text.splitlines()[1]
+    text = bench("verdict", CASES / "07-mlx-tables" / "m1.csv", "--format=json").output
+    (machine,) = json.loads(text)["machines"]
+    found = machine["answers"]["device"]
+    first = next(one["text"] for one in found if one["topic"] == "overall")
     assert "mps in float32 takes 0.42 times as long as cpu" in first
     assert "58x faster (matmul" in first
     assert "6.1x slower (sumall dim0=1000000)" in first
-    (sort,) = (line for line in text.splitlines() if line.startswith("- sort in"))
-    assert "1.3x slower (axis=1" in sort
-    (total,) = (line for line in text.splitlines() if line.startswith("- sum in"))
-    assert "1.7x slower (axis=0" in total
+    plain = {
+        one["subject"]["benchmark"]: one["text"] for one in found if one["topic"] == "benchmark"
+    }
+    assert "1.3x slower (axis=1" in plain["sort"]
+    assert "1.7x slower (axis=0" in plain["sum"]
 
 
 def test_08_one_tie_does_not_silence_a_sweep():
     """On an M1 Air, mps is slower for resnet50 at batch 1, 2 and 4, and about the same at 8."""
-    text = bench("verdict", CASES / "08-m1-air-cpu-wins" / "t1_m1air.csv").output
-    assert "mps in float32 takes 2.1 times as long as cpu" in text.splitlines()[1]
-    (line,) = (line for line in text.splitlines() if line.startswith("- forward_resnet50"))
-    assert "mps is slower than cpu" in line
-    assert "no notable difference at 8" in line
-    assert text.count("is error") == 6
+    path = CASES / "08-m1-air-cpu-wins" / "t1_m1air.csv"
+    (machine,) = json.loads(bench("verdict", path, "--format=json").output)["machines"]
+    found = machine["answers"]["device"]
+    (overall,) = (one["text"] for one in found if one["topic"] == "overall")
+    assert "mps in float32 takes 2.1 times as long as cpu" in overall
+    (sweep,) = (one for one in found if one["subject"].get("benchmark") == "forward_resnet50")
+    assert (sweep["advice"], sweep["ties"]) == ("slower", [8.0])
+    assert sum(one.get("advice") == "error" for one in machine["answers"]["faults"]) == 8
 
 
 def test_07_machines_of_unknown_hardware_are_not_called_alike(tmp_path):

@@ -1,5 +1,6 @@
 """The words of findings, in one place: each sentence with its figures."""
 
+import math
 import re
 
 import pytest
@@ -17,7 +18,9 @@ from bench.verdicts.finding import (
     Subject,
     Sweep,
 )
+from bench.verdicts.grouped import Several
 from bench.verdicts.plain import Plain
+from bench.verdicts.use import Use
 from tests.helpers.frames import frame
 from tests.helpers.truths import Machine
 
@@ -76,6 +79,47 @@ def loading(best, rival, advice="best", ratio=FASTER, alike=(), **unmeasured):
 
 COPY = Subject("cpu", "float32", "copy", {"n": "9"})
 FINDINGS = {
+    "float16 on cpu: matrix products is 2.0x slower (1.9 to 2.1) than float32, from 3 of 4 cells; "
+    "the worst settled or bounded: matmul n=512 at least 1.5x slower; relative error 4.0e-04": (
+        Several(
+            topic="dtype group",
+            subject=Subject("cpu", "float16"),
+            advice="slower",
+            ratio=SLOWER,
+            n=3,
+            total=4,
+            group="matrix products",
+            best=None,
+            worst=(CELL, Ratio(2.0, 1.5, math.inf)),
+            exceeded=True,
+            error=4e-4,
+        )
+    ),
+    "float32 on mps: training is not settled against the CPU's best, from 0 of 4 cells": Several(
+        topic="device group",
+        subject=Subject("mps", "float32"),
+        advice="unclear",
+        n=0,
+        total=4,
+        group="training",
+        best=None,
+        worst=None,
+        exceeded=True,
+    ),
+    "train with cpu, bfloat16, batch 1024: 1,000 samples/s, a sample is 2.0x faster (1.7 to 2.5) "
+    "than with the plain default (cpu, float32, batch 64, foreach, no workers); from 3 of 3 "
+    "steps": (
+        Use(
+            topic="use",
+            subject=Subject("cpu", "bfloat16", "step", {"batch": "1024"}),
+            advice="use",
+            ratio=FASTER,
+            amount=1000,
+            rival=Subject("cpu", "float32", "step", {"batch": "64"}),
+            n=3,
+            total=3,
+        )
+    ),
     "matmul n=512 in float16 on cpu is wrong: off by 0.3": Fault(
         topic="fault", subject=CELL, advice="wrong", reason="off by 0.3"
     ),

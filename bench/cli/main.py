@@ -265,6 +265,7 @@ def _called(name: str) -> Any:
 
 app.command("compare")(results.compare)
 app.command("verdict")(results.verdict)
+app.command("card")(results.card)
 app.command("report")(results.report)
 app.command("export")(results.export_results)
 app.command("import")(results.import_results)

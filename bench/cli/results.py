@@ -69,15 +69,41 @@ def compare(
 
 def verdict(
     files: Files,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first N findings.")] = None,
-    format: Annotated[str, typer.Option(help="terminal or markdown.")] = "terminal",
+    question: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this block: use, device, dtype, loading, implementations, faults, quality."
+        ),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every finding, not the first few.")] = False,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N findings of each kind.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
 ) -> None:
-    """Report what to use on this machine, with figures."""
-    from bench.report import advice
+    """Answer what to use on this machine, question by question, with figures."""
+    import shutil
 
-    choose("--format", format, ("terminal", "markdown"))
+    from bench.report import answers
+
+    choose("--format", format, ("terminal", "markdown", "json"))
+    if question is not None:
+        choose("--question", question, answers.TITLES)
     frame = read(files)
-    give(advice.text(frame, top) if format == "terminal" else advice.markdown(frame, top))
+    if format == "json":
+        give(answers.as_json(frame, question))
+    elif format == "markdown":
+        give(answers.markdown(frame, question, all_, top))
+    else:
+        width = shutil.get_terminal_size().columns
+        give(answers.text(frame, question, all_, width, top))
+
+
+def card(files: Files) -> None:
+    """Print at most 15 lines of Markdown on a machine, to paste into an issue or a README."""
+    from bench.report import answers
+
+    give(answers.card(read(files)))
 
 
 def report(

@@ -9,10 +9,10 @@ import pandas as pd
 from bench.compare import estimates
 from bench.compare.estimates import Estimate
 from bench.records.params import split
-from bench.records.schema import CELL
+from bench.records.schema import CELL, FAULTLESS
 
-#: Columns of a cell's costs besides its time, in seconds.
-_COSTS = ("first_call_s", "device_s", "dispatch_s")
+#: Columns of what a cell costs besides its time, and the error of its answer.
+_COSTS = ("first_call_s", "device_s", "dispatch_s", "peak_bytes", "rel_error")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def settings(frame: pd.DataFrame) -> list[Setting]:
 class Cell:
     """A cell: its time, the work declared for one iteration, and what else it costs.
 
-    `first_call_s`, `device_s` and `dispatch_s` are medians over the `ok` runs. `name` is that of
-    the benchmark, with its family if another family has a benchmark of that name.
+    `first_call_s`, `device_s`, `dispatch_s`, `peak_bytes` and `rel_error` are medians over the
+    faultless runs. `name` is that of the benchmark, with its family if another family has a
+    benchmark of that name.
     """
 
     family: str
@@ -76,7 +77,14 @@ class Cell:
     first_call_s: float | None
     device_s: float | None
     dispatch_s: float | None
+    peak_bytes: float | None
+    rel_error: float | None
     name: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether the cell has a time that is known well enough to print it."""
+        return bool(self.estimate.medians)
 
     def number(self, param: str) -> float | None:
         """The value of a param as a positive number, or None."""
@@ -104,12 +112,13 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     families = frame.groupby("benchmark").family.nunique()
     made = []
     amounts = dict.fromkeys(("items", "bytes", "flop"), "float64")
-    ok = frame[frame.status == "ok"].groupby(list(CELL), sort=False, dropna=False)
+    faultless = frame[frame.status.isin(FAULTLESS)].astype(dict.fromkeys(_COSTS, "float64"))
+    ok = faultless.groupby(list(CELL), sort=False, dropna=False)
     costs = {key: tuple(map(_amount, row)) for key, *row in ok[list(_COSTS)].median().itertuples()}
+    none = (None,) * len(_COSTS)
     for row in first[[*CELL, *amounts]].astype(amounts).itertuples(index=False):
         family, benchmark, device, dtype, params = key = tuple(map(str, row[:5]))
         items, moved, flop = map(_amount, row[5:])
-        first_call_s, device_s, dispatch_s = costs.get(key, (None, None, None))
         made.append(
             Cell(
                 *(family, benchmark, device, dtype),
@@ -118,10 +127,8 @@ def of(frame: pd.DataFrame) -> list[Cell]:
                 items=items,
                 bytes=moved,
                 flop=flop,
-                first_call_s=first_call_s,
-                device_s=device_s,
-                dispatch_s=dispatch_s,
                 name=benchmark if families[benchmark] == 1 else f"{family} {benchmark}",
+                **dict(zip(_COSTS, costs.get(key, none), strict=True)),  # type: ignore[arg-type]
             )
         )
     return made

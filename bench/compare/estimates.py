@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from bench.compare import observations
-from bench.records.schema import FAULTS, SEVERITY
+from bench.records import schema
+from bench.records.schema import FAULTLESS, FAULTS, SEVERITY
 from bench.stats.ratios import Ratio, variance
 
 #: With a single run per side a smaller difference is not reported: nine of ten medians of fresh
@@ -20,10 +21,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """Medians of the runs of one cell on one side, in seconds; `status` where there is none.
+    """What is known of the time of one cell on one side, in seconds.
 
-    `low` and `high` are the 95 % interval: of the mean over runs on a log scale, or of the median
-    within the only run. `reason` explains why there is no time, or what failed in some of the runs.
+    `medians` holds one time for each run in which the cell is settled, that is, `ok` and timed. It
+    is empty otherwise, and `status` says why. `low` and `high` are the 95 % interval: of the mean
+    over runs on a log scale, or of the only run. An `unstable` cell has an interval too: what it
+    does not contain is excluded, and a `low` of 0 means that only an upper bound is known. `reason`
+    explains why the cell is not settled, or what failed in some of the runs. `covers`: the interval
+    covers the differences between processes (schema 2).
     """
 
     medians: tuple[float, ...]
@@ -31,6 +36,7 @@ class Estimate:
     high: float | None
     status: str
     reason: str = ""
+    covers: bool = False
 
     @property
     def flawed(self) -> bool:
@@ -44,43 +50,68 @@ class Estimate:
             return None
         return math.exp(math.fsum(map(math.log, self.medians)) / len(self.medians))
 
+    @property
+    def likely(self) -> float | None:
+        """The time that a ratio is computed with: of an unsettled cell the middle or the bound."""
+        if self.medians or not self.high:
+            return self.seconds
+        return math.sqrt(self.low * self.high) if self.low else self.high
 
-def ratio(side: Estimate, base: Estimate) -> Ratio | None:
-    """Return `side` over `base`, or None if one of them was not measured.
+
+def ratio(side: Estimate, base: Estimate, among: int = 1) -> Ratio | None:
+    """Return `side` over `base`, or None if nothing is known of one of them.
 
     With two runs or more per side the interval is Welch's, of the difference of mean logarithms (B.
-    L. Welch, Biometrika 34, 1947): runs are the replicates. A single run says nothing about the
-    noise between processes; `NOISE`, a 90 % quantile, is then added to the intervals within runs.
+    L. Welch, Biometrika 34, 1947): runs are the replicates. Otherwise it is made of the intervals
+    of both sides (G. Y. Zou and A. Donner, Statistics in Medicine 27, 2008), whose widths may
+    differ above and below, and be infinite. A single run of schema 1 says nothing about the noise
+    between processes; `NOISE`, a 90 % quantile, is then added. The interval holds for all of
+    `among` ratios at once (Bonferroni).
     """
-    if not side.medians or not base.medians:
+    here, there = side.likely, base.likely
+    if not here or not there:
         return None
+    difference = math.log(here) - math.log(there)
+    upper = 1 - (1 - CONFIDENCE) / 2 / among
     a, b = [math.log(x) for x in side.medians], [math.log(x) for x in base.medians]
-    difference = math.fsum(a) / len(a) - math.fsum(b) / len(b)
-    if len(a) > 1 and len(b) > 1:
+    if len(a) > 1 and len(b) > 1 and not (side.covers and base.covers):
         va, vb = variance(a) / len(a), variance(b) / len(b)
+        below = above = 0.0
         if va + vb > 0:
             degrees = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-            half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * math.sqrt(va + vb)
-        else:
-            half = 0.0
+            below = above = float(stdtrit(degrees, upper)) * math.sqrt(va + vb)
     else:
-        half = math.hypot(NOISE, _half_width(side), _half_width(base))
-    if not abs(difference) + half < 700:  # beyond what a float holds: a file that was edited
+        wider = float(ndtri(upper) / ndtri((1 + CONFIDENCE) / 2))
+        noise = 0.0 if side.covers and base.covers else NOISE
+        (a_below, a_above), (b_below, b_above) = _widths(side, here), _widths(base, there)
+        below = wider * math.hypot(noise, a_below, b_above)
+        above = wider * math.hypot(noise, a_above, b_below)
+    if not abs(difference) < 700:  # beyond what a float holds: a file that was edited
         return None
-    return Ratio(*(math.exp(difference + off) for off in (0, -half, half)))
+    low, high = difference - below, difference + above
+    return Ratio(
+        math.exp(difference),
+        math.exp(low) if low > -700 else 0.0,
+        math.exp(high) if high < 700 else math.inf,
+    )
 
 
-def _half_width(estimate: Estimate) -> float:
-    """Half the interval within a run, on a log scale; 0 where it is not known."""
-    if estimate.low is None or estimate.high is None or not 0 < estimate.low <= estimate.high:
-        return 0.0
-    return (math.log(estimate.high) - math.log(estimate.low)) / 2
+def _widths(estimate: Estimate, likely: float) -> tuple[float, float]:
+    """Return how far the interval reaches below and above, on a log scale; 0 if unknown."""
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or not low <= likely <= high or not high:
+        return 0.0, 0.0
+    return math.log(likely / low) if low else math.inf, math.log(high / likely)
 
 
 def by_group(
     frame: pd.DataFrame, rows: Sequence[str], sides: Sequence[str]
 ) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]:
-    """Return the estimate of each pair of row and side that the frame has."""
+    """Return the estimate of each pair of row and side that the frame has.
+
+    A cell that is settled in some runs has the times of these. One that is `unstable` in all runs
+    has the narrowest of their intervals.
+    """
     keys, cut = [*rows, *sides], len(rows)
     group = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
     _, first = np.unique(group, return_index=True)
@@ -88,34 +119,82 @@ def by_group(
     median, low, high = (
         frame[name].to_numpy(float) for name in ("median_s", "ci_low_s", "ci_high_s")
     )
-    ok = observations.timed(frame).to_numpy() & ~observations.wrong_somewhere(frame, group)
+    valid = ~observations.wrong_somewhere(frame, group) & ~schema.single_call(frame).to_numpy()
+    ok = observations.timed(frame).to_numpy() & (frame.status == "ok").to_numpy() & valid
+    covers = frame.schema_version.to_numpy(int) > 1
     place = np.flatnonzero(ok)[np.argsort(group[ok], kind="stable")]
     counts = np.bincount(group[ok], minlength=len(first))
+    whole = np.bincount(group[ok], covers[ok], len(first)) == counts
     ends = np.cumsum(counts)
     medians = median[place].tolist()
     bounds = np.column_stack((low, high))[place[(ends - counts)[counts == 1]]]
     lows, highs = np.full(len(first), np.nan), np.full(len(first), np.nan)
     lows[counts == 1], highs[counts == 1] = bounds.T
     lows[counts > 1], highs[counts > 1] = _intervals(np.log(median[place]), counts)
+    for number in np.flatnonzero(whole & (counts > 1)).tolist():
+        chosen = place[ends[number] - counts[number] : ends[number]]
+        if (joined := _joined(median[chosen], low[chosen], high[chosen])) is not None:
+            lows[number], highs[number] = joined
     bare = ~np.isin(group, group[ok])
     faults: dict[int, list[tuple[str, str]]] = {}
     notable = bare | frame.status.isin(FAULTS).to_numpy()
     texts = (frame.status[notable].tolist(), frame.reason[notable].tolist())
     for number, *text in zip(group[notable].tolist(), *texts, strict=True):
         faults.setdefault(number, []).append((text[0], text[1]))
+    unsettled: dict[int, list[tuple[float, float]]] = {}
+    wide = bare & valid & (frame.status == "unstable").to_numpy() & (median > 0)
+    for number, *row in zip(
+        *(column[wide].tolist() for column in (group, covers, median, low, high)), strict=True
+    ):
+        unsettled.setdefault(number, []).append(_unsettled(*row))
+    single = set(group[schema.single_call(frame).to_numpy()].tolist())
     runs = np.bincount(group, minlength=len(first)).tolist()
     found = {}
-    columns = (names, counts.tolist(), ends.tolist(), lows.tolist(), highs.tolist())
-    for number, (key, count, end, least, most) in enumerate(zip(*columns, strict=True)):
+    columns = (names, counts.tolist(), ends.tolist(), lows.tolist(), highs.tolist(), whole.tolist())
+    for number, (key, count, end, least, most, all_) in enumerate(zip(*columns, strict=True)):
         if not count:
-            made = _without_time(faults[number])
+            made = _without_time(faults[number], number in single)
+            if made.status == "unstable" and number in unsettled:
+                narrow = min(
+                    unsettled[number], key=lambda b: (b[1] / b[0] if b[0] else math.inf, b)
+                )
+                made = replace(made, low=narrow[0], high=narrow[1])
         else:
             known = not (math.isnan(least) or math.isnan(most))
             low_s, high_s = (least, most) if known else (None, None)
             flaw = _flaw(faults[number], runs[number]) if number in faults else ""
-            made = Estimate(tuple(medians[end - count : end]), low_s, high_s, "ok", flaw)
+            made = Estimate(
+                tuple(medians[end - count : end]), low_s, high_s, "ok", flaw, known and all_
+            )
         found[key[:cut], key[cut:]] = made
     return found
+
+
+def _unsettled(covers: bool, median: float, low: float, high: float) -> tuple[float, float]:
+    """Return the interval of an `unstable` row.
+
+    That of schema 1 is of the disturbed rounds. Disturbance only adds: the cell takes no longer
+    than they took, and how much less is not known.
+    """
+    if covers and low > 0 and not math.isnan(high):
+        return low, high
+    return 0.0, median if math.isnan(high) else max(median, high)
+
+
+def _joined(median: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float] | None:
+    """Return the interval of the mean of runs of schema 2, whose own intervals are known.
+
+    Their errors may have one cause, so their average is no narrower. If the runs differ by more
+    than their intervals, the interval is at least that of their differences.
+    """
+    if not ((low > 0) & (high > 0)).all():  # NaN is not
+        return None
+    middle = np.log(median).mean()
+    spread = float(ndtri((1 + CONFIDENCE) / 2)) * np.log(median).std(ddof=1) / math.sqrt(len(low))
+    return (
+        float(np.exp(min(np.log(low).mean(), middle - spread))),
+        float(np.exp(max(np.log(high).mean(), middle + spread))),
+    )
 
 
 def _intervals(logs: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +219,12 @@ def _flaw(faults: list[tuple[str, str]], runs: int) -> str:
     return f"{failed.status} in {len(faults)} of {runs} runs: {failed.reason}"
 
 
-def _without_time(seen: list[tuple[str, str]]) -> Estimate:
-    """Return the worst of the statuses of a cell's runs, and its reason."""
+def _without_time(seen: list[tuple[str, str]], single: bool = False) -> Estimate:
+    """Return the worst of the statuses of a cell's runs, and its reason.
+
+    Cells without a fault are `not timed` after a single call, or `unmeasurable`.
+    """
     status, reason = min(seen, key=lambda row: SEVERITY.index(row[0]))
+    if status in FAULTLESS and single:
+        status, reason = "not timed", schema.SINGLE_CALL
     return Estimate((), None, None, "unmeasurable" if status == "ok" else status, reason)

@@ -50,6 +50,15 @@ def cell_keys(frame: "pd.DataFrame") -> list[CellKey]:
     return [CellKey(*map(str, key)) for key in frame[list(CELL)].itertuples(index=False, name=None)]
 
 
+#: What is known of a cell that a single call tested, as profile `smoke` does.
+SINGLE_CALL = "answer checked, not timed: a single call is no time"
+
+
+def single_call(frame: "pd.DataFrame") -> "pd.Series[bool]":
+    """Return which rows of a frame hold a single call, often the first one, and so no time."""
+    return ((frame.rounds == 1) & (frame.iterations == 1)).fillna(False).astype(bool)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One cell of one run. Times are seconds of one iteration; None means 'not measured'.

@@ -1,5 +1,6 @@
 """The words of every finding, one sentence each."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -198,6 +199,59 @@ def _first_call(one: Any) -> str:
     )
 
 
+def _change(ratio: Ratio) -> str:
+    """Return how one ratio differs from 1; ``at least`` where only a bound is known."""
+    if ratio.low == 0 or math.isinf(ratio.high):
+        bound = ratio.low if math.isinf(ratio.high) else 1 / ratio.high
+        word = "slower" if math.isinf(ratio.high) else "faster"
+        return f"at least {units.significant(bound, 2)}x {word}"
+    return times(ratio)
+
+
+def _several(one: Any) -> str:
+    text = f"{one.subject.dtype} on {one.subject.device}: {one.group} "
+    rival = "float32" if one.topic == "dtype group" else "the CPU's best"
+    if one.ratio is None:
+        text += f"is not settled against {rival}"
+    elif one.advice == "same":
+        bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
+        middle, low, high = (units.significant(bound, 2) for bound in bounds)
+        text += f"as fast as {rival} (takes {middle} times as long, {low} to {high})"
+    elif one.advice == "unclear":
+        text += f"shows no clear difference to {rival}"
+    else:
+        text += f"is {times(one.ratio)} than {rival}"
+    text += f", from {one.n} of {one.total} cells"
+    for end, word in ((one.worst, "worst"), (one.best, "best")):
+        if end:
+            seen = "the worst settled or bounded" if one.exceeded else word
+            seen = seen.replace("worst", word)
+            text += f"; {seen}: {name(end[0])} {_change(end[1])}"
+    if one.error and one.topic == "dtype group":
+        text += f"; relative error {one.error:.1e}"
+    return text
+
+
+def _use(one: Any) -> str:
+    def setting(subject: Subject, autocast: bool = False) -> str:
+        dtype = f"autocast {subject.dtype}" if autocast else subject.dtype
+        return f"{subject.device}, {dtype}, batch {subject.params['batch']}"
+
+    if one.advice == "unknown":
+        return (
+            f"no answer yet: {one.n} of {one.total} training steps are settled, and none is "
+            f"clearly faster than the default ({setting(one.rival)}, foreach, no workers)"
+        )
+    if one.advice == "default":
+        text = f"the plain default is as good as anything timed: {setting(one.subject)}"
+        return f"{text}; {one.amount:,.0f} samples/s (from {one.n} of {one.total} steps)"
+    text = "" if one.advice == "use" else "one of the best: "
+    text += f"train with {setting(one.subject, one.autocast)}: {one.amount:,.0f} samples/s, "
+    text += f"a sample is {times(one.ratio)} than with the plain default ({setting(one.rival)}, "
+    text += f"foreach, no workers); from {one.n} of {one.total} steps"
+    return text + (f"; {len(one.alike)} not settled may be faster" if one.alike else "")
+
+
 def sentence(finding: Finding) -> str:
     """Return a finding as one sentence with its figures."""
     return WORDS[finding.topic](finding)
@@ -243,6 +297,9 @@ WORDS: dict[str, Callable[[Any], str]] = {
         f"{one.subject.device} computes {units.rate(one.amount, 'FLOP')} in its best "
         f"{one.subject.dtype} matmul ({params(one.subject)})"
     ),
+    "dtype group": _several,
+    "device group": _several,
+    "use": _use,
     "overhead": _overhead,
     "launch": _launch,
     "first call": _first_call,

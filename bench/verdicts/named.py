@@ -31,6 +31,12 @@ FROM_NUMPY = Named("tensors", "from_numpy", ("n",))
 LOADER = Named("loading", "loader", ("batch", "workers"))
 FORWARD = Named("training", "forward", ("batch",))
 STEP = Named("training", "step", ("batch",))
+AUTOCAST = Named("training", "autocast_step", ("batch",))
+COMPILED = Named("training", "compiled", ("batch",))
+FORWARD_BACKWARD = Named("training", "forward_backward", ("batch", "parameters"))
+FASHION = Named("loading", "fashion_mnist", ("target",))
+START_METHOD = Named("loading", "loader_start_method", ("start",))
+PINNED = Named("loading", "loader_to_device", ("pin_memory",))
 STEP_PART = Named("training", "step_part", ("part",))
 OPTIMIZER_STEP = Named("training", "optimizer_step", ("implementation", "optimizer"))
 #: The link between host and device bounds these, not the memory of the device.
@@ -41,5 +47,6 @@ CROSSING = (
 )
 EVERY = (
     *(ADD, COPY, MATMUL, TENSOR_FROM_ARRAY, FROM_NUMPY, LOADER, FORWARD, STEP, STEP_PART),
-    *(OPTIMIZER_STEP, *CROSSING),
+    *(OPTIMIZER_STEP, AUTOCAST, COMPILED, FORWARD_BACKWARD, FASHION, START_METHOD, PINNED),
+    *CROSSING,
 )

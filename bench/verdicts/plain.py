@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.compare import cells, estimates
+from bench.compare import estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio, geometric_mean
 from bench.verdicts.finding import Finding, Subject, notable
+from bench.verdicts.grouped import pairs_of_devices
 from bench.verdicts.sizes import SIZES, devices
 
 #: Share of the cells that move the same way, and the most that may move the other way, if the
@@ -34,13 +35,10 @@ class Plain(Finding):
 def _pairs(found: list[Cell]) -> dict[tuple[str, str], list[tuple[Cell, Ratio]]]:
     """Return by device and dtype each cell whose time can be compared with that on the CPU."""
     made: dict[tuple[str, str], list[tuple[Cell, Ratio]]] = {}
-    for group in cells.across(found, "device"):
-        base = group.get("cpu")
-        for device, cell in group.items():
-            if base is None or device == "cpu":
-                continue
-            if ratio := estimates.ratio(cell.estimate, base.estimate):
-                made.setdefault((device, cell.dtype), []).append((cell, ratio))
+    for cell, base in pairs_of_devices(found):
+        settled = cell.settled and base.settled
+        if settled and (ratio := estimates.ratio(cell.estimate, base.estimate)):
+            made.setdefault((cell.device, cell.dtype), []).append((cell, ratio))
     return made
 
 

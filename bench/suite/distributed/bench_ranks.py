@@ -6,6 +6,8 @@ from bench.suite.axes import dtypes, values
 from bench.suite.distributed.ranks import Ranks, powers_of_two
 from bench.suite.training.models import BACKWARD_FLOP, FORWARD_FLOP, PARAMETERS
 
+GROUP = "distributed"
+
 RANKS = powers_of_two()
 BATCH = 256
 #: With one rank both are the same.

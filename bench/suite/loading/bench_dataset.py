@@ -17,6 +17,8 @@ from bench.suite.loading.data import (
 )
 from bench.suite.loading.workers import each_once, loader_of, one_epoch
 
+GROUP = "loading"
+
 FASHION = 1024
 
 

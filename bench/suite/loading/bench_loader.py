@@ -22,6 +22,8 @@ from bench.suite.loading.workers import (
     one_epoch,
 )
 
+GROUP = "loading"
+
 YES_NO = ["yes", "no"]
 
 

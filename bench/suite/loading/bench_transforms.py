@@ -9,6 +9,8 @@ from torchvision.transforms import v2
 from bench.suite.axes import dtypes, host_only
 from bench.suite.loading.data import CLASSES, SIDE, image_folder, one_hot
 
+GROUP = "loading"
+
 LABELS = 64
 BATCH = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,6 +7,13 @@ from bench.measure.references import chain as chained
 from bench.measure.references import product, same, softmax, summed
 from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
 
+GROUPS = {
+    "matrix products": ("matmul", "bmm"),
+    "element-wise": ("elementwise_chain",),
+    "reductions": ("sum", "softmax"),
+    "joining and copies": ("contiguous",),
+}
+
 
 def chain(x, y):
     return torch.sigmoid(x * y + x) * y

@@ -11,6 +11,8 @@ from bench.measure.answer import distribution, layout
 from bench.measure.references import constant, converted, spaced
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 
+GROUP = "creation"
+
 SIZES = values((2**20,), full=(2**4, 2**12, 2**22, 2**25))
 UNIFORM = distribution(lambda x: x.clip(0, 1))
 NORMAL = distribution(ndtr)

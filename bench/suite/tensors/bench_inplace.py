@@ -15,6 +15,12 @@ from bench.measure.references import relu as rectified
 from bench.measure.references import sigmoid as logistic
 from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
 
+GROUPS = {
+    "element-wise": ("add", "mul", "relu", "sigmoid"),
+    "joining and copies": ("copy",),
+    "creation": ("zero_", "fill_"),
+}
+
 SIZES = values((2**20,), full=(2**4, 2**12, 2**16, 2**22, 2**25))
 #: From the cost of a call to the bandwidth: 2**25 elements exceed every last-level cache.
 ADD_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))

@@ -6,6 +6,8 @@ import torch
 from bench.measure.references import joined, stacked
 from bench.suite.axes import ALL, FLOAT32, dtypes, values
 
+GROUP = "joining and copies"
+
 SIDES = values((16, 512), full=(128, 1024, 2048))
 
 

@@ -10,6 +10,8 @@ from bench.measure.answer import aliases, fresh
 from bench.measure.references import as_array, item, listed, same
 from bench.suite.axes import ALL, FLOAT32, NUMERIC, dtypes, values
 
+GROUP = "transfers"
+
 SIZES = values((2**4, 2**20), full=(2**12, 2**22))
 
 

@@ -11,6 +11,8 @@ from bench.measure.answer import wrote
 from bench.measure.references import converted, on_host, same
 from bench.suite.axes import ALL, NOT_PINNED, accelerator_only, dtypes, values
 
+GROUP = "transfers"
+
 SIZES = values((2**4, 2**16, 2**22, 2**25), full=(2**12, 2**20))
 
 

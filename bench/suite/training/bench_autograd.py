@@ -21,6 +21,8 @@ from bench.suite.training.models import (
     training_work,
 )
 
+GROUP = "training"
+
 
 def forward(model, x):
     return model(x)

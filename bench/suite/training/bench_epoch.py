@@ -10,6 +10,8 @@ from bench.measure.answer import Answer
 from bench.suite.loading.data import fashion_mnist
 from bench.suite.training.models import BACKWARD_FLOP, FORWARD_FLOP, loss_of, network
 
+GROUP = "training"
+
 SAMPLES = 1024
 
 

@@ -11,6 +11,8 @@ from bench.measure.references import affine, flattened, linear, relu, softmax
 from bench.suite.axes import FLOAT32, FLOATING, dtypes
 from bench.suite.training.models import SIZES, network, samples, with_gradients
 
+GROUP = "layers and losses"
+
 BATCH = 64
 WIDTH = SIZES[1]
 

@@ -7,6 +7,8 @@ from torch import nn
 from bench.measure.references import cross_entropy
 from bench.suite.axes import values
 
+GROUP = "layers and losses"
+
 CLASSES = 10
 BATCHES_READ = 16
 

@@ -8,6 +8,8 @@ from bench.measure.answer import changes
 from bench.measure.references import Reference, double, ulp, unit
 from bench.suite.training.models import PARAMETERS, network, with_gradients
 
+GROUP = "optimizers"
+
 #: Name -> class, its settings, and how many numbers a step reads and writes for each parameter.
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"lr": 1e-2}, 3),

@@ -23,6 +23,8 @@ from bench.suite.training.models import (
     training_work,
 )
 
+GROUP = "training"
+
 #: So small that thousands of steps on one batch hardly change the network: a loss near zero would
 #: give denormal gradients.
 LEARNING_RATE = 1e-5

@@ -1,0 +1,174 @@
+"""The answers of a machine by question: for a terminal, as Markdown, as data, as a card."""
+
+import dataclasses
+import json
+import math
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from bench.compare import cells
+from bench.compare.cells import Setting
+from bench.report import escape
+from bench.report.sentences import sentence
+from bench.verdicts import answers
+from bench.verdicts.answers import Answer, Basis
+from bench.verdicts.finding import Finding
+
+TITLES = {
+    "use": "What should I use here?",
+    "device": "Which device?",
+    "dtype": "Which dtype?",
+    "loading": "How do I load data?",
+    "implementations": "Which implementation?",
+    "faults": "What is broken?",
+    "quality": "How good are this machine and this measurement?",
+}
+_NOTHING = {
+    "use": "unknown: no training step in float32 was timed well enough",
+    "device": "nothing to compare: no cell was timed on the CPU and on another device",
+    "dtype": "nothing to compare: no cell was timed in two dtypes",
+    "loading": "unknown: no DataLoader was timed well enough",
+    "implementations": "no notable difference, or nothing to compare",
+    "faults": "nothing seen",
+    "quality": "unknown",
+}
+#: Findings of a topic that a block shows without `--all`.
+FEW = 3
+#: Below this share of settled cells, noise is the first thing to report.
+DOMINATES = 0.8
+#: The version of the JSON.
+FORMAT = 1
+
+
+def rests_on(basis: Basis) -> str:
+    """Return what all answers of a machine rest on."""
+    text = f"from {basis.settled:,} of {basis.total:,} cells"
+    if basis.total and basis.settled < DOMINATES * basis.total:
+        text += ": noise dominates, the others are not settled; run bench doctor"
+    if basis.not_timed:
+        text += f"; {basis.not_timed:,} called once: answer checked, not timed"
+    return text
+
+
+def lines(answer: Answer, top: int | None = FEW) -> list[str]:
+    """Return the sentences of an answer, `top` of each topic; None gives all."""
+    counts: dict[str, int] = {}
+    made, left_out = [], 0
+    for one in answer.findings:
+        counts[one.topic] = counts.get(one.topic, 0) + 1
+        if top is None or one.topic in answers.WHOLE or counts[one.topic] <= top:
+            made.append(sentence(one))
+        else:
+            left_out += 1
+    if left_out:
+        more = f"{left_out} more {'finding' if left_out == 1 else 'findings'}"
+        made.append(f"{more}: bench verdict --question {answer.question} --all")
+    return made or [_NOTHING[answer.question]]
+
+
+def _heads(frame: pd.DataFrame) -> Iterator[tuple[Setting, str, list[cells.Cell]]]:
+    for setting in cells.settings(frame):
+        runs = setting.rows.run_id.nunique()
+        words = (setting.machine, f"{runs} run{'s' if runs > 1 else ''}", setting.torch)
+        head = ", ".join(filter(None, (*words, setting.threads)))
+        yield setting, head, cells.of(setting.rows)
+
+
+def text(
+    frame: pd.DataFrame,
+    question: str | None = None,
+    everything: bool = False,
+    width: int = 80,
+    top: int | None = None,
+) -> str:
+    """Return the answers on each machine, torch and threads for a terminal of that width."""
+    width, top = max(80, width), None if everything else top or FEW
+    parts = []
+    for _, head, found in _heads(frame):
+        shown = textwrap.wrap(f"{head}; {rests_on(answers.basis(found))}", width)
+        for answer in answers.of(found, question):
+            shown += ["", TITLES[answer.question]]
+            for line in lines(answer, top):
+                shown += textwrap.wrap(
+                    line, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False
+                )
+        parts.append("\n".join(shown))
+    return "\n\n".join(parts)
+
+
+def markdown(
+    frame: pd.DataFrame,
+    question: str | None = None,
+    everything: bool = False,
+    top: int | None = None,
+) -> str:
+    """Return them as Markdown, with the text from files escaped."""
+    limit = None if everything else top or FEW
+    parts = []
+    for _, head, found in _heads(frame):
+        shown = [f"**{escape.markdown(head)}** ({rests_on(answers.basis(found))})"]
+        for answer in answers.of(found, question):
+            shown += ["", f"**{TITLES[answer.question]}**", ""]
+            shown += [f"- {escape.markdown(line)}" for line in lines(answer, limit)]
+        parts.append("\n".join(shown))
+    return "\n\n".join(parts)
+
+
+def card(frame: pd.DataFrame) -> str:
+    """Return at most 15 lines of Markdown on the first machine of a frame, to paste."""
+    setting, head, found = next(_heads(frame))
+    first = setting.rows.iloc[0]
+    about = [first.cpu, first.os, f"Python {first.python}" if first.python else ""]
+    made = [f"**PyTorch on {escape.markdown(head)}**", ""]
+    made += [f"{escape.markdown(', '.join(filter(None, about)))}; {rests_on(answers.basis(found))}"]
+    made.append("")
+    for answer in answers.of(found):
+        wanted = 3 if answer.question == "dtype" else 1
+        if answer.findings and answer.question != "quality":
+            made += [f"- {escape.markdown(line)}" for line in lines(answer, None)[:wanted]]
+    return "\n".join(made[:15])
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON holds: infinite numbers, which it lacks, become null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return _number(value) if isinstance(value, float) else value
+
+
+def data(finding: Finding) -> dict[str, Any]:
+    """Return the fields of a finding that are not blank, and its sentence."""
+    fields = {k: v for k, v in dataclasses.asdict(finding).items() if v not in (None, "", (), {})}
+    del fields["worth"]
+    made: dict[str, Any] = _plain(fields)
+    return made | {"text": sentence(finding)}
+
+
+def as_json(frame: pd.DataFrame, question: str | None = None) -> str:
+    """Return every finding on every machine as one JSON object."""
+    machines = []
+    for setting, _, found in _heads(frame):
+        known = answers.basis(found)
+        machines.append(
+            {
+                "machine": setting.machine,
+                "torch": setting.torch,
+                "threads": setting.threads,
+                "runs": int(setting.rows.run_id.nunique()),
+                "cells": dataclasses.asdict(known),
+                "answers": {
+                    one.question: [data(finding) for finding in one.findings]
+                    for one in answers.of(found, question)
+                },
+            }
+        )
+    return json.dumps({"format": FORMAT, "machines": machines}, indent=1, allow_nan=False)

@@ -1,0 +1,66 @@
+"""The questions a user has of a machine, and the findings that answer each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.compare.cells import Cell
+from bench.verdicts import alternatives, calls, faults, grouped, loading, peaks, plain, sizes, use
+from bench.verdicts.finding import Finding
+
+#: The rules of each question, in the order of the answers.
+QUESTIONS = {
+    "use": (use.settings,),
+    "device": (plain.overall, grouped.devices, sizes.devices, plain.benchmarks),
+    "dtype": (grouped.dtypes,),
+    "loading": (loading.loading, loading.bottlenecks),
+    "implementations": (alternatives.optimizers, alternatives.in_place, alternatives.copies),
+    "faults": (faults.faults, faults.unsupported),
+    "quality": (
+        *(faults.unsettled, peaks.bandwidth, peaks.arithmetic, sizes.overhead),
+        *(calls.launches, calls.first_calls),
+    ),
+}
+#: Topics of which a question shows all findings; of the others it shows the first few.
+WHOLE = ("use", "dtype group", "device group", "overall", "fault", "more faults", "unsupported")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The findings on a question, those worth most first within each rule."""
+
+    question: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """How many cells were judged, how many of them are settled, how many not timed at all."""
+
+    settled: int
+    total: int
+    not_timed: int
+
+
+def basis(found: Sequence[Cell]) -> Basis:
+    """Return what the answers rest on."""
+    timed = [cell for cell in found if cell.estimate.likely]
+    single = sum(cell.estimate.status == "not timed" for cell in found)
+    unsettled = sum(cell.estimate.status in ("unstable", "unmeasurable") for cell in found)
+    settled = sum(cell.settled for cell in timed)
+    return Basis(settled, settled + unsettled, single)
+
+
+def of(found: list[Cell], question: str | None = None) -> list[Answer]:
+    """Return the answer to each question, or to one of them."""
+    made = []
+    for name, rules in QUESTIONS.items():
+        if question not in (None, name):
+            continue
+        findings: list[Finding] = []
+        for rule in rules:
+            new = list(rule(found))
+            if not all(hasattr(one, "group") for one in new):
+                new.sort(key=lambda one: -one.worth)
+            findings += new
+        made.append(Answer(name, tuple(findings)))
+    return made

@@ -1,0 +1,148 @@
+"""What a dtype or a device gains or costs in each group of benchmarks."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bench.compare import cells, estimates
+from bench.compare.cells import Cell
+from bench.stats.ratios import Ratio
+from bench.verdicts import groups
+from bench.verdicts.finding import Finding, Subject, notable, worth
+
+#: Dtypes by precision: the CPU may do the work of a cell in the same dtype or a more precise one.
+_RIVALS = {
+    "float64": ("float64",),
+    "float32": ("float32",),
+    "float16": ("float32", "bfloat16", "float16"),
+    "bfloat16": ("float32", "bfloat16", "float16"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several(Finding):
+    """Ratios of the cells of one group: `ratio` is their geometric mean.
+
+    Its interval is as wide as if all errors had one cause. The ratio is None if no pair of cells is
+    settled. `n` pairs of `total` are. `best` and `worst` are the cells with the smallest and the
+    largest ratio, None unless the difference is notable among all that were compared. `exceeded`:
+    a cell that is not settled may lie beyond them. `error` is the median relative error of the
+    answers. `advice` is `faster`, `slower`, `same` or `unclear`.
+    """
+
+    group: str
+    best: tuple[Subject, Ratio] | None
+    worst: tuple[Subject, Ratio] | None
+    exceeded: bool
+    error: float | None = None
+
+
+_Pair = tuple[Cell, Cell]
+
+
+def dtypes(found: list[Cell]) -> Iterator[Finding]:
+    """Compare float16 and bfloat16 with float32 on the same device, by group."""
+    pairs = [
+        (cell, base)
+        for group in cells.across(found, "dtype")
+        if (base := group.get("float32"))
+        for dtype, cell in group.items()
+        if dtype in ("float16", "bfloat16")
+    ]
+    yield from _several(pairs, "dtype group")
+
+
+def devices(found: list[Cell]) -> Iterator[Finding]:
+    """Compare each device with the CPU, by group."""
+    yield from _several(pairs_of_devices(found), "device group")
+
+
+def pairs_of_devices(found: list[Cell]) -> list[tuple[Cell, Cell]]:
+    """Return each cell of another device with the cell in which the CPU does its work fastest."""
+    by_dtype: dict[tuple[object, ...], dict[str, Cell]] = {}
+    for cell in found:
+        if cell.device == "cpu":
+            key = (cell.family, cell.benchmark, tuple(cell.params.items()))
+            by_dtype.setdefault(key, {})[cell.dtype] = cell
+    pairs = []
+    for cell in found:
+        host = by_dtype.get((cell.family, cell.benchmark, tuple(cell.params.items())), {})
+        names = _RIVALS.get(cell.dtype, (cell.dtype,))
+        rivals = [c for name in names if (c := host.get(name)) and c.estimate.likely]
+        if cell.device != "cpu" and rivals:
+            pairs.append((cell, min(rivals, key=lambda c: c.estimate.likely or math.inf)))
+    return pairs
+
+
+def _several(pairs: list[_Pair], topic: str) -> Iterator[Finding]:
+    """Yield a finding for each device, dtype and group, in the order of the answers."""
+    lines: dict[tuple[str, str, str], list[_Pair]] = {}
+    for cell, base in pairs:
+        # What was refused, wrong or not timed is the answer to another question.
+        if cell.estimate.likely and base.estimate.likely:
+            lines.setdefault((cell.device, cell.dtype, groups.of(cell)), []).append((cell, base))
+    every = sum(map(len, lines.values()))
+    for key in sorted(lines, key=lambda key: (*key[:2], groups.place(key[2]), key[2])):
+        yield _one(topic, key, lines[key], len(lines), every)
+
+
+def _one(
+    topic: str, key: tuple[str, str, str], pairs: list[_Pair], lines: int, every: int
+) -> Several:
+    settled = [pair for pair in pairs if pair[0].settled and pair[1].settled]
+
+    def ratios(among: int) -> list[Ratio]:
+        made = (estimates.ratio(c.estimate, b.estimate, among) for c, b in settled)
+        return [ratio for ratio in made if ratio]
+
+    shown, claimed = _mean(ratios(1)), _mean(ratios(lines))
+    known = [
+        (Subject.of(cell), plain)
+        for cell, base in pairs
+        if (sure := estimates.ratio(cell.estimate, base.estimate, every)) and notable(sure)
+        if (plain := estimates.ratio(cell.estimate, base.estimate))
+    ]
+    faster = [one for one in known if one[1].value < 1]
+    slower = [one for one in known if one[1].value > 1]
+    best = min(faster, key=lambda one: one[1].value, default=None)
+    worst = max(slower, key=lambda one: one[1].value, default=None)
+    errors = sorted(c.rel_error for c, _ in pairs if c.rel_error is not None)
+    ratio = shown if shown else None
+    return Several(
+        topic=topic,
+        subject=Subject(*key[:2]),
+        advice=_advice(shown, claimed),
+        ratio=ratio,
+        n=len(settled),
+        total=len(pairs),
+        worth=worth(ratio),
+        group=key[2],
+        best=best,
+        worst=worst,
+        exceeded=len(settled) < len(pairs),
+        error=errors[len(errors) // 2] if errors else None,
+    )
+
+
+def _advice(shown: Ratio | None, claimed: Ratio | None) -> str:
+    if shown is None or claimed is None:
+        return "unclear"
+    if notable(claimed):
+        return "faster" if shown.value < 1 else "slower"
+    return "same" if not notable(shown) and shown.low > 1 / 1.5 and shown.high < 1.5 else "unclear"
+
+
+def _mean(ratios: list[Ratio]) -> Ratio | None:
+    """Return the geometric mean of ratios, and of the ends of their intervals."""
+    if not ratios:
+        return None
+
+    def mean(end: Callable[[Ratio], float]) -> float:
+        logs = [math.log(value) if (value := end(r)) > 0 else -math.inf for r in ratios]
+        total = sum(logs) / len(logs)
+        return math.exp(total) if total < 700 else math.inf
+
+    return Ratio(mean(lambda r: r.value), mean(lambda r: r.low), mean(lambda r: r.high))
+
+
+ADVICE = (dtypes, devices)

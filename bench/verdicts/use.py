@@ -1,0 +1,97 @@
+"""The setting to train with: the fastest step that was timed, against the plain default."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.compare import estimates
+from bench.compare.cells import Cell
+from bench.stats.ratios import Ratio
+from bench.verdicts.finding import Finding, Subject, notable, worth
+from bench.verdicts.named import AUTOCAST, STEP
+
+#: Samples in a batch of the plain default.
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use(Finding):
+    """The setting to train with, compared with the plain default, its rival.
+
+    `amount` is its rate in samples a second, `ratio` the time of a sample over that in the default.
+    `advice` is `use`; `among the best` if a step that is not settled may be faster; `default` if
+    nothing is notably faster than the default; or `unknown`. `autocast`: parameters stay in
+    float32.
+    """
+
+    autocast: bool = False
+
+
+def _ratio(cell: Cell, base: Cell, among: int) -> Ratio | None:
+    made = estimates.ratio(cell.estimate, base.estimate, among)
+    if made is None or not cell.items or not base.items:
+        return None
+    scale = base.items / cell.items
+    return Ratio(made.value * scale, made.low * scale, made.high * scale)
+
+
+def settings(found: list[Cell]) -> Iterator[Use]:
+    """Find the fastest step of a sample; of those as good, the one with the smallest batch."""
+    autocast = AUTOCAST.among(found)
+    steps = [
+        cell
+        for cell in (*STEP.among(found), *autocast)
+        if cell.items and cell.number("batch") and cell.estimate.likely
+    ]
+    base = _default(steps)
+    if base is None:
+        return
+    settled = sorted(
+        (cell for cell in steps if cell.settled), key=lambda c: -(c.rate(c.items) or 0.0)
+    )
+    if not settled or not base.estimate.likely:
+        return
+    fastest, many = settled[0], len(steps)
+    alike = [cell for cell in settled if not notable(_ratio(cell, fastest, 1))]
+    chosen = min(
+        alike, key=lambda c: (c.number("batch") or 0, c.dtype != "float32", c.device != "cpu")
+    )
+    sure = notable(_ratio(chosen, base, many)) if chosen is not base else None
+    ratio = _ratio(chosen, base, 1) if sure and sure.value < 1 else None
+    unsettled = [
+        cell
+        for cell in steps
+        if not cell.settled and (made := _ratio(cell, chosen, 1)) and made.low < 1
+    ]
+    if ratio is None:
+        advice = "unknown" if unsettled or not base.settled else "default"
+    else:
+        advice = "among the best" if unsettled else "use"
+    shown = chosen if ratio else base
+    yield Use(
+        topic="use",
+        subject=Subject.of(shown),
+        advice=advice,
+        ratio=ratio,
+        amount=shown.rate(shown.items),
+        unit="samples/s",
+        rival=Subject.of(base),
+        rival_amount=base.rate(base.items),
+        alike=tuple(Subject.of(cell) for cell in unsettled),
+        n=len(settled),
+        total=many,
+        worth=worth(ratio),
+        autocast=shown in autocast,
+    )
+
+
+def _default(steps: list[Cell]) -> Cell | None:
+    """Return float32 at the batch nearest to `BATCH`, on the best accelerator or the CPU."""
+    plain = [cell for cell in steps if cell.benchmark == STEP.benchmark and cell.dtype == "float32"]
+    if not plain:
+        return None
+    nearest = min(abs((cell.number("batch") or 0) - BATCH) for cell in plain)
+    near = [cell for cell in plain if abs((cell.number("batch") or 0) - BATCH) == nearest]
+    return min(near, key=lambda c: (c.device == "cpu", c.estimate.likely or 0.0))
+
+
+ADVICE = (settings,)

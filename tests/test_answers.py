@@ -1,0 +1,176 @@
+"""The answers by question are true of modelled machines, and nothing is claimed of noise."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import bench
+from bench.cli import main
+from bench.compare import cells, estimates
+from bench.report import answers as report
+from bench.verdicts import answers, groups
+from tests.helpers.frames import frame, store
+from tests.helpers.truths import BATCHES, Machine
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def model(factors, devices=None, **machine):
+    """A machine whose steps and products take these factors of the time in float32 on the CPU."""
+    made = Machine(**machine)
+    for device, speed in (devices or {"cpu": 1.0}).items():
+        for dtype, factor in factors.items():
+            known = {"device": device, "dtype": dtype}
+            for batch in BATCHES:
+                seconds = speed * factor * (2e-4 + 1e-5 * batch)
+                step = {"family": "training", "benchmark": "step", "items": batch}
+                made.cell(seconds, params=f"batch={batch}", **step, **known)
+            for n in (64, 256):
+                seconds = speed * factor * 1e-9 * n**2
+                made.cell(seconds, benchmark="matmul", params=f"n={n}", **known)
+    return made
+
+
+def found(machine, question=None):
+    """Return the findings on a question, or on all of them."""
+    made = answers.of(cells.of(machine.frame()), question)
+    return [one for answer in made for one in answer.findings]
+
+
+#: Factors of bfloat16 and float16, and of mps or cuda, each with the dtype and device to use.
+TRUTHS = {
+    "equal": ((1, 1), {}, "float32", "cpu"),
+    "bf16 cpu": ((0.5, 20), {}, "bfloat16", "cpu"),
+    "fp16 cpu": ((1.0, 0.4), {}, "float16", "cpu"),
+    "no half": ((8, 30), {}, "float32", "cpu"),
+    "slightly": ((0.97, 1.02), {}, "float32", "cpu"),
+    "m1": ((1.0, 1.0), {"mps": 0.3}, "float32", "mps"),
+    "m1 half": ((1.0, 0.6), {"mps": 0.3}, "float16", "mps"),
+    "slow gpu": ((1.0, 1.0), {"mps": 3.0}, "float32", "cpu"),
+    "h100": ((0.25, 0.3), {"cuda": 0.01}, "bfloat16", "cuda"),
+    "t4": ((5.0, 0.3), {"cuda": 0.05}, "float16", "cuda"),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_every_answer_is_right_on_a_modelled_machine(name):
+    (bfloat16, float16), others, dtype, device = TRUTHS[name]
+    factors = {"float32": 1.0, "bfloat16": bfloat16, "float16": float16}
+    machine = model(factors, {"cpu": 1.0} | others)
+    (use,) = found(machine, "use")
+    assert (use.subject.dtype, use.subject.device) == (dtype, device)
+    for one in found(machine, "dtype"):
+        factor = factors[one.subject.dtype]
+        expected = "slower" if factor > 1.15 else "faster" if factor < 0.87 else "same"
+        assert one.advice == expected
+        assert one.ratio.low <= one.ratio.value <= one.ratio.high
+        assert one.ratio.value == pytest.approx(factor, rel=0.03)
+        assert (one.n, one.total, one.exceeded) == (one.total, one.total, False)
+    for one in found(machine, "device"):
+        if one.topic == "device group" and one.subject.dtype == "float32":
+            assert one.advice == ("slower" if others[one.subject.device] > 1 else "faster")
+
+
+def test_the_rival_of_a_device_is_the_best_the_cpu_can_do():
+    machine = model({"float32": 1.0, "float16": 40.0}, {"cpu": 1.0, "cuda": 0.01})
+    half = [one for one in found(machine, "device") if one.topic == "device group"]
+    ratios = {one.subject.dtype: one.ratio.value for one in half if one.group == "training"}
+    assert ratios["float16"] == pytest.approx(0.4, rel=0.03)  # 0.01 against the CPU's float16
+
+
+def test_noise_alone_is_no_finding():
+    """Of 200 machines whose cells are all equal, at most 5 % give any claim."""
+    wrong = 0
+    for seed in range(200):
+        source = random.Random(seed)
+        machine = Machine(runs=source.choice((1, 3)), noise=source.uniform(0.005, 0.03), seed=seed)
+        for dtype in DTYPES:
+            for n in range(12):
+                machine.cell(1e-3, benchmark="matmul", dtype=dtype, params=f"n={n}")
+        for one in found(machine, "dtype"):
+            if one.advice in ("faster", "slower") or one.best or one.worst:
+                wrong += 1
+                break
+    assert wrong <= 10
+
+
+def test_a_cell_that_is_not_settled_takes_part_by_its_bound():
+    machine = Machine()
+    for dtype, seconds in (("float32", 1e-3), ("float16", 50e-3)):
+        machine.cell(seconds, benchmark="matmul", dtype=dtype, params="n=512")
+    for row in machine.rows[:5]:
+        row |= {"status": "unstable", "reason": "disturbed"}
+    (one,) = found(machine, "dtype")
+    assert (one.ratio, one.n, one.total, one.exceeded) == (None, 0, 1, True)
+    assert one.worst[1].high == float("inf")
+    assert 40 < one.worst[1].low < 50
+    assert "at least 4" in report.text(machine.frame(), "dtype")
+    for row in machine.rows[5:]:
+        row |= {"status": "unstable", "reason": "disturbed"}
+    (one,) = found(machine, "dtype")
+    assert (one.advice, one.best, one.worst) == ("unclear", None, None)
+
+
+def test_an_interval_of_schema_2_needs_no_allowance_for_other_processes():
+    known = {"ci_low_s": 0.99e-3, "ci_high_s": 1.01e-3}
+    old, new = (
+        frame({"schema_version": 1} | known).assign(schema_version=version) for version in (1, 2)
+    )
+    (a,), (b,) = (estimates.by_group(f, ["benchmark"], []).values() for f in (old, new))
+    assert estimates.ratio(a, a).high > 1.09
+    assert estimates.ratio(b, b).high < 1.02
+    wide = new.assign(status="unstable", ci_low_s=5e-4)
+    (c,) = estimates.by_group(wide, ["benchmark"], []).values()
+    assert (c.status, c.medians, c.low, c.high) == ("unstable", (), 5e-4, 1.01e-3)
+
+
+def test_a_single_call_is_not_judged():
+    machine = Machine(runs=1)
+    for dtype, seconds in (("float32", 1.0), ("float16", 1e-3)):
+        machine.cell(seconds, benchmark="add", dtype=dtype, rounds=1, iterations=1)
+    assert found(machine, "dtype") == []
+    text = " ".join(report.text(machine.frame()).split())
+    assert "2 called once: answer checked, not timed" in text
+
+
+def test_every_benchmark_of_the_suite_has_a_group():
+    suite = groups._SUITE
+    names = {
+        (path.parent.name, line.split("(")[0].removeprefix("def bench_"))
+        for path in suite.glob("*/bench_*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("def bench_")
+    }
+    assert names == groups.declared().keys()
+    assert set(groups.declared().values()) <= set(groups.ORDER)
+
+
+def test_blocks_fit_the_width_and_the_options_choose_among_them(tmp_path):
+    path = store(tmp_path / "a.csv", *model({"float32": 1, "bfloat16": 0.5}).rows)
+
+    def run(*words):
+        done = CliRunner().invoke(main.app, [*words, path])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    text = run("verdict")
+    assert max(map(len, text.splitlines())) <= 80
+    assert [title for title in report.TITLES.values() if title in text] == [*report.TITLES.values()]
+    assert "Which device?" not in run("verdict", "--question", "dtype")
+    made = json.loads(run("verdict", "--format", "json"))
+    assert list(made["machines"][0]["answers"]) == list(answers.QUESTIONS)
+    assert run("verdict", "--format", "markdown", "--all").startswith("**model, 5 runs")
+    assert len(run("card").splitlines()) <= 15
+
+
+def test_the_best_setting_is_there_for_programs_without_torch(tmp_path):
+    path = store(tmp_path / "a.csv", *model({"float32": 1, "bfloat16": 0.5}).rows)
+    chosen = bench.best(path)
+    assert (chosen["device"], chosen["dtype"], chosen["workers"]) == ("cpu", "bfloat16", None)
+    code = f"import sys; from bench import best; best({path!r}); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert bench.best(store(tmp_path / "b.csv", {"benchmark": "cat"})) is None
