@@ -103,14 +103,14 @@ def test_a_cell_that_is_not_settled_takes_part_by_its_bound():
     for dtype, seconds in (("float32", 1e-3), ("float16", 50e-3)):
         machine.cell(seconds, benchmark="matmul", dtype=dtype, params="n=512")
     for row in machine.rows[:5]:
-        row |= {"status": "unstable", "reason": "disturbed"}
+        row |= {"schema_version": 1, "status": "unstable", "reason": "disturbed"}
     (one,) = found(machine, "dtype")
     assert (one.ratio, one.n, one.total, one.exceeded) == (None, 0, 1, True)
     assert one.worst[1].high == float("inf")
     assert 40 < one.worst[1].low < 50
     assert "at least 4" in report.text(machine.frame(), "dtype")
     for row in machine.rows[5:]:
-        row |= {"status": "unstable", "reason": "disturbed"}
+        row |= {"schema_version": 1, "status": "unstable", "reason": "disturbed"}
     (one,) = found(machine, "dtype")
     assert (one.advice, one.best, one.worst) == ("unclear", None, None)
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.exchange import imports
-from bench.measure import cgroup
+from bench.measure import cgroup, visits
 from bench.records import reader
 from bench.records.reader import BadFile
 
@@ -118,6 +118,7 @@ def test_24_a_throttled_cell_is_not_ok_and_the_quota_is_named(suite, monkeypatch
     # The tests that follow in this process keep their threads.
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     monkeypatch.setattr(cgroup, "throttling", lambda: next(looks))
+    monkeypatch.setattr(visits, "WIDEST", 1.5)
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     suite.run("--dtype=float32", "--benchmark-max-time=0.01")
     (row,) = suite.rows().itertuples()

@@ -393,7 +393,7 @@ def test_every_topic_of_a_rule_and_every_code_of_the_gate_has_words():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 words = {keyword.arg: keyword.value for keyword in node.keywords}
-                if "topic" in words:
+                if isinstance(words.get("topic"), ast.Constant):
                     topics.add(words["topic"].value)
                 if getattr(node.func, "id", "") == "reason" and isinstance(
                     node.args[0], ast.Constant

@@ -49,12 +49,12 @@ def dtypes(found: list[Cell]) -> Iterator[Finding]:
         for dtype, cell in group.items()
         if dtype in ("float16", "bfloat16")
     ]
-    yield from _several(pairs, "dtype group")
+    yield from _several(pairs, topic="dtype group")
 
 
 def devices(found: list[Cell]) -> Iterator[Finding]:
     """Compare each device with the CPU, by group."""
-    yield from _several(pairs_of_devices(found), "device group")
+    yield from _several(pairs_of_devices(found), topic="device group")
 
 
 def pairs_of_devices(found: list[Cell]) -> list[tuple[Cell, Cell]]:
