@@ -123,7 +123,7 @@ def test_three_workers_one_of_which_is_killed_while_it_measures(dask, python, tm
     again, _ = dask_worker(python, address, "b2", tmp_path)
     try:
         words = ["--scheduler", address, "--per", "worker", "--resume", str(folder)]
-        words += [*WORDS, str(tmp_path / "bench_slow.py")]
+        words += [*WORDS, str(tmp_path / "bench_stops.py")]
         done = bench("fleet", *words)
         assert done.exit_code == 0, done.output
     finally:
