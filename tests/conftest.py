@@ -1,7 +1,6 @@
 """Fixtures of the tests: a suite of one file, and a device whose true times are known."""
 
 import gc
-import math
 import os
 import sys
 import textwrap
@@ -12,7 +11,7 @@ import pytest
 # threads wait for each other, and each call of a small operation takes a time slice.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from bench.measure import calibration, devices, disturbance, environment, kernels, threads, visits
+from bench.measure import calibration, devices, environment
 
 # Imported here although not named below: pytester removes from sys.modules what a run inside it
 # imports. A second copy of a module has other stash keys, and NumPy's extension modules, which
@@ -21,8 +20,8 @@ from bench.plugin import hooks, progress, rows  # noqa: F401
 from bench.records import reader
 from bench.report import sentences  # noqa: F401
 from bench.verdicts import loading  # noqa: F401
+from tests.helpers import quiet, warm
 from tests.helpers import simulated as simulated_device
-from tests.helpers import warm
 from tests.helpers.simulated import SimulatedDevice
 
 pytest_plugins = ["pytester"]
@@ -41,22 +40,11 @@ def pytest_configure(config):
         config.addinivalue_line("markers", marker)
 
 
-def _at_its_best(kernel):
-    kernel.best_s = min(kernel.best_s, 1e-6)
-    return kernel.best_s
-
-
 @pytest.fixture(autouse=True)
 def _quiet_machine(request, monkeypatch, tmp_path):
     """Let no neighbour of this machine decide a test: to the suite, it is always quiet."""
     if not request.node.get_closest_marker("real_machine"):
-        monkeypatch.setattr(kernels.ReferenceKernel, "read", _at_its_best)
-        monkeypatch.setattr(threads.ThreadTimes, "discover", lambda self: None)
-        monkeypatch.setattr(threads.ThreadTimes, "read", lambda self: threads.Sample(0.0, 0.0))
-        monkeypatch.setattr(disturbance, "resource", None)
-        monkeypatch.setattr(visits, "WIDEST", math.inf)
-        monkeypatch.setattr(kernels, "SEARCH_S", 0)
-        monkeypatch.setattr(kernels, "SEARCH_KNOWN_S", 0)
+        quiet.always(monkeypatch.setattr)
     # What this machine once did must not decide a test either.
     monkeypatch.setattr(calibration, "path", lambda: tmp_path / "reference-kernels.json")
 

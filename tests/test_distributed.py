@@ -153,7 +153,7 @@ def test_what_processes_of_their_own_time_is_a_row(suite):
     assert one.first_call_s == pytest.approx(1e-3)
 
 
-@pytest.mark.usefixtures("no_leftovers", "room")
+@pytest.mark.usefixtures("warm", "no_leftovers", "room")
 def test_nobody_but_this_machine_can_reach_the_ranks():
     """The store of torchrun listened on all interfaces, and unpickled what it was sent."""
     with Ranks(CPU, 2, "all_reduce", 1024) as group:

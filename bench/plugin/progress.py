@@ -9,6 +9,7 @@ import signal
 import stat
 import threading
 import time
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,6 +21,16 @@ from bench.launch.runner import LEAVE_S, MARK
 from bench.plugin import rows
 from bench.plugin.options import RUN
 from bench.records.writer import Writer
+
+_INPUT = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Keep standard input, the launcher's pipe, before pytest puts another file in its place."""
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        early_config.stash[_INPUT] = os.dup(0)
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,8 +60,8 @@ class Reporter:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Report the file of the rows."""
         self.send_file(session.config.stash[RUN].writer)
-        if not os.isatty(0) and stat.S_ISFIFO(os.fstat(0).st_mode):
-            threading.Thread(target=self.end_with_launcher, args=(os.dup(0),), daemon=True).start()
+        if pipe := session.config.stash.get(_INPUT, None):
+            threading.Thread(target=self.end_with_launcher, args=(pipe,), daemon=True).start()
 
     def send_file(self, writer: Writer | None) -> None:
         """Report the file of the rows, which changes if another program replaces it."""

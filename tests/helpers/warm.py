@@ -6,7 +6,8 @@ does. It asks the server for a fork and gives it its standard streams, environme
 forwards signals, and it ends as the fork ends: with its exit status, or by its signal. When it is
 killed, the server kills the fork.
 
-A test of the start itself (binding of threads, what is imported) needs a real process.
+To the suite, the machine is always quiet there. A test of the start itself (binding of threads,
+what is imported) needs a real process.
 """
 
 import atexit
@@ -59,6 +60,7 @@ def serve(descriptor: int, executable: str) -> None:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):  # an optional extra
             importlib.import_module(name)
+    importlib.import_module("tests.helpers.quiet").always()
     del sys.path[0]
     gc.freeze()  # so that collections leave the pages shared
     server = socket.socket(fileno=descriptor)
