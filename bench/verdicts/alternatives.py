@@ -101,10 +101,10 @@ def copies(found: list[Cell]) -> Iterator[Finding]:
                 subject=Subject.of(cell),
                 advice="share",
                 ratio=ratio,
-                amount=cell.estimate.seconds,
+                amount=cell.estimate.likely,
                 unit="s",
                 rival=Subject.of(sharing),
-                rival_amount=sharing.estimate.seconds,
+                rival_amount=sharing.estimate.likely,
                 n=2,
                 worth=worth(ratio),
             )
