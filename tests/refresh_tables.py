@@ -2,7 +2,7 @@
 
 A table is in a fenced block below ``<!-- table of FILE -->``, or ``<!-- table of FILE rows
 A,B -->`` for the benchmarks A and B alone. Verdicts are below ``<!-- verdict of FILE top N -->``
-(the first N findings of each kind) or ``<!-- verdict of FILE top N lines -->``.
+(as ``bench verdict --top N`` prints them) or ``<!-- verdict of FILE top N lines -->``.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.compare import pooled
 from bench.records import reader
-from bench.report import advice, table
+from bench.report import answers, table
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
@@ -29,7 +29,8 @@ def _table(found: re.Match[str]) -> str:
 
 def _verdicts(found: re.Match[str]) -> str:
     top = int(found[3]) if found[3] else None
-    text = advice.text(reader.read(ROOT / found[2]), top)
+    frame = reader.read(ROOT / found[2])
+    text = answers.text(frame, top=None if found[4] else top)
     if found[4]:
         text = "\n".join(text.splitlines()[:top])
     return found[1] + text + "\n" + found[6]
