@@ -160,3 +160,19 @@ def test_a_file_of_pytest_benchmark_2_5_is_read():
     assert (row.benchmark, row.params, row.status) == ("xfast_parametrized", "id=0", "ok")
     assert (row.rounds, row.iterations, row.median_s) == (9710, 431, 2.2016379230260297e-07)
     assert (row.cpu, row.python) == ("", "2.7.3")
+
+
+@pytest.mark.parametrize(
+    ("version", "params", "medians"),
+    [
+        ("3.0.0", ["id=1", "id=1000", ""], [5.210004e-07, 2.728650e-05, 1.284400e-07]),
+        ("3.1.1", ["n=1", "n=1000", ""], [2.457250e-07, 2.729650e-05, 2.180833e-07]),
+    ],
+)
+def test_a_file_of_pytest_benchmark_3_is_read(version, params, medians):
+    """Written by these versions themselves, under Python 3.11 and pytest 6.2 with small shims."""
+    rows = imports.pytest_benchmark(CASES / f"pytest-benchmark-{version}.json")
+    assert [row.benchmark for row in rows] == ["sum", "sum", "group"]
+    assert [row.params for row in rows] == params
+    assert [row.median_s for row in rows] == pytest.approx(medians, rel=1e-5)
+    assert {(row.status, row.cpu, row.rounds) for row in rows} == {("ok", "", 6)}
