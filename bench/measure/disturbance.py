@@ -1,7 +1,6 @@
 """Measure what disturbs the rounds of a cell: stolen time and slow reference kernels."""
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,7 +43,6 @@ class Visit:
     kernels_s: dict[str, float] = field(default_factory=dict)
     throttled: cgroup.Throttling | None = None
     switches: float | None = None
-    at: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:

@@ -15,7 +15,7 @@ from bench.exchange.exports import extra_info
 from bench.measure import dtypes, refusal, state
 from bench.measure.cell import Cell, Result
 from bench.measure.rounds import Plan
-from bench.measure.visits import judge
+from bench.measure.visits import Judged, judge
 from bench.plugin import rows
 from bench.plugin.options import Run
 from bench.records.schema import Row
@@ -50,17 +50,19 @@ class Timed:
     cost_s: float = 0.0
     width: float = math.inf
 
-    def judge(self, run: Run) -> None:
+    def judge(self, run: Run) -> Judged:
         """Judge all visits with the best times of the reference kernels that are known now."""
-        self.width = judge(self.result.visits, run.kernels).width
+        judged = judge(self.result.visits, run.kernels)
+        self.width = judged.width
         if self.status in ("ok", "unstable"):
-            self.status, self.reason = rows.outcome(self.result, run)
+            self.status, self.reason = rows.outcome(self.result, run, judged)
+        return judged
 
     def row(self, run: Run) -> Row:
         """Return the row; pytest-benchmark's entry becomes that of all visits too."""
-        made = rows.row(self.item, run, self.status, self.reason, self.result)
+        judged = self.judge(run)
+        made = rows.row(self.item, run, self.status, self.reason, self.result, judged)
         if self.entry is not None:
-            judged = judge(self.result.visits, run.kernels)
             rows.hand_over(self.entry, judged.rounds_s, self.result.visits[0].iterations)
             self.entry.extra_info.update(extra_info(dataclasses.asdict(made)))
         return made
@@ -146,7 +148,5 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
 
 def update(run: Run, cells: Sequence[Timed]) -> None:
     """Replace the rows of the cells in the file of the run by those of all visits."""
-    for timed in cells:
-        timed.judge(run)
     assert run.writer
     run.writer.replace([timed.row(run) for timed in cells])

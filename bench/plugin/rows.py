@@ -102,13 +102,19 @@ def identity(item: pytest.Function, run: Run) -> dict[str, Any]:
 
 
 def row(
-    item: pytest.Function, run: Run, status: str, reason: str, result: Result | None = None
+    item: pytest.Function,
+    run: Run,
+    status: str,
+    reason: str,
+    result: Result | None = None,
+    judged: visits.Judged | None = None,
 ) -> Row:
     """Return the row of a cell that has ended with this result; a long `reason` is cut."""
     known = identity(item, run)
     if result:
         if result.visits:
-            known |= visits.judge(result.visits, run.kernels).columns
+            judged = judged or visits.judge(result.visits, run.kernels)
+            known |= judged.columns
         known |= {
             "first_call_s": result.first_call_s,
             "device_s": result.device_s,
@@ -132,14 +138,15 @@ def private(text: str) -> str:
     return text.replace(home, "~") if len(home) > 1 else text
 
 
-def outcome(result: Result, run: Run) -> tuple[str, str]:
+def outcome(result: Result, run: Run, judged: visits.Judged | None = None) -> tuple[str, str]:
     """Return the status and the reason of a cell in which nothing was raised."""
     notes = list(result.notes)
     if result.denormal is not None:
         notes.append(reasons.denormal(result.denormal))
     if result.fell_back:
         return "fallback", "; ".join([reasons.fallback(result.fell_back), *notes])
-    judged = visits.judge(result.visits, run.kernels) if result.visits else None
+    if judged is None and result.visits:
+        judged = visits.judge(result.visits, run.kernels)
     if judged is None or judged.width <= visits.WIDEST:
         return "ok", "; ".join(notes)
     wide = ("wide", {"times": judged.width})
