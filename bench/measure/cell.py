@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import threadpoolctl
 import torch
 
 from bench.measure import answer, disturbance, kernels, operands, refusal, rounds, state
@@ -54,6 +55,11 @@ def _block(floating: bool, seed: int) -> torch.Tensor:
         return torch.randint(1, 100, (BLOCK,), generator=generator)
     sign = torch.randint(0, 2, (BLOCK,), generator=generator) * 2 - 1
     return (torch.rand(BLOCK, generator=generator) + 0.5) * sign
+
+
+@functools.cache
+def _libraries() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()
 
 
 class Cell:
@@ -296,16 +302,18 @@ class Cell:
         with refusal.fallbacks(self._device) as self.result.fell_back:
             result = call(*used, **used_kwargs)
         proof = asked.proof or (answer.fresh if asked.expect else None)
-        if asked.check is not None:
-            self.result.answer = asked.check(result, *used, **used_kwargs)
-        elif asked.expect is not None:
-            expected = asked.expect(*args, **kwargs)
-            self.result.answer = answer.judge(result, expected, self.device)
-        else:
-            expected = answer.reference(asked.against, args, kwargs)
-            self.result.answer = answer.compare(
-                result, expected, self.dtype, asked.terms, asked.norm
-            )
+        # Threads of NumPy's BLAS keep a core busy for some 30 ms after they were used.
+        with _libraries().limit(limits=1, user_api="blas"):
+            if asked.check is not None:
+                self.result.answer = asked.check(result, *used, **used_kwargs)
+            elif asked.expect is not None:
+                expected = asked.expect(*args, **kwargs)
+                self.result.answer = answer.judge(result, expected, self.device)
+            else:
+                expected = answer.reference(asked.against, args, kwargs)
+                self.result.answer = answer.compare(
+                    result, expected, self.dtype, asked.terms, asked.norm
+                )
         fault = self.result.answer.fault
         # Training changes its module; a plain argument changes only where that is declared.
         left = bool(proof is answer.wrote)
