@@ -179,7 +179,9 @@ def test_a_reading_is_the_quickest_of_some_attempts(monkeypatch):
     assert made.slowdown(made.read()) == pytest.approx(2)
     made.best_s = 50e-6
     assert made.slowdown(made.read()) == 1
-    assert made.best_s == pytest.approx(20e-6)
+    assert made.best_s == 50e-6
+    assert made.learn([20e-6, 30e-6]) == pytest.approx(25e-6)
+    assert made.best_s == pytest.approx(25e-6)
 
 
 def test_a_later_visit_adds_its_rounds_and_does_not_check_again():

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bench.measure import visits
+from bench.measure import kernels, visits
 from bench.plugin import revisits
 
 SUITE = """
@@ -23,7 +23,7 @@ def clock(monkeypatch):
     now = itertools.count(0, 0.1)
     monkeypatch.setattr(revisits, "now_s", lambda: next(now))
     monkeypatch.setattr(revisits, "PAUSE_S", 0.0)
-    monkeypatch.setattr(revisits, "NARROW", 0.0)
+    monkeypatch.setattr(revisits, "NARROW", 1e-9)
 
 
 @pytest.fixture
@@ -70,11 +70,32 @@ def test_narrow_cells_are_left_alone(suite, clock, seen, monkeypatch):
 def test_the_widest_interval_comes_first(suite, clock, seen, monkeypatch):
     suite.write(SUITE + SUITE.replace("bench_neg", "bench_abs"))
     monkeypatch.setattr(
-        revisits.Timed, "gain", property(lambda self: self.item.originalname == "bench_abs")
+        revisits.Timed, "gain", lambda self, losses: float(self.item.originalname == "bench_abs")
     )
     assert suite.run("--budget", "5").ret == 0
     # At the end, the other one may fit into the rest of the budget.
     assert seen.count("bench_abs[cpu-float32]") >= len(seen) - 1 > 1
+
+
+def test_no_cell_is_visited_while_the_kernels_are_as_slow_as_at_its_best_visit(
+    suite, clock, seen, monkeypatch
+):
+    """A visit would not narrow its interval. It comes when the kernels are quicker."""
+    slow = itertools.chain([1e9] * 10, itertools.repeat(1.0))
+    looks = []
+
+    def losses(self):
+        looks.append(next(slow))
+        return {"core": looks[-1]}
+
+    monkeypatch.setattr(kernels.ReferenceKernels, "losses", losses)
+    monkeypatch.setattr(revisits, "NARROW", 1.0)
+    monkeypatch.setattr(revisits, "LOOK_S", 0.0)
+    monkeypatch.setattr(visits.undisturbed, "SPREAD", 0.3)
+    suite.write(SUITE)
+    assert suite.run("--budget", "5").ret == 0
+    assert len(looks) >= 10 + len(seen)
+    assert seen
 
 
 def test_a_benchmark_with_other_fixtures_is_visited_once(suite, clock, seen):

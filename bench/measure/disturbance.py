@@ -109,10 +109,11 @@ class DisturbanceMonitor:
         after, count = cgroup.throttling(), switches()
         self.times.close()
         used = {kernel.name for kernel in self.kernels.of_threads(self.parallel)}
-        kernels_s = {name: statistics.fmean(s) for name, s in self.readings.items() if name in used}
-        for kernel in self.kernels:
-            if kernel.name in kernels_s:
-                kernel.visits_s.append(kernels_s[kernel.name])
+        kernels_s = {
+            kernel.name: kernel.learn(self.readings[kernel.name])
+            for kernel in self.kernels
+            if kernel.name in used & self.readings.keys()
+        }
         calls = iterations * len(rounds_s)
         return Visit(
             tuple(rounds_s),

@@ -3,9 +3,10 @@
 import functools
 import hashlib
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from bench.measure import calibration
 
 #: Attempts per reading at most; a reading within this factor of the best ends them.
 TRIES, GOOD_ENOUGH = 6, 1.05
+#: Readings that a best time is the mean of: one alone is a lucky one, 3 to 10 % below the usual.
+TOGETHER = 8
 #: Seconds to search for the best time of a kernel when a run starts: on a machine whose best is
 #: unknown, and on one for which the cache of the last day has it.
 SEARCH_S, SEARCH_KNOWN_S = 0.5, 0.1
@@ -24,13 +27,13 @@ _INPUT = bytes(2_000)
 class ReferenceKernel:
     """A fixed piece of work of some microseconds; its time depends on the machine alone.
 
-    Its time over the best known time reveals other users of the same physical core, of the caches
-    and of the memory, a lower clock, and threads on distant cores, which no counter shows.
+    Its mean time over the best one reveals other users of the same physical core, of the caches and
+    of the memory, a lower clock, and threads on distant cores, which no counter shows.
     `name` is the key in the calibration cache, `make` returns the work. From `limit` times the
     best on, the disturbance `code` is reported. Kernels for `several_threads` are read if the timed
     operation uses several threads, the others if it uses one; None: in both cases. A kernel that is
-    long is read only `once_a_visit`, before the rounds, and not between them. `visits_s` are its
-    mean times at each visit of this run.
+    long is read only `once_a_visit`, before the rounds, and not between them. Where the kernel is
+    slower by a factor f, operations of torch are slower by up to f to the power of `sensitivity`.
     """
 
     name: str
@@ -39,13 +42,8 @@ class ReferenceKernel:
     code: str
     several_threads: bool | None = False
     once_a_visit: bool = False
+    sensitivity: int = 1
     best_s: float = math.inf
-    visits_s: list[float] = field(default_factory=list)
-
-    @property
-    def shows_speed(self) -> bool:
-        """Whether it does nothing but arithmetic, so that it shows the speed of the cores."""
-        return self.code in ("slow_core", "slow_throughput")
 
     @functools.cached_property
     def work(self) -> Callable[[], object]:
@@ -56,7 +54,13 @@ class ReferenceKernel:
         """Look for the best time for so many seconds."""
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
-            self.read()
+            self.learn([self.read() for _ in range(TOGETHER)])
+
+    def learn(self, readings_s: Sequence[float]) -> float:
+        """Return the mean of several readings, which may be the best time known so far."""
+        mean_s = statistics.fmean(readings_s)
+        self.best_s = min(self.best_s, mean_s)
+        return mean_s
 
     def read(self) -> float:
         """Return the seconds that the work takes now: the quickest of up to `TRIES` attempts.
@@ -71,12 +75,15 @@ class ReferenceKernel:
             seconds = min(seconds, time.perf_counter() - start)
             if seconds <= GOOD_ENOUGH * self.best_s:
                 break
-        self.best_s = min(self.best_s, seconds)
         return seconds
 
     def slowdown(self, seconds: float) -> float:
         """Return a reading over the best time known now; 1 at least."""
         return max(1.0, seconds / self.best_s) if self.best_s > 0 else 1.0
+
+    def loss(self, seconds: float) -> float:
+        """Return the factor by which operations can be slower while the kernel takes so long."""
+        return self.slowdown(seconds) ** self.sensitivity
 
 
 def core() -> Callable[[], object]:
@@ -122,11 +129,14 @@ def all_kernels() -> list[ReferenceKernel]:
     Limits: on two quiet virtual cores, `throughput` takes 1.00 to 1.02 times its best, and 1.25 to
     1.6 if another process uses part of either core. `synchronisation` takes 2.3 us with a cache
     that both cores share, 4.3 us without, up to 3.4 us on a quiet machine.
+
+    Sensitivity: beside a neighbour on the same physical cores, arithmetic in registers took 1.3 to
+    1.4 times as long, calls of torch and Python up to 1.9 times (docs/method.md).
     """
     kernels = [
-        ReferenceKernel("core", core, 1.2, "slow_core"),
+        ReferenceKernel("core", core, 1.2, "slow_core", sensitivity=2),
         ReferenceKernel("synchronisation", synchronisation, 1.5, "slow_synchronisation", True),
-        ReferenceKernel("throughput", throughput, 1.15, "slow_throughput", True),
+        ReferenceKernel("throughput", throughput, 1.15, "slow_throughput", True, sensitivity=2),
         ReferenceKernel("bandwidth", bandwidth, 1.5, "slow_memory", None, once_a_visit=True),
     ]
     several = torch.get_num_threads() > 1
@@ -162,6 +172,10 @@ class ReferenceKernels:
     def of_launches(self) -> "ReferenceKernels":
         """Return the kernels for the thread that launches work on an accelerator."""
         return self.of_threads(several=False).without_long()
+
+    def losses(self) -> dict[str, float]:
+        """Return the loss that each short kernel shows now, by name: in some 30 microseconds."""
+        return {kernel.name: kernel.loss(kernel.read()) for kernel in self.without_long()}
 
     def load(self, key: str) -> bool:
         """Use the best times that the cache has for the machine `key`; return whether it has all.

@@ -31,6 +31,8 @@ class Judged:
     columns: Mapping[str, Any]
     rounds_s: tuple[float, ...]
     found: tuple[Disturbance, ...]
+    #: The smallest factor by which the rounds of a visit can be slower, see `Sample.loss`.
+    loss: float
 
     @property
     def width(self) -> float:
@@ -58,9 +60,10 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
         "involuntary_switches": counted[0].switches,
         "drift": drift(rounds_s),
         "stolen": statistics.fmean(stolen) if stolen else None,
-        "slowdown": statistics.fmean(samples[i].slowdown for i in agreeing),
+        "slowdown": statistics.fmean(_slowdown(visit, kernels) for visit in counted),
     }
-    return Judged(columns, tuple(rounds_s), tuple(_disturbances(counted, kernels)))
+    found = tuple(_disturbances(counted, kernels))
+    return Judged(columns, tuple(rounds_s), found, min(samples[i].loss for i in agreeing))
 
 
 def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
@@ -70,10 +73,14 @@ def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
     return undisturbed.Sample(
         visit.rounds_s,
         tuple(stolen),
-        slowdown=max((k.slowdown(visit.kernels_s[k.name]) for k in read), default=1.0),
-        spread=max((undisturbed.spread(k.visits_s) for k in read if k.shows_speed), default=0.0),
+        loss=max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0),
         observed=bool(read) or visit.stolen is not None,
     )
+
+
+def _slowdown(visit: Visit, kernels: ReferenceKernels) -> float:
+    read = [kernel for kernel in kernels if kernel.name in visit.kernels_s]
+    return max((kernel.slowdown(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
 
 
 def _stopped(visit: Visit) -> float:

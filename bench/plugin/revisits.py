@@ -5,7 +5,7 @@ import inspect
 import math
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,14 +19,17 @@ from bench.measure.visits import Judged, judge
 from bench.plugin import rows
 from bench.plugin.options import Run
 from bench.records.schema import Row
+from bench.stats import undisturbed
 
 now_s = time.perf_counter
 #: Seconds of budget for each cell, unless --budget is given: 120 for profile `default`.
 BUDGET_PER_CELL_S = 0.35
 #: A cell is visited again after this many seconds at the earliest: disturbances last that long.
 PAUSE_S = 2.0
-#: Visits end when no interval is wider than this, relative to what is known between processes.
-NARROW = 1.01
+#: Visits end when no interval is wider than this: it is the spread between processes, and 1 %.
+NARROW = 1.01 * math.exp(2 * undisturbed.SPREAD)
+#: Seconds between two looks at the reference kernels while they promise no narrower interval.
+LOOK_S = 0.05
 #: A visit that took less than this costs as much as one that took this long.
 SHORTEST_S = 0.02
 #: Seconds between two updates of the file.
@@ -49,11 +52,12 @@ class Timed:
     visited: float = field(default_factory=lambda: now_s())
     cost_s: float = 0.0
     width: float = math.inf
+    loss: float = 1.0
 
     def judge(self, run: Run) -> Judged:
         """Judge all visits with the best times of the reference kernels that are known now."""
         judged = judge(self.result.visits, run.kernels)
-        self.width = judged.width
+        self.width, self.loss = judged.width, judged.loss
         if self.status in ("ok", "unstable"):
             self.status, self.reason = rows.outcome(self.result, run, judged)
         return judged
@@ -67,10 +71,16 @@ class Timed:
             self.entry.extra_info.update(extra_info(dataclasses.asdict(made)))
         return made
 
-    @property
-    def gain(self) -> float:
-        """What a further visit promises: the width over the time that was spent on it."""
-        return math.log(self.width) / (len(self.result.visits) * max(self.cost_s, SHORTEST_S))
+    def gain(self, losses: Mapping[str, float]) -> float:
+        """Return what a visit promises now: how much narrower, for the time spent on the cell.
+
+        The width is the spread between processes, the loss by slow kernels, and what else was
+        wrong. Of these, a visit is sure to leave the first, and the loss that kernels show now.
+        """
+        used = self.result.visits[-1].kernels_s
+        left = NARROW * max((losses[name] for name in used if name in losses), default=1.0)
+        spent_s = len(self.result.visits) * max(self.cost_s, SHORTEST_S)
+        return math.log(self.width / left) / spent_s
 
 
 def make_cell(item: pytest.Function, run: Run, plan: Plan | None, **more: Any) -> Cell:
@@ -136,7 +146,12 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
                     break
                 time.sleep(max(0.0, min(waiting) - now))
                 continue
-            chosen = max(ready, key=lambda timed: timed.gain)
+            losses = run.kernels.losses()
+            gains = {timed.item.nodeid: timed.gain(losses) for timed in ready}
+            chosen = max(ready, key=lambda timed: gains[timed.item.nodeid])
+            if gains[chosen.item.nodeid] <= 0:
+                time.sleep(LOOK_S)
+                continue
             visit(chosen, run)
             chosen.judge(run)
             if chosen.visited > updated + UPDATE_S:

@@ -2,12 +2,11 @@
 
 Disturbance only adds time. The upper end is therefore that of the quickest visit, the lower end
 takes away what was lost: the time that other processes took of each round, and the factor by which
-reference kernels were slower than at their best. Both ends are moved further by what other
-processes of the same program differ (docs/method.md has the data).
+operations can be slower while reference kernels are slower than at their best. Both ends are moved
+further by what other processes of the same program differ (docs/method.md has the data).
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,16 +23,14 @@ UNOBSERVED = 0.10
 class Sample:
     """The rounds of one visit: seconds of one call, and what is known of their disturbance.
 
-    `stolen` is the share of each round that other processes took, `slowdown` the factor by which
-    reference kernels were slower than their best. `spread` is how much the speed of the machine
-    changes between visits, on a log scale. `observed` is False if nothing showed a disturbance
-    that there may have been.
+    `stolen` is the share of each round that other processes took, `loss` the factor by which the
+    rounds can be slower because reference kernels were. `observed` is False if nothing showed a
+    disturbance that there may have been.
     """
 
     rounds_s: tuple[float, ...]
     stolen: tuple[float, ...]
-    slowdown: float = 1.0
-    spread: float = 0.0
+    loss: float = 1.0
     observed: bool = True
 
     @property
@@ -46,20 +43,23 @@ class Sample:
     def lower(self) -> float:
         """The first quartile of what is left of the rounds when all losses are taken away."""
         left = [s * (1 - w) for s, w in zip(self.rounds_s, self.stolen, strict=True)]
-        return quantiles.quartiles(left)[0] / self.slowdown
+        return quantiles.quartiles(left)[0] / self.loss
 
 
 def interval(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Return the 95 % interval of the undisturbed time in seconds, from the quickest visit.
+    """Return the 95 % interval of the undisturbed time in seconds.
 
-    The rounds of the visits that agree with it make the upper end more exact.
+    The upper end is that of the quickest visit, the lower end the highest of the visits that agree
+    with it; their rounds together make the upper end more exact.
     """
-    best = min(samples, key=lambda sample: sample.upper)
-    together = [s for i in agreeing(samples) for s in samples[i].rounds_s]
-    upper = min(best.upper, Sample(tuple(together), (0.0,) * len(together)).upper)
-    below = SPREAD if best.observed else UNOBSERVED
-    above = max(best.spread, below)
-    return best.lower * math.exp(-below), upper * math.exp(above)
+    counted = [samples[i] for i in agreeing(samples)]
+    together = tuple(s for sample in counted for s in sample.rounds_s)
+    upper = min(
+        Sample(together, (0.0,) * len(together)).upper, *(sample.upper for sample in samples)
+    )
+    best = max(counted, key=lambda sample: sample.lower)
+    spread = SPREAD if best.observed else UNOBSERVED
+    return best.lower * math.exp(-spread), upper * math.exp(spread)
 
 
 def agreeing(samples: Sequence[Sample]) -> list[int]:
@@ -67,12 +67,3 @@ def agreeing(samples: Sequence[Sample]) -> list[int]:
     limit = min(sample.upper for sample in samples)
     firsts = [quantiles.quartiles(sample.rounds_s)[0] for sample in samples]
     return [i for i, first in enumerate(firsts) if first <= limit]
-
-
-def spread(seconds: Sequence[float]) -> float:
-    """Return half the range of the middle 80 % of some times, on a log scale; 0 from one."""
-    if len(seconds) < 2:
-        return 0.0
-    logs = sorted(map(math.log, seconds))
-    low, high = (statistics.quantiles(logs, n=10, method="inclusive")[i] for i in (0, 8))
-    return (high - low) / 2
