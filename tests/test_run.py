@@ -7,6 +7,9 @@ from fnmatch import fnmatch
 
 import pytest
 
+from bench.measure import profiles
+from bench.plugin import hooks
+from bench.plugin.options import SUITE
 from bench.records import reader
 
 STATUSES = """
@@ -322,6 +325,39 @@ def test_resuming_in_another_environment_is_refused(suite):
     result.stderr.fnmatch_lines(["ERROR: --resume: *torch '2.0.0', this is *; start a new run"])
     result = suite.run("--resume", "nothing.csv")
     result.stderr.fnmatch_lines(["ERROR: --resume: nothing.csv: No such file*"])
+
+
+QUICK = """
+    @quick(n=(4,), dtype=("float32",))
+    @pytest.mark.parametrize("n", values((4, 8), full=(16,)))
+    def bench_chosen(cell, n):
+        cell(torch.neg, cell.tensor(n))
+
+    @dtypes("float32")
+    def bench_unmarked(cell):
+        cell(torch.neg, cell.tensor(4))
+"""
+
+
+def test_profile_quick_times_the_marked_cells_of_the_suite_and_all_of_the_user(suite, monkeypatch):
+    suite.write(QUICK)
+    words = ("--collect-only", "-q", "--profile", "quick")
+    suite.run(*words).stdout.fnmatch_lines(["*chosen*n4*", "*unmarked*", "2/*"])
+    monkeypatch.setattr(hooks, "SUITE", suite.pytester.path)
+    listed = suite.run(*words)
+    listed.stdout.fnmatch_lines(["*chosen?cpu-float32-n4*", "1/*"])
+
+
+def test_profile_quick_has_the_cells_that_the_main_answers_need(suite):
+    listed = suite.run("--collect-only", "-q", "--profile", "quick", "--device", "cpu", str(SUITE))
+    ids = [line.partition("::bench_")[2] for line in listed.outlines if "::" in line]
+    assert 20 <= len(ids) <= 30
+    for dtype in ("float32", "float16", "bfloat16"):
+        for name in ("step", "matmul", "softmax", "elementwise_chain"):
+            assert any(one.startswith(f"{name}[cpu-{dtype}") for one in ids), (name, dtype)
+    for name in ("loader", "optimizer_step", "copy", "autocast_step"):
+        assert any(one.startswith(f"{name}[") for one in ids), name
+    assert profiles.find("quick").budget_s(len(ids)) <= 60
 
 
 def test_cells_that_a_file_names_are_timed_whatever_profile_they_came_from(suite):

@@ -1,7 +1,7 @@
 """What the commands share: options, files to read and write, and errors in one line."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 #: Settings of a command that passes the options it does not know to pytest.
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True}
-Files = Annotated[list[str], typer.Argument(metavar="FILE.csv...", show_default=False)]
+#: Where a run writes its file, unless --results names another folder.
+RESULTS = "results"
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILE.csv...]",
+        help=f"Result files or folders; without any, this machine's runs in {RESULTS}/.",
+        show_default=False,
+    ),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
@@ -61,11 +70,39 @@ def choose(option: str, value: str, known: Iterable[str]) -> None:
         fail(f"{option}: {fault}")
 
 
-def read(files: list[str], copies: bool = False, strict: bool = False) -> "pd.DataFrame":
-    """Read result files as `compare.files.read`; print its notices on standard error."""
+def rows(files: Sequence[str] | None, copies: bool = False, strict: bool = False) -> "pd.DataFrame":
+    """Read result files as `compare.files.read`; without any, the runs of this machine.
+
+    Those are the rows in the folder `RESULTS`. If they are of several machines, it is the label of
+    this hardware that counts, and torch is imported to make it.
+    """
     from bench.compare import files as stored
 
-    frame = stored.read(files, copies, strict)
+    if not files and not Path(RESULTS).is_dir():
+        raise UserError(
+            f"no folder {RESULTS} here; time this machine with bench run --profile quick, "
+            "or name result files"
+        )
+    frame = stored.read(files or [RESULTS], copies, strict)
+    machines = frame.machine.unique()
+    if files or len(machines) == 1:
+        return frame
+    from bench.measure import devices, environment
+
+    label = environment.machine_label(environment.current(), devices.accelerators())
+    if label not in machines:
+        raise UserError(
+            f"{RESULTS} has runs of {', '.join(sorted(machines))}, and none of this machine "
+            f"({label}); name the files or the folder to read"
+        )
+    own = frame[frame.machine == label].reset_index(drop=True)
+    own.attrs.update(frame.attrs)
+    return own
+
+
+def read(files: Sequence[str] | None, copies: bool = False, strict: bool = False) -> "pd.DataFrame":
+    """Return `rows`; print the notices on standard error."""
+    frame = rows(files, copies, strict)
     for line in frame.attrs["notices"]:
         typer.echo(printable(line), err=True)
     return frame

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from bench.cli.common import (
+    Files,
     Output,
     Where,
     choose,
@@ -179,9 +180,7 @@ def ab(
 
 
 def history(
-    files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE.csv...]", show_default=False)
-    ] = None,
+    files: Files = None,
     where: Where = None,
     threshold: Annotated[float, typer.Option(help="Smallest change in percent to report.")] = 5,
     every: Annotated[
@@ -190,7 +189,7 @@ def history(
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
 ) -> None:
-    """Find the runs from which a machine was slower or faster; reads results/ by default."""
+    """Find the runs from which a machine was slower or faster."""
     from bench.compare import sides
     from bench.gate import history as found
     from bench.gate.settings import number
@@ -199,7 +198,7 @@ def history(
 
     choose("--format", format, shown.FORMATS)
     share = number("--threshold", threshold) / 100
-    frame = sides.where(read(files or ["results"]), where or [])
+    frame = sides.where(read(files), where or [])
     try:
         series = found.series(frame, share)
     except changepoints.NeedsRuptures as problem:

@@ -62,7 +62,7 @@ def run(
     k: Annotated[
         str | None, typer.Option("-k", metavar="WORDS", help="Only cells whose id contains WORDS.")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="smoke, default or full.")] = None,
+    profile: Annotated[str | None, typer.Option(help="smoke, quick, default or full.")] = None,
     threads: Annotated[int | None, typer.Option(help="Compute threads on the CPU.")] = None,
     machine: Annotated[
         str | None, typer.Option(help="Label of this machine in the results.")

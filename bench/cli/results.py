@@ -12,7 +12,7 @@ from bench.records.files import replace
 
 
 def compare(
-    files: Files,
+    files: Files = None,
     columns: Annotated[
         str | None, typer.Option(help="What to compare: machine, device, dtype, torch, ...")
     ] = None,
@@ -68,7 +68,7 @@ def compare(
 
 
 def verdict(
-    files: Files,
+    files: Files = None,
     question: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +99,7 @@ def verdict(
         give(answers.text(frame, question, all_, width, top))
 
 
-def card(files: Files) -> None:
+def card(files: Files = None) -> None:
     """Print at most 15 lines of Markdown on a machine, to paste into an issue or a README."""
     from bench.report import answers
 
@@ -107,7 +107,7 @@ def card(files: Files) -> None:
 
 
 def report(
-    files: Files,
+    files: Files = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
     png: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pictures to DIR as PNG.")
@@ -139,8 +139,8 @@ def report(
 
 
 def export_results(
-    files: Files,
     format: Annotated[str, typer.Option(help="pytest-benchmark, go, bencher, smaller-is-better.")],
+    files: Files = None,
     output: Output = None,
 ) -> None:
     """Convert results to the format of another tool."""

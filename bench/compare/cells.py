@@ -42,14 +42,19 @@ def _threads(count: object) -> str:
 
 
 def settings(frame: pd.DataFrame) -> list[Setting]:
-    """Return the rows of a frame by machine, torch and threads, those of a machine together."""
+    """Return the rows of a frame by machine, torch and threads, those of a machine together.
+
+    Of a machine, what was timed last comes first.
+    """
     made = []
     for machine, rows in frame.groupby("machine", sort=False):
         texts = [
             (f"torch {version}" if version else "", _threads(count))
             for version, count in zip(rows.torch, rows.threads, strict=True)
         ]
-        kinds = list(dict.fromkeys(texts))
+        pairs = zip(rows.run_started, texts, strict=True)
+        newest = sorted(dict.fromkeys(pairs), key=lambda pair: pair[0], reverse=True)
+        kinds = list(dict.fromkeys(text for _, text in newest))
         for kind in kinds:
             chosen = rows[[text == kind for text in texts]]
             made.append(Setting(str(machine), *kind, len(kinds) == 1, chosen))

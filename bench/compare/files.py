@@ -1,6 +1,7 @@
 """Result files from what a user types: files, folders, patterns."""
 
 import glob
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pandas as pd
 from bench.records import reader, schema
 from bench.records.lines import CONTROLS
 
+#: The folder in a folder of results whose files came with the suite, and what their machine gets.
+EXAMPLES, MARKED = ("results", "examples"), " (example)"
 #: Columns in which a copy of a row equals it.
 _SAME = ("machine", "run_id", "run_started", *schema.CELL, "status", "median_s")
 #: Columns in which a row equals one that was copied under another run.
@@ -19,13 +22,21 @@ _FIGURES = ("machine", *schema.CELL, "status", "rounds", "iterations", *schema.F
 def paths(words: Iterable[str], suffix: str = "csv") -> list[Path]:
     """Return the files that `words` name: files, folders (searched whole), or patterns.
 
-    Raises BadFile where a word names none.
+    The examples in a folder count only if the folder is within theirs. Raises BadFile where a word
+    names no file.
     """
     found: list[Path] = []
     for word in words:
         path = Path(word)
         if path.is_dir():
             here = sorted(path.rglob(f"*.{suffix}"))
+            if not _is_example(path / "any"):
+                there, here = here, [file for file in here if not _is_example(file)]
+                if there and not here:
+                    raise reader.BadFile(
+                        f"{word}: only examples of another machine; time this one with bench run, "
+                        f"or name {path / EXAMPLES[1]}"
+                    )
         elif path.exists() or not glob.has_magic(word):
             here = [path]
         else:
@@ -36,6 +47,12 @@ def paths(words: Iterable[str], suffix: str = "csv") -> list[Path]:
             )
         found += here
     return list({path.resolve(): path for path in found}.values())
+
+
+def _is_example(path: Path) -> bool:
+    """Whether a file came with the suite."""
+    parents = [folder.name for folder in path.resolve().parents]
+    return EXAMPLES in itertools.pairwise(reversed(parents))
 
 
 def printable(frame: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +114,8 @@ def alike(frame: pd.DataFrame) -> list[str]:
 def read(words: Iterable[str], copies: bool = False, strict: bool = False) -> pd.DataFrame:
     """Return the rows of all files that `words` name, with a column ``file``.
 
-    A row that several files hold is returned once, or each time with `copies`.
+    A row that several files hold is returned once, or each time with `copies`. The machine of an
+    example is marked, so that nothing pools it with that of the user.
     ``frame.attrs["notices"]`` lists what the user should know about the files. Raises BadFile: for
     a file that `words` name and that is no result CSV, and with `strict` for a row that is not
     valid.
@@ -109,6 +127,9 @@ def read(words: Iterable[str], copies: bool = False, strict: bool = False) -> pd
     named = {Path(word) for word in words}
     in_folders = [path for path in found if path not in named]
     whole = printable(reader.read_all(found, strict, in_folders))
+    examples = {str(path) for path in found if _is_example(path)}
+    shipped = whole.file.isin(examples)
+    whole.loc[shipped, "machine"] += MARKED
     if whole.empty:
         raise reader.BadFile(f"{found[0]}: no row in any file; run bench first")
     whole.attrs["notices"] = [*whole.attrs["notices"], *alike(whole)]

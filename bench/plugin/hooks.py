@@ -14,7 +14,7 @@ from bench.measure import dtypes, environment, kernels, placement, refusal, stat
 from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
 from bench.plugin import neighbours, options, plans, revisits, rows
-from bench.plugin.options import RUN, Run
+from bench.plugin.options import RUN, SUITE, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
 from bench.records.lines import of_exception, one_line, shortened
@@ -35,6 +35,7 @@ TIMED = pytest.StashKey[list[revisits.Timed]]()
 MARKERS = (
     "dtypes(*names, default): supported dtypes, and those that every profile times",
     "full: a value that only profile `full` times",
+    "quick(**values): the values of params with which profile `quick` times a cell",
     "accelerator_only: not timed on the CPU",
     "host_only: timed on the CPU only",
 )
@@ -123,7 +124,17 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
         return False
     if item.get_closest_marker("full") and not run.profile.every_size:
         return False
+    if run.profile.marked_only and not _quick(item):
+        return False
     return _wanted_dtype(dtype, _default_dtypes(item.get_closest_marker("dtypes")), run)
+
+
+def _quick(item: pytest.Function) -> bool:
+    """Whether a cell is among those of profile `quick`; a file of the user may mark none."""
+    mark = item.get_closest_marker("quick")
+    if mark is None:
+        return not item.path.is_relative_to(SUITE)
+    return all(rows.given(item)[name] in values for name, values in mark.kwargs.items())
 
 
 def _group(item: pytest.Function) -> tuple[str, str, str]:

@@ -59,6 +59,7 @@ class Run:
 
 
 RUN = pytest.StashKey[Run]()
+SUITE = Path(__file__).parents[1] / "suite"
 #: Families that start many processes, and are timed only on request.
 ON_REQUEST = ("distributed",)
 
@@ -87,7 +88,7 @@ def add(parser: pytest.Parser) -> None:
         type=float,
         metavar="SECONDS",
         help="time of the run in seconds: cells are visited again until it is spent "
-        "(default: 0.35 per cell, 120 for all cells of profile default)",
+        "(default: 0.35 per cell, 120 for all cells of profile default, 50 for quick)",
     )
     group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
 
@@ -186,8 +187,7 @@ def read(config: pytest.Config) -> Run:
 
 def check_families(run: Run, collected: Iterable[str]) -> None:
     """Raise UsageError if --family names neither a family of the suite nor a collected one."""
-    suite = Path(__file__).parents[1] / "suite"
-    known = sorted({path.parent.name for path in suite.glob("*/bench_*.py")}.union(collected))
+    known = sorted({path.parent.name for path in SUITE.glob("*/bench_*.py")}.union(collected))
     if fault := choices.unknown(run.families, known):
         raise _usage("family", fault)
 

@@ -22,8 +22,6 @@ from bench.records.schema import Row
 from bench.stats import undisturbed
 
 now_s = time.perf_counter
-#: Seconds of budget for each cell, unless --budget is given: 120 for profile `default`.
-BUDGET_PER_CELL_S = 0.35
 #: A cell is visited again after this many seconds at the earliest: disturbances last that long.
 PAUSE_S = 2.0
 #: Visits end when no interval is wider than this: it is the spread between processes, and 1 %.
@@ -130,7 +128,7 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
 
     The file has the rows of the first visits; it is updated now and then, and at the end.
     """
-    budget_s = BUDGET_PER_CELL_S * len(cells) if run.budget_s is None else run.budget_s
+    budget_s = run.profile.budget_s(len(cells)) if run.budget_s is None else run.budget_s
     started = updated = now_s()
     end = started + budget_s - spent_s
     for timed in cells:

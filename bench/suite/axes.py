@@ -40,6 +40,14 @@ def dtypes(*names: str, default: Iterable[str] = DEFAULT_DTYPES) -> pytest.MarkD
     return pytest.mark.dtypes(*names, default=tuple(default))
 
 
+def quick(**chosen: Iterable[Any]) -> pytest.MarkDecorator:
+    """Mark the cells of profile `quick`: those whose params, or dtype, have one of these values.
+
+    Profile `quick` answers the questions of most users in a minute, so it has some thirty cells.
+    """
+    return pytest.mark.quick(**{name: tuple(values) for name, values in chosen.items()})
+
+
 def host_only(function: Callable[..., Any]) -> Callable[..., Any]:
     """Mark an operation that always runs on the host, such as loading files."""
     marked: Callable[..., Any] = pytest.mark.host_only(function)

@@ -11,7 +11,7 @@ import torch
 from torchvision.transforms import Lambda
 
 from bench.measure.answer import Answer
-from bench.suite.axes import NOT_PINNED, accelerator_only, dtypes, host_only, values
+from bench.suite.axes import NOT_PINNED, accelerator_only, dtypes, host_only, quick, values
 from bench.suite.loading.data import IMAGES, SIDE, custom_images, number_of
 from bench.suite.loading.workers import (
     START_METHODS,
@@ -44,6 +44,7 @@ def time_epochs(cell, dataset, **settings):
     cell(lambda: one_epoch(loader), check=check_and_measure_memory)
 
 
+@quick(batch=(32,), workers=(0, 2, 4))
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("workers", values((0, 1, 2, 4), full=(8,)))

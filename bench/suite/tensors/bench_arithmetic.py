@@ -5,7 +5,7 @@ import torch
 
 from bench.measure.references import chain as chained
 from bench.measure.references import product, same, softmax, summed
-from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
+from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, quick, values
 
 GROUPS = {
     "matrix products": ("matmul", "bmm"),
@@ -19,6 +19,7 @@ def chain(x, y):
     return torch.sigmoid(x * y + x) * y
 
 
+@quick(n=(512,))
 @dtypes(*NUMERIC)
 @pytest.mark.parametrize("n", values((64, 256, 512), full=(1024, 2048)))
 def bench_matmul(cell, n):
@@ -35,6 +36,7 @@ def bench_bmm(cell, batch, n):
     cell(torch.bmm, x, y, expect=product)
 
 
+@quick(n=(2**20,))
 @dtypes(*FLOATING)
 @pytest.mark.parametrize("n", values((2**4, 2**16, 2**20), full=(2**12, 2**22, 2**25)))
 def bench_elementwise_chain(cell, n):
@@ -50,6 +52,7 @@ def bench_sum(cell, n):
     cell(torch.sum, cell.tensor(n, n), dim=1, expect=summed)
 
 
+@quick(n=(1024,))
 @dtypes(*FLOATING)
 @pytest.mark.parametrize("n", values((16, 256, 1024), full=(2048, 6144)))
 def bench_softmax(cell, n):

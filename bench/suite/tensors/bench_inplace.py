@@ -13,7 +13,7 @@ from bench.measure.answer import fresh, wrote
 from bench.measure.references import added, constant, multiplied, same, second
 from bench.measure.references import relu as rectified
 from bench.measure.references import sigmoid as logistic
-from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, values
+from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, quick, values
 
 GROUPS = {
     "element-wise": ("add", "mul", "relu", "sigmoid"),
@@ -68,6 +68,7 @@ def bench_sigmoid(cell, n, form):
     cell(sigmoid, cell.tensor(n), expect=logistic, proof=PROOF[form])
 
 
+@quick(n=(2**25,), form=("out_of_place",))
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", COPY_SIZES)

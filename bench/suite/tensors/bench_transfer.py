@@ -9,7 +9,7 @@ import torch
 
 from bench.measure.answer import wrote
 from bench.measure.references import converted, on_host, same
-from bench.suite.axes import ALL, NOT_PINNED, accelerator_only, dtypes, values
+from bench.suite.axes import ALL, NOT_PINNED, accelerator_only, dtypes, quick, values
 
 GROUP = "transfers"
 
@@ -23,6 +23,7 @@ def host_tensor(cell, n, memory):
     return host.pin_memory() if memory == "pinned" else host
 
 
+@quick(n=(2**22,), dtype=("float32",))
 @accelerator_only
 @dtypes(*ALL)
 @pytest.mark.parametrize("mode", ["blocking", "non_blocking"])

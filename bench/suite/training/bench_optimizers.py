@@ -6,6 +6,7 @@ import torch
 
 from bench.measure.answer import changes
 from bench.measure.references import Reference, double, ulp, unit
+from bench.suite.axes import quick
 from bench.suite.training.models import PARAMETERS, network, with_gradients
 
 GROUP = "optimizers"
@@ -89,6 +90,7 @@ def by_formula(cell, name):
     return expect
 
 
+@quick(optimizer=("adam",), dtype=("float32",))
 @pytest.mark.parametrize("implementation", list(IMPLEMENTATIONS))
 @pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
 def bench_optimizer_step(cell, optimizer, implementation):

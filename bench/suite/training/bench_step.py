@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.measure.answer import WrongAnswer
 from bench.measure.references import double, ulp
-from bench.suite.axes import dtypes, values
+from bench.suite.axes import dtypes, quick, values
 from bench.suite.training import compiler
 from bench.suite.training.models import (
     BATCHES,
@@ -63,6 +63,7 @@ def moved_along_gradients(before):
     return proof
 
 
+@quick(batch=(64, 1024))
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_step(cell, batch):
     training_work(cell, batch, MOVED)
@@ -92,6 +93,7 @@ def expected_autocast_step(model, optimizer, scaler, dtype, x, y):
     return loss_of(model, x, y), gradients(model, x, y)
 
 
+@quick(batch=(64,))
 @dtypes("float16", "bfloat16")
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_autocast_step(cell, batch):
