@@ -3,11 +3,15 @@
 import os
 import re
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bench.launch import runner
+from bench.plugin import entry
 from bench.records import reader
 
 DOC = Path(__file__).parent.parent / "docs" / "own-benchmarks.md"
@@ -30,7 +34,8 @@ def result(folder):
 @pytest.mark.integration
 def test_a_file_of_any_name_runs_under_pytest_alone(tmp_path, python):
     (tmp_path / "my_bench.py").write_text(NET)
-    words = ("my_bench.py", "-p", "bench.plugin", "--benchmark-only", *OPTIONS)
+    # From an installed package, pytest loads the entry by itself.
+    words = ("my_bench.py", "-p", "bench.plugin.entry", *OPTIONS)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [python, "-m", "pytest", *words]
     done = subprocess.run(
@@ -40,6 +45,38 @@ def test_a_file_of_any_name_runs_under_pytest_alone(tmp_path, python):
     row = result(tmp_path)
     assert (row.family, row.benchmark, row.status) == ("my_bench", "linear", "ok")
     assert row.rel_error <= row.tolerance
+
+
+def test_the_package_registers_the_plugin_that_finds_benchmarks():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (module,) = project["entry-points"]["pytest11"].values()
+    assert module == entry.__name__
+    assert hasattr(entry, "pytest_load_initial_conftests")
+    known = "import sys; import bench.plugin.entry; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", known], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        (["my_bench.py"], True),
+        (["my_bench.py::bench_linear", "-x"], True),
+        (["folder"], True),
+        (["test_it.py"], False),
+        (["nowhere.py"], False),
+        ([".", "-k", "my_bench"], False),
+    ],
+)
+def test_the_plugin_is_loaded_only_for_benchmarks(tmp_path, monkeypatch, words, loaded):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_bench.py").write_text(NET)
+    (tmp_path / "test_it.py").write_text("def test_bench_it(cell): pass")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "bench_it.py").write_text(NET)
+    seen = []
+    manager = SimpleNamespace(import_plugin=seen.append)
+    entry.pytest_load_initial_conftests(SimpleNamespace(pluginmanager=manager), words)
+    assert seen == (["bench.plugin"] if loaded else [])
 
 
 @pytest.mark.integration

@@ -1,0 +1,36 @@
+"""Loads the suite's plugin where the command line of pytest names benchmarks.
+
+Every run of pytest in an environment with this package imports this module, so it imports no other.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+_BENCHMARK = re.compile(r"^def bench_\w+\(\s*cell\b", re.M)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Load `bench.plugin`, unless ``-p bench.plugin`` has done so."""
+    if any(map(_has_benchmarks, _files(args))):
+        early_config.pluginmanager.import_plugin("bench.plugin")
+
+
+def _files(words: Iterable[str]) -> Iterable[Path]:
+    """Yield the files that are named, and the ``bench_*.py`` in the folders that are named."""
+    for word in words:
+        path = Path(word.partition("::")[0])
+        if path.suffix == ".py":
+            yield path
+        elif not word.startswith("-") and path.is_dir():
+            yield from path.glob("bench_*.py")
+
+
+def _has_benchmarks(path: Path) -> bool:
+    try:
+        return bool(_BENCHMARK.search(path.read_text(encoding="utf-8", errors="replace")))
+    except OSError:  # pytest says what is wrong with it
+        return False
