@@ -19,6 +19,20 @@ from bench.measure.refusal import classify
             RuntimeError("Could not run 'aten::x' with arguments from the 'MPS' backend"),
             "unsupported",
         ),
+        (TypeError("MPS BFloat16 is only supported on MacOS 14 or newer"), "unsupported"),
+        (TypeError("MPS bfloat16 type is supported on MacOS 14.0 or newer."), "unsupported"),
+        (
+            TypeError(
+                "Trying to convert Float8 to the MPS backend but it does not have support for that "
+                "dtype."
+            ),
+            "unsupported",
+        ),
+        (RuntimeError("MPS: no support for int64 for min_max"), "unsupported"),
+        (RuntimeError("Undefined type Double"), "unsupported"),
+        (RuntimeError("Cannot find a working triton installation."), "unsupported"),
+        (RuntimeError("Compiler: cl is not found."), "unsupported"),
+        (RuntimeError("CUDA error: no kernel image is available for execution"), "unsupported"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "oom"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"), "oom"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "oom"),
@@ -33,6 +47,17 @@ def test_status(exception, status):
     assert found == status
     assert reason
     assert "\n" not in reason
+
+
+def test_the_reason_of_a_compiler_is_its_own():
+    text = (
+        "backend='inductor' raised:\nRuntimeError: Cannot find a working triton installation. "
+        "Either the package is not installed or it is too old.\n\nSet TORCHDYNAMO_VERBOSE=1"
+    )
+    status, reason = classify(RuntimeError(text))
+    assert status == "unsupported"
+    assert reason.startswith("RuntimeError: Cannot find a working triton installation.")
+    assert classify(RuntimeError("backend='inductor' raised:\nCppCompileError: C++"))[0] == "error"
 
 
 def test_real_refusals():

@@ -84,7 +84,7 @@ def _upcast(leaf: Any) -> Any:
         wide = torch.float64 if moved.is_floating_point() else moved.dtype
         return moved.to(wide, copy=True).requires_grad_(leaf.requires_grad)
     if isinstance(leaf, torch.nn.Module):
-        return leaf.to(CPU, torch.float64)
+        return leaf.to(CPU).to(torch.float64)  # a device may lack float64
     if isinstance(leaf, torch.dtype):
         return torch.float64 if leaf.is_floating_point else leaf
     if isinstance(leaf, torch.device):

@@ -1,16 +1,19 @@
 """The devices of this machine and the clock of each."""
 
 import functools
-import itertools
+import json
 import math
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+
+from bench.records import lines
 
 #: Seconds for which `long_matmul` keeps a device busy: longer than a launch, shorter than a cell.
 LONG_S = 0.005
@@ -43,9 +46,10 @@ class Device:
 
     `name` is its name for users and in the CSV (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
     `synchronize` returns when all work queued on the device has ended; `now` is the host's clock
-    in seconds; `launcher` replaces `long_matmul`. Optional: `event` makes a mark in the device's
+    in seconds; `launcher` replaces `long_matmul`, and `starter` the launch of the smallest work.
+    Optional: `event` makes a mark in the device's
     queue, `peak_bytes` returns the largest additional memory of a call, and `free_memory` returns
-    the memory that the allocator keeps.
+    the memory that the allocator keeps. `count` is how many devices of this kind the machine has.
     """
 
     name: str
@@ -55,9 +59,11 @@ class Device:
     model: str = ""
     driver: str = ""
     launcher: Callable[[torch.device], Callable[[], object]] | None = None
+    starter: Callable[[], object] | None = None
     event: Callable[[], Event] | None = None
     peak_bytes: Callable[[Callable[[], object]], int] | None = None
     free_memory: Callable[[], None] = _nothing_to_wait_for
+    count: int = 1
 
     @property
     def is_host(self) -> bool:
@@ -87,9 +93,36 @@ class Device:
         return self.now() - waited <= 0.5 * (self.now() - start)
 
     def clock_cost(self, readings: int = 101) -> float:
-        """Return the seconds that one reading of the idle device's clock takes, a median."""
-        times = [self.clock() for _ in range(readings + 1)]
-        return statistics.median(b - a for a, b in itertools.pairwise(times))
+        """Return the seconds that one reading of the clock takes with work queued, a median.
+
+        Waiting for an idle device can cost a hundredth of that: MPS returns at once if there is
+        no command buffer, and a commit and a wait take some 220 us.
+        """
+        times: list[float] = []
+        start_work = (lambda: None) if self.is_host else self.starter or _smallest(self)
+        for _ in range(readings):
+            start_work()
+            start = self.now()
+            times.append(self.clock() - start)
+        return statistics.median(times)
+
+    def fault(self) -> str:
+        """Return in one line why the device cannot be used, or an empty string.
+
+        A device can be listed and fail at its first allocation or kernel.
+        """
+        if self.is_host:
+            return ""
+        try:
+            found = (torch.ones(256, device=self.torch_device) + 1).sum().cpu()
+            self.synchronize()
+        except Exception as problem:  # each backend has its own
+            return lines.one_line(str(problem)) or type(problem).__name__
+        return "" if float(found) == 512 else f"256 times 1 + 1 gave {float(found):g}, not 512"
+
+
+def _smallest(device: Device) -> Callable[[], object]:
+    return torch.ones(1, device=device.torch_device).neg_
 
 
 @functools.cache
@@ -129,13 +162,14 @@ class _CudaEvent:
         return float(self._event.elapsed_time(end._event))
 
 
-def _cuda_peak(device: torch.device, call: Callable[[], object]) -> int:
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
+def _peak(memory: Any, device: torch.device, call: Callable[[], object]) -> int:
+    """Return the largest additional memory of a call; `memory` is torch.cuda or alike."""
+    memory.synchronize(device)
+    memory.reset_peak_memory_stats(device)
+    before: int = memory.memory_allocated(device)
     call()
-    torch.cuda.synchronize(device)
-    return int(torch.cuda.max_memory_allocated(device)) - before
+    memory.synchronize(device)
+    return int(memory.max_memory_allocated(device)) - before
 
 
 def _cuda(name: str) -> Device:
@@ -150,8 +184,44 @@ def _cuda(name: str) -> Device:
         model=properties.name,
         driver=runtime,
         event=functools.partial(_CudaEvent, device),
-        peak_bytes=functools.partial(_cuda_peak, device),
+        peak_bytes=functools.partial(_peak, torch.cuda, device),
         free_memory=torch.cuda.empty_cache,
+        count=torch.cuda.device_count(),
+    )
+
+
+def _apple_gpu() -> str:
+    """Return the chip and the number of its GPU cores: some M1 have 7, others 8."""
+    mps: Any = torch.backends.mps
+    if hasattr(mps, "get_core_count"):  # torch 2.11
+        return f"{mps.get_name()} {mps.get_core_count()}-core GPU"
+    command = ["/usr/sbin/system_profiler", "-json", "SPDisplaysDataType"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        found = json.loads(asked.stdout)["SPDisplaysDataType"][0]
+        return f"{found['sppci_model']} {found['sppci_cores']}-core GPU"
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError):
+        return f"{platform.machine()} GPU"
+
+
+def _mps(name: str, device: torch.device) -> Device:
+    """Return the GPU of a Mac.
+
+    Its events and its allocator's peak can be used from torch 2.15 on: older events are callbacks
+    of the host, and can deadlock (pytorch issue 162872).
+    """
+    recent: dict[str, Any] = {}
+    if torch.__version__ >= "2.15":  # compared as versions
+        recent["event"] = functools.partial(torch.mps.Event, enable_timing=True)
+        recent["peak_bytes"] = functools.partial(_peak, torch.accelerator, device)
+    return Device(
+        name,
+        device,
+        torch.mps.synchronize,
+        model=_apple_gpu(),
+        driver=f"macOS {platform.mac_ver()[0]}",
+        free_memory=torch.mps.empty_cache,
+        **recent,
     )
 
 
@@ -160,14 +230,7 @@ def _accelerator(name: str) -> Device:
     if device.type == "cuda":
         return _cuda(name)
     if device.type == "mps":
-        return Device(
-            name,
-            device,
-            torch.mps.synchronize,
-            model=f"{platform.machine()} GPU",
-            driver=f"macOS {platform.mac_ver()[0]}",
-            free_memory=torch.mps.empty_cache,
-        )
+        return _mps(name, device)
     synchronize = functools.partial(torch.accelerator.synchronize, device)
     return Device(name, device, synchronize, model=device.type)
 

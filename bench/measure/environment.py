@@ -133,5 +133,5 @@ def machine_label(environment: Environment, accelerators: list[devices.Device]) 
     """Return a label made of the hardware alone: CPU, cores, memory in GiB, accelerators."""
     memory = f"{round(environment.memory_bytes / 2**30)}gib"
     parts = [environment.cpu, f"{environment.cpu_count}c", memory]
-    parts += [device.model for device in accelerators]
+    parts += [f"{d.count}x {d.model}" if d.count > 1 else d.model for d in accelerators]
     return "-".join(filter(None, map(slug, parts)))

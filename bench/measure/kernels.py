@@ -4,6 +4,7 @@ import functools
 import hashlib
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -170,7 +171,12 @@ class ReferenceKernels:
         return ReferenceKernels([kernel for kernel in self if not kernel.once_a_visit])
 
     def of_launches(self) -> "ReferenceKernels":
-        """Return the kernels for the thread that launches work on an accelerator."""
+        """Return the kernels for the thread that launches work on an accelerator.
+
+        None on macOS: after a wait, the thread may continue on an efficiency core.
+        """
+        if sys.platform == "darwin":
+            return ReferenceKernels()
         return self.of_threads(several=False).without_long()
 
     def losses(self) -> dict[str, float]:

@@ -14,14 +14,21 @@ from bench.records import lines
 # PyTorch has no exception of its own for "this backend lacks that"; these are its messages.
 _UNSUPPORTED = re.compile(
     r"not implemented for|not (currently )?(supported|implemented)|unsupported|"
-    r"does(n't| not) support|is not available for|could not run .* with arguments from",
+    r"does(n't| not) (have )?support|no support for|(only )?supported on macos|"
+    r"is not available for|could not run .* with arguments from|undefined type|"
+    r"no kernel image is available|cannot find a working triton|"
+    r"compiler: \S+ is not found",
     re.IGNORECASE,
 )
+#: What torch.compile adds around the reason of its backend.
+_COMPILED = re.compile(r"backend='\w+' raised:\s*(.+?)(\n\s*\nSet TORCH|$)", re.DOTALL)
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|not enough memory|can(no|')t allocate memory|failed to allocate", re.IGNORECASE
 )
 #: Its warning on MPS with PYTORCH_ENABLE_MPS_FALLBACK=1 (ATen/mps/MPSFallback.mm).
 _FELL_BACK = re.compile(r"operator '([^']+)'.*fall back to run on the CPU", re.S)
+#: Its warnings when autocast or a GradScaler disables itself (torch/amp).
+_DISABLED = re.compile(r"Disabling( autocast)?\.?\s*($|\n)")
 
 
 def classify(exception: BaseException) -> tuple[str, str]:
@@ -30,6 +37,9 @@ def classify(exception: BaseException) -> tuple[str, str]:
     in_worker = "\nOriginal Traceback" in text
     if in_worker:  # a DataLoader passes it on with its traceback, whose last line names the cause
         text = lines.last_line(text)
+    if found := _COMPILED.search(text):
+        inner = found[1].splitlines()
+        text = next(filter(_UNSUPPORTED.search, inner), inner[0])
     reason = lines.one_line(text) or type(exception).__name__
     if isinstance(exception, WrongAnswer):
         return "wrong", reason
@@ -48,12 +58,11 @@ def fallbacks(device: Device) -> Iterator[list[str]]:
     """Collect the names of the operators that run on the CPU instead of `device`.
 
     PyTorch warns once per process, not once per operator, unless warnings are always on. Other
-    warnings pass through.
+    warnings pass through. Raises NotImplementedError if autocast has disabled itself with a
+    warning, because the operation then ran in another dtype than asked for.
     """
     names: list[str] = []
-    if device.is_host:
-        yield names
-        return
+    disabled = ""
     before = torch.is_warn_always_enabled()
     torch.set_warn_always(True)
     try:
@@ -63,10 +72,15 @@ def fallbacks(device: Device) -> Iterator[list[str]]:
     finally:
         torch.set_warn_always(before)
         for warning in caught:
-            found = _FELL_BACK.search(str(warning.message))
-            if not found:
+            text = str(warning.message)
+            found = _FELL_BACK.search(text)
+            if _DISABLED.search(text):
+                disabled = text
+            elif not found:
                 warnings.warn_explicit(
                     warning.message, warning.category, warning.filename, warning.lineno
                 )
             elif found[1] not in names:
                 names.append(found[1])
+    if disabled:
+        raise NotImplementedError(disabled)

@@ -46,6 +46,7 @@ class SimulatedDevice:
             self.now,
             model="simulated GPU",
             launcher=self.long_work,
+            starter=lambda: self.launch(0.0),
             event=lambda: SimulatedEvent(self),
             peak_bytes=self.peak_bytes,
             free_memory=self.free_memory,

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import sys
 
 import psutil
 from torch.utils.data import DataLoader
@@ -78,11 +79,13 @@ def _without_helpers(processes):
 
 
 def memory_of_workers() -> int | None:
-    """Return the unshared memory of the live workers in bytes; None without workers."""
+    """Return the unshared memory of the live workers in bytes, on macOS all; None without any."""
     total = 0
     for process in _without_helpers(_children()):
         with contextlib.suppress(psutil.Error):
-            total += process.memory_full_info().uss
+            # On macOS, asking for the unshared memory can block forever.
+            mac = sys.platform == "darwin"
+            total += process.memory_info().rss if mac else process.memory_full_info().uss
     return total or None
 
 
