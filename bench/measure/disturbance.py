@@ -1,11 +1,13 @@
 """Measure what disturbs the rounds of a cell: stolen time and slow reference kernels."""
 
+import os
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.measure import cgroup
+from bench.measure import cgroup, threads
 from bench.measure.kernels import ReferenceKernels
 from bench.measure.threads import Sample, ThreadTimes
 
@@ -61,7 +63,7 @@ class DisturbanceMonitor:
     """Observes the machine before the rounds, between them and after; never inside one.
 
     Without kernels and with `own_threads` False, as for a cell that starts processes, it observes
-    only the quota.
+    the quota, and the share of the CPUs that other processes used during all rounds.
     """
 
     kernels: ReferenceKernels = field(default_factory=ReferenceKernels)
@@ -73,6 +75,8 @@ class DisturbanceMonitor:
     readings: dict[str, list[float]] = field(default_factory=dict)
     stolen: list[float] = field(default_factory=list)
     _start: Sample | None = None
+    _begun_s: float = 0.0
+    _used_s: float = 0.0
     _quota: cgroup.Throttling | None = None
     _switches: int | None = None
 
@@ -85,6 +89,8 @@ class DisturbanceMonitor:
         """Observe the machine before the first round, after the warm-up."""
         if self.own_threads:
             self.times.discover()
+        else:
+            self._begun_s, self._used_s = time.perf_counter(), threads.used_by_others_s()
         self._quota, self._switches = cgroup.throttling(), switches()
         self._read_kernels(once=True)
         self._read_kernels()
@@ -112,6 +118,10 @@ class DisturbanceMonitor:
 
     def visit(self, rounds_s: Sequence[float], iterations: int) -> Visit:
         """Return what was observed of these rounds."""
+        if not self.own_threads:
+            seconds = time.perf_counter() - self._begun_s
+            used = (threads.used_by_others_s() - self._used_s) / (os.cpu_count() or 1)
+            self.stolen = [min(MOST_STOLEN, max(0.0, used / seconds))] * len(rounds_s)
         after, count = cgroup.throttling(), switches()
         self.times.close()
         used = {kernel.name for kernel in self.kernels.of_threads(self.parallel)}

@@ -1,5 +1,6 @@
-"""What the threads of this process did: their CPU time, and how long they waited for a CPU."""
+"""What the threads of this process did, how long they waited for a CPU, and what others used."""
 
+import contextlib
 import ctypes
 import ctypes.util
 import functools
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 _TASKS = Path("/proc/self/task")
 #: Words of 64 bits in macOS's ``struct rusage_info_v4`` (sys/resource.h) after the UUID, and the
@@ -76,6 +79,24 @@ class ThreadTimes:
         for file in self.files.values():
             os.close(file)
         self.files.clear()
+
+
+def used_by_others_s() -> float:
+    """Return the CPU time that all but this process and its children used so far, in seconds.
+
+    Children that have ended count from when this process has waited for them. Linux counts in ticks
+    of 10 ms; time that a virtual machine was not given counts as used.
+    """
+    times = psutil.cpu_times()._asdict()
+    # On Linux, the time of guests is part of `user` and `nice`.
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    total = sum(seconds for name, seconds in times.items() if name not in idle)
+    me = psutil.Process()
+    own = sum(me.cpu_times()[:4])
+    for child in me.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            own += sum(child.cpu_times()[:4])
+    return total - own
 
 
 @functools.cache

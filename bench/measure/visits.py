@@ -46,11 +46,11 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
 
     The best times of `kernels` are those known now, so a later call may judge better.
     """
-    samples = [_sample(visit, kernels) for visit in visits]
+    samples = [_sample(visit, kernels).quiet for visit in visits]
     low, high = undisturbed.interval(samples)
     agreeing = undisturbed.agreeing(samples)
     counted = [visits[i] for i in agreeing]
-    rounds_s = list(itertools.chain.from_iterable(visit.rounds_s for visit in counted))
+    rounds_s = list(itertools.chain.from_iterable(samples[i].rounds_s for i in agreeing))
     stolen = [statistics.fmean(v.stolen) for v in counted if v.stolen is not None]
     columns = {
         **quantiles.summary(rounds_s),

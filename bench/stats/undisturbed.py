@@ -1,11 +1,14 @@
 """The interval of the time that one call takes when nothing disturbs it, from disturbed rounds.
 
-Disturbance only adds time. The upper end is therefore that of the quickest visit, the lower end
-takes away what was lost: the time that other processes took of each round, and the factor by which
-operations can be slower while reference kernels are slower than at their best. Both ends are moved
-further by what other processes of the same program differ (docs/method.md has the data).
+Only the rounds from which other processes took least are used. Disturbance only adds time. The
+upper end is therefore that of the quickest visit, the lower end takes away what was lost: the time
+that other processes took of each round, and the factor by which operations can be slower while
+reference kernels are slower than at their best. Both ends are moved further by what other processes
+of the same program differ (docs/method.md has the data).
 """
 
+import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +20,10 @@ from bench.stats import quantiles
 SPREAD = 0.02
 #: The same where nothing shows how much the rounds were disturbed: the 90 % quantile of the cells.
 UNOBSERVED = 0.10
+
+
+#: A round from which less than this share was taken is as good as one from which nothing was.
+QUIET = 0.01
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,14 @@ class Sample:
     stolen: tuple[float, ...]
     loss: float = 1.0
     observed: bool = True
+
+    @functools.cached_property
+    def quiet(self) -> "Sample":
+        """The rounds from which least was taken: less than `QUIET`, or a quarter of all rounds."""
+        limit = max(QUIET, quantiles.quartiles(self.stolen)[0])
+        kept = [(s, w) for s, w in zip(self.rounds_s, self.stolen, strict=True) if w <= limit]
+        rounds_s, stolen = zip(*kept, strict=True)
+        return dataclasses.replace(self, rounds_s=rounds_s, stolen=stolen)
 
     @property
     def upper(self) -> float:
