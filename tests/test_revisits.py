@@ -89,9 +89,8 @@ def test_no_cell_is_visited_while_the_kernels_are_as_slow_as_at_its_best_visit(
         return {"core": looks[-1]}
 
     monkeypatch.setattr(kernels.ReferenceKernels, "losses", losses)
-    monkeypatch.setattr(revisits, "NARROW", 1.0)
     monkeypatch.setattr(revisits, "LOOK_S", 0.0)
-    monkeypatch.setattr(visits.undisturbed, "SPREAD", 0.3)
+    monkeypatch.setattr(revisits, "NARROW", 0.5)
     suite.write(SUITE)
     assert suite.run("--budget", "5").ret == 0
     assert len(looks) >= 10 + len(seen)

@@ -120,8 +120,8 @@ class DisturbanceMonitor:
         """Return what was observed of these rounds."""
         if not self.own_threads:
             seconds = time.perf_counter() - self._begun_s
-            used = (threads.used_by_others_s() - self._used_s) / (os.cpu_count() or 1)
-            self.stolen = [min(MOST_STOLEN, max(0.0, used / seconds))] * len(rounds_s)
+            others = (threads.used_by_others_s() - self._used_s) / (os.cpu_count() or 1)
+            self.stolen = [min(MOST_STOLEN, max(0.0, others / seconds))] * len(rounds_s)
         after, count = cgroup.throttling(), switches()
         self.times.close()
         used = {kernel.name for kernel in self.kernels.of_threads(self.parallel)}

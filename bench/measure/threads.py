@@ -96,7 +96,7 @@ def used_by_others_s() -> float:
     for child in me.children(recursive=True):
         with contextlib.suppress(psutil.Error):
             own += sum(child.cpu_times()[:4])
-    return total - own
+    return float(total - own)
 
 
 @functools.cache

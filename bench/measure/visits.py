@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bench.measure.disturbance import MOST_STOLEN, Visit, drift
-from bench.measure.kernels import ReferenceKernels
+from bench.measure.kernels import ReferenceKernel, ReferenceKernels
 from bench.stats import quantiles, undisturbed
 
 #: An interval wider than this factor is `unstable`.
 WIDEST = 1.5
+#: Rounds that lose nothing are slower too beside a neighbour on the same core, which leaves cold
+#: caches: by up to this factor times the share of all rounds that it took (docs/method.md).
+COLD = 0.5
 #: Share of the rounds from which a loss is named.
 NOTABLE = 0.01
 
@@ -31,14 +34,19 @@ class Judged:
     columns: Mapping[str, Any]
     rounds_s: tuple[float, ...]
     found: tuple[Disturbance, ...]
-    #: The smallest factor by which the rounds of a visit can be slower, see `Sample.loss`.
-    loss: float
+    #: What the time differs between processes, on a log scale: more visits do not change that.
+    spread: float
 
     @property
     def width(self) -> float:
         """The upper end of the interval over the lower."""
         low, high = self.columns["ci_low_s"], self.columns["ci_high_s"]
         return high / low if low else math.inf
+
+    @property
+    def width_within(self) -> float:
+        """The same without what the time differs between processes."""
+        return self.width / math.exp(2 * self.spread)
 
 
 def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
@@ -63,19 +71,27 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
         "slowdown": statistics.fmean(_slowdown(visit, kernels) for visit in counted),
     }
     found = tuple(_disturbances(counted, kernels))
-    return Judged(columns, tuple(rounds_s), found, min(samples[i].loss for i in agreeing))
+    return Judged(columns, tuple(rounds_s), found, samples[agreeing[0]].spread)
 
 
 def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
     read = [kernel for kernel in kernels if kernel.name in visit.kernels_s]
     stopped = _stopped(visit)
     stolen = [min(MOST_STOLEN, s + stopped) for s in visit.stolen or (0.0,) * len(visit.rounds_s)]
+    slow = max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
     return undisturbed.Sample(
         visit.rounds_s,
         tuple(stolen),
-        loss=max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0),
-        observed=bool(read) or visit.stolen is not None,
+        loss=slow * (1 + COLD * statistics.fmean(stolen)),
+        spread=_spread(visit, read),
     )
+
+
+def _spread(visit: Visit, read: Sequence[ReferenceKernel]) -> float:
+    if not read or any(kernel.once_a_visit for kernel in read):
+        return undisturbed.LARGEST
+    several = any(kernel.several_threads for kernel in read)
+    return undisturbed.spread(statistics.median(visit.rounds_s), several)
 
 
 def _slowdown(visit: Visit, kernels: ReferenceKernels) -> float:

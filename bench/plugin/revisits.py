@@ -19,13 +19,12 @@ from bench.measure.visits import Judged, judge
 from bench.plugin import rows
 from bench.plugin.options import Run
 from bench.records.schema import Row
-from bench.stats import undisturbed
 
 now_s = time.perf_counter
 #: A cell is visited again after this many seconds at the earliest: disturbances last that long.
 PAUSE_S = 2.0
-#: Visits end when no interval is wider than this: it is the spread between processes, and 1 %.
-NARROW = 1.01 * math.exp(2 * undisturbed.SPREAD)
+#: Visits end when no interval is wider than this, without what processes differ.
+NARROW = 1.02
 #: Seconds between two looks at the reference kernels while they promise no narrower interval.
 LOOK_S = 0.05
 #: A visit that took less than this costs as much as one that took this long.
@@ -50,12 +49,11 @@ class Timed:
     visited: float = field(default_factory=lambda: now_s())
     cost_s: float = 0.0
     width: float = math.inf
-    loss: float = 1.0
 
     def judge(self, run: Run) -> Judged:
         """Judge all visits with the best times of the reference kernels that are known now."""
         judged = judge(self.result.visits, run.kernels)
-        self.width, self.loss = judged.width, judged.loss
+        self.width = judged.width_within
         if self.status in ("ok", "unstable"):
             self.status, self.reason = rows.outcome(self.result, run, judged)
         return judged
@@ -72,8 +70,7 @@ class Timed:
     def gain(self, losses: Mapping[str, float]) -> float:
         """Return what a visit promises now: how much narrower, for the time spent on the cell.
 
-        The width is the spread between processes, the loss by slow kernels, and what else was
-        wrong. Of these, a visit is sure to leave the first, and the loss that kernels show now.
+        A visit is sure to leave the loss that the reference kernels show now.
         """
         used = self.result.visits[-1].kernels_s
         left = NARROW * max((losses[name] for name in used if name in losses), default=1.0)

@@ -15,11 +15,22 @@ from dataclasses import dataclass
 
 from bench.stats import quantiles
 
-#: Spread between processes of unchanged code on a quiet machine, on a log scale: half of the cells
-#: are within 0.012 to 0.018, see docs/method.md.
-SPREAD = 0.02
-#: The same where nothing shows how much the rounds were disturbed: the 90 % quantile of the cells.
-UNOBSERVED = 0.10
+#: What a call on a quiet machine differs between processes, on a log scale: for calls shorter than
+#: 0.1 ms, shorter than 1 ms, and longer. It was fitted so that 93 % of the intervals hold the quiet
+#: time, see docs/method.md.
+SHORT, MEDIUM, LONG = 0.012, 0.025, 0.025
+#: The same for a long call on several threads; for one that streams memory, starts processes, or
+#: whose disturbance nothing shows.
+LONG_PARALLEL, LARGEST = 0.08, 0.12
+
+
+def spread(seconds: float, several_threads: bool) -> float:
+    """Return what a call of so many seconds on a quiet machine differs between processes."""
+    if seconds < 1e-4:
+        return SHORT
+    if seconds < 1e-3:
+        return MEDIUM
+    return LONG_PARALLEL if several_threads else LONG
 
 
 #: A round from which less than this share was taken is as good as one from which nothing was.
@@ -31,14 +42,14 @@ class Sample:
     """The rounds of one visit: seconds of one call, and what is known of their disturbance.
 
     `stolen` is the share of each round that other processes took, `loss` the factor by which the
-    rounds can be slower because reference kernels were. `observed` is False if nothing showed a
-    disturbance that there may have been.
+    rounds can be slower for other reasons. `spread` is what the time differs between
+    processes, on a log scale.
     """
 
     rounds_s: tuple[float, ...]
     stolen: tuple[float, ...]
     loss: float = 1.0
-    observed: bool = True
+    spread: float = SHORT
 
     @functools.cached_property
     def quiet(self) -> "Sample":
@@ -73,8 +84,7 @@ def interval(samples: Sequence[Sample]) -> tuple[float, float]:
         Sample(together, (0.0,) * len(together)).upper, *(sample.upper for sample in samples)
     )
     best = max(counted, key=lambda sample: sample.lower)
-    spread = SPREAD if best.observed else UNOBSERVED
-    return best.lower * math.exp(-spread), upper * math.exp(spread)
+    return best.lower * math.exp(-best.spread), upper * math.exp(best.spread)
 
 
 def agreeing(samples: Sequence[Sample]) -> list[int]:
