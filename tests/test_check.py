@@ -243,7 +243,8 @@ def test_json_has_what_fails():
         ),
         (
             *("moved", {"device": "cpu", "dtype": "float32", "change": 0.301}),
-            "everything on cpu in float32 moved by +30%",
+            "everything on cpu in float32 moved by +30%, and nothing shows whether it was the "
+            "machine: compare both sides on one machine with bench ab",
         ),
         (
             *("few runs", {"baseline": 1, "candidate": 2, "fewest": 3}),

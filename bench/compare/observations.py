@@ -64,6 +64,15 @@ def times(frame: pd.DataFrame) -> dict[CellKey, list[float]]:
     return found
 
 
+def kernel(frame: pd.DataFrame) -> list[float]:
+    """Return the logarithm of the reference kernel's time in each run that timed it.
+
+    It is the median over the cells on the CPU.
+    """
+    rows = frame[(frame.device == "cpu") & (frame.core_s > 0)]
+    return [math.log(seconds) for seconds in rows.groupby("run_id").core_s.median().tolist()]
+
+
 @dataclass(frozen=True)
 class Observations:
     """The times of each cell of a side, and for each of its statuses the last reason."""

@@ -1,9 +1,10 @@
 """The regression gate: which cells are slower than before, beyond the noise between runs.
 
-Runs are the replicates. A cell has regressed if three things hold: a one-sided t test of trimmed
+Runs are the replicates. A cell has regressed if four things hold: a one-sided t test of trimmed
 means, with a variance that borrows from the other cells (see `stats.moderated`), rejects "at most
 `margin` slower" after Holm's correction over all judged cells (see `stats.multiplicity`); the
-change exceeds the threshold; and it exceeds an absolute floor.
+change exceeds the threshold; it exceeds an absolute floor; and processes in two states, as the
+cells show them, do not explain it (see `stats.levels`).
 """
 
 import math
@@ -16,6 +17,8 @@ from bench.compare import observations
 from bench.compare.observations import Observations
 from bench.gate import comparable, shift
 from bench.gate.reason import Reason, reason
+from bench.gate.shift import Place, Shift
+from bench.gate.states import FEWEST_RUNS, States
 from bench.records import schema
 from bench.records.schema import CellKey
 from bench.stats import moderated, multiplicity, ratios
@@ -23,12 +26,11 @@ from bench.stats.moderated import Pair, Times
 
 VERDICTS = (
     *("regressed", "errored", "missing", "incomparable"),
-    *("inconclusive", "improved", "new", "same"),
+    *("inconclusive", "improved", "new", "negligible", "same"),
 )
-#: Fewest runs per side that are judged; with fewer all is advice.
-FEWEST_RUNS = 3
-#: Largest shift of the whole machine that is corrected; beyond it the sides are incomparable.
-MAX_SHIFT = math.log(1.10)
+#: Largest shift of the cells that is removed if no reference kernel shows whether it is the
+#: machine's; beyond it the sides are incomparable.
+MAX_SHIFT = math.log(1.05)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Outcome:
     """
 
     cells: list[Judged]
-    shifts: dict[tuple[str, str], float]
+    shifts: dict[Place, Shift]
     runs: tuple[int, int]
     notes: list[Reason]
     failing: frozenset[str]
@@ -110,25 +112,33 @@ def failing_verdicts(
     return frozenset(failing if comparable else failing | {"incomparable"})
 
 
-def _judge(pair: Pair, slower: float, faster: float, limits: Limits) -> Judged:
+def _judge(
+    pair: Pair, slower: float, faster: float, limits: Limits, states: States, everything: bool
+) -> Judged:
     """Give the verdict of a cell from its corrected p-values in both directions."""
     threshold = limits.of(pair.key)
     difference, half = pair.difference, pair.half()
     change, low, high = (ratios.relative(difference + off) for off in (0, -half, half))
-    base = math.exp(pair.level)
-    far = abs(difference) > math.log1p(threshold) and abs(change) * base > limits.floor_s
-    why = None
-    if slower < limits.alpha and difference > 0 and far:
+    base, bound = math.exp(pair.level), math.log1p(threshold)
+    far = abs(difference) > bound and abs(change) * base > limits.floor_s
+    verdict, why = "", None
+    if far and difference > 0 and (slower < limits.alpha or everything):
         verdict = "regressed"
-    elif faster < limits.alpha and difference < 0 and far:
+    elif far and difference < 0 and faster < limits.alpha and pair.moved < -bound:
         verdict = "improved"
-    elif high > threshold and high * base > limits.floor_s:
+    if verdict and not everything and (why := states.explain(pair)):
         verdict = "inconclusive"
-        why = reason("undecided", change=high, runs=pair.runs_needed(threshold))
-    else:
-        verdict = "same"
+    if not verdict and high > threshold:
+        if high * base > limits.floor_s:
+            verdict = "inconclusive"
+            runs = pair.runs_needed(threshold)
+            why = reason("undecided", change=high, runs=runs)
+            if runs is None:
+                why = reason("sessions", change=high, spread=math.sqrt(pair.between))
+        else:
+            verdict, why = "negligible", reason("floor", change=high, floor_s=limits.floor_s)
     p = slower if difference > 0 else faster
-    return Judged(pair.key, verdict, change, low, high, p, why)
+    return Judged(pair.key, verdict or "same", change, low, high, p, why)
 
 
 def judge(
@@ -138,23 +148,39 @@ def judge(
     one_machine: bool = False,
     controls: Collection[CellKey] | None = None,
     tests: int = 0,
-) -> tuple[list[Judged], dict[tuple[str, str], float]]:
-    """Judge the cells that both sides have; also return the shifts that were taken out.
+    known: Mapping[str, Shift] | None = None,
+) -> tuple[list[Judged], dict[Place, Shift], dict[Place, float]]:
+    """Judge the cells that both sides have.
 
-    No shift is removed if the sides alternated on `one_machine`: a change of everything is then an
-    effect of the sides. `controls` are the cells that estimate a shift, by default all. `tests` is
-    the number of cells that these were picked from, if both stages share runs.
+    No shift is removed, and no difference between sessions is expected, if the sides alternated on
+    `one_machine`: a change of everything is then an effect of the sides. `controls` and `known` are
+    those of `shift.shifted`. `tests` is the number of cells that these were picked from, if both
+    stages share runs. Returns also the shifts that were removed, and the slowdowns of whole places
+    that are not the machine's.
     """
     pairs = moderated.pairs(base, new)
-    shifts: dict[tuple[str, str], float] = {}
+    shifts: dict[Place, Shift] = {}
     if not one_machine:
-        pairs, shifts = shift.shifted(pairs, controls)
+        pairs, shifts = shift.shifted(pairs, controls, known)
     pairs = moderated.moderated(pairs)
     margin = math.log1p(limits.margin)
+    slowdowns = {}
+    for place, group in shift.by_place(pairs).items():
+        if one_machine or (place in shifts and shifts[place].measured):
+            moved = shift.everything(group, math.log1p(limits.threshold), margin)
+            if moved is not None:
+                slowdowns[place] = moved
+    if not one_machine:
+        apart = moderated.between([p for p in pairs if p.key[2:4] not in slowdowns])
+        pairs = [replace(pair, between=pair.between + apart) for pair in pairs]
     slower = multiplicity.holm([pair.p_above(margin, 1) for pair in pairs], tests).tolist()
     faster = multiplicity.holm([pair.p_above(margin, -1) for pair in pairs], tests).tolist()
-    cells = [_judge(*each, limits) for each in zip(pairs, slower, faster, strict=True)]
-    return cells, shifts
+    states = States(pairs)
+    cells = [
+        _judge(*each, limits, states, each[0].key[2:4] in slowdowns)
+        for each in zip(pairs, slower, faster, strict=True)
+    ]
+    return cells, shifts, slowdowns
 
 
 def _single_calls(*sides: pd.DataFrame) -> int:
@@ -192,13 +218,20 @@ def check(
     old, new = Observations.of(baseline), Observations.of(candidate)
     broken = observations.broken(old, new)
     sound = {key: times for key, times in new.times.items() if key not in broken}
-    cells, shifts = judge(old.times, sound, limits, one_machine, controls, tests)
-    for (device, dtype), moved in shifts.items():
-        if abs(moved) > MAX_SHIFT:
-            change = ratios.relative(moved)
-            hard.append(reason("moved", device=device, dtype=dtype, change=change))
+    known = measured(baseline, candidate)
+    cells, shifts, slowdowns = judge(old.times, sound, limits, one_machine, controls, tests, known)
+    for (device, dtype), moved in slowdowns.items():
+        change = ratios.relative(moved)
+        soft.insert(0, reason("everything", device=device, dtype=dtype, change=change))
+    for (device, dtype), (value, _, seen) in shifts.items():
+        if abs(value) > MAX_SHIFT and not seen:
+            hard.append(reason("moved", device=device, dtype=dtype, change=ratios.relative(value)))
     if not one_machine:
-        slower = [(c.key, c.change) for c in cells if c.verdict == "regressed" and c.change]
+        slower = [
+            (cell.key, cell.change)
+            for cell in cells
+            if cell.verdict == "regressed" and cell.change and cell.key[2:4] not in slowdowns
+        ]
         hard += comparable.moved_together(slower, [cell.key for cell in cells])
     cells += [
         Judged(key, "errored", reason=reason("status", seen=seen)) for key, seen in broken.items()
@@ -225,8 +258,19 @@ def check(
     return Outcome(ordered(cells), shifts, runs, hard + soft, failing)
 
 
+def measured(baseline: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, Shift]:
+    """Return the shift that the reference kernels show, by device; none if they may differ.
+
+    Hashing takes another time in another Python.
+    """
+    if set(baseline.python) != set(candidate.python):
+        return {}
+    found = shift.measured(observations.kernel(baseline), observations.kernel(candidate))
+    return {"cpu": found} if found else {}
+
+
 def _unjudged(
-    key: CellKey, old: Observations, new: Observations, shifts: Mapping[tuple[str, str], float]
+    key: CellKey, old: Observations, new: Observations, shifts: Mapping[Place, Shift]
 ) -> Judged:
     """Return the verdict and reason of a cell whose times could not be compared."""
     if key not in old.statuses:
@@ -244,7 +288,7 @@ def _unjudged(
     change = None
     if old.count(key) and new.count(key):
         pair = Pair(key, tuple(old.times[key]), tuple(new.times[key]))
-        change = ratios.relative(pair.difference - shifts.get((key.device, key.dtype), 0.0))
+        change = ratios.relative(pair.moved - shifts.get(key[2:4], Shift(0.0)).value)
     return Judged(key, "inconclusive", change, reason=_untimed(key, old, new))
 
 

@@ -100,8 +100,8 @@ def _side(runs: Side[S | None], drawn: Sequence[int]) -> dict[CellKey, list[S]]:
 
 def regressed(base: Side[float], new: Side[float]) -> set[CellKey]:
     """Return the cells that the gate calls regressed by default, from logarithms of times."""
-    cells, shifts = check.judge(base, new, check.Limits())
-    if any(abs(shift) > check.MAX_SHIFT for shift in shifts.values()):
+    cells, shifts, _ = check.judge(base, new, check.Limits())
+    if any(abs(shift.value) > check.MAX_SHIFT for shift in shifts.values()):
         return set()
     return {cell.key for cell in cells if cell.verdict == "regressed"}
 

@@ -29,7 +29,7 @@ def suspects(
     old, new = Observations.of(baseline), Observations.of(candidate)
     pairs = moderated.pairs(old.times, new.times, fewest=1)
     if not one_machine:
-        pairs, _ = shift.shifted(pairs)
+        pairs, _ = shift.shifted(pairs, known=check.measured(baseline, candidate))
     found = set()
     for pair in pairs:
         apart = abs(pair.difference)

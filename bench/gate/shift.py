@@ -2,41 +2,98 @@
 
 import bisect
 import dataclasses
+import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from bench.records.schema import CellKey
+from bench.stats import moderated
 from bench.stats.moderated import Pair
+from bench.stats.robust import standard_deviation
 
-#: Fewest cells of a device and dtype whose median change estimates a shift of the machine.
+#: Fewest cells of a device and dtype whose median change is the change of everything.
 SHIFT_CELLS = 5
+#: Least standard error of the median change: what all cells of a process have in common.
+COMMON = 0.005
+
+#: A device and a dtype.
+Place = tuple[str, str]
+
+
+class Shift(NamedTuple):
+    """By how much a machine moved, as a logarithm, and the variance of that.
+
+    It is `measured` by the reference kernels, or guessed from the cells.
+    """
+
+    value: float
+    variance: float = 0.0
+    measured: bool = False
+
+
+def measured(base: Sequence[float], new: Sequence[float]) -> Shift | None:
+    """Return the shift that the reference kernels show, from their logarithm in each run."""
+    found = moderated.pairs({"": base}, {"": new})
+    if not found:
+        return None
+    (pair,) = found
+    return Shift(pair.difference, pair.error**2, measured=True)
+
+
+def by_place(found: Sequence[Pair]) -> dict[Place, list[Pair]]:
+    """Return the cells of each device and dtype."""
+    groups: dict[Place, list[Pair]] = {}
+    for pair in found:
+        groups.setdefault((pair.key.device, pair.key.dtype), []).append(pair)
+    return groups
 
 
 def shifted(
-    found: list[Pair], controls: Collection[CellKey] | None = None
-) -> tuple[list[Pair], dict[tuple[str, str], float]]:
-    """Remove the shift of the machine from each cell: the median change of the other cells.
+    found: Sequence[Pair],
+    controls: Collection[CellKey] | None = None,
+    known: Mapping[str, Shift] | None = None,
+) -> tuple[list[Pair], dict[Place, Shift]]:
+    """Remove the shift of the machine from each cell.
 
-    If `controls` is given, the shift is that of these cells alone: the others were picked because
-    they changed. Returns the cells, and the shift of each device and dtype with enough of them.
+    It is that of the reference kernels on the devices for which it is `known`, and otherwise the
+    median change of the other cells. If `controls` is given, only these cells count: the others
+    were picked because they changed. Returns the cells, and the shift of each device and dtype.
     """
-    groups: dict[tuple[str, str], list[Pair]] = {}
-    for pair in found:
-        groups.setdefault((pair.key.device, pair.key.dtype), []).append(pair)
-    made, shifts = [], {}
-    for place, group in groups.items():
+    made: list[Pair] = []
+    shifts: dict[Place, Shift] = {}
+    for place, group in by_place(found).items():
+        if known and place[0] in known:
+            shifts[place] = known[place[0]]
+            value, variance, _ = shifts[place]
+            made += [dataclasses.replace(p, shift=value, between=variance) for p in group]
+            continue
         own = {pair.key for pair in group if controls is None or pair.key in controls}
         if len(own) < SHIFT_CELLS:
             made += group
             continue
-        ordered = sorted(pair.difference for pair in group if pair.key in own)
-        shifts[place] = statistics.median(ordered)
+        ordered = sorted(pair.moved for pair in group if pair.key in own)
+        shifts[place] = Shift(statistics.median(ordered))
         for pair in group:
             among = pair.key in own
-            shift = _median_without(ordered, pair.difference) if among else shifts[place]
-            moved = tuple(y - shift for y in pair.new)
-            made.append(dataclasses.replace(pair, new=moved))
+            value = _median_without(ordered, pair.moved) if among else shifts[place].value
+            made.append(dataclasses.replace(pair, shift=value))
     return made, shifts
+
+
+def everything(group: Sequence[Pair], threshold: float, margin: float) -> float | None:
+    """Return the median change of the cells of a place if it is a slowdown, None otherwise.
+
+    It is one if it exceeds `threshold`, and `margin` by two standard errors. The machine's own
+    shift has been removed from the cells.
+    """
+    if len(group) < SHIFT_CELLS:
+        return None
+    changes = [pair.difference for pair in group]
+    middle = statistics.median(changes)
+    spread = standard_deviation(statistics.median(abs(y - middle) for y in changes))
+    error = math.hypot(1.25 * spread / math.sqrt(len(group)), COMMON, math.sqrt(group[0].between))
+    return middle if middle > threshold and middle > margin + 2 * error else None
 
 
 def _median_without(ordered: Sequence[float], value: float) -> float:

@@ -42,7 +42,8 @@ class Visit:
     `rounds_s` are seconds of one iteration in each round. `stolen` is the share of each round in
     which a thread was ready and did not run; None if the platform does not report it. `kernels_s`
     are the mean seconds of each reference kernel beside the rounds, by name. `throttled` is the
-    throttling by a CPU quota during the rounds.
+    throttling by a CPU quota during the rounds, `core_s` the quickest reading of the kernel of one
+    core.
     """
 
     rounds_s: tuple[float, ...]
@@ -51,6 +52,7 @@ class Visit:
     kernels_s: dict[str, float] = field(default_factory=dict)
     throttled: cgroup.Throttling | None = None
     switches: float | None = None
+    core_s: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -138,6 +140,7 @@ class DisturbanceMonitor:
             kernels_s,
             after - self._quota if after and self._quota else None,
             None if count is None or self._switches is None else (count - self._switches) / calls,
+            min(self.readings.get("core", ()), default=None),
         )
 
 

@@ -69,6 +69,7 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
         "drift": drift(rounds_s),
         "stolen": statistics.fmean(stolen) if stolen else None,
         "slowdown": statistics.fmean(_slowdown(visit, kernels) for visit in counted),
+        "core_s": min((v.core_s for v in counted if v.core_s is not None), default=None),
     }
     found = tuple(_disturbances(counted, kernels))
     return Judged(columns, tuple(rounds_s), found, samples[agreeing[0]].spread)

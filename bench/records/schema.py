@@ -113,6 +113,7 @@ class Row:
     drift: float | None = None
     stolen: float | None = None
     slowdown: float | None = None
+    core_s: float | None = None
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))

@@ -47,6 +47,7 @@ _LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "drift": ("drift", _change),
     "stolen": ("taken by others", _share),
     "slowdown": ("reference kernels slower by", units.significant),
+    "core_s": ("reference kernel", units.seconds),
 }
 COLUMNS = tuple(_LABELS)
 

@@ -12,13 +12,13 @@ from tabulate import tabulate
 from bench.gate.check import VERDICTS, Judged, Outcome
 from bench.gate.power import Power
 from bench.gate.reason import Reason
-from bench.report import escape
+from bench.report import escape, reasons
 from bench.stats.ratios import relative
 
 #: Verdicts that need someone to look.
 NOTABLE = ("regressed", "errored", "missing", "improved")
 #: Verdicts that pass unless they fail the whole.
-_QUIET = ("same", "improved", "new")
+_QUIET = ("same", "improved", "new", "negligible")
 _HEADLINES = {
     "regressed": "a cell has regressed",
     "errored": "a cell has errored",
@@ -29,6 +29,10 @@ _HEADLINES = {
 WORDS = {
     "undecided": (
         "a change up to {change:.0%} cannot be excluded; about {runs} runs per side would decide"
+    ),
+    "sessions": (
+        "a change up to {change:.0%} cannot be excluded: the cells of these sides differ by "
+        "{spread:.1%} beyond what their runs explain; compare both sides with bench ab"
     ),
     "status": "{seen}",
     "status of both": "{seen} (as in the baseline)",
@@ -47,7 +51,24 @@ WORDS = {
         "({benchmarks}): two machines of one CPU model can differ like that; compare both sides on "
         "one machine with bench ab"
     ),
-    "moved": "everything on {device} in {dtype} moved by {change:+.0%}",
+    "moved": (
+        "everything on {device} in {dtype} moved by {change:+.0%}, and nothing shows whether it "
+        "was the machine: compare both sides on one machine with bench ab"
+    ),
+    "everything": (
+        "everything on {device} in {dtype} is {change:.0%} slower, and the machine is not"
+    ),
+    "two states": (
+        "its processes run in two states, {low_s} and {high_s}; about {runs} runs per side would "
+        "decide"
+    ),
+    "states of others": (
+        "{cells} cells run in two states, and chance can separate the sides of one; about {runs} "
+        "runs per side would decide"
+    ),
+    "floor": (
+        "a change up to {change:.0%} cannot be excluded, and is less than the floor of {floor_s}"
+    ),
     "single calls": (
         "{cells} cells were timed by a single call, in profile smoke a cold one: use profile "
         "default to measure them"
@@ -66,7 +87,7 @@ def words(reason: Reason | None) -> str:
     if reason is None:
         return ""
     figures = {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in reason.figures.items()}
-    return WORDS[reason.code].format(**figures)
+    return reasons.fill(WORDS[reason.code], figures)
 
 
 def power(seen: Power) -> str:
@@ -109,11 +130,11 @@ def _table(cells: list[Judged], tablefmt: str, as_text: Callable[[str], str] = s
 
 
 def _remarks(outcome: Outcome) -> list[str]:
-    shifts = [
-        f"{device} in {dtype} moved by {relative(shift):+.1%} as a whole, which is subtracted"
-        for (device, dtype), shift in outcome.shifts.items()
-    ]
-    return [*map(words, outcome.notes), *shifts]
+    lines = []
+    for (device, dtype), (shift, _, seen) in outcome.shifts.items():
+        what = "the reference kernels" if seen else f"{device} in {dtype}"
+        lines.append(f"{what} moved by {relative(shift):+.1%}, which is subtracted")
+    return [*map(words, outcome.notes), *dict.fromkeys(lines)]
 
 
 def text(outcome: Outcome) -> str:

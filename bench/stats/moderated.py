@@ -4,17 +4,21 @@ import dataclasses
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import digamma, polygamma, stdtr, stdtrit
+from scipy.special import digamma, fdtri, polygamma, stdtr, stdtrit
 
 #: Share of the runs of a side that is trimmed at either end: one of five.
 TRIMMED = 0.2
 #: Fewest cells that inform each other's variance, and the most degrees of freedom they add.
 PRIOR_CELLS, MOST_DEGREES = 10, 1e6
+#: Numbers of runs, and variances of the sides, that differ by these factors are not pooled.
+UNEQUAL_RUNS, UNEQUAL_NOISE = 1.5, 2.0
+#: Degrees of freedom of a variance between sessions: some cells differ by far more than others.
+BETWEEN_DEGREES = 4.0
 
 #: Logarithms of one time in seconds for each run in which a cell was `ok`, by its key.
 Times = Mapping[Any, Sequence[float]]
@@ -27,60 +31,87 @@ class Prior:
     variance: float = 0.0
     degrees: float = 0.0
 
+    def weighted(self, squares: float, degrees: float) -> tuple[float, float]:
+        """Return a moderated variance and its degrees of freedom, from a cell's own squares."""
+        both = degrees + self.degrees
+        return (squares + self.degrees * self.variance) / both, both
+
 
 @dataclass(frozen=True)
 class Pair:
     """Logarithms of the runs' times of one cell on both sides, and their comparison.
 
-    It compares trimmed means (K. K. Yuen and W. J. Dixon, Biometrika 60, 1973): sometimes a whole
-    process is slow, and one such run among five must neither make nor hide a change. `prior` adds
-    the variance of the other cells (see `moderated`).
+    It compares trimmed means (K. K. Yuen and W. J. Dixon, Biometrika 60, 1973; without pooling: K.
+    K. Yuen, Biometrika 61, 1974): sometimes a whole process is slow, and one such run among five
+    must neither make nor hide a change. `shift` is the part of the difference that is the machine's
+    own. `between` is a variance of the difference that the runs of a side do not show. `priors` add
+    the variance of the other cells (see `moderated`): one for both sides, or one for each, whose
+    variances are then not pooled.
     """
 
     key: Any
     base: tuple[float, ...]
     new: tuple[float, ...]
-    prior: Prior = Prior()
+    shift: float = 0.0
+    between: float = 0.0
+    priors: tuple[Prior, ...] = (Prior(),)
 
     @functools.cached_property
-    def _sides(self) -> list["_Trimmed"]:
-        return [_trimmed(self.base), _trimmed(self.new)]
+    def sides(self) -> tuple["Trimmed", "Trimmed"]:
+        """Return the trimmed means of both sides."""
+        return trimmed(self.base), trimmed(self.new)
 
     @property
     def level(self) -> float:
         """Return the logarithm of the seconds that the base takes."""
-        return self._sides[0].mean
+        return self.sides[0].mean
+
+    @property
+    def moved(self) -> float:
+        """Return how much longer the new side took, as a logarithm, the shift included."""
+        return self.sides[1].mean - self.sides[0].mean
 
     @property
     def difference(self) -> float:
         """Return how much longer the new side takes, as a logarithm."""
-        return self._sides[1].mean - self._sides[0].mean
+        return self.moved - self.shift
 
     @property
     def own_degrees(self) -> int:
-        """Return the degrees of freedom of the cell's own variance."""
-        return sum(side.kept for side in self._sides) - 2
+        """Return the degrees of freedom of the cell's own variance, both sides pooled."""
+        return sum(side.kept for side in self.sides) - 2
 
     @property
     def own_variance(self) -> float:
         """Return the variance of a run, both sides pooled, from this cell's runs alone."""
-        return sum(side.squares for side in self._sides) / self.own_degrees
+        return sum(side.squares for side in self.sides) / self.own_degrees
+
+    @functools.cached_property
+    def _terms(self) -> list[tuple[float, float]]:
+        """The variances that the difference is the sum of, with their degrees of freedom."""
+        if len(self.priors) == 1:
+            squares = sum(side.squares for side in self.sides)
+            variance, degrees = self.priors[0].weighted(squares, self.own_degrees)
+            terms = [(variance * sum(1 / side.kept for side in self.sides), degrees)]
+        else:
+            terms = []
+            for side, prior in zip(self.sides, self.priors, strict=True):
+                variance, degrees = prior.weighted(side.squares, side.kept - 1)
+                terms.append((variance / side.kept, degrees))
+        return [*terms, *([(self.between, BETWEEN_DEGREES)] if self.between else [])]
 
     @property
     def degrees(self) -> float:
-        """Return the degrees of freedom of the variance."""
-        return self.own_degrees + self.prior.degrees
-
-    @functools.cached_property
-    def variance(self) -> float:
-        """Return the moderated variance of a run: its own and the prior one, weighted."""
-        own = self.own_degrees * self.own_variance
-        return (own + self.prior.degrees * self.prior.variance) / self.degrees
+        """Return the degrees of freedom of the error (F. E. Satterthwaite, Biometrics 2, 1946)."""
+        total = sum(variance for variance, _ in self._terms)
+        if len(self._terms) == 1 or not total:
+            return self._terms[0][1]
+        return total**2 / sum(variance**2 / degrees for variance, degrees in self._terms)
 
     @functools.cached_property
     def error(self) -> float:
         """Return the standard error of the difference."""
-        return math.sqrt(self.variance * sum(1 / side.kept for side in self._sides))
+        return math.sqrt(sum(variance for variance, _ in self._terms))
 
     def p_above(self, bound: float, sign: int) -> float:
         """Return the one-sided p-value of the difference if the true one is at most `bound`."""
@@ -93,19 +124,25 @@ class Pair:
         """Return half the 95 % interval of the difference."""
         return float(stdtrit(self.degrees, 0.975)) * self.error if self.error else 0.0
 
-    def runs_needed(self, threshold: float) -> int:
-        """Return how many runs per side would make the interval exclude `threshold`."""
-        extra = self.prior.degrees
-        for runs in range(len(self.new) + 1, 1000):
-            kept = runs - 2 * int(TRIMMED * runs)
-            half = float(stdtrit(2 * kept - 2 + extra, 0.975)) * math.sqrt(2 * self.variance / kept)
+    def runs_needed(self, threshold: float) -> int | None:
+        """Return how many runs per side would make the interval exclude `threshold`.
+
+        None: no number would, because sessions differ by more.
+        """
+        fixed = self.between
+        kept = min(side.kept for side in self.sides)
+        spread = (self.error**2 - fixed) * kept
+        for runs in range(min(len(self.base), len(self.new)) + 1, 1000):
+            left = runs - 2 * int(TRIMMED * runs)
+            degrees = self.degrees + 2 * (left - kept)
+            half = float(stdtrit(degrees, 0.975)) * math.sqrt(spread / left + fixed)
             if half < math.log1p(threshold) / 2:
                 return runs
-        return 1000
+        return None if fixed else 1000
 
 
 @dataclass(frozen=True)
-class _Trimmed:
+class Trimmed:
     """Mean of the values kept, how many they are, and the squares of the winsorized sample."""
 
     mean: float
@@ -113,38 +150,90 @@ class _Trimmed:
     squares: float
 
 
-def _trimmed(sample: Sequence[float]) -> _Trimmed:
+def trimmed(sample: Sequence[float]) -> Trimmed:
+    """Return the trimmed mean of a sample; below five values nothing is trimmed."""
     cut = int(TRIMMED * len(sample))
     ordered = sorted(sample)
     kept = ordered[cut : len(ordered) - cut]
     winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
     middle = statistics.fmean(winsorized)
-    return _Trimmed(statistics.fmean(kept), len(kept), sum((y - middle) ** 2 for y in winsorized))
+    return Trimmed(statistics.fmean(kept), len(kept), sum((y - middle) ** 2 for y in winsorized))
 
 
-def moderated(found: list[Pair]) -> list[Pair]:
-    """Give each cell the prior variance that all cells together have.
+def prior(variances: Iterable[float], degrees: Iterable[float]) -> Prior:
+    """Return the variance that many variances share; of fewer than ten, or of zeros, none.
 
     The variances are modelled as draws from a scaled inverse chi-squared distribution, whose scale
     and degrees of freedom follow from the mean and variance of their logarithms (G. K. Smyth,
     Statistical Applications in Genetics and Molecular Biology 3(1), 2004, section 6). With few
     runs a cell's own variance is mostly chance, and one that chance made large hides a slowdown.
     """
-    usual = statistics.median(pair.own_variance for pair in found) if found else 0.0
-    if len(found) < PRIOR_CELLS or usual == 0:
-        return found
-    half = np.array([pair.own_degrees / 2 for pair in found])
+    own, half = np.array(list(variances)), np.array(list(degrees)) / 2
+    if len(own) < PRIOR_CELLS or not (usual := float(np.median(own))):
+        return Prior()
     # A variance of 0 comes from the clock's resolution; limma bounds it in this way too.
-    logs = np.log([max(pair.own_variance, 1e-5 * usual) for pair in found])
-    logs += np.log(half) - digamma(half)
+    logs = np.log(np.maximum(own, 1e-5 * usual)) + np.log(half) - digamma(half)
     beyond = float(logs.var(ddof=1) - polygamma(1, half).mean())
     level = float(logs.mean())
-    if beyond > 0:
-        halved = _trigamma_inverse(beyond)
-        prior = Prior(math.exp(level + float(digamma(halved)) - math.log(halved)), 2 * halved)
-    else:  # they differ by chance alone: all cells have the same variance
-        prior = Prior(math.exp(level), MOST_DEGREES)
-    return [dataclasses.replace(pair, prior=prior) for pair in found]
+    if beyond <= 0:  # they differ by chance alone: all cells have the same variance
+        return Prior(math.exp(level), MOST_DEGREES)
+    halved = _trigamma_inverse(beyond)
+    return Prior(math.exp(level + float(digamma(halved)) - math.log(halved)), 2 * halved)
+
+
+def moderated(found: list[Pair]) -> list[Pair]:
+    """Give each cell the prior variance that all cells together have.
+
+    A cell whose sides have different numbers of runs, or of a suite whose sides differ in their
+    noise, gets one for each side: that of the side with fewer runs follows from the cell's noise on
+    the other side, and by what factor the noise of all cells differs.
+    """
+    both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
+    more = int(sum(len(pair.new) for pair in found) > sum(len(pair.base) for pair in found))
+    better, other = ([pair.sides[place] for pair in found] for place in (more, 1 - more))
+    known = prior((side.squares / (side.kept - 1) for side in better), (s.kept - 1 for s in better))
+    # A cell that is noisy on the side with more runs is so on the other one.
+    noise = [known.weighted(side.squares, side.kept - 1)[0] for side in better]
+    ratios = [
+        side.squares / (side.kept - 1) / variance if variance else 0.0
+        for side, variance in zip(other, noise, strict=True)
+    ]
+    times = prior(ratios, (side.kept - 1 for side in other))
+    apart = bool(times.degrees) and not 1 / UNEQUAL_NOISE <= times.variance <= UNEQUAL_NOISE
+    made = []
+    for pair, variance in zip(found, noise, strict=True):
+        few, many = sorted((len(pair.base), len(pair.new)))
+        each = [known, Prior(times.variance * variance, times.degrees)]
+        unequal = apart or many >= UNEQUAL_RUNS * few
+        priors = tuple(each[:: -1 if more else 1]) if unequal else (both,)
+        made.append(dataclasses.replace(pair, priors=priors))
+    return made
+
+
+def between(found: Sequence[Pair]) -> float:
+    """Return by what variance the differences of cells vary beyond what their runs explain.
+
+    It is the one with which the median of the squared differences over their errors is what F
+    distributions have (as the empirical null of B. Efron, Journal of the American Statistical
+    Association 99, 2004, which leaves out the cells that changed). Fewer than ten cells show none.
+    """
+    if len(found) < PRIOR_CELLS:
+        return 0.0
+    squares = np.array([pair.difference**2 for pair in found])
+    errors = np.array([pair.error**2 for pair in found])
+    usual = fdtri(1, np.array([pair.degrees for pair in found]), 0.5)
+
+    def above(variance: float) -> int:
+        return int((squares > usual * (errors + variance)).sum())
+
+    half = len(found) / 2
+    if above(0.0) <= half + math.sqrt(len(found)):  # two standard errors of a half: chance
+        return 0.0
+    low, high = 0.0, float(squares.max())
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if above(middle) > half else (low, middle)
+    return high
 
 
 def _trigamma_inverse(value: float) -> float:

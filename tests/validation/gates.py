@@ -1,11 +1,14 @@
 """False alarms and detection of this suite's gate and of its peers', on the same runs.
 
-``python -m tests.validation.gates FILE`` draws suites from the runs that `tests.validation.collection` wrote,
-and from a model of their noise, and prints one table for each. ``--markdown`` is for the docs.
+``python -m tests.validation.gates`` simulates the situations of `tests.validation.situations` and
+prints how often each goes wrong; ``--quick`` takes a tenth of the trials. With a FILE that
+`tests.validation.collection` wrote, it draws suites from its runs, and from a model of their noise,
+and prints one table for each. ``--markdown`` is for the docs.
 """
 
 import argparse
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from tabulate import tabulate
 
 from bench.gate import check, power
 from bench.records.schema import CellKey
-from tests.validation import model, rules
+from tests.validation import model, rules, situations
 from tests.validation.collection import Runs, read
 
 #: A cell is stable if nearly every process could time it, and two of three of those are within
@@ -74,11 +77,18 @@ HEADERS = ["runs a side", "rule", "false alarms", "+5 %", "+10 %", "+20 %", "+10
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m tests.validation.gates", description=__doc__)
-    parser.add_argument("file", type=Path, metavar="FILE.csv.gz")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE.csv.gz")
     parser.add_argument("--runs", type=int, nargs="+", default=[3, 5, 8], help="runs a side")
     parser.add_argument("--suites", type=int, default=500, help="suites drawn for each line")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the simulated trials")
     parser.add_argument("--markdown", action="store_true")
     given = parser.parse_args()
+    tablefmt = "github" if given.markdown else "simple"
+    if given.file is None:
+        headers = ["situation (trials)", "now", "wanted", "holds"]
+        made = list(situations.table(given.quick))
+        print(tabulate(made, headers, tablefmt, disable_numparse=True))
+        sys.exit(any(line[-1] == "no" for line in made))
     try:
         every, quiet = read(given.file), read(given.file, busy=False)
     except (OSError, ValueError, KeyError) as problem:
@@ -100,7 +110,7 @@ def main() -> None:
     ):
         print(f"\n{title}\n")
         table = lines(runs, cells, given.runs, given.suites, alternating)
-        print(tabulate(table, HEADERS, "github" if given.markdown else "simple"), flush=True)
+        print(tabulate(table, HEADERS, tablefmt), flush=True)
 
 
 if __name__ == "__main__":

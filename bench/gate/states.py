@@ -1,0 +1,58 @@
+"""Cells whose processes run in two states, and whether they explain a change."""
+
+import math
+from collections.abc import Sequence
+
+from bench.gate.reason import Reason, reason
+from bench.stats import levels
+from bench.stats.moderated import Pair
+
+#: Fewest runs per side that are judged; with fewer all is advice.
+FEWEST_RUNS = 3
+#: Largest chance that the cells in two states of a suite, seen as they are, look like a change.
+BY_STATES = 0.04
+
+
+class States:
+    """The cells of a suite whose processes run in two states."""
+
+    def __init__(self, found: Sequence[Pair]) -> None:
+        seen = {pair.key: levels.find(pair.base, _unshifted(pair)) for pair in found}
+        self.of = {key: one for key, one in seen.items() if one}
+        self.weights = {
+            pair.key: levels.weight(self.of[pair.key], len(pair.base), len(pair.new))
+            for pair in found
+            if pair.key in self.of
+        }
+
+    def explain(self, pair: Pair) -> Reason | None:
+        """Return why chance may have put the runs of a cell on two levels, None if it has not.
+
+        Counted are the cells whose levels are half as far apart as its sides, or farther, and the
+        cell itself. A run of it that lies on the other side's level makes chance likelier. From
+        fewer than three runs per side a change is advice, however it came about.
+        """
+        if min(len(pair.base), len(pair.new)) < FEWEST_RUNS:
+            return None
+        size = abs(pair.difference)
+        alike = sum(
+            weight
+            for key, weight in self.weights.items()
+            if key != pair.key and self.of[key].gap >= size / 2
+        )
+        middle = pair.level + pair.difference / 2
+        sign = math.copysign(1.0, pair.difference)
+        astray = sum(sign * (y - middle) > 0 for y in pair.base)
+        astray += sum(sign * (y - middle) < 0 for y in _unshifted(pair))
+        likely = (1 + alike) * levels.chance(len(pair.base), len(pair.new), astray)
+        if likely <= BY_STATES:
+            return None
+        runs = max(levels.runs_needed(1 + alike, BY_STATES), len(pair.new) + 1)
+        if own := self.of.get(pair.key):
+            both = {"low_s": math.exp(own.low), "high_s": math.exp(own.high)}
+            return reason("two states", runs=runs, **both)
+        return reason("states of others", cells=round(alike), runs=runs)
+
+
+def _unshifted(pair: Pair) -> tuple[float, ...]:
+    return tuple(y - pair.shift for y in pair.new)

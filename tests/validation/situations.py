@@ -1,0 +1,285 @@
+"""Situations in which a gate, a comparison, a history or an outlier search can go wrong, simulated.
+
+Each situation draws result files whose truth is known and returns, for each of them, whether what
+must not happen, or what must happen, did. `tests.validation.gates` prints the shares. The numbers
+that were chosen in the code were chosen on the seeds of `TUNING`; the table uses those of `TABLE`.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.gate import check, screen
+from bench.gate.check import Limits, Outcome
+from bench.records import reader, schema
+from tests.helpers.frames import row
+
+#: Seeds from which the suites of a situation are numbered.
+TUNING, TABLE = 1_000_000, 0
+#: The spread between processes of the cells, on a log scale, as the collected runs have it; a share
+#: of the values is slower by an exponential excess.
+SPREADS = (0.006, 0.008, 0.01, 0.01, 0.012, 0.015, 0.02, 0.03)
+COMMON, FLUKES, FLUKE = 0.003, 0.022, 0.03
+#: The spread between processes of the reference kernel.
+KERNEL = 0.003
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A line of the table; `wanted` is the largest share, or the smallest if it is to be `found`."""
+
+    name: str
+    trial: Callable[[int], float]
+    wanted: float
+    found: bool = False
+    #: Trials of the full table; those of a quick one are a tenth.
+    trials: int = 400
+
+
+@functools.cache
+def _blank(cells: int, runs: int, side: str, apart_h: float) -> pd.DataFrame:
+    """The rows of a side, run by run, without times."""
+    names = ("add", "cat", "matmul", "softmax", "sum", "chain")
+    rows = [
+        dict(
+            vars(
+                row(
+                    run_id=f"{side}{run}",
+                    run_started=_time(24 * (side == "new") * (apart_h > 0) + run / 20),
+                    benchmark=names[cell % len(names)],
+                    params=f"n={cell}",
+                    min_s=1.0,
+                    core_s=1e-5,
+                )
+            )
+        )
+        for run in range(runs)
+        for cell in range(cells)
+    ]
+    return reader.frame(rows)
+
+
+def _time(hours: float) -> str:
+    return (pd.Timestamp("2026-01-01") + pd.Timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass
+class Suite:
+    """Times of unchanged cells on two sides: logarithms, runs x cells, and how they become rows."""
+
+    source: np.random.Generator
+    base: np.ndarray
+    new: np.ndarray
+    level_s: float = 2e-4
+    kernel: tuple[float, float] | None = (0.0, 0.0)
+    apart_h: float = 0.0
+
+    @classmethod
+    def draw(
+        cls, seed: int, runs: tuple[int, int] = (5, 5), cells: int = 60, **settings: float
+    ) -> "Suite":
+        """Draw both sides with the noise of the collected runs."""
+        source = np.random.default_rng(seed)
+        spreads = source.choice(SPREADS, cells)
+        sides = []
+        for count in runs:
+            y = source.normal(0, COMMON, (count, 1)) + source.normal(0, 1, (count, cells)) * spreads
+            y += (source.random(y.shape) < FLUKES) * source.exponential(FLUKE, y.shape)
+            sides.append(y)
+        return cls(source, sides[0], sides[1], **settings)  # type: ignore[arg-type]
+
+    def two_states(self, cells: int, low: float, high: float) -> None:
+        """Let each process find one of two states in these cells."""
+        gaps = np.log(self.source.uniform(low, high, cells))
+        for y in (self.base, self.new):
+            y[:, :cells] += (self.source.random((len(y), cells)) < 0.5) * gaps
+
+    def sessions(self, spread: float) -> None:
+        """Let the cells of the new side differ as those of another session do: with long tails."""
+        count = self.new.shape[1]
+        self.new += spread * self.source.standard_t(4, count) / math.sqrt(2)
+
+    def drift(self, a_run: float) -> None:
+        """Let each cell drift at its own rate, from the first run of the base to the last one."""
+        rates = a_run * self.source.normal(0, 1, self.base.shape[1])
+        runs = len(self.base) + len(self.new)
+        self.base += np.arange(len(self.base))[:, None] * rates
+        self.new += np.arange(len(self.base), runs)[:, None] * rates
+
+    def frames(self) -> list[pd.DataFrame]:
+        """Return the rows of both sides."""
+        made = []
+        levels = math.log(self.level_s) + np.arange(self.base.shape[1]) / 20
+        for name, y, moved in zip(
+            ("base", "new"), (self.base, self.new), self.kernel or (0.0, 0.0), strict=True
+        ):
+            frame = _blank(y.shape[1], len(y), name, self.apart_h).copy()
+            frame["min_s"] = np.exp(levels + y).ravel()
+            frame["median_s"] = 1.02 * frame.min_s
+            core = self.source.normal(moved, KERNEL, (len(y), 1)) + 0 * y
+            frame["core_s"] = 1e-5 * np.exp(core).ravel() if self.kernel else math.nan
+            made.append(frame)
+        return made
+
+    def check(self, one_machine: bool = False) -> Outcome:
+        """Return what the gate says."""
+        return check.check(*self.frames(), one_machine=one_machine)
+
+
+def _everything_slower(seed: int, share: float) -> float:
+    suite = Suite.draw(seed)
+    suite.new[:, : round(share * 60)] += math.log(1.08)
+    outcome = suite.check()
+    named = any(note.code == "everything" for note in outcome.notes)
+    return outcome.code == 1 and named and not outcome.count("improved")
+
+
+def _machine_slower(seed: int, kernel: bool) -> float:
+    """The whole machine is 8 % slower, and the reference kernels show it or do not exist."""
+    suite = Suite.draw(seed)
+    suite.new += math.log(1.08)
+    suite.kernel = (0.0, math.log(1.08)) if kernel else None
+    return suite.check().code == 1
+
+
+def _two_states(seed: int, runs: int, high: float = 0.0, one_machine: bool = False) -> float:
+    suite = Suite.draw(seed, (runs, runs), 63 if high else 60)
+    suite.two_states(20, *((2.0, 3.0) if high else (1.15, 1.15)))
+    return suite.check(one_machine).code == 1
+
+
+def _two_states_ab(seed: int) -> float:
+    """As `bench ab`: a screen of three runs a side, its suspects judged by five fresh ones."""
+    suite = Suite.draw(seed, (8, 8))
+    suite.two_states(20, 1.15, 1.15)
+    whole = suite.frames()
+    early = [frame[frame.run_id.str[-1].isin(list("012"))] for frame in whole]
+    late = [frame[~frame.run_id.str[-1].isin(list("012"))] for frame in whole]
+    first = check.check(*early, one_machine=True)
+    suspects = screen.suspects(*early, Limits(), one_machine=True)
+    fresh = [frame[[key in suspects for key in schema.cell_keys(frame)]] for frame in late]
+    second = check.check(*fresh, one_machine=True) if suspects else None
+    return screen.settle(first, second, suspects).code == 1
+
+
+def _unequal(seed: int) -> float:
+    suite = Suite.draw(seed, (20, 3))
+    suite.new *= 3
+    return suite.check().code == 1
+
+
+def _session(seed: int, runs: int) -> float:
+    suite = Suite.draw(seed, (runs, runs), apart_h=24)
+    suite.sessions(0.015)
+    return suite.check().code == 1
+
+
+def _drift(seed: int) -> float:
+    suite = Suite.draw(seed, (10, 10))
+    suite.drift(0.005)
+    return suite.check().code == 1
+
+
+def _unchanged(seed: int, cells: int, runs: int = 5) -> float:
+    return Suite.draw(seed, (runs, runs), cells).check().code == 1
+
+
+def _slower(seed: int, factor: float, runs: int = 5) -> float:
+    """One cell is slower; is it named?"""
+    suite = Suite.draw(seed, (runs, runs))
+    victim = int(suite.source.integers(60))
+    suite.new[:, victim] += math.log(factor)
+    cells = {cell.key.params: cell.verdict for cell in suite.check().cells}
+    return cells[f"n={victim}"] == "regressed"
+
+
+def _tiny(seed: int) -> float:
+    """A cell of two microseconds is 10 % slower, less than the floor; is it called the same?"""
+    suite = Suite.draw(seed, level_s=2e-6)
+    suite.new[:, 0] += math.log(1.10)
+    cells = {cell.key.params: cell.verdict for cell in suite.check().cells}
+    return cells["n=0"] == "same"
+
+
+SITUATIONS = (
+    Situation(
+        "75 % of the cells 8 % slower: found, named, nothing improved",
+        functools.partial(_everything_slower, share=0.75),
+        *(0.95, True),
+    ),
+    Situation(
+        "all cells 8 % slower: found, named, nothing improved",
+        functools.partial(_everything_slower, share=1.0),
+        *(0.95, True),
+    ),
+    Situation(
+        "the machine 8 % slower, its kernels too: alarm",
+        functools.partial(_machine_slower, kernel=True),
+        0.05,
+    ),
+    Situation(
+        "the machine 8 % slower, no kernels: alarm",
+        functools.partial(_machine_slower, kernel=False),
+        0.05,
+    ),
+    *(
+        Situation(
+            f"20 of 60 cells in two states (x1.15), {runs} runs: alarm",
+            functools.partial(_two_states, runs=runs),
+            0.05,
+        )
+        for runs in (3, 5, 10)
+    ),
+    Situation("the same in bench ab: alarm", _two_states_ab, 0.05),
+    *(
+        Situation(
+            f"20 of 63 cells in two states (x2 to 3), {runs} runs: alarm",
+            functools.partial(_two_states, runs=runs, high=3.0),
+            0.05,
+        )
+        for runs in (3, 5, 10)
+    ),
+    Situation("candidate 3 times as noisy, 20 runs against 3: alarm", _unequal, 0.05),
+    *(
+        Situation(
+            f"baseline of another session, {runs} runs: alarm",
+            functools.partial(_session, runs=runs),
+            0.05,
+        )
+        for runs in (3, 10)
+    ),
+    Situation("drift of each cell by 0.5 % a run, 10 runs: alarm", _drift, 0.05),
+    Situation("60 cells, 3 runs: alarm", functools.partial(_unchanged, cells=60, runs=3), 0.05),
+    Situation("10 cells, 5 runs: alarm", functools.partial(_unchanged, cells=10), 0.05),
+    Situation(
+        "1,000 cells, 5 runs: alarm", functools.partial(_unchanged, cells=1000), 0.05, trials=100
+    ),
+    *(
+        Situation(
+            f"one cell {factor - 1:.0%} slower, 5 runs: found",
+            functools.partial(_slower, factor=factor),
+            *(wanted, True),
+        )
+        for factor, wanted in ((1.05, 0.6), (1.10, 0.7), (1.20, 0.86))
+    ),
+    Situation("a cell of 2 us 10 % slower: called the same", _tiny, 0.05),
+)
+
+
+def measure(situation: Situation, quick: bool = False, first: int = TABLE) -> tuple[float, int]:
+    """Return the share of the trials in which it happened, and their number."""
+    trials = max(10, situation.trials // 10) if quick else situation.trials
+    return sum(situation.trial(first + n) for n in range(trials)) / trials, trials
+
+
+def table(quick: bool = False, first: int = TABLE) -> Iterator[tuple[str, str, str, str]]:
+    """Give a line for each situation: what it is, its share, what is wanted, and whether it holds."""
+    for one in SITUATIONS:
+        share, trials = measure(one, quick, first)
+        holds = share >= one.wanted if one.found else share <= one.wanted
+        bound = f"{'at least' if one.found else 'at most'} {one.wanted:.0%}"
+        yield f"{one.name} ({trials})", f"{share:.1%}", bound, "yes" if holds else "no"
