@@ -1,18 +1,28 @@
 """What the suite does on strict stand-ins for a Mac's GPU and for CUDA."""
 
+import platform
 import statistics
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from bench.measure import cell, disturbance, kernels, refusal, rounds
+from bench.cli import main
+from bench.launch import runner
+from bench.measure import cell, devices, disturbance, doctor, kernels, refusal, rounds
 from bench.measure.devices import find
+from bench.records import reader
+from bench.report import doctor as words
 from bench.suite.loading import workers
 from bench.suite.training import bench_autograd, bench_optimizers, bench_step, models
 from tests.helpers import strict
+from tests.helpers.listeners import RunListener
 
+ROOT = Path(__file__).parents[1]
 MPS = ("mps-2.6", "mps-2.14", "mps-2.15")
 ONCE = rounds.Plan(1, 0, 0)
 
@@ -118,3 +128,110 @@ def test_memory_of_workers_on_macos_needs_no_task_port(monkeypatch):
     monkeypatch.setattr(workers, "_children", lambda: set())
     monkeypatch.setattr(workers, "_without_helpers", lambda _: [Worker()])
     assert workers.memory_of_workers() == 4096
+
+
+TWO = """
+def bench_neg(cell):
+    cell(torch.neg, cell.tensor(4))
+
+
+def bench_abs(cell):
+    cell(torch.abs, cell.tensor(4))
+"""
+
+
+@on(["unusable", "unusable-mps", "full"])
+def test_an_accelerator_that_cannot_be_used_costs_only_its_own_cells(suite, machine):
+    suite.write(TWO)
+    kind = machine.profile.kind
+    result = suite.run("--dtype", "float32")
+    assert result.ret == 0
+    rows = suite.rows()
+    assert rows.device.tolist() == ["cpu", "cpu"]
+    assert rows.status.tolist() == ["ok", "ok"]
+    result.stdout.fnmatch_lines([f"{kind} cannot be used: *; * or time only the CPU*"])
+    result = suite.run("--dtype", "float32", "--device", kind)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --device: {kind} cannot be used: *; *"])
+    assert len(suite.files()) == 1
+
+
+FAILS = """
+from tests.helpers.strict import CURRENT
+
+
+def bench_neg(cell):
+    if cell.device.type != "cpu":
+        CURRENT["device"].fail()
+    cell(torch.neg, cell.tensor(4))
+"""
+
+
+@on(["sticky"])
+def test_after_a_sticky_error_only_the_cells_of_the_device_fail(suite, machine):
+    suite.write(FAILS + TWO.replace("bench_neg", "bench_more"))
+    suite.run("--dtype", "float32")
+    found = suite.rows().set_index(["device", "benchmark"])
+    assert (found.loc["cpu"].status == "ok").all()
+    reasons = found.loc["cuda"].reason
+    assert "device-side assert" in reasons["neg"]
+    assert reasons["abs"].startswith("cuda fails since an earlier cell of this process: CUDA error")
+
+
+@pytest.mark.integration
+def test_bench_run_continues_in_a_fresh_process_after_a_sticky_error(pytester, python, monkeypatch):
+    (pytester.path / "conftest.py").write_text(
+        "from tests.helpers import strict\nmade = strict.machine('sticky')\nmade.__enter__()\n"
+    )
+    more = "import torch\n" + FAILS + TWO.replace("bench_neg", "bench_more")
+    (pytester.path / "bench_it.py").write_text(more)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    listener = RunListener()
+    words = ["bench_it.py", "--dtype=float32", "--device=cuda,cpu", "--budget=0", "--machine=here"]
+    place = runner.Place(python=python)
+    _, file = runner.run(words, 1, pytester.path / "a.csv", None, listener, place=place)
+    found = reader.read(file)
+    assert dict(zip(found.benchmark + found.device, found.status, strict=True)) == {
+        **{"negcuda": "error", "negcpu": "ok", "morecuda": "ok"},
+        **{"morecpu": "ok", "abscuda": "ok", "abscpu": "ok"},
+    }
+    (line,) = [one for one in listener.lines if "fresh process" in one]
+    assert line.startswith("cuda fails since an earlier cell of this process: CUDA error")
+
+
+@on(["unusable"])
+def test_info_and_doctor_name_a_device_that_cannot_be_used(machine, monkeypatch):
+    found = doctor.device(find("cuda"))
+    assert (found.code, found.fit) == ("unusable", True)
+    assert "no kernel image" in words.seen(found.code, found.figures)
+    shown = CliRunner().invoke(main.app, ["info"])
+    assert "cannot be used: CUDA error: no kernel image" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("is_mps", "seen"),
+    [
+        (True, "mps: torch 2.15.0 needs macOS 15, this is macOS 13.6"),
+        (False, "cuda: torch 2.15.0 was built for CUDA 13.2, and the NVIDIA driver 550.1 supports"),
+    ],
+)
+def test_an_accelerator_that_torch_cannot_use_is_explained(monkeypatch, is_mps, seen):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.15.0"))
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_built", lambda: is_mps)
+    monkeypatch.setattr(platform, "mac_ver", lambda: ("13.6", "", ""))
+    smi = "| NVIDIA-SMI 550.1   Driver Version: 550.1    CUDA Version: 12.4 |"
+    done = subprocess.CompletedProcess([], 0, smi, "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert devices.unavailable().startswith(seen)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert devices.unavailable() == ""
+
+
+def test_a_driver_that_does_not_give_the_name_of_its_gpu(monkeypatch):
+    def raises(_):
+        raise RuntimeError("CUDA unknown error")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", raises)
+    assert devices._accelerator("cuda").fault() == "CUDA unknown error"

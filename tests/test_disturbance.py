@@ -283,7 +283,7 @@ def test_a_wait_that_does_not_wait_is_caught(suite, simulated):
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     result = suite.run("--device", "sim")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --device sim: synchronisation does not wait*"])
+    result.stderr.fnmatch_lines(["ERROR: --device: sim cannot be used: synchronisation does not*"])
     assert not suite.files()  # refused before a file is made
 
 

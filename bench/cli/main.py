@@ -154,7 +154,12 @@ def info() -> None:
     found = [devices.find(name) for name in devices.names()]
     label = environment.machine_label(current, devices.accelerators())
     rows = {"machine": label, **current.columns()}
-    rows |= {f"device {d.name}": f"{d.model or current.cpu} {d.driver}".strip() for d in found}
+    for one in found:
+        fault = one.fault()
+        seen = f"{one.model or current.cpu} {one.driver}".strip()
+        rows[f"device {one.name}"] = f"{seen}: cannot be used: {fault}" if fault else seen
+    if message := devices.unavailable():
+        rows["accelerator"] = message
     for name, value in rows.items():
         typer.echo(f"{name:14} {value}")
 
@@ -203,6 +208,7 @@ def doctor(
 
     for finding in doctor.examine(names):
         show_finding(finding)
+        names = [n for n in names if (finding.name, finding.code) != (f"device {n}", "unusable")]
     for name in names if count > 1 else ():
         try:
             runs = doctor.fresh_runs(name, count, functools.partial(typer.echo, err=True))

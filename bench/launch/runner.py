@@ -156,13 +156,17 @@ class Listener(Protocol):
 
 @dataclass
 class ProcessReport:
-    """What a process reported before it ended: its CSV, its last cell, lines for the user."""
+    """What a process reported before it ended: its CSV, its last cell, lines for the user.
+
+    `lost` are lines on devices that fail since an earlier cell of the process.
+    """
 
     file: Path | None = None
     cell: dict[str, Any] | None = None
     finished: bool = False
     timed_out: bool = False
     interrupted: bool = False
+    lost: list[str] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
     lines: list[str] = field(default_factory=list)
 
@@ -189,6 +193,7 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
         if "cell" in event:
             report.cell, report.since = event["cell"], time.monotonic()
             listener.cell_started(run, event["done"], event["total"], event["cell"])
+        report.lost += event.get("lost", [])
         report.finished |= "finished" in event
 
 
@@ -325,6 +330,12 @@ def _one_run(
             return pytest.ExitCode.INTERRUPTED, file
         for line in report.lines:
             listener.message(line)
+        if report.lost and report.file and deaths + 1 < MAX_DEATHS:
+            deaths += 1
+            for line in report.lost:
+                listener.message(f"{line}; the run continues in a fresh process")
+            csv_options = [f"--resume={report.file}"]
+            continue
         if deaths and code == pytest.ExitCode.NO_TESTS_COLLECTED:
             return 1, file  # the last cell killed its process
         if report.finished or report.file is None or report.cell is None:

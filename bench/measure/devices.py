@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import platform
+import re
 import statistics
 import subprocess
 import time
@@ -47,9 +48,10 @@ class Device:
     `name` is its name for users and in the CSV (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
     `synchronize` returns when all work queued on the device has ended; `now` is the host's clock
     in seconds; `launcher` replaces `long_matmul`, and `starter` the launch of the smallest work.
-    Optional: `event` makes a mark in the device's
-    queue, `peak_bytes` returns the largest additional memory of a call, and `free_memory` returns
-    the memory that the allocator keeps. `count` is how many devices of this kind the machine has.
+    Optional: `event` makes a mark in the device's queue, `peak_bytes` returns the largest
+    additional memory of a call, and `free_memory` returns the memory that the allocator keeps.
+    `count` is how many devices of this kind the machine has. `broken` says why the device cannot
+    even be asked for its name.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Device:
     peak_bytes: Callable[[Callable[[], object]], int] | None = None
     free_memory: Callable[[], None] = _nothing_to_wait_for
     count: int = 1
+    broken: str = ""
 
     @property
     def is_host(self) -> bool:
@@ -109,16 +112,28 @@ class Device:
     def fault(self) -> str:
         """Return in one line why the device cannot be used, or an empty string.
 
-        A device can be listed and fail at its first allocation or kernel.
+        A device can be listed and fail at its first allocation or kernel, or not wait for its work.
         """
-        if self.is_host:
-            return ""
+        if self.is_host or self.broken:
+            return self.broken
         try:
-            found = (torch.ones(256, device=self.torch_device) + 1).sum().cpu()
-            self.synchronize()
+            found = float((torch.ones(256, device=self.torch_device) + 1).sum())
+            waits = self.synchronize_waits(self.long_work)
         except Exception as problem:  # each backend has its own
-            return lines.one_line(str(problem)) or type(problem).__name__
-        return "" if float(found) == 512 else f"256 times 1 + 1 gave {float(found):g}, not 512"
+            return _fault(problem)
+        if found != 512:
+            return f"256 times 1 + 1 gave {found:g}, not 512"
+        if not waits:
+            return "synchronisation does not wait for its work, so only launches would be timed"
+        return ""
+
+
+def _fault(problem: Exception) -> str:
+    text = lines.one_line(str(problem)) or type(problem).__name__
+    if "no kernel image" in text:
+        has = ", ".join(torch.cuda.get_arch_list())
+        text += f" (this torch has kernels for {has or 'no GPU'})"
+    return text
 
 
 def _smallest(device: Device) -> Callable[[], object]:
@@ -227,12 +242,50 @@ def _mps(name: str, device: torch.device) -> Device:
 
 def _accelerator(name: str) -> Device:
     device = torch.device(name)
-    if device.type == "cuda":
-        return _cuda(name)
-    if device.type == "mps":
-        return _mps(name, device)
     synchronize = functools.partial(torch.accelerator.synchronize, device)
+    try:
+        if device.type == "cuda":
+            return _cuda(name)
+        if device.type == "mps":
+            return _mps(name, device)
+    except Exception as problem:  # a driver that does not even give the name of its GPU
+        return Device(name, device, synchronize, model=device.type, broken=_fault(problem))
     return Device(name, device, synchronize, model=device.type)
+
+
+def unavailable() -> str:
+    """Return in one line which accelerator torch was built for and cannot use; empty if none.
+
+    A machine without any NVIDIA driver is not reported: the usual builds for CUDA run there too.
+    """
+    if torch.accelerator.is_available():
+        return ""
+    if torch.backends.mps.is_built():
+        needs = "14" if torch.__version__ >= "2.11" else "13"
+        needs = "15" if torch.__version__ >= "2.15" else needs
+        here = platform.mac_ver()[0]
+        return f"mps: torch {torch.__version__} needs macOS {needs}, this is macOS {here}"
+    if torch.version.cuda and (driver := _nvidia_driver()):
+        return (
+            f"cuda: torch {torch.__version__} was built for CUDA {torch.version.cuda}, and the "
+            f"NVIDIA driver {driver}"
+        )
+    return ""
+
+
+def _nvidia_driver() -> str:
+    """Return the version of the NVIDIA driver and of the CUDA it supports, as nvidia-smi has it."""
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi"], capture_output=True, text=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = re.search(r"Driver Version: *([\d.]+).*?CUDA[^:]*Version: *([\d.]+)", asked.stdout)
+    if found:
+        return f"{found[1]} supports CUDA {found[2]}"
+    failed = lines.one_line(asked.stdout or asked.stderr)
+    return f"does not answer: {failed}" if asked.returncode and failed else ""
 
 
 #: Devices that torch does not list: your own backend, or a simulated device.

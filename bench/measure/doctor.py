@@ -74,9 +74,9 @@ def device(found: devices.Device) -> Finding:
     name = f"device {found.name}"
     if found.is_host:
         return _finding(name, "host device")
+    if fault := found.fault():  # the CPU can still be measured
+        return Finding(name, "unusable", {"message": fault}, ("without device",))
     cost = found.clock_cost()
-    if not found.synchronize_waits(found.long_work):
-        return _finding(name, "no wait", "update driver")
     return _finding(name, "wait", model=found.model, cost_s=cost)
 
 
@@ -274,3 +274,5 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     finally:
         placed.undo()
     yield from map(device, map(devices.find, names))
+    if message := devices.unavailable():
+        yield Finding("accelerator", "unavailable", {"message": message}, ("newer system",))

@@ -31,6 +31,10 @@ _FELL_BACK = re.compile(r"operator '([^']+)'.*fall back to run on the CPU", re.S
 _DISABLED = re.compile(r"Disabling( autocast)?\.?\s*($|\n)")
 
 
+class DeviceLost(Exception):
+    """An earlier cell has made the device of this one unusable; the message is one line."""
+
+
 def classify(exception: BaseException) -> tuple[str, str]:
     """Return the status and the reason, one line, of a cell that raised `exception`."""
     text = str(exception)
@@ -43,6 +47,8 @@ def classify(exception: BaseException) -> tuple[str, str]:
     reason = lines.one_line(text) or type(exception).__name__
     if isinstance(exception, WrongAnswer):
         return "wrong", reason
+    if isinstance(exception, DeviceLost):
+        return "error", reason
     if isinstance(exception, (MemoryError, torch.OutOfMemoryError)):
         return "oom", reason
     if isinstance(exception, RuntimeError) and _OUT_OF_MEMORY.search(text):

@@ -21,7 +21,7 @@ from bench.records.lines import of_exception, one_line, shortened
 from bench.records.params import split
 from bench.records.schema import FAILED, Row
 from bench.records.writer import CannotWrite
-from bench.report import summary, table
+from bench.report import reasons, summary, table
 from bench.suite import axes
 
 #: Warnings about what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
@@ -214,12 +214,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not cells or not times or config.getoption("collectonly"):
         return
     run = config.stash[RUN]
-    for name, device in run.devices.items():
-        if not device.is_host and not device.synchronize_waits(device.long_work):
-            raise pytest.UsageError(
-                f"--device {name}: synchronisation does not wait for the device to finish, so that "
-                "times would be those of the launch only; update torch or the driver"
-            )
     try:
         run.writer = run.open_writer()
     except CannotWrite as problem:
@@ -274,6 +268,8 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
     """The timed call of a benchmark, on the device and in the dtype of its parametrization."""
     run = request.config.stash[RUN]
     on = run.devices[device]
+    if device in run.lost:
+        raise refusal.DeviceLost(reasons.lost(device, run.lost[device]))
 
     def hand_over(visit: Visit | None, call: Any) -> None:
         """Give the rounds to pytest-benchmark, for its table, files and options.
@@ -341,9 +337,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             report.longrepr = f"{status}: {reason}"
         # Frames hold their tensors: free these before the next cell needs the memory.
         traceback.clear_frames(raised.tb)
+        device = run.devices[rows.given(item)["device"]]
         if status == "oom":
             gc.collect()
-            run.devices[rows.given(item)["device"]].free_memory()
+            device.free_memory()
+        if status == "error" and device.name not in run.lost and (fault := device.fault()):
+            run.lost[device.name] = fault
     if fault := _record(item, run, status, reason):
         report.outcome, report.longrepr = "failed", fault
     if CELL in item.stash:

@@ -5,7 +5,7 @@ import math
 import pkgutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from bench.plugin import plans
 from bench.records import choices, labels, reader, schema
 from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
+from bench.report import reasons
 
 
 @dataclasses.dataclass
@@ -50,6 +51,7 @@ class Run:
     writer: Writer | None = None
     broken: str = ""
     outcomes: dict[str, str] = dataclasses.field(default_factory=dict)
+    lost: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def open_writer(self) -> Writer:
         """Open or create the file of this run; CannotWrite if that is not possible."""
@@ -123,17 +125,7 @@ def read(config: pytest.Config) -> Run:
         name = getattr(now, "__qualname__", now)
         remedy = "choose one that always advances, such as time.perf_counter"
         raise _usage("benchmark-timer", f"{name} cannot time a call: {problem}; {remedy}") from None
-    try:
-        found = map(devices.find, _names(config.getoption("device")) or devices.names())
-        # By the name in the rows, where ``cpu:0`` is ``cpu``.
-        chosen = {
-            device.name: device
-            if now is time.perf_counter
-            else dataclasses.replace(device, now=now)
-            for device in found
-        }
-    except devices.UnknownDevice as problem:
-        raise _usage("device", str(problem)) from None
+    chosen, notices = _devices(_names(config.getoption("device")), now)
     count = config.getoption("threads")
     if count is not None and count < 1:
         raise _usage("threads", f"{count} is not a number of threads; give 1 or more")
@@ -177,12 +169,38 @@ def read(config: pytest.Config) -> Run:
         download=config.getoption("download"),
         tick_s=tick,
         budget_s=budget,
+        notices=notices,
     )
     if resumed:
         _resume(run, Path(resumed))
     elif config.getoption("append"):
         _append(run, Path(output))
     return run
+
+
+def _devices(
+    asked: list[str], now: Callable[[], float]
+) -> tuple[dict[str, devices.Device], list[str]]:
+    """Return the devices to time, by name, and a line on each that cannot be used.
+
+    `now` is the clock of the host. UsageError if an `asked` one is unknown or cannot be used.
+    """
+    chosen, notices = {}, []
+    for name in asked or devices.names():
+        try:
+            found = devices.find(name)
+        except devices.UnknownDevice as problem:
+            raise _usage("device", str(problem)) from None
+        if fault := found.fault():
+            line = reasons.unusable(found.name, fault)
+            if asked:
+                raise _usage("device", line)
+            notices.append(line)
+            continue
+        # By the name in the rows, where ``cpu:0`` is ``cpu``.
+        other = now is not time.perf_counter
+        chosen[found.name] = dataclasses.replace(found, now=now) if other else found
+    return chosen, notices
 
 
 def check_families(run: Run, collected: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from bench.launch.runner import LEAVE_S, MARK
 from bench.plugin import rows
 from bench.plugin.options import RUN
 from bench.records.writer import Writer
+from bench.report import reasons
 
 _INPUT = pytest.StashKey[int]()
 
@@ -47,6 +48,7 @@ class Reporter:
     launcher_gone: bool = False
     file: Path | None = None
     ended: bool = False
+    session: pytest.Session | None = None
 
     def send(self, **event: Any) -> None:
         """Write one line, unless the launcher has ended."""
@@ -59,7 +61,11 @@ class Reporter:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Report the file of the rows."""
-        self.send_file(session.config.stash[RUN].writer)
+        run = session.config.stash[RUN]
+        self.session = session
+        self.send_file(run.writer)
+        for line in run.notices:
+            print(line, file=self.out, flush=True)
         if pipe := session.config.stash.get(_INPUT, None):
             threading.Thread(target=self.end_with_launcher, args=(pipe,), daemon=True).start()
 
@@ -95,6 +101,14 @@ class Reporter:
         if self.launcher_gone:
             # Nobody reads the rest, and nobody would stop it.
             item.session.shouldstop = "the launcher of this run has ended; resume it with --resume"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """End the process after a cell that made its device fail: a fresh one continues."""
+        lost = self.session.config.stash[RUN].lost if self.session else {}
+        if lost and self.session and report.when == "call":
+            self.send(lost=[reasons.lost(name, fault) for name, fault in lost.items()])
+            self.session.shouldstop = "a device fails"
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report that the process ends normally."""

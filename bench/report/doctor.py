@@ -56,8 +56,9 @@ def _noise(figures: Figures) -> str:
 SEEN = {
     "clock": "tick {tick_s}, a reading costs {reading_s}",
     "host device": "works in step with the host: there is nothing to wait for",
-    "no wait": "waiting does not wait for its work",
-    "wait": "{model}: waiting for the idle device costs {cost_s}",
+    "unusable": "cannot be used: {message}",
+    "unavailable": "{message}",
+    "wait": "{model}: waiting for its work costs {cost_s}",
     "steadiness": (
         "best {best_s}, median {times:.2f} times that, slow in {slow:.0%} of {duration:.0f} s"
     ),
@@ -75,7 +76,8 @@ _MADE: dict[str, Callable[[Figures], str]] = {
 }
 REMEDIES = {
     "other clock": "choose another clock source or machine",
-    "update driver": "update torch or the driver",
+    "without device": "update torch or the driver, or time only the CPU: --device cpu",
+    "newer system": "update macOS or the driver, or install a torch that was built for it",
     "wait for host": "other virtual machines use the CPU: try again later",
     "stop or fewer threads": "stop them, or measure with fewer threads (--threads)",
     "stop if possible": "stop them if you can: they share caches and memory",

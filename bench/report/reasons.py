@@ -56,3 +56,20 @@ def fallback(operators: Sequence[str]) -> str:
 def changed_state(parts: Sequence[str]) -> str:
     """Return a sentence on the state of the process that a benchmark changed."""
     return f"the benchmark changed, and the suite restored: {', '.join(parts)}"
+
+
+def unusable(device: str, fault: str) -> str:
+    """Return one line on a device that cannot be used: what is wrong, and what to do."""
+    remedies = {
+        "no kernel image": "install a torch that was built for this GPU",
+        "out of memory": "end the programs that hold its memory; a virtual Mac may have none",
+        "does not wait": "update torch or the driver",
+    }
+    found = (remedy for words, remedy in remedies.items() if words in fault)
+    remedy = next(found, "update the driver or torch")
+    return f"{device} cannot be used: {fault}; {remedy}, or time only the CPU with --device cpu"
+
+
+def lost(device: str, fault: str) -> str:
+    """Return one line on a device that a cell has made unusable for its process."""
+    return f"{device} fails since an earlier cell of this process: {fault}"

@@ -104,6 +104,8 @@ PROFILES = {
     "sticky": _with(_CUDA, fault=RuntimeError(ASSERTED), sticky=True),
     "full": _with(_CUDA, fault=torch.OutOfMemoryError(FULL)),
 }
+#: The device of the context, for benchmark files.
+CURRENT: dict[str, "Strict"] = {}
 #: What reads a value on the host, and so waits for the device.
 READS = ("item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__format__", "equal")
 #: What launches nothing.
@@ -401,7 +403,7 @@ def _disabling(init, message):
 @contextlib.contextmanager
 def machine(name: str) -> Iterator[Strict]:
     """Yield the device of a profile, which the suite knows within the context."""
-    made = Strict(PROFILES[name])
+    made = CURRENT["device"] = Strict(PROFILES[name])
     profile = made.profile
     with contextlib.ExitStack() as stack:
         patch = mock.patch.object
