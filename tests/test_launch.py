@@ -1,6 +1,7 @@
 """Runs in fresh processes: one file, several run_ids, and what a death leaves."""
 
 import io
+import json
 import os
 import re
 import signal
@@ -208,6 +209,25 @@ def test_the_bar_shows_cell_count_and_name():
     assert "cpu float16 cat dim=0 n=16" in shown
     assert "a line [for] the user" in shown
     assert "20/20" in shown
+
+
+def test_later_visits_show_the_time_that_is_left():
+    out = io.StringIO()
+    with RunBar(Console(file=out, force_terminal=True, width=120)) as bar:
+        bar.cell_started(1, 9, 10, CELL)
+        bar.visited_again(1, 41.6, CELL)
+    assert "again, 42 s left" in out.getvalue()
+    assert "10/10" in out.getvalue()
+
+
+def test_the_time_limit_of_a_cell_starts_again_at_a_later_visit():
+    heard, report = RunListener(), runner.ProcessReport()
+    report.since = -1e9
+    runner._listen(
+        [f'{runner.MARK}{{"cell": {json.dumps(CELL)}, "left_s": 5}}\n'], report, 1, heard
+    )
+    assert heard.again == [(1, 5, "cat")]
+    assert report.since > -1e9
 
 
 def test_a_fleet_has_a_bar_for_each_machine():

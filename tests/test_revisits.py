@@ -52,6 +52,22 @@ def test_cells_are_visited_until_the_budget_is_spent(suite, clock, seen):
     assert (suite.pytester.path / "out.json").read_text().count('"fullname"') == 1
 
 
+def test_each_later_visit_is_reported_with_the_time_that_is_left(suite, clock, seen, monkeypatch):
+    reported, until_spent = [], revisits.until_spent
+
+    def reporting(run, *rest):
+        run.visiting = lambda item, left_s: reported.append((item.name, left_s))
+        until_spent(run, *rest)
+
+    monkeypatch.setattr(revisits, "until_spent", reporting)
+    suite.write(SUITE)
+    assert suite.run("--budget", "5").ret == 0
+    assert [name for name, _ in reported] == seen
+    left = [left_s for _, left_s in reported]
+    assert left == sorted(left, reverse=True)
+    assert 0 < left[-1] < left[0] <= 5
+
+
 @pytest.mark.parametrize("words", [["--budget", "0"], ["--profile", "smoke", "--budget", "9"]])
 def test_without_a_budget_or_with_single_calls_no_cell_is_visited_again(suite, clock, seen, words):
     suite.write(SUITE)

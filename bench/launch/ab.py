@@ -78,6 +78,9 @@ class _StageListener:
     def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
         self.listener.cell_started(self.number, done, total, cell)
 
+    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
+        self.listener.visited_again(self.number, left_s, cell)
+
     def message(self, line: str) -> None:
         self.listener.message(f"{self.side}: {line}")
 

@@ -58,30 +58,43 @@ class _EventSender:
     def __init__(self, worker: Worker, topic: str, file: Path) -> None:
         self._worker, self._topic, self._file = worker, topic, file
         self._stop = Event(topic)
-        self._read = file.stat().st_size if file.exists() else 0
+        self._sent = len(self._lines())
 
     def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
         """Send the progress and the new rows; raises Stopped."""
-        if self._stop.is_set():
-            raise Stopped
+        self._check()
         self._send_rows()
         progress = {"run": run, "done": done, "total": total, "cell": cell}
         self._worker.log_event(self._topic, {"progress": progress})
+
+    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
+        """Go on unless the client has stopped the run; the rows are sent at the end."""
+        self._check()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     def message(self, line: str) -> None:
         """Send a line for the user."""
         self._worker.log_event(self._topic, {"message": line})
 
     def _send_rows(self) -> None:
-        """Send the complete rows that were written since the last call."""
-        with self._file.open("rb") as file:
-            file.seek(self._read)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        if newline:
-            lines = list(csv.reader(io.StringIO(whole.decode("utf-8"))))
-            rows = lines if self._read else lines[1:]
-            self._read += len(whole) + 1
+        """Send the complete rows that were written since the last call.
+
+        Later visits replace rows that were sent; the client gets those with the whole file.
+        """
+        lines = self._lines()
+        if rows := lines[max(1, self._sent) :]:
+            self._sent = len(lines)
             self._worker.log_event(self._topic, {"rows": rows})
+
+    def _lines(self) -> list[list[str]]:
+        """Return the complete lines of the file, its header included."""
+        if not self._file.exists():
+            return []
+        whole = self._file.read_bytes().rpartition(b"\n")[0]
+        return list(csv.reader(io.StringIO(whole.decode("utf-8"), newline="")))
 
 
 def suite(

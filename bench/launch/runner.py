@@ -150,6 +150,9 @@ class Listener(Protocol):
     def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
         """A cell of run number `run` starts, after `done` of `total`."""
 
+    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
+        """All cells have ended; one is visited again while `left_s` seconds of budget are left."""
+
     def message(self, line: str) -> None:
         """A line for the user."""
 
@@ -192,7 +195,10 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
             report.file = Path(event["file"])
         if "cell" in event:
             report.cell, report.since = event["cell"], time.monotonic()
-            listener.cell_started(run, event["done"], event["total"], event["cell"])
+            if "left_s" in event:
+                listener.visited_again(run, event["left_s"], event["cell"])
+            else:
+                listener.cell_started(run, event["done"], event["total"], event["cell"])
         report.lost += event.get("lost", [])
         report.finished |= "finished" in event
 

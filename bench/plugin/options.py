@@ -39,6 +39,8 @@ class Run:
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
     kernels: ReferenceKernels = dataclasses.field(default_factory=ReferenceKernels)
     budget_s: float | None = None
+    #: Is called with each cell that is visited again and the seconds of budget that are left.
+    visiting: Callable[[pytest.Function, float], None] = lambda item, left_s: None
     placement: Placement = dataclasses.field(default_factory=Placement)
     finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
     families: list[str] = dataclasses.field(default_factory=list)

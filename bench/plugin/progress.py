@@ -66,6 +66,11 @@ class Reporter:
         self.send_file(run.writer)
         for line in run.notices:
             print(line, file=self.out, flush=True)
+
+        def visiting(item: pytest.Function, left_s: float) -> None:
+            self.send(cell=rows.identity(item, run), left_s=left_s)
+
+        run.visiting = visiting
         if pipe := session.config.stash.get(_INPUT, None):
             threading.Thread(target=self.end_with_launcher, args=(pipe,), daemon=True).start()
 

@@ -5,6 +5,7 @@ import inspect
 import math
 import time
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,7 +148,10 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
             if gains[chosen.item.nodeid] <= 0:
                 time.sleep(LOOK_S)
                 continue
-            visit(chosen, run)
+            run.visiting(chosen.item, end - now)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they were shown at the first visit
+                visit(chosen, run)
             chosen.judge(run)
             if chosen.visited > updated + UPDATE_S:
                 update(run, cells)

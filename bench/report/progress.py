@@ -79,6 +79,13 @@ class RunBar(_Bars):
         what = f"{self._stage} {run} of {self._runs}" if self._runs > 1 else "cells"
         self._draw(self._task, what, (run - 1) * total + done, self._runs * total, cell)
 
+    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
+        """Show that all cells are done, and for how long they are visited again."""
+        again = f"again, {left_s:.0f} s left"
+        what = f"{self._stage} {run} of {self._runs}, {again}" if self._runs > 1 else again
+        done = self._progress.tasks[0].total or 0
+        self._draw(self._task, what, int(done * run / self._runs), int(done), cell)
+
     def message(self, line: str) -> None:
         """Print a line above the bar."""
         self._print(line)

@@ -6,10 +6,14 @@ class RunListener:
 
     def __init__(self):
         self.cells, self.runs, self.lines, self.stages = [], [], [], []
+        self.again = []
 
     def cell_started(self, run, done, total, cell):
         self.cells.append((run, done, total, cell["benchmark"]))
         self.runs.append(run)
+
+    def visited_again(self, run, left_s, cell):
+        self.again.append((run, left_s, cell["benchmark"]))
 
     def message(self, line):
         self.lines.append(line)
