@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from bench.cli import main
+from bench.gate.check import Limits
 from bench.gate.power import Power
 from bench.gate.reason import reason
 from bench.records.writer import Writer
@@ -199,11 +200,50 @@ def test_a_cell_that_may_be_missing_fails_nowhere():
 
 
 def test_advice_fails_nowhere():
-    new = spoiled(runs(2, seed=2, slow={7: 3.0}, noise=0.001), "wrong")
+    new = spoiled(runs(2, seed=2, slow={7: 3.0}, noise=0.001), "oom")
     outcome = judged(runs(2, seed=1, noise=0.001)[:-1], new)
     assert outcome.count("regressed") == outcome.count("errored") == 1
     assert (outcome.code, outcome.failing) == (0, frozenset())
     assert (loud(outcome), kinds(outcome)) == (0, (0, 0))
+
+
+def test_a_wrong_answer_fails_with_any_number_of_runs():
+    outcome = judged(runs(1, seed=1), spoiled(runs(1, seed=2, slow={7: 3.0}), "wrong"))
+    assert (outcome.code, loud(outcome), kinds(outcome)) == (1, 1, (0, 1))
+    assert judgement.headline(outcome).startswith("a cell has errored: 1 errored, ")
+
+
+def unstable(rows, share=1.0):
+    """The same rows, in which a share of the cells is unstable."""
+    return [
+        each | {"status": "unstable"} if int(each["params"][2:]) < share * CELLS else each
+        for each in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "head"), [(1.0, "nothing could be judged"), (0.5, "too few cells were judged")]
+)
+def test_a_gate_that_judged_too_little_does_not_pass(share, head):
+    outcome = judged(runs(seed=1), unstable(runs(seed=2), share))
+    assert (outcome.code, loud(outcome), kinds(outcome)) == (3, 1, (0, 1))
+    assert judgement.headline(outcome).startswith(f"{head}: ")
+    judged_ = int(CELLS * (1 - share))
+    assert f"{judged_} of 40 cells were judged, 80% are needed" in judgement.text(outcome)
+    assert (
+        judged(runs(seed=1), unstable(runs(seed=2), share), limits=Limits(min_judged=0)).code == 0
+    )
+    # A regression that was found is one, however little else was judged.
+    slow = unstable(runs(seed=2, slow={39: 2.0}), 0.5)
+    assert judged(runs(seed=1), slow).code == 1
+
+
+def test_an_inconclusive_cell_that_could_have_shown_a_slowdown_was_judged():
+    outcome = judged(runs(3, seed=1, noise=0.03), runs(3, seed=2, noise=0.03))
+    assert outcome.count("inconclusive") > 0.2 * CELLS
+    assert (outcome.judged, outcome.code) == ((CELLS, CELLS), 0)
+    loud_ = judged(runs(3, seed=1, noise=0.3), runs(3, seed=2, noise=0.3))
+    assert loud_.code == 3
 
 
 def test_sides_that_cannot_be_compared_fail_everywhere():

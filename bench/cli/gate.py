@@ -29,6 +29,9 @@ Margin = Annotated[float | None, typer.Option(help="Change in percent that the t
 Floor = Annotated[
     float | None, typer.Option(help="Change in seconds below which no cell fails (1e-6).")
 ]
+MinJudged = Annotated[
+    float | None, typer.Option(help="Percent of the cells that must be judged to pass (80).")
+]
 AllowMissing = Annotated[bool, typer.Option(help="Missing cells do not fail.")]
 FailOnImprovement = Annotated[bool, typer.Option(help="Faster cells fail too.")]
 Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or json.")]
@@ -64,6 +67,7 @@ def check(
     threshold: Threshold = None,
     margin: Margin = None,
     floor: Floor = None,
+    min_judged: MinJudged = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Columns that may differ: cpu, threads, ..."),
@@ -92,7 +96,8 @@ def check(
 ) -> None:
     """Compare a candidate with a baseline and fail on a regression.
 
-    Exit status: 0 no regression, 1 regression, 2 bad input, 3 not comparable, 4 missing cell.
+    Exit status: 0 no regression, 1 regression, 2 bad input, 3 not comparable or not
+    enough judged, 4 missing cell.
     """
     from bench.gate import check, comparable, settings
     from bench.report import judgement
@@ -105,7 +110,7 @@ def check(
         "allow_missing": allow_missing,
         "fail_on_improvement": fail_on_improvement,
     }
-    limits = settings.limits(threshold, margin, floor)
+    limits = settings.limits(threshold, margin, floor, min_judged)
     sides = read(baseline, strict=True), read(candidate, strict=True)
     outcome = check.check(*sides, limits, may_vary, same_machine=same_machine, **how)
     if confirm and outcome.code != 3:
@@ -146,6 +151,7 @@ def ab(
     threshold: Threshold = None,
     margin: Margin = None,
     floor: Floor = None,
+    min_judged: MinJudged = None,
     allow_missing: AllowMissing = False,
     fail_on_improvement: FailOnImprovement = False,
     format: Format = "terminal",
@@ -164,7 +170,7 @@ def ab(
     choose("--format", format, judgement.FORMATS)
     choose("--order", order, ab.ORDERS)
     with run_bar() as bar:
-        limits = settings.limits(threshold, margin, floor)
+        limits = settings.limits(threshold, margin, floor, min_judged)
         both = [
             _side(baseline_python, baseline_env, baseline_ref, baseline_threads, "baseline"),
             _side(candidate_python, candidate_env, candidate_ref, candidate_threads, "candidate"),

@@ -105,7 +105,7 @@ class Observations:
 
 
 def broken(old: Observations, new: Observations) -> dict[CellKey, str]:
-    """Return what went wrong in the candidate and is not a fault of the baseline too.
+    """Return the fault of each cell of the candidate that is not a fault of the baseline too.
 
     That is a fault of the same status in every row of the baseline. A backend may refuse a cell
     that the baseline does not have: nothing was lost.
@@ -117,5 +117,5 @@ def broken(old: Observations, new: Observations) -> dict[CellKey, str]:
             known = old.statuses[key] if old.faulty(key) else ()
         faults = [s for s in SEVERITY if s in statuses and s not in FAULTLESS and s not in known]
         if faults:
-            made[key] = statuses[faults[0]]
+            made[key] = faults[0]
     return made

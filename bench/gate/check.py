@@ -31,6 +31,8 @@ VERDICTS = (
 #: Largest shift of the cells that is removed if no reference kernel shows whether it is the
 #: machine's; beyond it the sides are incomparable.
 MAX_SHIFT = math.log(1.05)
+#: An inconclusive cell was judged if its runs could have shown a slowdown by this share.
+SHOWN = 0.25
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,15 @@ class Limits:
 
     `alpha`: chance of a false alarm in a whole suite; `margin`: change that the test allows;
     `threshold`: change from which a cell fails; `thresholds`: the same for a family or benchmark;
-    `floor_s`: change in seconds below which nothing fails.
+    `floor_s`: change in seconds below which nothing fails; `min_judged`: share of the cells that
+    must be judged.
     """
 
     threshold: float = 0.05
     margin: float = 0.02
     alpha: float = 0.05
     floor_s: float = 1e-6
+    min_judged: float = 0.8
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, key: CellKey) -> float:
@@ -66,13 +70,26 @@ class Judged:
     p: float | None = None
     reason: Reason | None = None
 
+    @property
+    def judged(self) -> bool | None:
+        """Return whether the runs could have shown a slowdown by `SHOWN`; None if none was asked.
+
+        None was asked of cells that a side lacks or that both sides refuse.
+        """
+        if self.verdict in ("missing", "new") or (self.verdict == "same" and self.change is None):
+            return None
+        if self.verdict != "inconclusive":
+            return self.verdict != "incomparable"
+        known = self.change is not None and self.high is not None
+        return known and (1 + self.high) <= (1 + SHOWN) * (1 + self.change)  # type: ignore[operator]
+
 
 @dataclass(frozen=True)
 class Outcome:
     """All cells, shifts by device and dtype, other differences, and the verdicts that fail.
 
     `failing` holds `incomparable` if the sides cannot be compared, and is empty if all verdicts
-    are advice.
+    are advice. At least the share `min_judged` of the cells must be judged.
     """
 
     cells: list[Judged]
@@ -80,6 +97,20 @@ class Outcome:
     runs: tuple[int, int]
     notes: list[Reason]
     failing: frozenset[str]
+    min_judged: float = 0.0
+
+    @property
+    def judged(self) -> tuple[int, int]:
+        """Return how many cells were judged, and how many could have been."""
+        asked = [cell.judged for cell in self.cells if cell.judged is not None]
+        return sum(asked), len(asked)
+
+    @property
+    def unfit(self) -> bool:
+        """Return whether too few cells were judged to pass."""
+        judged, cells = self.judged
+        decides = "regressed" in self.failing and "incomparable" not in self.failing
+        return decides and judged < self.min_judged * cells
 
     @property
     def failed(self) -> list[str]:
@@ -88,12 +119,16 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """Return the exit status: 3 incomparable, 4 if only missing cells fail, 1 if others do."""
+        """Return the exit status.
+
+        3 if the sides are incomparable, 1 if cells fail, 3 if too few were judged, and 4 if cells
+        are missing and no other fails.
+        """
         if "incomparable" in self.failing:
             return 3
-        if self.failed == ["missing"]:
-            return 4
-        return 1 if self.failed else 0
+        if set(self.failed) - {"missing"}:
+            return 1
+        return 3 if self.unfit else 4 if self.failed else 0
 
     def count(self, verdict: str) -> int:
         """Return how many cells have that verdict."""
@@ -101,10 +136,14 @@ class Outcome:
 
 
 def failing_verdicts(
-    comparable: bool, runs: tuple[int, int], allow_missing: bool, fail_on_improvement: bool
+    comparable: bool,
+    runs: tuple[int, int],
+    allow_missing: bool,
+    fail_on_improvement: bool,
+    wrong: bool,
 ) -> frozenset[str]:
-    """Return the verdicts that fail."""
-    failing = set()
+    """Return the verdicts that fail: of few runs only errors, and only if an answer is `wrong`."""
+    failing = {"errored"} if wrong else set()
     if min(runs) >= FEWEST_RUNS:
         failing = {"regressed", "errored"}
         failing |= set() if allow_missing else {"missing"}
@@ -207,7 +246,8 @@ def check(
     """Judge each cell of `candidate` against `baseline`.
 
     A cell fails if it has regressed or errored, is missing (unless `allow_missing`), or has
-    improved (if `fail_on_improvement`); with fewer than three runs per side all is advice. A cell
+    improved (if `fail_on_improvement`); with fewer than three runs per side all is advice, except
+    wrong answers. A cell
     of the baseline is `missing` if the candidate has no row of it, unless the baseline's backend
     refused it; a cell is `new` if the baseline has no row of it. `controls` and `tests` are those
     of `judge`. With `same_machine` the user vouches for hardware that the files do not name.
@@ -234,7 +274,8 @@ def check(
         ]
         hard += comparable.moved_together(slower, [cell.key for cell in cells])
     cells += [
-        Judged(key, "errored", reason=reason("status", seen=seen)) for key, seen in broken.items()
+        Judged(key, "errored", reason=reason("status", seen=new.statuses[key][fault]))
+        for key, fault in broken.items()
     ]
     done = {cell.key for cell in cells}
     rest = [
@@ -254,8 +295,9 @@ def check(
         soft.append(reason("single calls", cells=single))
     if not hard and min(runs) < FEWEST_RUNS:
         soft.append(reason("few runs", baseline=runs[0], candidate=runs[1], fewest=FEWEST_RUNS))
-    failing = failing_verdicts(not hard, runs, allow_missing, fail_on_improvement)
-    return Outcome(ordered(cells), shifts, runs, hard + soft, failing)
+    wrong = "wrong" in broken.values()
+    failing = failing_verdicts(not hard, runs, allow_missing, fail_on_improvement, wrong)
+    return Outcome(ordered(cells), shifts, runs, hard + soft, failing, limits.min_judged)
 
 
 def measured(baseline: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, Shift]:

@@ -78,6 +78,10 @@ def settle(
         notes.insert(1, reason("confirmed", **counts))
         notes += [note for note in confirmed.notes if note not in notes]
     failing = check.failing_verdicts(
-        "incomparable" not in failing, runs, allow_missing, fail_on_improvement
+        "incomparable" not in failing,
+        runs,
+        allow_missing,
+        fail_on_improvement,
+        wrong="errored" in failing,
     )
-    return Outcome(check.ordered(cells), shifts, runs, notes, failing)
+    return Outcome(check.ordered(cells), shifts, runs, notes, failing, screened.min_judged)

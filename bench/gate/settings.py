@@ -47,15 +47,16 @@ def limits(
     threshold: float | None = None,
     margin: float | None = None,
     floor_s: float | None = None,
+    min_judged: float | None = None,
     path: Path = Path("pyproject.toml"),
 ) -> Limits:
     """Return the limits of the gate, percent as shares; options win over the file in this folder.
 
-    The file may hold ``threshold``, ``margin``, ``floor`` (seconds), and a table ``thresholds``
-    from family or benchmark to percent. Raises BadSettings.
+    The file may hold ``threshold``, ``margin``, ``floor`` (seconds), ``min-judged``, and a table
+    ``thresholds`` from family or benchmark to percent. Raises BadSettings.
     """
     table, where = _table(path), f"{path}: tool.bench.check"
-    known = ("threshold", "margin", "floor", "thresholds")
+    known = ("threshold", "margin", "floor", "min-judged", "thresholds")
     if fault := choices.unknown(table, known):
         raise BadSettings(f"{where}: {fault}")
     several = table.get("thresholds", {})
@@ -72,5 +73,6 @@ def limits(
         threshold=value(threshold, "threshold", default.threshold, 100),
         margin=value(margin, "margin", default.margin, 100),
         floor_s=value(floor_s, "floor", default.floor_s, 1),
+        min_judged=value(min_judged, "min-judged", default.min_judged, 100),
         thresholds={k: number(f"{where}.thresholds.{k}", v) / 100 for k, v in several.items()},
     )

@@ -102,6 +102,8 @@ def headline(outcome: Outcome) -> str:
     counts = [f"{n:,} {verdict}" for verdict in VERDICTS if (n := outcome.count(verdict))]
     if "incomparable" in outcome.failing:
         what = "the two sides cannot be compared"
+    elif outcome.unfit and outcome.code == 3:
+        what = "too few cells were judged" if outcome.judged[0] else "nothing could be judged"
     elif outcome.failed:
         what = ", ".join(_HEADLINES[verdict] for verdict in outcome.failed)
     else:
@@ -134,7 +136,18 @@ def _remarks(outcome: Outcome) -> list[str]:
     for (device, dtype), (shift, _, seen) in outcome.shifts.items():
         what = "the reference kernels" if seen else f"{device} in {dtype}"
         lines.append(f"{what} moved by {relative(shift):+.1%}, which is subtracted")
-    return [*map(words, outcome.notes), *dict.fromkeys(lines)]
+    return [*map(words, outcome.notes), *_share(outcome), *dict.fromkeys(lines)]
+
+
+def _share(outcome: Outcome) -> list[str]:
+    """Return a line if too few cells were judged."""
+    if not outcome.unfit:
+        return []
+    judged, cells = outcome.judged
+    return [
+        f"{judged:,} of {cells:,} cells were judged, {outcome.min_judged:.0%} are needed "
+        "(--min-judged): give more runs, or a quieter machine (bench doctor)"
+    ]
 
 
 def text(outcome: Outcome) -> str:
@@ -167,9 +180,11 @@ def _annotated(text_: str) -> str:
     return text_.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _failure_without_cell(outcome: Outcome) -> bool:
-    """Whether the sides cannot be compared, which fails, and no cell has that verdict."""
-    return "incomparable" in outcome.failing and not outcome.count("incomparable")
+def _failure_without_cell(outcome: Outcome) -> list[str]:
+    """Return why the whole fails if no cell of it does."""
+    if "incomparable" in outcome.failing and not outcome.count("incomparable"):
+        return [words(note) for note in outcome.notes]
+    return _share(outcome) if outcome.code == 3 else []
 
 
 def annotations(outcome: Outcome) -> str:
@@ -180,8 +195,9 @@ def annotations(outcome: Outcome) -> str:
             kind = "error" if cell.verdict in outcome.failing else "warning"
             what = f"{cell.key.label} {cell.verdict} {_change(cell)} {words(cell.reason)}"
             lines.append(f"::{kind} title=bench check::{_annotated(' '.join(what.split()))}")
-    kind = "error" if _failure_without_cell(outcome) else "warning"
-    lines += [f"::{kind} title=bench check::{_annotated(words(note))}" for note in outcome.notes]
+    whole = _failure_without_cell(outcome)
+    notes = {words(note): "warning" for note in outcome.notes} | dict.fromkeys(whole, "error")
+    lines += [f"::{kind} title=bench check::{_annotated(note)}" for note, kind in notes.items()]
     return "\n".join(lines)
 
 
@@ -198,8 +214,8 @@ def junit(outcome: Outcome) -> str:
     for cell in outcome.cells:
         message = " ".join(filter(None, (cell.verdict, _change(cell), words(cell.reason))))
         cases.append((cell.key.family, cell.key.label, _kind(cell, outcome), message))
-    if _failure_without_cell(outcome):
-        cases.append(("bench", "comparison", "error", "; ".join(map(words, outcome.notes))))
+    if whole := _failure_without_cell(outcome):
+        cases.append(("bench", "comparison", "error", "; ".join(whole)))
     kinds = Counter(kind for _, _, kind, _ in cases)
     root = ElementTree.Element("testsuites")
     suite = ElementTree.SubElement(root, "testsuite", name="bench check", tests=str(len(cases)))
@@ -226,6 +242,7 @@ def as_json(outcome: Outcome) -> str:
         "code": outcome.code,
         "failing": sorted(outcome.failing),
         "headline": headline(outcome),
+        "judged": dict(zip(("cells", "of"), outcome.judged, strict=True)),
         "runs": {"baseline": outcome.runs[0], "candidate": outcome.runs[1]},
         "notes": _remarks(outcome),
         "cells": cells,
