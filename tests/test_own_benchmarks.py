@@ -100,7 +100,7 @@ def test_bench_run_takes_a_folder_and_its_families(tmp_path, python):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert result(tmp_path).family == "models"
-    assert "1 rows of 1 run in" in done.stdout
+    assert "1 row of 1 run in" in done.stdout
 
 
 def test_the_example_of_the_documentation_works(suite):

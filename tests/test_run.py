@@ -7,11 +7,13 @@ from fnmatch import fnmatch
 
 import pytest
 
-from bench.measure import profiles
-from bench.plugin import hooks
+from bench.measure import doctor, profiles
+from bench.plugin import hooks, opening
 from bench.plugin.options import SUITE
 from bench.records import reader
 
+#: The tests of other things replace it.
+LOOK = opening.look
 STATUSES = """
 def broken(x):
     return x + (x.dtype == torch.float32)
@@ -68,7 +70,7 @@ def test_every_status_is_a_row_and_the_rest_goes_on(suite):
     assert wrong.rel_error > wrong.tolerance
     assert "off by" in wrong.reason
     assert "not implemented for 'Int'" in rows[rows.benchmark == "unsupported"].iloc[0].reason
-    result.stdout.fnmatch_lines(["*good*", "*8 rows in results*here*.csv"])
+    result.stdout.fnmatch_lines(["*good*", "8 rows of 1 run in results*here*.csv"])
     result.stdout.no_fnmatch_line("*was not used at all*")
 
 
@@ -224,14 +226,54 @@ def test_disk_full_is_one_line_and_keeps_what_was_measured(suite, python):
     rows = reader.read(path)
     assert 3 <= len(rows) < 40
     assert f"its {len(rows)} finished rows are kept" in line
-    assert f"{len(rows)} rows in" in done.stdout
+    assert f"{len(rows)} rows of 1 run in" in done.stdout
+
+
+def test_the_table_of_pytest_benchmark_is_printed_on_request(suite):
+    suite.write("""
+    def bench_neg(cell):
+        cell(torch.neg, cell.tensor(4))
+
+    def bench_plain(benchmark):
+        benchmark(len, "")
+    """)
+    words = ("--profile", "smoke", "--dtype", "float32")
+    plain = suite.run(*words).stdout
+    plain.fnmatch_lines(["bench_plain *", "neg *"])
+    plain.no_fnmatch_line("bench_neg*Rounds*")
+    plain.no_fnmatch_line("bench_neg?cpu-float32? *")
+    asked = suite.run(*words, "--benchmark-columns=min,max").stdout
+    asked.fnmatch_lines(["bench_neg?cpu-float32? *", "neg *"])
+
+
+def test_a_run_says_first_how_long_it_takes_and_who_disturbs_it(suite, monkeypatch):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    monkeypatch.setattr(opening, "look", lambda: ["note: process 7 runs benchmarks too"])
+    words = ("--dtype", "float32", "--budget", "0.3")
+    suite.run(*words).stdout.fnmatch_lines(
+        ["1 cell to be timed: about 0 s", "note: process 7*", "*bench_it.py*"]
+    )
+    suite.run(*words, "--profile", "smoke").stdout.fnmatch_lines(["1 cell to be called once*"])
+    suite.run("-q", *words).stdout.no_fnmatch_line("note:*")
+
+
+def test_what_disturbs_a_run_is_named_with_its_remedy(monkeypatch):
+    busy = {"used": 1.9, "cpus": 2, "steal": 0.0, "busiest": [("make", 7, 99.0)]}
+    found = doctor.Finding("neighbours", "neighbours", busy, ("stop if possible",), True)
+    quiet = doctor.Finding("power", "power", {}, (), True)
+    monkeypatch.setattr(doctor, "neighbours", lambda seconds: found)
+    monkeypatch.setattr(doctor, "power", lambda: quiet)
+    monkeypatch.setattr(opening, "_other_runs", lambda: [8])
+    first, second = LOOK()
+    assert first == "note: process 8 runs benchmarks too, and both disturb each other"
+    assert second.startswith("note: other processes use 1.90 of 2 CPUs: make (pid 7, 99 %): stop")
 
 
 def test_quiet_silences_the_table(suite):
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     for words in (["-q"], ["--benchmark-quiet"]):
         result = suite.run("--profile", "smoke", *words)
-        result.stdout.no_fnmatch_line("*rows in*")
+        result.stdout.no_fnmatch_line("*row of 1 run*")
 
 
 def test_no_host_or_user_name_is_written(suite):

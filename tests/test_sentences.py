@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import pytest
 
@@ -309,13 +310,24 @@ def test_a_summary_counts_and_names_what_went_wrong():
     assert summary.lines(table)[-1] == "... and 8 more; the reasons are in the CSV"
 
 
-def test_a_summary_names_the_slower_of_loading_and_training():
-    loaded = {"family": "loading", "benchmark": "loader", "items": 256, "item_unit": "image"}
-    step = {"family": "training", "benchmark": "step", "items": 64, "item_unit": "sample"}
-    table = frame(
-        loaded | {"params": "batch=32;workers=0", "median_s": 0.2},
-        loaded | {"params": "batch=32;workers=2", "median_s": 0.1},
-        step | {"params": "batch=64", "median_s": 1e-3},
+def test_a_run_ends_with_its_first_answers_and_what_to_do_next():
+    path = Path("results/mine/a b.csv")
+    step = {"family": "training", "benchmark": "step", "items": 64, "params": "batch=64"}
+    rows = [
+        step | {"dtype": dtype, "median_s": s}
+        for dtype, s in (("float32", 2e-3), ("bfloat16", 1e-3))
+    ]
+    shown = summary.text(frame(*rows), path, 80)
+    assert (
+        shown.index("step batch=64")
+        < shown.index("What should I use here?")
+        < shown.index("Which dtype?")
     )
-    assert summary.lines(table)[-1].startswith("loading is the bottleneck on cpu, 25x slower (")
-    assert len(summary.lines(table.iloc[:2])) == 1
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.splitlines()[-2:] == [
+        "all answers:  bench verdict 'results/mine/a b.csv'",
+        "pictures:     bench report 'results/mine/a b.csv' -o report.html",
+    ]
+    single = summary.text(frame(step | {"rounds": 1, "iterations": 1}), path, 80)
+    assert "What should I use here?" not in single
+    assert single.endswith("time the decisive cells: bench run --profile quick")

@@ -59,10 +59,24 @@ def test_rows_are_benchmarks_columns_are_dtypes():
         )
     )
     lines = [line.split() for line in text.splitlines()]
-    assert lines[2] == ["benchmark", "params", "float32", "float16", "bfloat16"]
-    assert lines[4] == ["cat", "n=16", "1.00", "us", "18.0", "us", "(18x)", "unsupported"]
+    assert lines[2] == ["float32", "float16", "bfloat16"]
+    assert lines[4] == ["cat:", "n"]
+    assert lines[5] == ["16", "1.00", "us", "18.0", "us", "(18x)", "unsupported"]
     # a wrong time is no base of a ratio
-    assert lines[5] == ["cat", "n=4096", "5.00", "us", "wrong", "9.00", "us"]
+    assert lines[6] == ["4096", "5.00", "us", "wrong", "9.00", "us"]
+
+
+def test_a_table_fits_the_width_and_shows_each_entry_once():
+    several = {"params": "implementation=single_tensor;optimizer=sgd_momentum"}
+    rows = [row(dtype=dtype, median_s=1e-3, **several) for dtype in ("float32", "float16", "int8")]
+    rows += [row(benchmark="tensor_from_a_long_list", dtype="float64", params="", peak_bytes=3)]
+    text = table.by_dtype(frame(*rows), width=60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert text.count("1.00 ms") == 3
+    assert text.count("1.00 us") == 1
+    assert text.count("3 B") == 1
+    wide = table.by_dtype(frame(*rows), width=300)
+    assert wide.count("median of one iteration") == 1
 
 
 def test_an_accelerator_is_set_beside_the_cpu_too():
@@ -89,5 +103,5 @@ def test_the_peak_memory_has_a_column_if_a_row_has_it():
     )
     cpu, mps = text.split("\n\nmps: ")
     assert cpu.splitlines()[2].endswith("peak memory")
-    assert cpu.splitlines()[-1].endswith("(1.0x)       2.00 MiB")
+    assert cpu.splitlines()[-1].endswith("(1.0x)     2.00 MiB")
     assert "peak memory" not in mps

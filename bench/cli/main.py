@@ -3,6 +3,7 @@
 import functools
 import pkgutil
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from bench import __version__
 from bench.cli import fleet, gate, results
-from bench.cli.common import FORWARD, Group, choose, fail, run_bar
+from bench.cli.common import FORWARD, Group, choose, fail, give, run_bar
 from bench.records.choices import UserError
 
 app = typer.Typer(
@@ -81,7 +82,9 @@ def run(
     cell_timeout: Annotated[
         float | None, typer.Option(help="Seconds after which a cell is an error (900).")
     ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no tables.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("-q", "--quiet", help="Print no tables and answers.")
+    ] = False,
 ) -> None:
     """Time the suite, or your own benchmarks: bench run [OPTIONS] [FILE_OR_FOLDER...].
 
@@ -108,28 +111,22 @@ def run(
             *_arguments(runs=runs if runs > 1 else None),
         ]
         typer.echo(f"stopped; continue with {shlex.join([*again, *words])}", err=True)
-    if file and not quiet:
+    if file:
         try:
-            _show(file)
+            _show(file, quiet)
         except UserError as problem:  # it ended before its first row
             fail(str(problem), code or 2)
     raise typer.Exit(code)
 
 
-def _show(file: Path) -> None:
-    """Print the tables of a result file over all its runs."""
+def _show(file: Path, quiet: bool) -> None:
+    """Print what the rows of a result file show over all its runs; if `quiet`, where they are."""
     from bench.compare import files
-    from bench.compare.pooled import pool
-    from bench.report import summary, table
+    from bench.report import summary
 
     frame = files.read([str(file)])
-    pooled = pool(frame)
-    if len(pooled):
-        typer.echo(table.by_dtype(pooled) + "\n")
-    for line in summary.lines(pooled):
-        typer.echo(line)
-    count = frame.run_id.nunique()
-    typer.echo(f"{len(frame):,} rows of {count} run{'s' if count > 1 else ''} in {file}")
+    width = shutil.get_terminal_size().columns
+    give(summary.following(frame, file) if quiet else summary.text(frame, file, width))
 
 
 @app.command("list", context_settings=FORWARD)

@@ -193,6 +193,8 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
         event = json.loads(line.removeprefix(MARK))
         if "file" in event:
             report.file = Path(event["file"])
+        if "note" in event and run == 1:
+            listener.message(event["note"])
         if "cell" in event:
             report.cell, report.since = event["cell"], time.monotonic()
             if "left_s" in event:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import shutil
 import time
 import traceback
 from pathlib import Path
@@ -13,15 +14,15 @@ from bench.exchange.exports import extra_info
 from bench.measure import dtypes, environment, kernels, placement, refusal, state
 from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
-from bench.plugin import neighbours, options, plans, revisits, rows
-from bench.plugin.options import RUN, SUITE, Run
+from bench.plugin import neighbours, opening, options, plans, revisits, rows
+from bench.plugin.options import REPORTER, RUN, SUITE, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
 from bench.records.lines import of_exception, one_line, shortened
 from bench.records.params import split
 from bench.records.schema import FAILED, Row
 from bench.records.writer import CannotWrite
-from bench.report import reasons, summary, table
+from bench.report import reasons, summary
 from bench.suite import axes
 
 #: Warnings about what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
@@ -30,6 +31,20 @@ _EXPECTED = (
     "This DataLoader will create",
     "Got pickle error when attempting to start a worker",
     "The image decoding and encoding capabilities of TorchVision",
+)
+#: Options that ask for the table of pytest-benchmark, or for what it prints with it.
+TABLE_OPTIONS = tuple(
+    f"--benchmark-{name}"
+    for name in (
+        "columns",
+        "sort",
+        "group-by",
+        "name",
+        "verbose",
+        "compare",
+        "histogram",
+        "cprofile",
+    )
 )
 TIMED = pytest.StashKey[list[revisits.Timed]]()
 MARKERS = (
@@ -223,6 +238,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run.clock_cost_s = {
         name: max(run.tick_s, device.clock_cost()) for name, device in run.devices.items()
     }
+    run.opening = opening.lines(run, cells)
+    terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal and config.get_verbosity() >= 0:
+        for line in run.opening:
+            terminal.write_line(line)
     if not run.profile.once:
         run.kernels = kernels.prepare(run.environment.key)
     # The objects of torch and pytest stay; garbage collection between cells need not visit them.
@@ -393,8 +413,25 @@ def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
     return fault
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_group_stats(config: pytest.Config) -> Any:
+    """Leave the cells out of the table of pytest-benchmark unless one of its options asks for it.
+
+    It is 250 characters wide and has the same rounds as the table of this suite.
+    """
+    groups = yield
+    words = [str(word).partition("=")[0] for word in config.invocation_params.args]
+    if any(word.startswith(TABLE_OPTIONS) for word in words):
+        return groups
+    cells = config.stash[RUN].outcomes
+    kept = [
+        (name, [one for one in group if one["fullname"] not in cells]) for name, group in groups
+    ]
+    return [(name, group) for name, group in kept if group]
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     """Print the tables of this run and the path of its CSV."""
     config = terminalreporter.config
     run = config.stash.get(RUN, None)
@@ -402,15 +439,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     run.writer.close()
     quiet = config.get_verbosity() < 0 or config.getoption("benchmark_quiet")
+    quiet = quiet or config.pluginmanager.has_plugin(REPORTER)  # `bench run` prints it itself
     if quiet or run.writer.rows == 0:
         return
     terminalreporter.ensure_newline()
     terminalreporter.section("torch-device-bench")
-    frame = reader.read(run.writer.path)
     for notice in (*run.notices, *run.writer.notices):
         terminalreporter.write_line(notice)
-    terminalreporter.write_line(table.by_dtype(frame[frame.run_id == run.id]))
-    terminalreporter.write_line("")
-    for line in summary.lines(frame[frame.run_id == run.id]):
-        terminalreporter.write_line(line)
-    terminalreporter.write_line(f"{run.writer.rows} rows in {run.writer.path}")
+    frame = reader.read(run.writer.path)
+    width = shutil.get_terminal_size().columns
+    terminalreporter.write_line(summary.text(frame[frame.run_id == run.id], run.writer.path, width))

@@ -48,6 +48,7 @@ class Run:
     output: Path | None = None
     continues: bool = False
     notices: list[str] = dataclasses.field(default_factory=list)
+    opening: list[str] = dataclasses.field(default_factory=list)
     data_root: Path | None = None
     download: bool = False
     writer: Writer | None = None
@@ -63,6 +64,8 @@ class Run:
 
 
 RUN = pytest.StashKey[Run]()
+#: The name of the plugin that reports to `bench run`.
+REPORTER = "bench.plugin.progress"
 SUITE = Path(__file__).parents[1] / "suite"
 #: Families that start many processes, and are timed only on request.
 ON_REQUEST = ("distributed",)

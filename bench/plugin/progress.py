@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reporter())
 
 
-@dataclass
+@dataclass(eq=False)  # pytest 8 keeps plugins in a set
 class Reporter:
     """Writes to the standard error of the process, which pytest does not capture."""
 
@@ -66,6 +66,8 @@ class Reporter:
         self.send_file(run.writer)
         for line in run.notices:
             print(line, file=self.out, flush=True)
+        for line in run.opening:
+            self.send(note=line)
 
         def visiting(item: pytest.Function, left_s: float) -> None:
             self.send(cell=rows.identity(item, run), left_s=left_s)

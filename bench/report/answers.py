@@ -37,6 +37,8 @@ _NOTHING = {
 }
 #: Findings of a topic that a block shows without `--all`.
 FEW = 3
+#: Blocks that a run shows at its end.
+BLOCKS = 3
 #: Below this share of settled cells, noise is the first thing to report.
 DOMINATES = 0.8
 #: The version of the JSON.
@@ -90,13 +92,32 @@ def text(
     for _, head, found in _heads(frame):
         shown = textwrap.wrap(f"{head}; {rests_on(answers.basis(found))}", width)
         for answer in answers.of(found, question):
-            shown += ["", TITLES[answer.question]]
-            for line in lines(answer, top):
-                shown += textwrap.wrap(
-                    line, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False
-                )
+            shown += ["", *_block(answer, top, width)]
         parts.append("\n".join(shown))
     return "\n\n".join(parts)
+
+
+def first(frame: pd.DataFrame, width: int) -> str:
+    """Return the first blocks that have an answer; without a settled cell, why there is none."""
+    parts = []
+    for _, head, found in _heads(frame):
+        known = answers.basis(found)
+        if known.total:  # else it is known that nothing was timed
+            parts += textwrap.wrap(f"{head}; {rests_on(known)}", width)
+        given = [one for one in answers.of(found) if one.findings] if known.settled else []
+        for answer in given[:BLOCKS]:
+            parts += ["", *_block(answer, FEW, width)]
+    return "\n".join(parts)
+
+
+def _block(answer: Answer, top: int | None, width: int) -> list[str]:
+    """Return the title and the sentences of an answer in lines of at most `width` characters."""
+    made = [TITLES[answer.question]]
+    for line in lines(answer, top):
+        made += textwrap.wrap(
+            line, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False
+        )
+    return made
 
 
 def markdown(

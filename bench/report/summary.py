@@ -1,9 +1,14 @@
-"""What a user must know of a run besides its times, in a few lines."""
+"""What a run says at its end: table, what went wrong, the first answers, what to do next."""
+
+import shlex
+import textwrap
+from pathlib import Path
 
 import pandas as pd
 
 from bench.records import schema
-from bench.verdicts.named import LOADER, STEP
+from bench.report import table
+from bench.report.sentences import cut
 
 #: Cells named one by one; the rest are counted.
 NAMED = 12
@@ -12,7 +17,7 @@ NAMED = 12
 def _named(frame: pd.DataFrame) -> list[str]:
     """Return each row as ``status: cell: reason``."""
     names = [key.label for key in schema.cell_keys(frame)]
-    rows = zip(frame.status, names, frame.reason, strict=True)
+    rows = zip(frame.status, names, map(cut, frame.reason), strict=True)
     return [": ".join(filter(None, map(str, row))) for row in rows]
 
 
@@ -21,17 +26,39 @@ def lines(frame: pd.DataFrame) -> list[str]:
     if frame.empty:
         return []
     counts = frame.status.value_counts()
-    made = [f"{len(frame):,} cells: " + ", ".join(f"{n:,} {s}" for s, n in counts.items())]
+    noun = "cell" if len(frame) == 1 else "cells"
+    made = [f"{len(frame):,} {noun}: " + ", ".join(f"{n:,} {s}" for s, n in counts.items())]
     faults = _named(frame[frame.status.isin(schema.FAULTS)])
     made += faults[:NAMED]
     if len(faults) > NAMED:
         made.append(f"... and {len(faults) - NAMED:,} more; the reasons are in the CSV")
-    chosen = frame[frame.benchmark.isin((LOADER.benchmark, STEP.benchmark))]
-    if chosen.benchmark.nunique() == 2:
-        # Imported here: it loads scipy, which every process of the suite would wait for.
-        from bench.compare import cells
-        from bench.report.sentences import sentence
-        from bench.verdicts.loading import bottlenecks
-
-        made += map(sentence, bottlenecks(cells.of(chosen)))
     return made + [f"for example {row}" for row in _named(frame[frame.status == "unstable"])[:1]]
+
+
+def text(frame: pd.DataFrame, path: Path, width: int) -> str:
+    """Return all of it for the rows of a file, in lines of at most `width` characters."""
+    # Imported here: they load scipy, which every process of the suite would wait for.
+    from bench.compare.pooled import pool
+    from bench.report import answers
+
+    pooled, width = pool(frame), max(width, table.WIDTH)
+    wrapped = [
+        textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False)
+        for line in lines(pooled)
+    ]
+    parts = [table.by_dtype(pooled, width), "\n".join(wrapped), answers.first(frame, width)]
+    return "\n\n".join([*filter(None, parts), following(frame, path)])
+
+
+def following(frame: pd.DataFrame, path: Path) -> str:
+    """Return what to do with the rows of a file."""
+    runs = frame.run_id.nunique()
+    counted = f"{len(frame):,} row{'s' if len(frame) != 1 else ''} of {runs} run"
+    made = [f"{counted}{'s' if runs > 1 else ''} in {path}"]
+    single = schema.single_call(frame)
+    if single.any() and single.sum() == frame.rounds.notna().sum():
+        return "\n".join([*made, "time the decisive cells: bench run --profile quick"])
+    file = shlex.quote(str(path))
+    made.append(f"all answers:  bench verdict {file}")
+    made.append(f"pictures:     bench report {file} -o report.html")
+    return "\n".join(made)

@@ -1,15 +1,19 @@
-"""One table per device: rows are benchmark and params, columns are dtypes."""
+"""One table per device: rows are benchmarks and their params, columns are dtypes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from bench.records import params
 from bench.report import units
 
 BASE_DTYPE = "float32"
 BASE_DEVICE = "cpu"
+#: The narrowest terminal that a table is made for.
+WIDTH = 80
+#: A benchmark with one row is on one line if its name and params have so many characters.
+_ONE_LINE = 27
 
 #: Family, benchmark and params of a line.
 _Name = tuple[str, str, str]
@@ -26,13 +30,13 @@ def _entry(status: str, median: Any, bases: list[float | None]) -> str:
     return f"{text} ({', '.join(ratios)})" if ratios else text
 
 
-def by_dtype(frame: pd.DataFrame, tablefmt: str = "simple") -> str:
-    """Return the tables of one run as text.
+def by_dtype(frame: pd.DataFrame, width: int = WIDTH) -> str:
+    """Return the tables of one run as text of that many columns.
 
     `frame` holds rows of `records.schema`. A ratio is the time over that of float32 on the same
     device, and on an accelerator a second one over float32 on the CPU: below 1 is faster. Rows
-    that are not `ok` give no base. The column of the peak memory, the largest over the dtypes,
-    is there if a row of the device has it.
+    that are not `ok` give no base. The columns that do not fit follow in further tables. The one
+    of the peak memory, the largest over the dtypes, is there if a row of the device has it.
     """
     names = ("device", "family", "benchmark", "params", "dtype", "status", "median_s", "peak_bytes")
     lines: dict[str, dict[_Name, dict[str, tuple[str, Any]]]] = {}
@@ -50,21 +54,57 @@ def by_dtype(frame: pd.DataFrame, tablefmt: str = "simple") -> str:
 
     tables = []
     for device, entries in lines.items():
-        order = list(dict.fromkeys(name[:2] for name in entries))
-        weighed = any(place[0] == device for place in peaks)
         host = device == BASE_DEVICE
-        rows = []
-        for name in sorted(entries, key=lambda n: (order.index(n[:2]), params.natural(n[2]))):
-            row = [name[1], name[2].replace(";", " ")]
-            for dtype in dtypes:
+        columns: dict[str, dict[_Name, str]] = {dtype: {} for dtype in dtypes}
+        columns["peak memory"] = {}
+        for name, by_name in entries.items():
+            for dtype, (status, median) in by_name.items():
                 own = None if dtype == BASE_DTYPE else base(device, name)
                 bases = [own, None if host else base(BASE_DEVICE, name)]
-                row.append(_entry(*entries[name][dtype], bases) if dtype in entries[name] else "")
-            peak = peaks.get((device, name))
-            rows.append(row + ([units.size(peak) if peak is not None else ""] if weighed else []))
+                columns[dtype][name] = _entry(status, median, bases)
+            if (peak := peaks.get((device, name))) is not None:
+                columns["peak memory"][name] = units.size(peak)
+        order = list(dict.fromkeys(name[:2] for name in entries))
+        rows = sorted(entries, key=lambda n: (order.index(n[:2]), params.natural(n[2])))
         ratio = f"times as long as {BASE_DTYPE}" + ("" if host else f", as {BASE_DEVICE} float32")
-        headers = ["benchmark", "params", *dtypes, *(["peak memory"] if weighed else [])]
-        align = ["left", "left", *["right"] * (len(headers) - 2)]
-        table = tabulate(rows, headers, tablefmt, colalign=align, disable_numparse=True)
-        tables.append(f"{device}: median of one iteration ({ratio})\n\n{table}")
+        head = f"{device}: median of one iteration ({ratio})"
+        columns = {name: column for name, column in columns.items() if column}
+        tables += [f"{head}\n\n{one}" for one in _folded(rows, columns, width)]
     return "\n\n".join(tables)
+
+
+def _folded(rows: list[_Name], columns: dict[str, dict[_Name, str]], width: int) -> Iterator[str]:
+    """Yield tables of as many columns as fit; a row without an entry is left out."""
+    groups: dict[tuple[str, ...], list[_Name]] = {}
+    for name in rows:
+        groups.setdefault((*name[:2], *params.split(name[2])), []).append(name)
+    labels = {name: label for group in groups.values() for name, label in _labels(group).items()}
+    first = max(map(len, labels.values()))
+    sizes = {c: max(len(c), *map(len, entries.values())) for c, entries in columns.items()}
+    left = list(columns)
+    while left:
+        count = 1
+        while count < len(left) and first + sum(2 + sizes[c] for c in left[: count + 1]) <= width:
+            count += 1
+        shown, left = left[:count], left[count:]
+        made = [f"{'':{first}}" + "".join(f"  {c:>{sizes[c]}}" for c in shown)]
+        made += ["-" * len(made[0])]
+        for group in groups.values():
+            here = [name for name in group if any(name in columns[c] for c in shown)]
+            if here and labels[group[0]].startswith(" "):
+                made.append(f"{group[0][1]}: {', '.join(params.split(group[0][2]))}")
+            made += [
+                f"{labels[name]:{first}}"
+                + "".join(f"  {columns[c].get(name, ''):>{sizes[c]}}" for c in shown)
+                for name in here
+            ]
+        yield "\n".join(line.rstrip() for line in made)
+
+
+def _labels(group: list[_Name]) -> dict[_Name, str]:
+    """Return the label of each row of a benchmark: the values of its params, below their names."""
+    if len(group) == 1:
+        label = " ".join(filter(None, (group[0][1], group[0][2].replace(";", " "))))
+        if len(label) <= _ONE_LINE or not group[0][2]:
+            return {group[0]: label}
+    return {name: "  " + " ".join(params.split(name[2]).values()) for name in group}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.measure import disturbance, kernels, threads, visits
+from bench.plugin import opening
 
 
 def always(replace: Callable[[object, str, Any], None] = setattr) -> None:
@@ -16,6 +17,7 @@ def always(replace: Callable[[object, str, Any], None] = setattr) -> None:
     replace(visits, "WIDEST", math.inf)
     replace(kernels, "SEARCH_S", 0)
     replace(kernels, "SEARCH_KNOWN_S", 0)
+    replace(opening, "look", list)
 
 
 def _at_its_best(kernel: kernels.ReferenceKernel) -> float:

@@ -1,0 +1,51 @@
+"""What a run says before its first cell: how long it takes, and whether the machine is quiet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from bench.measure import doctor
+from bench.plugin.options import Run
+from bench.report import doctor as words
+
+#: Seconds of a visit besides its rounds: data, the check of the answer, warm-up.
+AROUND_S = 0.2
+#: Seconds for which the run looks at the other programs.
+LOOK_S = 1.0
+
+
+def lines(run: Run, cells: Sequence[Any]) -> list[str]:
+    """Return the lines for the user; only a run that times cells looks at the machine."""
+    once = run.profile.once
+    budget_s = run.profile.budget_s(len(cells)) if run.budget_s is None else run.budget_s
+    visits_s = len(cells) * (run.profile.max_time_s + AROUND_S)
+    seconds = visits_s if once else max(budget_s, visits_s)
+    about = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+    does = "called once, not timed" if once else "timed"
+    made = [f"{len(cells):,} {'cell' if len(cells) == 1 else 'cells'} to be {does}: about {about}"]
+    return made if once else made + look()
+
+
+def look() -> list[str]:
+    """Return what disturbs a run that starts now: the run goes on, and says it."""
+    found = [doctor.neighbours(LOOK_S), doctor.power()]
+    made = [
+        f"process {pid} runs benchmarks too, and both disturb each other" for pid in _other_runs()
+    ]
+    for one in found:
+        if one.remedies:
+            seen = words.seen(one.code, one.figures)
+            made.append(f"{seen}: {words.remedy(one.remedies, one.figures)}")
+    return [f"note: {line}" for line in made]
+
+
+def _other_runs() -> list[int]:
+    """Return the processes that run benchmarks and have nothing to do with this one."""
+    me = psutil.Process()
+    mine = {me.pid, *(p.pid for p in (*me.parents(), *me.children(recursive=True)))}
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if "--benchmark-only" in (process.info["cmdline"] or ()) and process.pid not in mine
+    ]
