@@ -89,3 +89,16 @@ def test_arguments_reach_the_call_by_name_and_place():
     loop = rounds.compile_loop(lambda *a, **k: seen.append((a, k)), (1, 2), {"dim": 3}, lambda: 0.0)
     loop(2)
     assert seen == [((1, 2), {"dim": 3})] * 2
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(0.01, 4 + 1), (0.2, 4)])
+def test_a_later_visit_of_a_long_call_needs_no_warm_up(call_s, calls):
+    made = []
+
+    def loop(count):
+        made.append(count)
+        return count * call_s
+
+    plan = rounds.Plan(min_rounds=4, max_time_s=0, min_time_s=0.001)
+    rounds.measure(loop, plan, iterations=1, call_s=call_s)
+    assert made == [1] * calls

@@ -257,9 +257,10 @@ class Cell:
             monitor = disturbance.DisturbanceMonitor(reference)
         before = self.result.visits
         iterations = before[0].iterations if before else None
+        call_s = statistics.median(before[0].rounds_s) if before else 0.0
         cost = self._clock_cost_s
         with state.tracers_paused():
-            before.append(rounds.measure(loop, self.plan, cost, monitor, iterations))
+            before.append(rounds.measure(loop, self.plan, cost, monitor, iterations, call_s))
 
     def _time_parts(self, launches: rounds.Loop | None, call: Callable[[], object]) -> None:
         """Time the parts of asynchronous work, and measure the memory of a call.

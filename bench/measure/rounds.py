@@ -21,8 +21,9 @@ from bench.stats import quantiles
 HEADROOM = 1.1
 #: The start of a library or a kernel is shorter than this: a longer call is slow, not cold.
 COLD_S = 1.0
-#: Length of the warm-up of a later visit: caches are cold again, code is not.
-REVISIT_WARMUP_S = 0.004
+#: Length of the warm-up of a later visit: caches are cold again, code is not. A call this many
+#: times longer needs none.
+REVISIT_WARMUP_S, SLOW = 0.004, 25
 #: Rounds between two checks of the precision; a check costs a sort, outside the timed region.
 CHECK_EVERY = 4
 #: Seconds to spend at most on the device time and on the dispatch time, if one call is shorter.
@@ -145,16 +146,18 @@ def measure(
     clock_cost_s: float = 0.0,
     monitor: DisturbanceMonitor | None = None,
     iterations: int | None = None,
+    call_s: float = 0.0,
 ) -> Visit:
     """Warm up, choose the iterations, and time rounds until `plan` ends them.
 
     `monitor` observes the machine before the first round and after each, outside the timed region.
-    With the `iterations` of an earlier visit, the warm-up is short. Raises BadClock.
+    With the `iterations` of an earlier visit, and the `call_s` seconds of a call in it, the warm-up
+    is short. Raises BadClock.
     """
     if iterations is None:
         # Reading the clock, and waiting for the device, then adds 1 % at most.
         iterations, _ = _calibrate(loop, plan, max(plan.min_time_s, TICKS * clock_cost_s))
-    else:
+    elif call_s < SLOW * REVISIT_WARMUP_S:
         _warm_up(loop, iterations)
     monitor = monitor or DisturbanceMonitor()
     rounds_s: list[float] = []
