@@ -1,6 +1,31 @@
-"""``python -m bench`` is the command ``bench``."""
+"""The command ``bench``, also as ``python -m bench``."""
 
-from bench.cli.main import main
+import os
+import sys
+
+STOPPED = 130
+
+
+def main() -> None:
+    """Run the command; Ctrl-C while it starts is one line, and lost output an exit status."""
+    try:
+        from bench.cli import output
+        from bench.cli.main import app
+
+        out = output.install()
+        status: int | str | None = 0
+        try:
+            app(prog_name="bench")
+        except SystemExit as ended:
+            status = ended.code
+        out.flush()
+        if out.problem:
+            print(f"bench: standard output: {out.problem.strerror}", file=sys.stderr)
+        sys.exit(status or (2 if out.problem else 0))
+    except KeyboardInterrupt:
+        os.write(2, b"bench: stopped\n")
+        os._exit(STOPPED)
+
 
 if __name__ == "__main__":
     main()

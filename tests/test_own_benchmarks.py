@@ -88,7 +88,7 @@ def test_bench_run_takes_a_folder_and_its_families(tmp_path, python):
     (package / "bench_linear.py").write_text(NET)
     (tmp_path / "bench" / "bench_other.py").write_text(NET)
     words = ("run", "bench", "--family", "models", *OPTIONS)
-    command = "import sys; from bench.cli.main import main; sys.argv[0] = 'bench'; main()"
+    command = "import sys; from bench.__main__ import main; sys.argv[0] = 'bench'; main()"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [python, "-P", "-c", command, *words],

@@ -138,7 +138,10 @@ def list_cells(context: typer.Context) -> None:
     from bench.launch import runner
 
     command = runner.command("--collect-only", "--quiet", *context.args)
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    typer.echo(done.stdout, nl=False)
+    typer.echo(done.stderr, nl=False, err=True)
+    raise typer.Exit(done.returncode)
 
 
 @app.command()
@@ -276,8 +279,3 @@ app.command("check")(gate.check)
 app.command("ab", context_settings=FORWARD)(gate.ab)
 app.command("history")(gate.history)
 app.command("fleet", context_settings=FORWARD)(fleet.fleet)
-
-
-def main() -> None:
-    """Run the command `bench`."""
-    app(prog_name="bench")

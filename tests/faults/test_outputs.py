@@ -1,0 +1,85 @@
+"""Standard output that ends before the command does, and Ctrl-C while a command starts."""
+
+import errno
+import io
+import os
+import subprocess
+
+import pytest
+
+from bench import __main__ as entry
+from bench.cli import output
+
+FULL = "/dev/full"
+
+
+class Failing(io.StringIO):
+    """A stream whose writes fail with one error number."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+        self.file = open(os.devnull, "w")  # noqa: SIM115
+
+    def write(self, text):
+        raise OSError(self.number, os.strerror(self.number))
+
+    def fileno(self):
+        return self.file.fileno()
+
+
+@pytest.mark.parametrize(
+    ("number", "ends", "status"),
+    [
+        (errno.EPIPE, 0, 0),
+        (errno.EPIPE, 1, 1),
+        (errno.EPIPE, 3, 3),
+        (errno.ENOSPC, 0, 2),
+        (errno.ENOSPC, 1, 1),
+    ],
+)
+def test_a_command_keeps_its_exit_status(number, ends, status, monkeypatch, capsys):
+    def app(prog_name):
+        print("a line")
+        raise SystemExit(ends)
+
+    monkeypatch.setattr("bench.cli.main.app", app)
+    monkeypatch.setattr("sys.stdout", Failing(number))
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == status
+    shown = capsys.readouterr().err
+    assert shown == (
+        "" if number == errno.EPIPE else f"bench: standard output: {os.strerror(28)}\n"
+    )
+
+
+def test_a_closed_output_is_no_fault(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    out = output.install()
+    out.write("a line")
+    out.flush()
+    assert out.problem is None
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not os.path.exists(FULL), reason="no device that is always full here")
+def test_a_full_disk_is_one_line(python):
+    with open(FULL, "w") as full:
+        done = subprocess.run(
+            [python, "-m", "bench", "--help"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.integration
+def test_ctrl_c_while_a_command_starts_is_one_line(python):
+    code = (
+        "import sys, builtins; real = builtins.__import__\n"
+        "def stop(name, *rest):\n"
+        "    if name == 'bench.cli.main': raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "from bench.__main__ import main; builtins.__import__ = stop; main()"
+    )
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "bench: stopped\n")
