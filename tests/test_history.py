@@ -3,19 +3,18 @@
 import json
 import math
 import random
-import sys
 
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from bench.cli import main
+from bench.compare import observations
 from bench.gate import history
 from bench.records.writer import Writer
 from bench.stats import changepoints
 from tests.helpers.frames import HOSTILE, frame, row
-
-pytest.importorskip("ruptures", reason="an optional extra")
 
 
 def logs(*levels, noise=0.02, flukes=0.0, seed=1):
@@ -29,25 +28,63 @@ def logs(*levels, noise=0.02, flukes=0.0, seed=1):
     return [one(level) for level, n in levels for _ in range(n)]
 
 
+def steps(series):
+    """The steps of one series of a run a session."""
+    return changepoints.find([series], [[1] * len(series)])[0]
+
+
 @pytest.mark.parametrize("flukes", [0.0, 0.05])
 def test_noise_and_flukes_have_no_steps(flukes):
-    """Of 100 unchanged series of 40 runs, one step at most."""
-    found = [changepoints.steps(logs((1, 40), flukes=flukes, seed=seed)) for seed in range(100)]
-    assert sum(map(bool, found)) <= 1
+    """Of 100 unchanged series of 40 sessions, two with a step at most."""
+    found = [steps(logs((1, 40), flukes=flukes, seed=seed)) for seed in range(100)]
+    assert sum(map(bool, found)) <= 2
 
 
 @pytest.mark.parametrize("factor", [1.10, 0.8, 3.0])
 def test_a_step_is_found_where_it_is(factor):
     hits = 0
     for seed in range(40):
-        found = changepoints.steps(logs((1, 20), (factor, 20), seed=seed))
+        found = steps(logs((1, 20), (factor, 20), seed=seed))
         hits += len(found) == 1 and abs(found[0][0] - 20) <= 1
     assert hits >= 36
 
 
-def test_one_bad_run_is_no_new_level():
-    assert changepoints.steps(logs((1, 10), (4, 1), (1, 10))) == []
-    assert changepoints.steps(logs((1, 2), (2, 2))) == []
+def test_one_bad_run_is_no_new_level_and_there_may_be_several_levels():
+    assert steps(logs((1, 10), (4, 1), (1, 10))) == []
+    assert steps(logs((1, 2), (2, 2))) == []
+    (up, down) = steps(logs((1, 10), (2, 10), (1, 10)))
+    assert (up[0], down[0]) == (10, 20)
+    assert up[1] == pytest.approx(-down[1], abs=0.05) == pytest.approx(math.log(2), abs=0.05)
+
+
+def of_sessions(count, step=1.0, states=0.0, seed=1, cells=40):
+    """Forty cells in sessions of five runs that differ by 3 %, a tenth of them with a step."""
+    source = np.random.default_rng(seed)
+    y = source.normal(0, 0.03, (cells, count, 1)) + source.normal(0, 0.01, (cells, count, 5))
+    y += states * (source.random(y.shape) < 0.5)
+    y[: cells // 10, count // 2 :] += math.log(step)
+    return changepoints.find(y.mean(axis=2).tolist(), [[5] * count] * cells)
+
+
+@pytest.mark.parametrize("states", [0.0, 0.14])
+@pytest.mark.parametrize("count", [4, 10, 40])
+def test_sessions_that_differ_have_no_steps(count, states):
+    """Of 400 unchanged cells, eight at most."""
+    found = [of_sessions(count, states=states, seed=seed) for seed in range(10)]
+    assert sum(bool(each) for suite in found for each in suite) <= 8
+
+
+def test_a_step_between_sessions_is_found():
+    found = [of_sessions(10, 1.10, seed=seed)[:4] for seed in range(20)]
+    assert sum(bool(each) for suite in found for each in suite) >= 64
+
+
+def test_runs_of_one_session_are_no_history():
+    """However far the second half of them is off."""
+    rows = [r | {"run_started": f"2026-01-01T00:{n:02}:00Z"} for n, r in enumerate(runs(3.0))]
+    assert all(one.changes == () for one in history.series(frame(*rows), 0.05))
+    starts = ["2026-01-01T00:00:00Z", "2026-01-01T00:50:00Z", "2026-01-01T03:00:00Z", "unknown"]
+    assert observations.sessions(starts) == [0, 0, 1, 2]
 
 
 def runs(factor=1.3, machine="here", **columns):
@@ -135,10 +172,3 @@ def test_without_files_and_results_it_says_so(tmp_path, monkeypatch):
     assert "results" in done.output
     done = CliRunner().invoke(main.app, ["history", "--format", "odd"])
     assert "--format: unknown 'odd'; known: terminal, markdown, json" in done.output
-
-
-def test_without_ruptures_it_says_what_to_install(shown, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ruptures", None)
-    done = shown(runs())
-    assert done.exit_code == 2
-    assert "pip install 'torch-device-bench[history]'" in done.output

@@ -381,7 +381,6 @@ def test_verdict_check_and_history_name_the_family_of_cells_of_one_name(tmp_path
 
 def test_history_names_the_commit_of_a_change_and_check_takes_folders(tmp_path):
     """Sixteen imported runs of one machine; from the ninth on, a commit made the cell slower."""
-    pytest.importorskip("ruptures")
     folder = tmp_path / "stored"
     folder.mkdir()
     for run in range(16):

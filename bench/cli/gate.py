@@ -10,7 +10,6 @@ from bench.cli.common import (
     Output,
     Where,
     choose,
-    fail,
     give,
     new_folder,
     read,
@@ -200,16 +199,11 @@ def history(
     from bench.gate import history as found
     from bench.gate.settings import number
     from bench.report import history as shown
-    from bench.stats import changepoints
 
     choose("--format", format, shown.FORMATS)
     share = number("--threshold", threshold) / 100
     frame = sides.where(read(files), where or [])
-    try:
-        series = found.series(frame, share)
-    except changepoints.NeedsRuptures as problem:
-        fail(str(problem))
-    give(shown.FORMATS[format](series, every), output)
+    give(shown.FORMATS[format](found.series(frame, share), every), output)
 
 
 def _finish(outcome: "Outcome", format: str, output: Path | None, summary: Path | None) -> NoReturn:

@@ -1,7 +1,7 @@
 """What the runs of a side observed of each cell: its times, its statuses, and their reasons."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from bench.stats.moderated import Times
 
 #: Times of a cell that each side needs to estimate the noise.
 FEWEST_TIMES = 2
+#: Runs that start within so many seconds of the one before are of one session.
+SESSION_S = 3600.0
 
 
 def time_column(device: str) -> str:
@@ -62,6 +64,19 @@ def times(frame: pd.DataFrame) -> dict[CellKey, list[float]]:
     for key, value in zip(cell_keys(frame[usable]), chosen[usable].tolist(), strict=True):
         found.setdefault(key, []).append(math.log(value))
     return found
+
+
+def sessions(starts: Sequence[str]) -> list[int]:
+    """Return the number of the session of each run, from the sorted times at which they started.
+
+    A session ends where no run starts for an hour. What the machine does by itself, and how it
+    placed its memory, changes between sessions more than within one.
+    """
+    times = pd.to_datetime(
+        pd.Series(starts, dtype=object), errors="coerce", utc=True, format="ISO8601"
+    )
+    gaps = times.diff().dt.total_seconds()
+    return (~(gaps <= SESSION_S)).cumsum().sub(1).tolist()
 
 
 def kernel(frame: pd.DataFrame) -> list[float]:

@@ -4,12 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from bench.compare import files, observations
 from bench.records import schema
 from bench.records.schema import CellKey
 from bench.stats import changepoints
+from bench.stats.moderated import trimmed
 from bench.stats.ratios import relative
 
 #: Columns that may explain a change that coincides with theirs.
@@ -41,26 +43,50 @@ class Series:
 def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
     """Return the history of each `ok` cell, with changes beyond `threshold` (0.05: 5 %).
 
-    Raises NeedsRuptures.
+    The levels are those of sessions: the runs of one resemble each other more than those of two.
     """
     frame = frame.assign(seconds=observations.seconds(frame), threads=files.texts(frame.threads))
     ok = frame[frame.seconds.notna()].sort_values(["run_started", "run_id"], kind="stable")
     found = []
-    by = ["machine", "threads", *schema.CELL]
-    for (machine, threads, *cell), rows in ok.groupby(by, sort=True):
-        seconds = rows.seconds.tolist()
-        causes = rows[list(CAUSES)].astype(str).to_numpy().tolist()
-        starts = rows.run_started.tolist()
-        logs = [math.log(value) for value in seconds]
-        changes = tuple(
-            Change(after, starts[after], relative(step), _causes(causes[after - 1], causes[after]))
-            for after, step in changepoints.steps(logs)
-            if abs(step) > math.log1p(threshold)
+    for (machine, threads), here in ok.groupby(["machine", "threads"], sort=True):
+        runs = here.drop_duplicates("run_id")
+        session = dict(
+            zip(runs.run_id, observations.sessions(runs.run_started.tolist()), strict=True)
         )
-        key = CellKey(*map(str, cell))
-        where = (str(machine), str(threads), key)
-        found.append(Series(*where, tuple(starts), tuple(seconds), changes))
+        cells = [
+            (CellKey(*map(str, key)), rows)
+            for key, rows in here.groupby(list(schema.CELL), sort=True)
+        ]
+        places = [_sessions(rows.run_id.map(session).tolist()) for _, rows in cells]
+        logs = [
+            [
+                trimmed(part.tolist()).mean
+                for part in np.split(np.log(rows.seconds.to_numpy()), firsts[1:])
+            ]
+            for (_, rows), firsts in zip(cells, places, strict=True)
+        ]
+        counts = [
+            np.diff([*firsts, len(rows)]).tolist()
+            for (_, rows), firsts in zip(cells, places, strict=True)
+        ]
+        for (key, rows), firsts, steps in zip(
+            cells, places, changepoints.find(logs, counts), strict=True
+        ):
+            starts, changes = rows.run_started.tolist(), []
+            causes = rows[list(CAUSES)].astype(str).to_numpy().tolist()
+            for place, step in steps:
+                if abs(step) > math.log1p(threshold):
+                    run = firsts[place]
+                    why = _causes(causes[run - 1], causes[run])
+                    changes.append(Change(run, starts[run], relative(step), why))
+            where = (str(machine), str(threads), key)
+            found.append(Series(*where, tuple(starts), tuple(rows.seconds), tuple(changes)))
     return found
+
+
+def _sessions(numbers: list[int]) -> list[int]:
+    """Return the place of the first run of each session."""
+    return [i for i, number in enumerate(numbers) if not i or number != numbers[i - 1]]
 
 
 def _causes(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:

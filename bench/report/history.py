@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from bench.gate.history import Series
 from bench.report import escape, units
-from bench.stats.changepoints import FEWEST
+from bench.stats.changepoints import FEWEST, SESSIONS
 
 _BARS = "▁▂▃▄▅▆▇█"
 #: The number of runs that a line of bars shows, the last ones.
@@ -53,7 +53,11 @@ def _report(
         runs = sorted({start for one in here for start in one.started})
         machine = place[0] + (f", {place[1]} threads" if place[1] else "")
         title = f"{machine}: {len(here)} cells in {len(runs)} runs from {runs[0]} to {runs[-1]}"
-        few = f"; a change needs {2 * FEWEST} runs" if len(runs) < 2 * FEWEST else ""
+        few = (
+            f"; a change needs {2 * FEWEST} runs in {2 * SESSIONS} sessions"
+            if len(runs) < 2 * FEWEST
+            else ""
+        )
         parts.append(heading + as_text(f"{title}, {len(changed)} changed{few}"))
         if rows := [_row(one, as_text) for one in (here if every else changed)]:
             headers = ("cell", "times", "now", "changes")

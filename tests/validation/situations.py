@@ -16,6 +16,8 @@ import pandas as pd
 from bench.gate import check, screen
 from bench.gate.check import Limits, Outcome
 from bench.records import reader, schema
+from bench.stats import changepoints
+from bench.stats.moderated import trimmed
 from tests.helpers.frames import row
 
 #: Seeds from which the suites of a situation are numbered.
@@ -205,6 +207,28 @@ def _tiny(seed: int) -> float:
     return cells["n=0"] == "same"
 
 
+def _history(seed: int, runs: int, step: float = 1.0, states: bool = False) -> float:
+    """Of 100 cells in sessions of five runs, what share has a change of 5 % or more?
+
+    The sessions differ by 3 %, or each process finds one of two states. A step of every cell lies
+    somewhere in the middle third.
+    """
+    source = np.random.default_rng(seed)
+    shape = (100, runs // 5, 5)
+    y = source.normal(0, 0.012, shape)
+    y += (source.random(shape) < FLUKES) * source.exponential(FLUKE, shape)
+    if states:
+        y += math.log(1.15) * (source.random(shape) < 0.5)
+    else:
+        y += source.normal(0, 0.03, (*shape[:2], 1))
+    for cell in y:
+        first = source.integers(shape[1] // 3, shape[1] - shape[1] // 3 + 1)
+        cell[first:] += math.log(step)
+    means = [[trimmed(session).mean for session in cell] for cell in y.tolist()]
+    found = changepoints.find(means, [[5] * shape[1]] * 100)
+    return float(np.mean([any(abs(by) > math.log(1.05) for _, by in each) for each in found]))
+
+
 SITUATIONS = (
     Situation(
         "75 % of the cells 8 % slower: found, named, nothing improved",
@@ -267,6 +291,27 @@ SITUATIONS = (
         for factor, wanted in ((1.05, 0.6), (1.10, 0.7), (1.20, 0.86))
     ),
     Situation("a cell of 2 us 10 % slower: called the same", _tiny, 0.05),
+    *(
+        Situation(
+            f"history of {runs} runs, sessions differ by 3 %: cells with a change",
+            functools.partial(_history, runs=runs),
+            *(0.02, False, 40),
+        )
+        for runs in (20, 50, 200)
+    ),
+    Situation(
+        "history of 50 runs, two states (x1.15): cells with a change",
+        functools.partial(_history, runs=50, states=True),
+        *(0.02, False, 40),
+    ),
+    *(
+        Situation(
+            f"history of {runs} runs, a step of 10 %: found",
+            functools.partial(_history, runs=runs, step=1.10),
+            *(0.8, True, 40),
+        )
+        for runs in (50, 200)
+    ),
 )
 
 
