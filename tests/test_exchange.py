@@ -14,6 +14,7 @@ from bench.cli import main
 from bench.compare import files
 from bench.exchange import exports, imports
 from bench.records import reader
+from bench.records.writer import CannotWrite, Writer
 from tests.helpers.frames import frame, store
 
 TIMES = {
@@ -310,3 +311,16 @@ def test_every_format_is_written_from_the_command(tmp_path, format_):
     done = CliRunner().invoke(main.app, ["export", path, "--format", "xml"])
     assert done.exit_code == 2
     assert "unknown 'xml'; known: pytest-benchmark" in done.output
+
+
+def test_an_import_that_fails_leaves_no_file(tmp_path, monkeypatch):
+    def full(self, row):
+        raise CannotWrite("the disk is full")
+
+    monkeypatch.setattr(Writer, "append", full)
+    done = bench(
+        "import", of_pytest(tmp_path / "x.json", "test_x"), "-o", tmp_path / "new" / "x.csv"
+    )
+    assert done.exit_code == 2
+    assert "the disk is full" in done.output
+    assert list((tmp_path / "new").iterdir()) == []

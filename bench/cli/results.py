@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -168,14 +169,19 @@ def import_results(
     rows, notices = imports.several(stored.paths(files, "json"), machine)
     for line in notices:
         typer.echo(line, err=True)
-    try:
-        writer = Writer(output)
+    if output.exists():
+        fail(f"cannot write {output}: File exists; name another file with -o")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:  # written beside and moved into place, whole or not at all
+        with tempfile.TemporaryDirectory(dir=output.parent, prefix=".import-") as folder:
+            writer = Writer(Path(folder) / output.name)
+            for row in rows:
+                writer.append(row)
+            writer.close()
+            writer.path.rename(output)
     except CannotWrite as problem:
         cause = problem.__cause__
         # The message of the writer names options of `bench run`.
         reason = why(cause) if isinstance(cause, OSError) else str(problem)
         fail(f"cannot write {output}: {reason}; name another file with -o")
-    for row in rows:
-        writer.append(row)
-    writer.close()
     typer.echo(f"{len(rows):,} rows in {output}")

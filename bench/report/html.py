@@ -1,5 +1,7 @@
 """One self-contained HTML file: advice, pictures, a table to sort and filter, the environment."""
 
+import base64
+import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +146,11 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    text = environment.get_template("template.html").render(
+    template = environment.get_template("template.html")
+    script = template.blocks["script"](template.new_context())
+    digest = hashlib.sha256("".join(script).encode()).digest()
+    text = template.render(
+        script_hash=base64.b64encode(digest).decode(),
         machines=list(dict.fromkeys(machines)),
         subtitle=f"{what}.",
         parts=parts,
