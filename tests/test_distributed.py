@@ -64,6 +64,33 @@ def test_two_ranks_make_the_step_of_one():
         assert group.check().fault == ""
 
 
+@pytest.mark.usefixtures("warm", "no_leftovers", "room")
+def test_the_reduction_that_is_timed_is_the_one_that_is_checked(monkeypatch):
+    """A reduction that does nothing was right, and took a microsecond."""
+    checks = []
+
+    def message(world, rank):
+        place = torch.arange(50)
+        values = torch.stack([(place * (7 + 2 * one) + 31 * one) % 1009 for one in range(world)])
+        return values[rank].float(), values.max(0).values.float()
+
+    for works in (True, False):
+        mine, largest = message(2, 0)
+        monkeypatch.setattr(rank.distributed, "get_rank", lambda: 0)
+        monkeypatch.setattr(rank.distributed, "get_world_size", lambda: 2)
+        monkeypatch.setattr(
+            rank.distributed,
+            "all_reduce",
+            (lambda x, op, values=largest: x.copy_(values)) if works else (lambda x, op: None),
+        )
+        monkeypatch.setattr(
+            rank.distributed, "all_gather", lambda every, x: [one.copy_(x) for one in every]
+        )
+        _, check = rank.reducing(CPU, len(mine))
+        checks.append(check().fault == "")
+    assert checks == [True, False]
+
+
 def test_the_time_is_from_the_last_begin_to_the_last_end(monkeypatch):
     """The first rank waits in its call for the last, which is no part of the call.
 

@@ -14,7 +14,14 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from bench.suite.loading import data, workers
-from bench.suite.loading.workers import START_METHODS, each_once, loader_of, one_epoch
+from bench.suite.loading.workers import (
+    START_METHODS,
+    FirstBatch,
+    delivers,
+    loader_of,
+    one_epoch,
+    watched,
+)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
@@ -111,7 +118,8 @@ def test_every_image_comes_once_with_its_label_and_the_workers_end(children, few
         pytest.skip("nothing is started without workers")
     settings = {"multiprocessing_context": start, "persistent_workers": True}
     with loader_of(data.custom_images(), batch_size=8, num_workers=count, **settings) as loader:
-        assert each_once(few)(None, loader).fault == ""
+        check = delivers(data.image_folder("jpeg"), few, 8, count)
+        assert check(watched(one_epoch, loader)).fault == ""
         assert len(children()) == count
         assert bool(workers.memory_of_workers()) == (count > 0)
     assert children() == []
@@ -137,15 +145,60 @@ class Mislabelled(data.CustomImageDataset):
         return image, label + (idx == 9)
 
 
-def test_a_lost_a_doubled_and_a_mislabelled_image_are_seen(few):
+class Dimmed(data.CustomImageDataset):
+    """One value of image 9 is another."""
+
+    def __getitem__(self, idx):
+        image, label = super().__getitem__(idx)
+        image[2, -1, -1] += idx == 9
+        return image, label
+
+
+def test_what_an_epoch_must_not_deliver_is_seen(few):
     images = data.custom_images("png")
-    check = each_once(few)
-    lost = DataLoader(Subset(images, range(39)), 16)
-    assert check(None, lost).fault == "39 images, 39 different, of 40"
-    doubled = DataLoader(Subset(images, [*range(39), 3]), 16)
-    assert check(None, doubled).fault == "40 images, 39 different, of 40"
-    wrong = DataLoader(data.custom_images("png", Mislabelled), 16)
-    assert check(None, wrong).fault == "image 9 came with label 4"
+    folder = data.image_folder("png")
+
+    def fault(dataset, batch=16, workers=0, shuffled=False, **settings):
+        check = delivers(folder, few, 16, workers, shuffled)
+        return check(watched(one_epoch, DataLoader(dataset, batch, **settings))).fault
+
+    assert fault(images) == ""
+    assert fault(images, shuffle=True, shuffled=True) == ""
+    assert fault(Subset(images, range(39))) == "3 batches of [7, 16] images"
+    assert fault(images, batch=8) == "5 batches of [8] images"
+    assert fault(images, workers=2) == "0 workers, not 2"
+    assert "in this place" in fault(Subset(images, [*range(39), 9]))
+    assert "in this place" in fault(data.custom_images("png", Dimmed))
+    assert "not each of them once" in fault(Subset(images, [*range(39), 3]), shuffled=True)
+    assert "in another order" in fault(images, shuffled=True)
+    assert fault(data.custom_images("png", Mislabelled)) == "image 9 came with label 4"
+
+
+def test_a_data_set_is_watched_by_index(few):
+    from bench.suite.loading import bench_dataset
+    from bench.suite.loading.workers import one_by_one
+
+    check = one_by_one(delivers(data.image_folder("png"), few, 1))
+    for dataset, right in ((data.custom_images("png"), True), (Subset([], []), False)):
+        assert (check(watched(bench_dataset.by_index, dataset)).fault == "") is right
+
+
+def test_images_repeat_up_to_a_count(few):
+    images = data.custom_images("png", count=few + 2)
+    assert len(images) == few + 2
+    assert data.number_of(images[few + 1][0]) == 1
+
+
+@pytest.mark.integration
+def test_the_workers_of_the_first_batch_end_before_the_next_call(children, few):
+    settings = {"num_workers": 1, "batch_size": 4}
+    first = FirstBatch(data.custom_images(), settings)
+    for _ in range(2):
+        images, labels = first()
+        assert (len(images), labels.tolist()) == (4, [data.label_of(k) for k in range(4)])
+        assert len(children()) == 1
+        first.close()
+        assert children() == []
 
 
 @pytest.mark.usefixtures("few")
@@ -163,7 +216,7 @@ def test_a_lambda_is_refused_with_the_remedy():
     images = data.custom_images(target_transform=lambda label: label)
     settings = {"num_workers": 1, "multiprocessing_context": "spawn"}
     with pytest.raises(NotImplementedError, match="use a function of a module") as caught:
-        bench_loader.take_first(images, settings)
+        bench_loader.take_first(FirstBatch(images, settings))
     assert isinstance(caught.value.__cause__, (AttributeError, TypeError, pickle.PicklingError))
 
 
@@ -189,7 +242,7 @@ def test_ctrl_c_leaves_no_worker_and_no_shared_memory(tmp_path):
         "--benchmark-only",
         "--benchmark-min-rounds=999",
     ]
-    words += ["-k", "bench_loader_start_method and fork and not server", "--results", str(tmp_path)]
+    words += ["-k", "bench_loader_persistent_workers and yes", "--results", str(tmp_path)]
     running = subprocess.Popen(
         [sys.executable, *words],
         cwd=Path(__file__).parent.parent,

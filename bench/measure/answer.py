@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bench.measure import dtypes
-from bench.measure.references import Array, Reference, numbers, stored, widened
+from bench.measure.references import Array, Blocks, Reference, numbers, pieces, stored
 
 CPU = torch.device("cpu")
 #: Elements that are judged at a time, so that they stay in the cache.
@@ -226,8 +226,12 @@ def wrote(result: Any, target: Any, *_: Any, **__: Any) -> None:
         raise WrongAnswer("a call in place did not return its first argument")
 
 
-def changes(*_: object, **__: object) -> None:
-    """Declare that a call with `expect` changes its arguments, as a training step does."""
+def _equal_bits(one: Array, other: Array) -> bool:
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in (one, other)]
+    width = flat[0].itemsize
+    first, second = (array.view(f"u{width}" if width in (1, 2, 4, 8) else "u1") for array in flat)
+    parts = (slice(start, start + BLOCK) for start in range(0, first.size, BLOCK))
+    return all(np.array_equal(first[part], second[part]) for part in parts)
 
 
 def same_bits(one: Any, other: Any) -> bool:
@@ -244,7 +248,7 @@ def same_bits(one: Any, other: Any) -> bool:
                 if first.device.type == "meta" or second.device.type == "meta":
                     return False
                 first, second = stored(first), stored(second)
-            if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+            if not _equal_bits(first, second):
                 return False
         elif isinstance(first, (bool, int, float)) and first != second and first == first:
             return False
@@ -282,40 +286,40 @@ def _facts(got: Any, want: Reference, device: torch.device) -> str:
 
 def _worst(got: Any, want: Reference) -> tuple[float, float]:
     """Return the error and its bound where their quotient is largest, relative to the reference."""
-    exact = want.values.reshape(-1)
-    raw = (stored(got) if isinstance(got, torch.Tensor) else np.asarray(got)).reshape(-1)
-    if exact.size == 0:
-        return 0.0, 0.0
-    largest = float(max(abs(exact.max()), abs(exact.min()))) if exact.dtype != bool else 1.0
-    largest = largest or 1.0
-    worst, found = -1.0, (0.0, 0.0)
+    size = math.prod(want.values.shape)
+    exact = want.values.piece if isinstance(want.values, Blocks) else pieces(want.values)
+    given = pieces(got)
+    worst, found, largest = -1.0, (0.0, 0.0), 0.0
     overlap = square = deviation = 0.0
-    for start in range(0, exact.size, BLOCK):
+    for start in range(0, size, BLOCK):
         part = slice(start, start + BLOCK)
-        reference, mine = exact[part], raw[part]
-        if isinstance(got, torch.Tensor):
-            mine = widened(mine, want.dtype)
+        reference, mine = exact(part), given(part)
         if isinstance(want.bound, float) and want.bound == 0:
-            if not (unequal := mine != reference).any():
+            unequal = mine != reference
+            if not unequal.any():
                 continue
             mine, reference = mine[unequal], reference[unequal]
             error, bound = _distance(mine, reference), np.zeros(len(mine))
         else:
             error = _distance(mine, reference)
             bound = want.bound(reference) if callable(want.bound) else np.asarray(want.bound)
-            bound = bound.reshape(-1)[part] if bound.size == exact.size != reference.size else bound
+            bound = bound.reshape(-1)[part] if bound.size == size != reference.size else bound
             bound = np.broadcast_to(bound.reshape(-1), error.shape)
+        largest = max(largest, abs(float(reference.max())), abs(float(reference.min())))
         with np.errstate(divide="ignore", invalid="ignore"):
-            quotient = np.where(error == 0, 0.0, error / bound)
+            quotient = error / bound
+        if not math.isfinite(quotient.sum()):  # a bound of 0, or a number that is not finite
+            quotient = np.where(error == 0, 0.0, np.nan_to_num(quotient, nan=np.inf, posinf=np.inf))
         place = int(np.argmax(quotient))
         if quotient[place] > worst:
-            worst = float(quotient[place])
-            found = float(error[place]) / largest, float(bound[place]) / largest
+            worst, found = float(quotient[place]), (float(error[place]), float(bound[place]))
+            found = found if math.isfinite(found[1]) else (math.inf, 0.0)
         if math.isfinite(want.scale) or math.isfinite(want.norm):
             as_double = reference.astype(np.float64)
             overlap += float(mine.astype(np.float64) @ as_double)
             square += float(as_double @ as_double)
             deviation += float(error @ error)
+    found = found[0] / (largest or 1.0), found[1] / (largest or 1.0)
     for off, allowed in (
         (abs(overlap / square - 1) if square else 0.0, want.scale),
         (math.sqrt(deviation / square) if square else 0.0, want.norm),
@@ -330,7 +334,10 @@ def _distance(mine: Array, reference: Array) -> Array:
     """Return the distance of each element in float64; infinite where only one side is a number."""
     kind = np.longdouble if reference.dtype == np.longdouble else np.float64
     with np.errstate(invalid="ignore"):
-        off = np.abs(mine.astype(kind) - reference.astype(kind)).astype(np.float64)
+        off = np.subtract(mine, reference, dtype=kind)
+        off = np.abs(off, out=off).astype(np.float64, copy=False)
+        if math.isfinite(off.sum()):
+            return off
     agree = (mine == reference) | ((mine != mine) & (reference != reference))
     return np.where(agree, 0.0, np.where(np.isfinite(off), off, np.inf))
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ from bench.measure.disturbance import Visit
 #: distance in a tensor differ.
 BLOCK = 65_521
 
+#: From these seconds of the first call on, a call is slow.
+SLOW_S = 0.2
 #: A call that moves this many bytes leaves the caches: then the bandwidth of the memory counts.
 STREAM_BYTES = 16 * 2**20
 
@@ -137,7 +140,10 @@ class Cell:
         # Convert before repeating and moving: a device may lack the wider dtype.
         block = block % 2 == 0 if dtype == torch.bool else block.to(dtype)
         count = torch.Size(shape).numel()
-        flat = block.repeat(-(-count // BLOCK))[:count].clone()
+        flat = torch.empty(count, dtype=dtype)
+        whole = count - count % BLOCK
+        flat[:whole].view(-1, BLOCK).copy_(block)
+        flat[whole:] = block[: count - whole]
         return flat.reshape(shape).to(self.device)
 
     def nbytes(self, count: int) -> int:
@@ -172,6 +178,7 @@ class Cell:
         norm: float = math.inf,
         trial: Callable[..., Any] | None = None,
         prepare: Callable[..., object] | None = None,
+        changes: bool = False,
         **kwargs: Any,
     ) -> None:
         """Check ``operation(*args, **kwargs)``, time it, then check that it still does the same.
@@ -182,6 +189,7 @@ class Cell:
         `check`: replaces the comparison with a reference, as ``check(result, *args, **kwargs)``.
         `proof`: one more check of the result; it raises WrongAnswer if the result fails. With
         `expect`, the default is `answer.fresh`; only `answer.wrote` may change an argument.
+        `changes`: modules and optimizers among the arguments change, as in a training step.
         `trial`: makes the calls of a check, as ``trial(operation, *args, **kwargs)``, and returns
         what is checked, for example the state after three steps.
         `prepare`: is called with the same arguments before each call, and not timed.
@@ -200,17 +208,24 @@ class Cell:
         if not self._first_visit:
             self._visit(waits)
             return
-        asked = _Check(expect, terms, check, proof, against or operation, norm, trial, prepare)
+        of = against or operation
+        asked = _Check(expect, terms, check, proof, of, norm, trial, prepare, changes)
         fault, again = self._check(operation, args, kwargs, asked)
         call = functools.partial(operation, *args, **kwargs)
-        if self.plan is not None:
+        # With one call to time, a slow call is not repeated: the last one is timed and checked.
+        slow = not fault and (self.result.first_call_s or 0) >= SLOW_S
+        shared = slow and self.plan is not None and self.plan.once
+        if self.plan is not None and not shared:
             before = operands.health(operation, args, kwargs)
             self._visit(waits)
             self._time_parts(None if prepare else launches, call)
             after = operands.health(operation, args, kwargs)
             fault = fault or operands.fault(before, after)
             self.result.denormal = operands.became_denormal(before, after)
-        fault = fault or again()
+        if not fault:
+            fault, seconds = again()
+            if shared:
+                self.result.visits.append(Visit((seconds,), 1))
         self._give(call)
         if fault:
             raise WrongAnswer(fault)
@@ -230,6 +245,8 @@ class Cell:
         self.result.answer = check()
         if self.plan is not None:
             self._visit(loop)
+            if not self.result.answer.fault and (later := check()).fault:
+                self.result.answer = replace(later, fault=f"after the rounds: {later.fault}")
         self._give(functools.partial(loop, 1))
         if self.result.answer.fault:
             raise WrongAnswer(self.result.answer.fault)
@@ -282,27 +299,29 @@ class Cell:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         asked: "_Check",
-    ) -> tuple[str, Callable[[], str]]:
+    ) -> tuple[str, Callable[[], tuple[str, float]]]:
         """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string.
 
-        Also return a check that a further call, after the timed ones, gives the same.
+        Also return a check that a further call, after the timed ones, gives the same; it returns
+        what is wrong and the seconds of that call.
         """
+        seconds = [0.0]
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             if asked.prepare:
                 asked.prepare(*args, **kwargs)
             start = self._device.clock()
             result = operation(*args, **kwargs)
-            first_call_s = self._device.clock() - start
-            if self.result.first_call_s is None and first_call_s > 0:
-                self.result.first_call_s = first_call_s  # 0 if the clock is too coarse for it
+            seconds[0] = self._device.clock() - start
+            if self.result.first_call_s is None and seconds[0] > 0:
+                self.result.first_call_s = seconds[0]  # 0 if the clock is too coarse for it
             return result
 
         call = functools.partial(asked.trial, timed) if asked.trial else timed
         used, used_kwargs = answer.copies((args, kwargs))
         with refusal.fallbacks(self._device) as self.result.fell_back:
             result = call(*used, **used_kwargs)
-        proof = asked.proof or (answer.fresh if asked.expect else None)
+        proof = asked.proof or (answer.fresh if asked.expect and not asked.changes else None)
         # Threads of NumPy's BLAS keep a core busy for some 30 ms after they were used.
         with _libraries().limit(limits=1, user_api="blas"):
             if asked.check is not None:
@@ -318,30 +337,34 @@ class Cell:
         fault = self.result.answer.fault
         # Training changes its module; a plain argument changes only where that is declared.
         left = bool(proof is answer.wrote)
-        changed = not answer.same_bits(used[left:], args[left:])
-        if not fault and asked.expect and changed and proof is not answer.changes:
+        trained = [isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) for one in args]
+        plain = [not (asked.changes and one) for one in trained]
+        kept = [list(itertools.compress(one, plain))[left:] for one in (used, args)]
+        unchanged = answer.same_bits(*kept)
+        if not fault and asked.expect and not unchanged:
             fault = "the call changed an argument"
         if proof is not None and not fault:
             try:
                 proof(result, *used, **used_kwargs)
             except WrongAnswer as failed:
                 fault = str(failed)
-        modules = (torch.nn.Module, torch.optim.Optimizer)
-        keeps = left or changed or any(isinstance(one, modules) for one in args)
+        keeps = left or any(trained) or not unchanged
         again_args = answer.copies((args, kwargs)) if keeps else (args, kwargs)
 
-        def again() -> str:
-            """Return what is wrong with a further call on the same arguments."""
+        def again() -> tuple[str, float]:
+            """Return what is wrong with a further call on the same arguments, and its seconds."""
             if not keeps and not answer.same_bits(used, args):
-                return "the timed calls changed an argument"
+                return "the timed calls changed an argument", 0.0
             later = call(*again_args[0], **again_args[1])
             self._device.synchronize()
             if asked.check is not None:
                 later_fault = asked.check(later, *again_args[0], **again_args[1]).fault
-                return f"after the rounds: {later_fault}" if later_fault else ""
-            if answer.same_bits(result, later):
-                return ""
-            return "not repeatable: a call after the rounds gives other bits than the first call"
+                fault = f"after the rounds: {later_fault}" if later_fault else ""
+            elif answer.same_bits(result, later):
+                fault = ""
+            else:
+                fault = "not repeatable: a call after the rounds gives other bits than the first"
+            return fault, seconds[0]
 
         return fault, again
 
@@ -358,6 +381,7 @@ class _Check:
     norm: float
     trial: Callable[..., Any] | None
     prepare: Callable[..., object] | None
+    changes: bool
 
 
 def _prepared(

@@ -25,6 +25,16 @@ import torch
 Array = np.ndarray[Any, Any]
 #: An error, or one per element, or what returns it from the exact values of some elements.
 Bound = float | Array | Callable[[Array], Array]
+#: Returns the exact numbers in a part of a flattened array.
+Pieces = Callable[[slice], Array]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The values of a large array, which are computed a part at a time and stay in the cache."""
+
+    shape: tuple[int, ...]
+    piece: Pieces
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Reference:
     array, a list of Python numbers, or one (float). `device` None is the cell's device.
     """
 
-    values: Array
+    values: Array | Blocks
     dtype: torch.dtype
     bound: Bound = 0.0
     scale: float = math.inf
@@ -61,7 +71,7 @@ def accumulator(dtype: torch.dtype) -> float:
 def ulp(values: Array, dtype: torch.dtype) -> Array:
     """Return the distance between the numbers of `dtype` around each value, as float64."""
     info = torch.finfo(dtype)
-    bits = np.ascontiguousarray(values, np.float64).view(np.uint64) & np.uint64(0x7FF << 52)
+    bits = np.asarray(values, np.float64, order="C").view(np.uint64) & np.uint64(0x7FF << 52)
     return np.maximum(bits.view(np.float64), info.smallest_normal) * info.eps
 
 
@@ -83,6 +93,25 @@ def widened(array: Array, dtype: torch.dtype) -> Array:
     if dtype == torch.bfloat16:
         return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return array
+
+
+def pieces(value: Any) -> Pieces:
+    """Return the exact numbers of a tensor or an array, a part at a time."""
+    if isinstance(value, torch.Tensor):
+        raw, dtype = stored(value).reshape(-1), value.dtype
+        return lambda part: widened(raw[part], dtype)
+    flat = np.asarray(value).reshape(-1)
+    return lambda part: flat[part]
+
+
+def each(function: Callable[..., Array], *operands: Any) -> Blocks:
+    """Return `function` of the exact numbers of operands, element by element."""
+    shape = tuple(operands[0].shape)
+    if any(tuple(one.shape) != shape for one in operands):
+        operands = tuple(np.broadcast_arrays(*map(numbers, operands)))
+        shape = operands[0].shape
+    parts = [pieces(one) for one in operands]
+    return Blocks(shape, lambda part: function(*(piece(part) for piece in parts)))
 
 
 def numbers(value: Any) -> Array:
@@ -112,19 +141,25 @@ def dtype_of(value: Any) -> torch.dtype:
     return torch.from_numpy(np.zeros(0, np.asarray(value).dtype)).dtype
 
 
-def rounded(values: Array, dtype: torch.dtype, **facts: Any) -> Reference:
+def rounded(values: Array | Blocks, dtype: torch.dtype, **facts: Any) -> Reference:
     """Return the reference of numbers that are rounded once to `dtype`: half an ulp.
 
     Floating-point numbers become integers without their fraction, integers modulo 2**bits.
     """
-    if dtype == torch.bool:
-        return Reference(values != 0, dtype, **facts)
-    if not dtype.is_floating_point:
-        kind = torch.empty(0, dtype=dtype).numpy().dtype
-        return Reference(values.astype(np.int64).astype(kind), dtype, **facts)
-    if values.dtype.kind in "iub":
-        values = values.astype(np.float64)
-    return Reference(values, dtype, ulps(0.5, dtype), **facts)
+
+    def kept(exact: Array) -> Array:
+        if dtype == torch.bool:
+            return np.not_equal(exact, 0)
+        if not dtype.is_floating_point:
+            return exact.astype(np.int64).astype(torch.empty(0, dtype=dtype).numpy().dtype)
+        return exact.astype(np.float64) if exact.dtype.kind in "iub" else exact
+
+    if isinstance(values, Blocks):
+        piece = values.piece
+        found: Array | Blocks = Blocks(values.shape, lambda part: kept(piece(part)))
+    else:
+        found = kept(values)
+    return Reference(found, dtype, ulps(0.5, dtype) if dtype.is_floating_point else 0.0, **facts)
 
 
 # Exact: the bits of the reference, rounded once.
@@ -132,13 +167,14 @@ def rounded(values: Array, dtype: torch.dtype, **facts: Any) -> Reference:
 
 def same(x: Any, *_: Any, **__: Any) -> Reference:
     """Return the values of the first argument: copies, views, the bridge with NumPy."""
-    return Reference(numbers(x), dtype_of(x))
+    return Reference(each(lambda values: values, x), dtype_of(x))
 
 
 def converted(x: Any, *given: Any, dtype: torch.dtype | None = None, **__: Any) -> Reference:
     """Return the values of the first argument in the dtype among the others."""
     dtypes = [one for one in given if isinstance(one, torch.dtype)]
-    return rounded(numbers(x), dtype or (dtypes[0] if dtypes else dtype_of(x)))
+    values = each(lambda values: values, np.asarray(x) if isinstance(x, list) else x)
+    return rounded(values, dtype or (dtypes[0] if dtypes else dtype_of(x)))
 
 
 def second(_: Any, y: Any, *__: Any, **___: Any) -> Reference:
@@ -148,7 +184,7 @@ def second(_: Any, y: Any, *__: Any, **___: Any) -> Reference:
 
 def on_host(host: torch.Tensor, source: torch.Tensor, **_: Any) -> Reference:
     """Return the values of the second argument in a tensor of the host."""
-    return Reference(numbers(source), host.dtype, device=host.device)
+    return Reference(each(lambda values: values, source), host.dtype, device=host.device)
 
 
 def flattened(x: torch.Tensor, *_: Any) -> Reference:
@@ -186,15 +222,16 @@ def constant(value: float) -> Callable[..., Reference]:
 
     def expect(size: Any, *_: Any, dtype: torch.dtype | None = None, **__: Any) -> Reference:
         like = isinstance(size, torch.Tensor)
-        shape = tuple(size.shape) if like else size
-        return rounded(np.full(shape, value), dtype or (size.dtype if like else torch.float32))
+        shape = tuple(size.shape) if like else tuple(map(int, np.atleast_1d(size)))
+        values = Blocks(shape, pieces(np.broadcast_to(value, math.prod(shape))))
+        return rounded(values, dtype or (size.dtype if like else torch.get_default_dtype()))
 
     return expect
 
 
 def relu(x: torch.Tensor) -> Reference:
     """Return the larger of each value and zero."""
-    return Reference(np.maximum(numbers(x), 0), x.dtype)
+    return Reference(each(lambda values: np.maximum(values, 0), x), x.dtype)
 
 
 # One rounding, and library functions.
@@ -202,16 +239,19 @@ def relu(x: torch.Tensor) -> Reference:
 
 def added(x: torch.Tensor, y: torch.Tensor) -> Reference:
     """Return x + y, rounded once; integers modulo 2**bits."""
-    return rounded(wide(x) + wide(y), x.dtype)
+    return rounded(each(lambda a, b: wide(a) + wide(b), x, y), x.dtype)
 
 
 def multiplied(x: torch.Tensor, y: torch.Tensor) -> Reference:
     """Return x * y, rounded once; integers modulo 2**bits."""
-    return rounded(wide(x) * wide(y), x.dtype)
+    return rounded(each(lambda a, b: wide(a) * wide(b), x, y), x.dtype)
 
 
-def spaced(start: float, end: float, step: float, *, dtype: torch.dtype, **_: Any) -> Reference:
+def spaced(
+    start: float, end: float, step: float, *, dtype: torch.dtype | None = None, **_: Any
+) -> Reference:
     """Return arange: one ulp, for the product and the sum."""
+    dtype = dtype or torch.get_default_dtype()
     count = math.ceil((end - start) / step)
     return Reference(start + np.longdouble(step) * np.arange(count), dtype, ulps(1, dtype))
 
@@ -228,8 +268,8 @@ def scale(dtype: torch.dtype, count: int) -> float:
 
 def sigmoid(x: torch.Tensor) -> Reference:
     """Return the logistic function: 2 ulp, as the libraries of vector functions promise."""
-    exact = 1 / (1 + np.exp(-wide(x)))
-    return Reference(exact, x.dtype, ulps(2, x.dtype), scale(x.dtype, exact.size))
+    exact = each(lambda values: 1 / (1 + np.exp(-wide(values))), x)
+    return Reference(exact, x.dtype, ulps(2, x.dtype), scale(x.dtype, x.numel()))
 
 
 def chain(x: torch.Tensor, y: torch.Tensor) -> Reference:
@@ -312,8 +352,9 @@ def summed(x: torch.Tensor, dim: int) -> Reference:
 def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Reference:
     """Return x @ weight.T + bias: a product, its rounding before the bias is added, and the sum."""
     of = product(x, weight.detach().t())
-    exact = of.values + double(bias)
+    assert isinstance(of.values, np.ndarray)
     assert isinstance(of.bound, np.ndarray)
+    exact = of.values + double(bias)
     bound = of.bound + ulp(exact, x.dtype)
     grad = weight.requires_grad or x.requires_grad
     return Reference(exact, x.dtype, bound, of.scale, requires_grad=grad)
@@ -341,4 +382,5 @@ def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> Reference:
     own = ulp(np.abs(each), logits.dtype).max()
     inner = 16 * accumulator(logits.dtype) * np.abs(each).max()
     bound = ulp(np.asarray(exact), logits.dtype) + min(1, 4 / math.sqrt(count)) * own + inner
-    return Reference(np.asarray(exact), logits.dtype, bound)
+    grad = logits.requires_grad
+    return Reference(np.asarray(exact), logits.dtype, bound, requires_grad=grad)

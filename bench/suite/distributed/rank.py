@@ -85,21 +85,28 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
 
 
 def reducing(device: torch.device, count: int) -> Work:
-    """Return the sum over all ranks of a message of `count` numbers."""
+    """Return the reduction of a message of `count` numbers over all ranks to the largest.
+
+    A sum would grow without limit from call to call.
+    """
     rank, world = distributed.get_rank(), distributed.get_world_size()
     message = torch.ones(count, device=device)
 
     def reduce() -> None:
-        # The largest, because the sum would grow without limit.
         distributed.all_reduce(message, op=distributed.ReduceOp.MAX)
 
     def check() -> answer.Answer | None:
-        mine = (torch.arange(count, device=device) % 97 + rank).float()
-        distributed.all_reduce(mine)
+        """Each element must be that of the rank which has the largest, on every rank."""
+        place = torch.arange(count)
+        values = torch.stack([(place * (7 + 2 * one) + 31 * one) % 1009 for one in range(world)])
+        message.copy_(values[rank])
+        reduce()
+        every = [torch.empty_like(message) for _ in range(world)]
+        distributed.all_gather(every, message)
         if rank:
             return None
-        wanted = (torch.arange(count) % 97).double() * world + world * (world - 1) / 2
-        return answer.compare(mine, wanted, torch.float32, world)
+        wanted = values.numpy().max(0)
+        return answer.compare(every, [wanted] * world, torch.int64)
 
     return reduce, check
 

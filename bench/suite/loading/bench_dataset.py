@@ -1,21 +1,29 @@
 """Reading samples without a DataLoader, by file format: the baseline of the loader."""
 
+import functools
+
+import numpy as np
 import pytest
+import torch
 from torchvision.io import read_image
 from torchvision.transforms import Lambda
 
+from bench.measure.references import Reference, rounded
 from bench.suite.axes import dtypes, host_only
 from bench.suite.loading.data import (
+    CLASSES,
     IMAGES,
     SIDE,
     BatchedImageDataset,
     CustomImageDataset,
     custom_images,
+    decoded,
     fashion_mnist,
     image_folder,
     one_hot,
+    raw_fashion_mnist,
 )
-from bench.suite.loading.workers import each_once, loader_of, one_epoch
+from bench.suite.loading.workers import delivers, loader_of, one_by_one, one_epoch, watched
 
 GROUP = "loading"
 
@@ -28,7 +36,8 @@ FASHION = 1024
 def bench_read_image(cell, file):
     path = image_folder(file) / f"007.{file}"
     cell.work(items=1, unit="image", bytes=path.stat().st_size + 3 * SIDE * SIDE)
-    cell(read_image, str(path))
+    expect = functools.partial(Reference, decoded(path.parent)[7], torch.uint8, contiguous=False)
+    cell(read_image, str(path), expect=lambda _: expect())
 
 
 def by_index(dataset):
@@ -36,20 +45,34 @@ def by_index(dataset):
         dataset[index]
 
 
-def each_indexed(dataset):
-    return each_once()(None, [([image], [label]) for image, label in dataset])
+def declare_files(cell, file):
+    """Declare the bytes of reading every file of a folder once, and of the decoded images."""
+    read = sum(path.stat().st_size for path in image_folder(file).glob(f"*.{file}"))
+    cell.work(items=IMAGES, unit="image", bytes=read + IMAGES * 3 * SIDE * SIDE)
 
 
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("file", ["png", "jpeg"])
 def bench_custom_dataset(cell, file):
-    cell.work(items=IMAGES, unit="image")
-    cell(by_index, custom_images(file), check=lambda _, dataset: each_indexed(dataset))
+    declare_files(cell, file)
+    check = one_by_one(delivers(image_folder(file), IMAGES, 1))
+    cell(by_index, custom_images(file), trial=watched, check=check)
 
 
 def first_samples(dataset, count):
     return [dataset[index] for index in range(count)]
+
+
+def from_file(dataset, count):
+    """Return the samples that the bytes of the files give."""
+    pixels, labels = raw_fashion_mnist(dataset, count)
+    images = [rounded(one[None] / np.float64(255), torch.float32) for one in pixels]
+    if dataset.target_transform is None:
+        targets = [Reference(np.asarray(one), torch.int64, kind=float) for one in labels]
+    else:
+        targets = [Reference(row, torch.float32) for row in np.eye(CLASSES)[labels]]
+    return list(zip(images, targets, strict=True))
 
 
 @host_only
@@ -57,8 +80,8 @@ def first_samples(dataset, count):
 @pytest.mark.parametrize("target", ["index", "one_hot"])
 def bench_fashion_mnist(cell, target):
     encode = Lambda(one_hot) if target == "one_hot" else None
-    cell.work(items=FASHION, unit="image")
-    cell(first_samples, fashion_mnist(cell, encode), FASHION)
+    cell.work(items=FASHION, unit="image", bytes=FASHION * (28 * 28 * (1 + 4) + 1))
+    cell(first_samples, fashion_mnist(cell, encode), FASHION, expect=from_file)
 
 
 DATASETS = {"getitem": CustomImageDataset, "getitems": BatchedImageDataset}
@@ -69,5 +92,5 @@ DATASETS = {"getitem": CustomImageDataset, "getitems": BatchedImageDataset}
 @pytest.mark.parametrize("fetch", list(DATASETS))
 def bench_batched_fetch(cell, fetch):
     loader = cell.enter(loader_of(custom_images(dataset=DATASETS[fetch]), batch_size=64))
-    cell.work(items=IMAGES, unit="image")
-    cell(one_epoch, loader, check=each_once())
+    declare_files(cell, "jpeg")
+    cell(one_epoch, loader, trial=watched, check=delivers(image_folder("jpeg"), IMAGES, 64))

@@ -1,9 +1,11 @@
 """The DataLoader: images per second by workers and batch, and the time to start its workers.
 
 With persistent workers each round is an epoch, and their start is in `first_call_s`. Without them
-every epoch starts its own workers.
+every epoch starts its own workers. An epoch has at least eight batches for each worker, so that all
+of them work until its end.
 """
 
+import contextlib
 import pickle
 
 import pytest
@@ -11,15 +13,18 @@ import torch
 from torchvision.transforms import Lambda
 
 from bench.measure.answer import Answer
+from bench.measure.references import stacked
 from bench.suite.axes import NOT_PINNED, accelerator_only, dtypes, host_only, quick, values
-from bench.suite.loading.data import IMAGES, SIDE, custom_images, number_of
+from bench.suite.loading.data import SIDE, custom_images, image_folder
 from bench.suite.loading.workers import (
     START_METHODS,
-    each_once,
-    first_batch,
+    FirstBatch,
+    Pass,
+    delivers,
     loader_of,
     memory_of_workers,
     one_epoch,
+    watched,
 )
 
 GROUP = "loading"
@@ -27,62 +32,67 @@ GROUP = "loading"
 YES_NO = ["yes", "no"]
 
 
-def time_epochs(cell, dataset, **settings):
-    """Time whole epochs of a loader, and check that an epoch delivers every image once."""
-    if settings.get("num_workers"):
+#: Batches of an epoch for each worker, and workers at least for which it has them.
+BATCHES, WORKERS = 8, 4
+FILES = "jpeg"
+
+
+def epoch_of(cell, batch_size, num_workers, **settings):
+    """Return the loader of an epoch with enough batches, and a check of a pass over it."""
+    if num_workers:
         cell.uses_processes()
-    loader = cell.enter(loader_of(dataset, **settings))
-    cell.work(items=IMAGES, unit="image", bytes=IMAGES * 3 * SIDE * SIDE)
-    check = each_once()
+    count = BATCHES * max(num_workers, WORKERS) * batch_size
+    settings |= {"batch_size": batch_size, "num_workers": num_workers}
+    cell.work(items=count, unit="image", bytes=count * 3 * SIDE * SIDE)
+    loader = cell.enter(loader_of(custom_images(FILES, count=count), **settings))
+    shuffled = settings.get("shuffle", False)
+    return loader, delivers(image_folder(FILES), count, batch_size, num_workers, shuffled)
 
-    def check_and_measure_memory(result, *_):
-        found = check(result, loader)
+
+def time_epochs(cell, **settings):
+    """Time whole epochs of a loader, and check what an epoch delivers."""
+    loader, check = epoch_of(cell, **settings)
+
+    def check_and_measure_memory(passed, *_):
         cell.result.peak_bytes = memory_of_workers()
-        return found
+        return check(passed)
 
-    # A closure, because a copy of the loader would start its own workers.
-    cell(lambda: one_epoch(loader), check=check_and_measure_memory)
+    cell(one_epoch, loader, trial=watched, check=check_and_measure_memory)
 
 
 @quick(batch=(32,), workers=(0, 2, 4))
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("workers", values((0, 1, 2, 4), full=(8,)))
-@pytest.mark.parametrize("batch", values((8, 32, 128), full=(2,)))
+@pytest.mark.parametrize("batch", values((8, 32), full=(2, 128)))
 def bench_loader(cell, workers, batch):
-    settings = {"num_workers": workers, "batch_size": batch, "persistent_workers": True}
-    time_epochs(cell, custom_images(), **settings)
+    time_epochs(cell, num_workers=workers, batch_size=batch, persistent_workers=True)
+
+
+TWO = {"num_workers": 2, "batch_size": 32}
 
 
 @host_only
 @dtypes("float32")
-@pytest.mark.parametrize("start", START_METHODS)
-@pytest.mark.parametrize("persistent", values(("yes",), full=("no",)))
+@pytest.mark.parametrize("start", values((), full=START_METHODS))
+@pytest.mark.parametrize("persistent", YES_NO)
 def bench_loader_start_method(cell, start, persistent):
-    time_epochs(
-        cell,
-        custom_images(),
-        num_workers=2,
-        batch_size=32,
-        multiprocessing_context=start,
-        persistent_workers=persistent == "yes",
-    )
+    keep = persistent == "yes"
+    time_epochs(cell, **TWO, multiprocessing_context=start, persistent_workers=keep)
 
 
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("persistent", YES_NO)
 def bench_loader_persistent_workers(cell, persistent):
-    settings = {"num_workers": 2, "batch_size": 32, "persistent_workers": persistent == "yes"}
-    time_epochs(cell, custom_images(), **settings)
+    time_epochs(cell, **TWO, persistent_workers=persistent == "yes")
 
 
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("shuffle", YES_NO)
 def bench_loader_shuffle(cell, shuffle):
-    settings = {"num_workers": 2, "batch_size": 32, "persistent_workers": True}
-    time_epochs(cell, custom_images(), shuffle=shuffle == "yes", **settings)
+    time_epochs(cell, **TWO, persistent_workers=True, shuffle=shuffle == "yes")
 
 
 def to_device(loader, device, wait):
@@ -90,59 +100,80 @@ def to_device(loader, device, wait):
         yield [part.to(device, non_blocking=not wait) for part in batch]
 
 
-def epoch_on_device(loader, device, wait):
-    for _ in to_device(loader, device, wait):
-        pass
+def epoch_on_device(loader, device, wait, take):
+    for batch in to_device(loader, device, wait):
+        take(batch)
 
 
-def arrives(loader, device, wait):
-    """Return the answer of an epoch whose images are read back from the device."""
-    copies = to_device(loader, device, wait)
-    return each_once()(None, ([part.cpu() for part in batch] for batch in copies))
+def leave(_):
+    pass
+
+
+def arrivals(operation, loader, device, wait, _):
+    """Return the pass whose batches are those on the device."""
+    passed, there = Pass(loader), Pass(None)
+    operation(passed, device, wait, there.seen.append)
+    passed.seen = there.seen
+    return passed
+
+
+def on(device, check):
+    """Return the check of a pass, and that its batches are on the device."""
+
+    def check_there(passed, *args):
+        there = all(part.device.type == device.type for batch in passed.seen for part in batch)
+        found = check(passed, *args)
+        return found if there else Answer(fault=f"batches are not on {device}")
+
+    return check_there
 
 
 @accelerator_only
 @dtypes("float32")
 @pytest.mark.parametrize("pin_memory", YES_NO)
 def bench_loader_to_device(cell, pin_memory):
-    cell.uses_processes()
-    settings = {"num_workers": 2, "batch_size": 32, "persistent_workers": True}
     pin = pin_memory == "yes"
     if pin and cell.device.type in NOT_PINNED:
         raise NotImplementedError(f"memory is not pinned for {cell.device.type}")
-    loader = cell.enter(loader_of(custom_images(), pin_memory=pin, **settings))
-    cell.work(items=IMAGES, unit="image", bytes=IMAGES * 3 * SIDE * SIDE)
-    there = (loader, cell.device, not pin)
-    cell(lambda: epoch_on_device(*there), check=lambda *_: arrives(*there))
+    loader, check = epoch_of(cell, **TWO, persistent_workers=True, pin_memory=pin)
+    there, check = (loader, cell.device, not pin, leave), on(cell.device, check)
+    cell(epoch_on_device, *there, trial=arrivals, check=check)
 
 
-def is_the_first(batch):
-    numbers = [number_of(image) for image in batch[0]]
-    return Answer(fault="" if numbers == list(range(32)) else f"images {numbers} came first")
+def as_pass(check):
+    """Return a check of one batch, whose workers are not counted."""
+
+    def check_batch(batch, *_):
+        passed = Pass(None)
+        passed.seen = [batch]
+        return check(passed)
+
+    return check_batch
 
 
 @host_only
 @dtypes("float32")
-@pytest.mark.parametrize("start", values(START_METHODS[:2], full=START_METHODS[2:]))
+@pytest.mark.parametrize("start", values(START_METHODS[:1], full=START_METHODS[1:]))
 def bench_first_batch(cell, start):
     cell.uses_processes()
     settings = {"num_workers": 2, "batch_size": 32, "multiprocessing_context": start}
-    cell.work(items=32, unit="image")
-    dataset = custom_images()
-    cell(lambda: first_batch(dataset, settings), check=is_the_first)
+    cell.work(items=32, unit="image", bytes=32 * 3 * SIDE * SIDE)
+    first = cell.enter(contextlib.closing(FirstBatch(custom_images(FILES), settings)))
+    check = as_pass(delivers(image_folder(FILES), 32, 32))
+    cell(first, prepare=first.close, check=check)
 
 
 def plus_one(label):
     return label + 1
 
 
-def take_first(dataset, settings):
+def take_first(first):
     try:
-        return first_batch(dataset, settings)
+        return first()
     except (AttributeError, TypeError, pickle.PicklingError) as problem:
         raise NotImplementedError(
-            f"a lambda cannot be sent to a worker started by {settings['multiprocessing_context']} "
-            f"({problem}): use a function of a module, or the start method fork if available"
+            f"a lambda cannot be sent to a worker ({problem}): use a function of a module, "
+            "or the start method fork if available"
         ) from problem
 
 
@@ -154,10 +185,12 @@ def bench_lambda_in_worker(cell, transform, start):
     """Only the start method fork works with a lambda, which cannot be pickled."""
     cell.uses_processes()
     encode = Lambda(lambda label: label + 1) if transform == "lambda" else Lambda(plus_one)
-    dataset = custom_images(target_transform=encode)
+    dataset = custom_images(FILES, target_transform=encode)
     settings = {"num_workers": 1, "batch_size": 32, "multiprocessing_context": start}
-    cell.work(items=32, unit="image")
-    cell(lambda: take_first(dataset, settings))
+    cell.work(items=32, unit="image", bytes=32 * 3 * SIDE * SIDE)
+    first = cell.enter(contextlib.closing(FirstBatch(dataset, settings)))
+    check = as_pass(delivers(image_folder(FILES), 32, 32, change=plus_one))
+    cell(lambda: take_first(first), prepare=first.close, check=check)
 
 
 @host_only
@@ -166,4 +199,4 @@ def bench_lambda_in_worker(cell, transform, start):
 def bench_collate(cell, batch):
     images = list(cell.tensor(batch, 3, SIDE, SIDE).unbind())
     cell.work(items=batch, unit="image", bytes=2 * cell.nbytes(batch * 3 * SIDE * SIDE))
-    cell(torch.utils.data.default_collate, images)
+    cell(torch.utils.data.default_collate, images, expect=stacked)

@@ -1,11 +1,13 @@
 """Transforms of images and labels: to tensors, one-hot, torchvision's v1 compared with v2."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torchvision import transforms
 from torchvision.transforms import v2
 
+from bench.measure.references import Reference, double, ulp, ulps
 from bench.suite.axes import dtypes, host_only
 from bench.suite.loading.data import CLASSES, SIDE, image_folder, one_hot
 
@@ -29,13 +31,19 @@ TO_TENSOR = {
 }
 
 
+def pixels(image):
+    """Return an image as a tensor of numbers up to 1: a product and its factor are rounded."""
+    values = np.asarray(image).transpose(2, 0, 1) / 255
+    return Reference(values, torch.float32, ulps(2, torch.float32), contiguous=False)
+
+
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("api", list(TO_TENSOR))
 def bench_to_tensor(cell, api):
     count = 3 * SIDE * SIDE
     cell.work(items=1, unit="image", bytes=count + cell.nbytes(count))
-    cell(TO_TENSOR[api], pil_image(), against=transforms.ToTensor())
+    cell(TO_TENSOR[api], pil_image(), expect=pixels)
 
 
 def scattered(labels):
@@ -57,19 +65,35 @@ ENCODERS = {
 }
 
 
+def rows(labels):
+    return [Reference(row, torch.float32) for row in np.eye(CLASSES)[labels]]
+
+
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("encoder", list(ENCODERS))
 def bench_one_hot(cell, encoder):
     labels = [label * 7 % CLASSES for label in range(LABELS)]
     cell.work(items=LABELS, unit="label", bytes=cell.nbytes(LABELS * CLASSES))
-    cell(ENCODERS[encoder], labels, against=scattered)
+    cell(ENCODERS[encoder], labels, expect=rows)
 
 
+EDGE = 8
 PIPELINES = {
-    "v1": transforms.Compose([transforms.CenterCrop(SIDE - 16), transforms.Normalize(MEAN, STD)]),
-    "v2": v2.Compose([v2.CenterCrop(SIDE - 16), v2.Normalize(MEAN, STD)]),
+    "v1": transforms.Compose(
+        [transforms.CenterCrop(SIDE - 2 * EDGE), transforms.Normalize(MEAN, STD)]
+    ),
+    "v2": v2.Compose([v2.CenterCrop(SIDE - 2 * EDGE), v2.Normalize(MEAN, STD)]),
 }
+
+
+def cropped(_, images):
+    """Return the middle of the images, normalised: a difference and a quotient are rounded."""
+    mean, std = (double(torch.tensor(one, dtype=images.dtype)) for one in (MEAN, STD))
+    difference = double(images)[:, :, EDGE:-EDGE, EDGE:-EDGE] - mean[:, None, None]
+    exact = difference / std[:, None, None]
+    bound = ulp(difference, images.dtype) / 2 / std[:, None, None] + ulp(exact, images.dtype)
+    return Reference(exact, images.dtype, bound)
 
 
 def each(pipeline, images):
@@ -84,6 +108,6 @@ def together(pipeline, images):
 @pytest.mark.parametrize("api", list(PIPELINES))
 def bench_crop_and_normalize(cell, api, per):
     images = cell.tensor(BATCH, 3, SIDE, SIDE)
-    count = BATCH * 3 * (SIDE - 16) ** 2
+    count = BATCH * 3 * (SIDE - 2 * EDGE) ** 2
     cell.work(items=BATCH, unit="image", bytes=2 * cell.nbytes(count))
-    cell(each if per == "image" else together, PIPELINES[api], images)
+    cell(each if per == "image" else together, PIPELINES[api], images, expect=cropped)

@@ -4,6 +4,7 @@ Files are generated once, from a fixed seed, in the user's cache folder, which t
 cluster may share.
 """
 
+import functools
 import os
 import struct
 import tempfile
@@ -15,19 +16,20 @@ import numpy as np
 import pandas as pd
 import platformdirs
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import datasets
 from torchvision.io import read_image, write_jpeg, write_png
 from torchvision.transforms import ToTensor
 
 #: Images in a folder, and their height and width in pixels.
-IMAGES, SIDE = 256, 128
+IMAGES, SIDE = 256, 64
 CLASSES = 10
 #: Side of the eight squares in the top row of an image that encode its number in bits. Each covers
 #: whole blocks of JPEG, so that compression keeps them black or white.
-BIT = 16
+BIT = 8
 #: Part of the folder's name: a change of how files are generated needs another folder.
-VERSION = "2"
+VERSION = "3"
 
 
 def cache() -> Path:
@@ -95,6 +97,16 @@ def image_folder(kind: str) -> Path:
     return _made_once(cache() / kind, make)
 
 
+@functools.cache
+def decoded(folder: Path) -> np.ndarray:
+    """Return the images of a folder as Pillow decodes them, (count, 3, SIDE, SIDE) of uint8."""
+    images = []
+    for path in sorted(folder.glob("[0-9]*")):
+        with Image.open(path) as image:
+            images.append(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    return np.stack(images)
+
+
 class CustomImageDataset(Dataset[tuple[torch.Tensor, int]]):
     """Images on disk, with the columns file and label in a CSV."""
 
@@ -131,11 +143,17 @@ class BatchedImageDataset(CustomImageDataset):
 
 
 def custom_images(
-    kind: str = "jpeg", dataset: type[CustomImageDataset] | None = None, **transforms: Any
+    kind: str = "jpeg",
+    dataset: type[CustomImageDataset] | None = None,
+    count: int | None = None,
+    **transforms: Any,
 ) -> CustomImageDataset:
-    """Return the data set of a generated image folder."""
+    """Return the data set of a generated image folder; its images repeat up to `count`."""
     folder = image_folder(kind)
-    return (dataset or CustomImageDataset)(folder / "labels.csv", str(folder), **transforms)
+    made = (dataset or CustomImageDataset)(folder / "labels.csv", str(folder), **transforms)
+    if count is not None:
+        made.img_labels = made.img_labels.iloc[np.arange(count) % IMAGES]
+    return made
 
 
 def one_hot(label):
@@ -167,6 +185,15 @@ def made_up_fashion_mnist() -> Path:
             _write_idx(raw / f"{part}-labels-idx1-ubyte", labels)
 
     return _made_once(cache() / "fashion", make)
+
+
+def raw_fashion_mnist(dataset: datasets.FashionMNIST, count: int) -> tuple[Any, Any]:
+    """Return the first images (count, 28, 28) and labels, as the bytes in the files."""
+    found = []
+    for name, header, size in (("images-idx3", 16, 28 * 28), ("labels-idx1", 8, 1)):
+        path = Path(dataset.raw_folder) / f"train-{name}-ubyte"
+        found.append(np.fromfile(path, np.uint8, count * size, offset=header))
+    return found[0].reshape(count, 28, 28), found[1]
 
 
 def fashion_mnist(cell, target_transform=None):

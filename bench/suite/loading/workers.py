@@ -1,4 +1,4 @@
-"""DataLoaders whose workers end with the cell, and the check of what they deliver."""
+"""DataLoaders whose workers end with the cell, and the check of what they deliver in a pass."""
 
 import contextlib
 import gc
@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import sys
 
+import numpy as np
 import psutil
+import torch
 from torch.utils.data import DataLoader
 
 from bench.measure.answer import Answer
-from bench.suite.loading.data import IMAGES, label_of, number_of
+from bench.suite.loading.data import decoded, label_of, number_of
 
 #: The start methods of processes on this platform, its default first.
 START_METHODS = tuple(multiprocessing.get_all_start_methods())
@@ -36,6 +38,10 @@ class Batches:
     def __iter__(self):
         """Start an epoch."""
         return iter(self._loader)
+
+    def __deepcopy__(self, _):
+        """Return itself: a copy would start its own workers."""
+        return self
 
     def close(self):
         """Delete the loader."""
@@ -95,25 +101,93 @@ def one_epoch(loader):
         pass
 
 
-def first_batch(dataset, settings):
-    """Start the workers, fetch one batch, and end them."""
-    iterator = iter(DataLoader(dataset, **settings))
-    return next(iterator)
+class FirstBatch:
+    """Starts workers and fetches one batch; ending the workers is not a part of the call."""
+
+    def __init__(self, dataset, settings):
+        """Take the settings of the DataLoader that each call makes."""
+        self._dataset, self._settings, self._iterator = dataset, settings, None
+
+    def __call__(self):
+        """Start the workers, and return their first batch."""
+        self._iterator = iter(DataLoader(self._dataset, **self._settings))
+        return next(self._iterator)
+
+    def close(self):
+        """End the workers of the last call."""
+        self._iterator = None
+        gc.collect()
 
 
-def each_once(count=IMAGES):
-    """Return a check that an epoch delivers each image of a folder once, with its own label."""
+class Pass:
+    """What a loop over batches or samples gets, kept as it passes, and how many workers work."""
 
-    def check(_, loader, *__):
-        seen = []
-        for images, labels in loader:
-            for image, label in zip(images, labels, strict=True):
-                number = number_of(image)
-                seen.append(number)
-                if int(label) != label_of(number):
-                    return Answer(fault=f"image {number} came with label {int(label)}")
-        if sorted(seen) != list(range(count)):
-            return Answer(fault=f"{len(seen)} images, {len(set(seen))} different, of {count}")
-        return Answer()
+    def __init__(self, source):
+        """Watch the iterations over `source`, or its samples by index."""
+        self._source, self.seen, self.workers = source, [], 0
+
+    def __len__(self):
+        """Return the length of the source."""
+        return len(self._source)
+
+    def __getitem__(self, index):
+        """Return a sample of the source, and keep it."""
+        self.seen.append(self._source[index])
+        return self.seen[-1]
+
+    def __iter__(self):
+        """Yield the batches of the source, and keep them."""
+        for batch in self._source:
+            if not self.seen:
+                self.workers = len(_without_helpers(_children()))
+            self.seen.append(batch)
+            yield batch
+
+
+def watched(operation, source, *args):
+    """Call an operation on a data set or its batches; return the `Pass`."""
+    passed = Pass(source)
+    operation(passed, *args)
+    return passed
+
+
+def delivers(folder, count, batch, workers=0, shuffled=False, change=lambda label: label):
+    """Return a check of the batches of a pass: how many, their size, order, images, and labels.
+
+    Images are compared with those that Pillow decodes from the files of `folder`, and their numbers
+    with those in order, or with any other order if `shuffled`.
+    """
+    images = decoded(folder)
+    wanted = [number % len(images) for number in range(count)]
+
+    def check(passed, *_):
+        sizes = [len(labels) for _, labels in passed.seen]
+        whole, rest = divmod(count, batch)
+        if sizes != [batch] * whole + [rest] * bool(rest):
+            return Answer(fault=f"{len(sizes)} batches of {sorted(set(sizes))} images")
+        if passed.workers != workers:
+            return Answer(fault=f"{passed.workers} workers, not {workers}")
+        numbers = wanted
+        if shuffled:
+            numbers = [number_of(image) for images, _ in passed.seen for image in images]
+            if numbers == wanted or sorted(numbers) != sorted(wanted):
+                return Answer(fault="the images are not each of them once, in another order")
+        labels = np.concatenate([np.asarray(labels) for _, labels in passed.seen])
+        wrong = np.flatnonzero(labels != [change(label_of(number)) for number in numbers])
+        if wrong.size:
+            return Answer(fault=f"image {numbers[wrong[0]]} came with label {labels[wrong[0]]}")
+        got = torch.cat([images for images, _ in passed.seen]).cpu().numpy()
+        right = got.dtype == np.uint8 and np.array_equal(got, images[numbers])
+        return Answer(fault="" if right else "an image is not that of its file in this place")
 
     return check
+
+
+def one_by_one(check):
+    """Return the check of batches for the samples of a pass: each is a batch of one."""
+
+    def check_samples(passed, *_):
+        passed.seen = [(image[None], [label]) for image, label in passed.seen]
+        return check(passed)
+
+    return check_samples

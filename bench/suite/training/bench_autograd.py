@@ -1,18 +1,20 @@
 """Forward with and without a graph, backward, retained graphs and frozen parameters."""
 
-from itertools import pairwise
+import functools
 
 import pytest
 import torch
 
+from bench.measure.answer import WrongAnswer, fresh
 from bench.suite.axes import values
+from bench.suite.training import expected
 from bench.suite.training.models import (
     BACKWARD_FLOP,
     BATCHES,
     FORWARD_FLOP,
     PARAMETERS,
     SIZES,
-    TERMS,
+    backward_moved,
     forward_work,
     gradients,
     loss_of,
@@ -31,7 +33,7 @@ def forward(model, x):
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_forward(cell, batch):
     forward_work(cell, batch)
-    cell(forward, network(cell), samples(cell, batch)[0], terms=TERMS)
+    cell(forward, network(cell), samples(cell, batch)[0], expect=expected.outputs)
 
 
 def without_grad(model, x):
@@ -57,28 +59,37 @@ MODES = {
 }
 
 
+def in_mode(mode):
+    """Return a proof that the forward pass ran in this mode."""
+
+    def proof(result, model, x):
+        fresh(result, model, x)
+        if model.training != (mode == "train"):
+            raise WrongAnswer("the call changed the mode of the module")
+        if result.is_inference() != (mode == "inference_mode"):
+            raise WrongAnswer("the inference mode is not what was asked for")
+
+    return proof
+
+
 @pytest.mark.parametrize("mode", list(MODES))
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_forward_mode(cell, batch, mode):
     forward_work(cell, batch)
     model = network(cell).train(mode == "train")
-    cell(MODES[mode], model, samples(cell, batch)[0], terms=TERMS)
+    expect = functools.partial(expected.outputs, requires_grad=mode in ("train", "eval"))
+    cell(MODES[mode], model, samples(cell, batch)[0], expect=expect, proof=in_mode(mode))
 
 
 @pytest.mark.parametrize("batch", values((1, 64, 1024), full=(4, 16, 256, 4096)))
 def bench_backward(cell, batch):
-    # It reads the weights of all layers but the first and the stored outputs of all layers, and
-    # writes the gradients.
-    weights = sum(a * b for a, b in pairwise(SIZES[1:]))
-    training_work(cell, batch, weights + batch * sum(SIZES[1:]) + PARAMETERS, BACKWARD_FLOP)
+    training_work(cell, batch, backward_moved(batch), BACKWARD_FLOP)
     model, (x, y) = network(cell), samples(cell, batch)
     loss, parameters = loss_of(model, x, y), list(model.parameters())
     cell(
         lambda *_: torch.autograd.grad(loss, parameters, retain_graph=True),
         *(model, x, y),
-        against=gradients,
-        terms=TERMS + batch,
-        norm=2,
+        expect=expected.gradients,
     )
 
 
@@ -98,7 +109,7 @@ def bench_forward_backward(cell, batch, parameters):
         model, (inputs, outputs) = freeze(network(cell)), SIZES[-2:]
         trained = inputs * outputs + outputs
         training_work(cell, batch, PARAMETERS + trained, FORWARD_FLOP + 2 * inputs * outputs)
-    cell(gradients, model, *samples(cell, batch), terms=TERMS + batch, norm=2)
+    cell(gradients, model, *samples(cell, batch), expect=expected.gradients)
 
 
 def backward_twice(model, x, y):
@@ -112,4 +123,5 @@ def backward_twice(model, x, y):
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_second_backward(cell, batch):
     training_work(cell, batch, 2 * PARAMETERS, FORWARD_FLOP + 2 * BACKWARD_FLOP)
-    cell(backward_twice, network(cell), *samples(cell, batch), terms=TERMS + batch, norm=2)
+    expect = expected.three_times_the_gradients
+    cell(backward_twice, network(cell), *samples(cell, batch), expect=expect)

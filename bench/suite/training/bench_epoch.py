@@ -1,18 +1,25 @@
 """One epoch from dataset to trained parameters: mini-batches compared with the full batch."""
 
-import math
-
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from bench.measure.answer import Answer
-from bench.suite.loading.data import fashion_mnist
-from bench.suite.training.models import BACKWARD_FLOP, FORWARD_FLOP, loss_of, network
+from bench.suite.loading.data import fashion_mnist, raw_fashion_mnist
+from bench.suite.training import expected
+from bench.suite.training.models import (
+    BACKWARD_FLOP,
+    FORWARD_FLOP,
+    PARAMETERS,
+    SIZES,
+    loss_of,
+    network,
+)
 
 GROUP = "training"
 
 SAMPLES = 1024
+RATE = 0.1
 
 
 def batch_loss(model, images, labels):
@@ -31,22 +38,32 @@ def epoch(model, optimizer, loader):
     return total.item() / len(loader)
 
 
-def the_loss_falls(loader, before):
-    def check(mean_loss, model, *_):
-        after = batch_loss(model, *next(iter(loader))).item()
-        if not (math.isfinite(mean_loss) and after < before):
-            return Answer(fault=f"the loss went from {before:.4g} to {after:.4g} in an epoch")
-        return Answer()
+def with_parameters(operation, model, optimizer):
+    """Return the mean loss of an epoch, and the parameters after it."""
+    return [operation(model, optimizer), *model.parameters()]
 
-    return check
+
+def expected_epoch(dataset, batch):
+    """Return the references of an epoch over the first samples of the data set."""
+    pixels, labels = raw_fashion_mnist(dataset, SAMPLES)
+    images = torch.from_numpy((pixels[:, None] / np.float32(255)).astype(np.float32))
+    batches = list(zip(images.split(batch), torch.from_numpy(labels).split(batch), strict=True))
+    return lambda model, _: expected.epoch(model, batches, RATE)
 
 
 @pytest.mark.parametrize("batch", [64, SAMPLES])
 def bench_epoch(cell, batch):
     """A batch of all samples is gradient descent; smaller ones are stochastic."""
-    model = network(cell)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = DataLoader(Subset(fashion_mnist(cell), range(SAMPLES)), batch)
-    cell.work(items=SAMPLES, unit="sample", flop=SAMPLES * (FORWARD_FLOP + BACKWARD_FLOP))
-    before = batch_loss(model, *next(iter(loader))).item()
-    cell(epoch, model, optimizer, loader, check=the_loss_falls(loader, before))
+    model, dataset = network(cell), fashion_mnist(cell)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    loader = DataLoader(Subset(dataset, range(SAMPLES)), batch)
+    numbers = PARAMETERS * 3 * (SAMPLES // batch) * cell.dtype.itemsize
+    cell.work(
+        items=SAMPLES,
+        unit="sample",
+        bytes=numbers + SAMPLES * (SIZES[0] + 1),
+        flop=SAMPLES * (FORWARD_FLOP + BACKWARD_FLOP),
+    )
+    seen = {"expect": expected_epoch(dataset, batch), "trial": with_parameters, "changes": True}
+    # The loader is no argument, because arguments are copied for the check.
+    cell(lambda model, optimizer: epoch(model, optimizer, loader), model, optimizer, **seen)

@@ -9,7 +9,8 @@ from torch import nn
 from bench.measure.answer import Answer, aliases
 from bench.measure.references import affine, flattened, linear, relu, softmax
 from bench.suite.axes import FLOAT32, FLOATING, dtypes
-from bench.suite.training.models import SIZES, network, samples, with_gradients
+from bench.suite.training import expected
+from bench.suite.training.models import SIZES, forward_work, network, samples, with_gradients
 
 GROUP = "layers and losses"
 
@@ -73,11 +74,11 @@ def bench_softmax_layer(cell, form):
 def bench_sequential(cell, form):
     stack = network(cell).linear_relu_stack
     x = samples(cell, BATCH)[0].flatten(1)
-    cell.work(items=BATCH, unit="sample")
+    forward_work(cell, BATCH)
     if form == "module":
-        cell(nn.Module.__call__, stack, x, terms=sum(SIZES))
+        cell(nn.Module.__call__, stack, x, expect=expected.outputs)
     else:
-        cell(by_hand_stack, x, *stack.parameters(), terms=sum(SIZES))
+        cell(by_hand_stack, x, *stack.parameters(), expect=expected.by_hand)
 
 
 LISTINGS = {
@@ -111,13 +112,13 @@ def bench_parameters(cell, look):
     cell(LISTINGS[look], network(cell), check=are_listed)
 
 
-def assign(model, gradients):
+def assign(gradients, model, *_):
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         parameter.grad = gradient
 
 
 def are_zero(set_to_none):
-    def check(_, model):
+    def check(_, model, *__):
         found = [p.grad for p in model.parameters()]
         none = [gradient is None for gradient in found]
         left = set_to_none != all(none) or any(
@@ -136,5 +137,5 @@ def bench_zero_grad(cell, set_to_none):
     count = sum(g.numel() for g in gradients)
     cell.work(items=count, bytes=0 if none else cell.nbytes(count))
     # A gradient that is None takes no time to reset, so each call is given gradients first.
-    zero = functools.partial(nn.Module.zero_grad, set_to_none=none)
-    cell(zero, model, prepare=lambda it: assign(it, gradients), check=are_zero(none))
+    prepare = functools.partial(assign, gradients) if none else None
+    cell(nn.Module.zero_grad, model, none, prepare=prepare, check=are_zero(none))

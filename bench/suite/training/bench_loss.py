@@ -1,10 +1,13 @@
 """Cross entropy by kind of target, and the cost of reading the loss."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bench.measure.references import cross_entropy
+from bench.measure.references import Reference, cross_entropy, double
 from bench.suite.axes import values
 
 GROUP = "layers and losses"
@@ -38,6 +41,13 @@ def item_at_the_end(losses):
     return total.item()
 
 
+def twice_the_sum(losses):
+    """Return the total of doubled losses, whose partial sums are in float32."""
+    values = 2 * np.array([float(double(loss)) for loss in losses])
+    bound = 4 * math.sqrt(len(values)) * 2.0**-24 * values.sum()
+    return Reference(values.sum(), losses[0].dtype, float(bound), kind=float)
+
+
 READ = {"item_per_batch": item_per_batch, "item_at_the_end": item_at_the_end}
 
 
@@ -45,4 +55,4 @@ READ = {"item_per_batch": item_per_batch, "item_at_the_end": item_at_the_end}
 def bench_read_loss(cell, reading):
     losses = list(cell.tensor(BATCHES_READ).abs().unbind())
     cell.work(items=BATCHES_READ, unit="batch")
-    cell(READ[reading], losses, terms=BATCHES_READ)
+    cell(READ[reading], losses, expect=twice_the_sum)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure.answer import changes
 from bench.measure.references import Reference, double, ulp, unit
 from bench.suite.axes import quick
 from bench.suite.training.models import PARAMETERS, network, with_gradients
@@ -99,4 +98,4 @@ def bench_optimizer_step(cell, optimizer, implementation):
     cell.work(items=PARAMETERS, unit="parameter", bytes=cell.nbytes(touched * PARAMETERS))
     made = make(optimizer, implementation, model)
     expect, trial = by_formula(cell, optimizer), three_steps(cell)
-    cell(step, made, model, expect=expect, trial=trial, proof=changes)
+    cell(step, made, model, expect=expect, trial=trial, changes=True)

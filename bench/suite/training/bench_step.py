@@ -8,14 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.answer import WrongAnswer
-from bench.measure.references import double, ulp
+from bench.measure.answer import WrongAnswer, aliases, fresh
+from bench.measure.references import cross_entropy, double, item, same, ulp
 from bench.suite.axes import dtypes, quick, values
-from bench.suite.training import compiler
+from bench.suite.training import compiler, expected
+from bench.suite.training.expected import Rough
 from bench.suite.training.models import (
+    BACKWARD_FLOP,
     BATCHES,
     PARAMETERS,
-    TERMS,
+    SIZES,
+    backward_moved,
+    forward_work,
     gradients,
     loss_of,
     network,
@@ -70,14 +74,15 @@ def bench_step(cell, batch):
     model = network(cell)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     proof = moved_along_gradients([double(p) for p in model.parameters()])
-    seen = {"trial": with_a_step_that_shows, "proof": proof}
-    cell(train_step, model, optimizer, *samples(cell, batch), terms=TERMS + batch, norm=2, **seen)
+    seen = {"expect": expected.step, "trial": with_a_step_that_shows, "proof": proof}
+    cell(train_step, model, optimizer, *samples(cell, batch), changes=True, **seen)
 
 
 def autocast_step(model, optimizer, scaler, dtype, x, y):
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(x.device.type, dtype=dtype):
-        loss = loss_of(model, x, y)
+        output = model(x)
+        loss = nn.functional.cross_entropy(output, y)
     if scaler is None:
         loss.backward()
         optimizer.step()
@@ -86,11 +91,7 @@ def autocast_step(model, optimizer, scaler, dtype, x, y):
         scaler.unscale_(optimizer)
         scaler.step(optimizer)
         scaler.update()
-    return loss, [p.grad for p in model.parameters()]
-
-
-def expected_autocast_step(model, optimizer, scaler, dtype, x, y):
-    return loss_of(model, x, y), gradients(model, x, y)
+    return loss, [p.grad for p in model.parameters()], output
 
 
 @quick(batch=(64,))
@@ -106,11 +107,10 @@ def bench_autocast_step(cell, batch):
     cell(
         autocast_step,
         *(model, optimizer, scaler, cell.dtype, images, labels),
-        against=expected_autocast_step,
+        expect=expected.autocast_step,
         trial=with_a_step_that_shows,
         proof=moved_along_gradients([double(p) for p in model.parameters()]),
-        terms=TERMS + batch,
-        norm=2,
+        changes=True,
     )
 
 
@@ -126,10 +126,8 @@ def bench_compiled(cell, batch, compiled):
     cell(
         lambda _, x, y: gradients(fast, x, y),
         *(model, *samples(cell, batch)),
-        against=gradients,
+        expect=expected.gradients,
         proof=lambda _, __, x, y: compiler.call_without_compiling(gradients, fast, x, y),
-        terms=TERMS + batch,
-        norm=2,
     )
 
 
@@ -141,12 +139,27 @@ MAX_GAP = 0.15
 _timed: dict[tuple[torch.device, torch.dtype], dict[str, float]] = {}
 
 
-def loop_forever(loader):
-    while True:
-        yield from loader
+class Endless:
+    """The batches of a loader, epoch after epoch; a copy starts at the first one."""
+
+    def __init__(self, loader):
+        """Start the first epoch."""
+        self._loader, self._batches = loader, iter(loader)
+
+    def __next__(self):
+        """Return the next batch."""
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self._batches = iter(self._loader)
+            return next(self._batches)
+
+    def __deepcopy__(self, _):
+        """Return the batches from the first one on."""
+        return Endless(self._loader)
 
 
-def whole_step(batches, model, optimizer, loss_function):
+def whole_step(model, optimizer, batches, loss_function):
     device = next(model.parameters()).device
     images, labels = next(batches)
     images, labels = images.to(device), labels.to(device)
@@ -157,40 +170,100 @@ def whole_step(batches, model, optimizer, loss_function):
     return loss.item()
 
 
+def to_device(images, labels, device):
+    return images.to(device), labels.to(device)
+
+
+def step_and_zero(model, optimizer):
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def step_parts(cell):
-    """Return each part of a step as a call without arguments, on the same batch."""
+    """Return the call of each part of a step on the same batch, and how it is checked."""
     model = network(cell)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     loss_function = nn.CrossEntropyLoss()
     images, labels = samples(cell, 8 * BATCH)
     dataset = torch.utils.data.TensorDataset(images.cpu(), labels.cpu())
-    batches = loop_forever(torch.utils.data.DataLoader(dataset, BATCH))
-    x, y = next(batches)
-    on_device = x.to(cell.device), y.to(cell.device)
-    logits = model(on_device[0])
-    loss = loss_function(logits, on_device[1])
-    parameters = list(model.parameters())
+    batches = Endless(torch.utils.data.DataLoader(dataset, BATCH))
+    on_host = images[:BATCH].cpu(), labels[:BATCH].cpu()
+    x, y = images[:BATCH].clone(), labels[:BATCH].clone()
+    loss, parameters = loss_of(model, x, y), list(model.parameters())
+    logits = model(x).detach().requires_grad_()
+    kept = [p.clone() for p in torch.autograd.grad(loss, parameters, retain_graph=True)]
 
-    loss.backward(retain_graph=True)
-    kept = [p.grad for p in parameters]
-
-    def step_and_zero():
+    def give_gradients(model, _):
         # As a backward pass does: without gradients a step does nothing.
-        for parameter, gradient in zip(parameters, kept, strict=True):
+        for parameter, gradient in zip(model.parameters(), kept, strict=True):
             parameter.grad = gradient
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
 
+    def next_two(operation, batches):
+        return [operation(batches), operation(batches)]
+
+    def two_batches(_):
+        return [same(part[k * BATCH :][:BATCH]) for k in (0, 1) for part in (images, labels)]
+
+    def moved(model, _):
+        return expected.moved(model, [Rough.exact(double(one)) for one in kept], CHECKED_RATE)
+
+    def with_parameters(operation, model, optimizer, *args):
+        result = with_a_step_that_shows(operation, model, optimizer, *args)
+        return [*([] if result is None else [result]), *model.parameters()]
+
+    def both_same(x, y, _):
+        return [same(x), same(y)]
+
+    def shared(both, x, *_):
+        aliases(both[0], x)
+
+    proof = shared if cell.device.type == "cpu" else fresh
+    trains = {"changes": True, "trial": with_parameters}
     return {
-        "load": lambda: next(batches),
-        "transfer": lambda: (x.to(cell.device), y.to(cell.device)),
-        "forward": lambda: model(on_device[0]),
-        "loss": lambda: loss_function(logits, on_device[1]),
-        "backward": lambda: torch.autograd.grad(loss, parameters, retain_graph=True),
-        "step": step_and_zero,
-        "item": loss.item,
-        "whole": lambda: whole_step(batches, model, optimizer, loss_function),
+        "load": ((next, batches), {"expect": two_batches, "trial": next_two}),
+        "transfer": ((to_device, *on_host, cell.device), {"expect": both_same, "proof": proof}),
+        "forward": ((nn.Module.__call__, model, x), {"expect": expected.outputs}),
+        "loss": ((loss_function, logits, y), {"expect": cross_entropy}),
+        "backward": (
+            (lambda *_: torch.autograd.grad(loss, parameters, retain_graph=True), model, x, y),
+            {"expect": expected.gradients},
+        ),
+        "step": (
+            (step_and_zero, model, optimizer),
+            trains | {"expect": moved, "prepare": give_gradients, "proof": without_gradients},
+        ),
+        "item": ((torch.Tensor.item, loss.detach()), {"expect": item}),
+        "whole": (
+            (whole_step, model, optimizer, batches, loss_function),
+            trains | {"expect": lambda model, *_: expected.trained(model, x, y, CHECKED_RATE)},
+        ),
     }
+
+
+def without_gradients(parameters, *_):
+    """Prove that no gradient is left."""
+    if any(parameter.grad is not None for parameter in parameters):
+        raise WrongAnswer("a gradient is left over")
+
+
+def declare_part(cell, part):
+    """Declare the work of a part of the step, or of all of them."""
+    batch = BATCH * (SIZES[0] * cell.dtype.itemsize + torch.int64.itemsize)
+    if part in ("load", "transfer"):
+        cell.work(items=BATCH, unit="sample", bytes=2 * batch)
+    elif part == "forward":
+        forward_work(cell, BATCH)
+    elif part == "loss":
+        numbers = cell.nbytes(BATCH * SIZES[-1] + 1) + BATCH * torch.int64.itemsize
+        cell.work(items=BATCH, unit="sample", bytes=numbers)
+    elif part == "backward":
+        training_work(cell, BATCH, backward_moved(BATCH), BACKWARD_FLOP)
+    elif part == "step":
+        cell.work(items=BATCH, unit="sample", bytes=cell.nbytes(MOVED))
+    elif part == "item":
+        cell.work(items=BATCH, unit="sample", bytes=cell.nbytes(1))
+    else:
+        training_work(cell, BATCH, MOVED)
 
 
 @pytest.mark.parametrize("part", [*PARTS, "whole"])
@@ -199,8 +272,9 @@ def bench_step_part(cell, part):
 
     `step` is the optimizer's step with its `zero_grad`.
     """
-    cell.work(items=BATCH, unit="sample")
-    cell(step_parts(cell)[part], check=cell.unchecked)
+    declare_part(cell, part)
+    call, seen = step_parts(cell)[part]
+    cell(*call, **seen)
     if not cell.result.visits:
         return
     timed = _timed.setdefault((cell.device, cell.dtype), {})

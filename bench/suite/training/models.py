@@ -81,6 +81,16 @@ def training_work(cell, batch, moved, flop=FORWARD_FLOP + BACKWARD_FLOP, dtype=N
     cell.work(items=batch, unit="sample", bytes=numbers + labels, flop=batch * flop)
 
 
+def backward_moved(batch):
+    """Return the numbers that a backward pass moves.
+
+    It reads the weights of all layers but the first and the stored outputs of all layers, and
+    writes the gradients.
+    """
+    weights = sum(a * b for a, b in pairwise(SIZES[1:]))
+    return weights + batch * sum(SIZES[1:]) + PARAMETERS
+
+
 def loss_of(model, x, y):
     """Return the mean cross entropy of a batch."""
     return nn.functional.cross_entropy(model(x), y)
