@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.measure import precision
+
 Array = np.ndarray[Any, Any]
 #: An error, or one per element, or what returns it from the exact values of some elements.
 Bound = float | Array | Callable[[Array], Array]
@@ -329,13 +331,18 @@ def sum_error(exact: Array, root: Array, terms: int, of: torch.Tensor) -> Array:
 
 
 def product(x: torch.Tensor, y: torch.Tensor) -> Reference:
-    """Return the matrix product; that of small integers is exact in float64."""
+    """Return the matrix product; that of small integers is exact in float64.
+
+    TF32 cuts each factor to 11 bits: 4 * 2**-10 (abs(r) + T).
+    """
     a, b = double(x), double(y)
     exact = a @ b
     if not x.dtype.is_floating_point:
         return rounded(np.rint(exact), x.dtype)
     root = np.sqrt((a * a).astype(np.float32) @ (b * b).astype(np.float32))
     bound = sum_error(exact, root, a.shape[-1], x)
+    if x.dtype == torch.float32 and x.device.type == "cuda" and precision.uses_tf32():
+        return Reference(exact, x.dtype, bound + 4 * 2.0**-10 * (np.abs(exact) + root))
     return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size))
 
 

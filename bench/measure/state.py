@@ -42,8 +42,14 @@ def _read_autocast(device: str) -> tuple[bool, torch.dtype]:
     return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
 
-def _set_cudnn(was: tuple[bool, bool]) -> None:
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = was
+def _read_cudnn() -> tuple[bool, bool, bool]:
+    cudnn = torch.backends.cudnn
+    return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+
+
+def _set_cudnn(was: tuple[bool, bool, bool]) -> None:
+    cudnn = torch.backends.cudnn
+    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = was
 
 
 def _set_environ(was: dict[str, str]) -> None:
@@ -86,11 +92,7 @@ PARTS = (
         lambda: torch.backends.mkldnn.enabled,
         lambda was: setattr(torch.backends.mkldnn, "enabled", was),
     ),
-    Part(
-        "cuDNN",
-        lambda: (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic),
-        _set_cudnn,
-    ),
+    Part("cuDNN", _read_cudnn, _set_cudnn),
     _autocast("cpu"),
     _autocast("cuda"),
     Part("garbage collection", gc.isenabled, lambda was: gc.enable() if was else gc.disable()),

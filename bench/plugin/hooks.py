@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import dtypes, environment, kernels, placement, refusal, state
+from bench.measure import dtypes, environment, kernels, placement, precision, refusal, state
 from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
 from bench.plugin import neighbours, opening, options, plans, revisits, rows
@@ -234,6 +234,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     except CannotWrite as problem:
         raise pytest.UsageError(str(problem)) from None
     environment.settle_allocator()
+    precision.full()
     run.placement = placement.place()
     run.clock_cost_s = {
         name: max(run.tick_s, device.clock_cost()) for name, device in run.devices.items()

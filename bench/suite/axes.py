@@ -27,9 +27,16 @@ FLOAT32 = ("float32",)
 NOT_PINNED = ("mps",)
 
 
-def values(default: Iterable[Any], *, full: Iterable[Any] = ()) -> list[Any]:
-    """Return the values of a parameter: for every profile, then for profile `full` only."""
-    return [*default, *(pytest.param(value, marks=pytest.mark.full) for value in full)]
+def values(
+    default: Iterable[Any], *, full: Iterable[Any] = (), accelerator: Iterable[Any] = ()
+) -> list[Any]:
+    """Return the values of a parameter: for every profile, then for profile `full` only.
+
+    Those in `accelerator` are for every profile, but not for the CPU.
+    """
+    more = [pytest.param(value, marks=pytest.mark.full) for value in full]
+    large = [pytest.param(value, marks=pytest.mark.accelerator_only) for value in accelerator]
+    return [*default, *more, *large]
 
 
 def dtypes(*names: str, default: Iterable[str] = DEFAULT_DTYPES) -> pytest.MarkDecorator:

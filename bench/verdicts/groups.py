@@ -10,8 +10,8 @@ from bench.compare.cells import Cell
 #: The groups in the order of the answers; others follow.
 ORDER = (
     *("training", "matrix products", "convolutions and attention", "layers and losses"),
-    *("optimizers", "element-wise", "reductions", "creation", "joining and copies"),
-    *("transfers", "loading", "distributed"),
+    *("optimizers", "element-wise", "reductions", "indexing and sorting", "creation"),
+    *("joining and copies", "transfers", "loading", "distributed"),
 )
 _SUITE = Path(__file__).parents[1] / "suite"
 

@@ -40,10 +40,9 @@ def _set(flat: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> 
 
 def _element(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., None]:
     def breaks(leaves: list[torch.Tensor]) -> None:
-        largest = max(leaves, key=torch.Tensor.numel).flatten(0) if leaves else None
-        assert largest is not None
-        place = int(PLACE * largest.numel())
-        _set(largest[place : place + 1], change)
+        largest = max(leaves, key=torch.Tensor.numel)
+        place = np.unravel_index(int(PLACE * largest.numel()), largest.shape)
+        _set(largest[tuple(map(int, place))], change)
 
     return breaks
 

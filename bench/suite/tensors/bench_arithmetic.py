@@ -3,13 +3,24 @@
 import pytest
 import torch
 
+from bench.measure import precision
+from bench.measure.layers import sampled_product
 from bench.measure.references import chain as chained
 from bench.measure.references import product, same, softmax, summed
-from bench.suite.axes import ALL, FLOAT32, FLOATING, NUMERIC, dtypes, quick, values
+from bench.suite.axes import (
+    ALL,
+    FLOAT32,
+    FLOATING,
+    NUMERIC,
+    accelerator_only,
+    dtypes,
+    quick,
+    values,
+)
 
 GROUPS = {
-    "matrix products": ("matmul", "bmm"),
-    "element-wise": ("elementwise_chain",),
+    "matrix products": ("matmul", "matmul_tf32", "bmm"),
+    "element-wise": ("elementwise_chain", "launch_chain"),
     "reductions": ("sum", "softmax"),
     "joining and copies": ("contiguous",),
 }
@@ -19,12 +30,30 @@ def chain(x, y):
     return torch.sigmoid(x * y + x) * y
 
 
+#: A GPU reaches its peak from 4096 on, where the launch and the filling of its cores are short.
+PEAKS = (4096, 8192)
+
+
+def multiply(cell, n):
+    cell.work(items=n * n, bytes=cell.nbytes(3 * n * n), flop=2 * n**3)
+    checked = {"check": sampled_product} if n in PEAKS else {"expect": product}
+    cell(torch.matmul, cell.tensor(n, n), cell.tensor(n, n, seed=1), **checked)
+
+
 @quick(n=(512,))
 @dtypes(*NUMERIC)
-@pytest.mark.parametrize("n", values((64, 256, 512), full=(1024, 2048)))
+@pytest.mark.parametrize("n", values((64, 256, 512), full=(1024, 2048), accelerator=PEAKS))
 def bench_matmul(cell, n):
-    cell.work(items=n * n, bytes=cell.nbytes(3 * n * n), flop=2 * n**3)
-    cell(torch.matmul, cell.tensor(n, n), cell.tensor(n, n, seed=1), expect=product)
+    multiply(cell, n)
+
+
+@accelerator_only
+@dtypes(*FLOAT32)
+@pytest.mark.parametrize("n", values((512, 4096), full=(64, 256, 1024, 2048, 8192)))
+def bench_matmul_tf32(cell, n):
+    """Products of float32 whose factors are rounded to 11 bits (NVIDIA GPUs from Ampere on)."""
+    cell.enter(precision.tf32(cell.device))
+    multiply(cell, n)
 
 
 @dtypes(*NUMERIC)
@@ -43,6 +72,20 @@ def bench_elementwise_chain(cell, n):
     # The bytes are those of one fused pass; unfused, the four operations move eleven, not three.
     cell.work(items=n, bytes=cell.nbytes(3 * n))
     cell(chain, cell.tensor(n), cell.tensor(n, seed=1), expect=chained)
+
+
+def negated(x, launches):
+    for _ in range(launches):
+        x = -x
+    return x
+
+
+@dtypes(*FLOATING, default=FLOAT32)
+@pytest.mark.parametrize("launches", [10, 100, 1000])
+def bench_launch_chain(cell, launches):
+    """Many small operations with one wait at the end: what each launch costs."""
+    cell.work(items=launches, unit="launch")
+    cell(negated, cell.tensor(16), launches, expect=same)
 
 
 @dtypes(*NUMERIC)

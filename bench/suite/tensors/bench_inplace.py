@@ -25,7 +25,8 @@ GROUPS = {
 SIZES = values((2**20,), full=(2**4, 2**12, 2**16, 2**22, 2**25))
 #: From the cost of a call to the bandwidth: 2**25 elements exceed every last-level cache.
 ADD_SIZES = values((2**4, 2**16, 2**20, 2**25), full=(2**12, 2**22))
-COPY_SIZES = values((2**4, 2**25), full=(2**12, 2**16, 2**20, 2**22))
+#: A GPU can have 128 MiB of cache.
+COPY_SIZES = values((2**4, 2**25), full=(2**12, 2**16, 2**20, 2**22), accelerator=(2**28,))
 FORMS = ["in_place", "out_of_place"]
 PROOF = {"in_place": wrote, "out_of_place": fresh}
 

@@ -1,0 +1,284 @@
+"""What layers of networks must return, and how far rounding may take each element from it.
+
+As `bench.measure.references`, which explains the symbols of the formulas: convolution, attention,
+normalisation, recurrent layers, prefix sums, indexing.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.measure.answer import Answer, judge
+from bench.measure.references import (
+    Array,
+    Reference,
+    accumulator,
+    double,
+    numbers,
+    product,
+    scale,
+    sum_error,
+    ulp,
+    unit,
+    wide,
+)
+
+#: An algorithm for convolutions of 3x3 may transform its tiles (Winograd), which loses two bits
+#: (A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016).
+TILES = 4
+
+
+def _rounds_twice(dtype: torch.dtype) -> float:
+    """Return u of a 16-bit dtype in which intermediate values may be stored, 0 for others."""
+    return unit(dtype) if dtype.itemsize == 2 else 0.0
+
+
+def convolved(x: torch.Tensor, weight: torch.Tensor, padding: int = 1, parts: int = 0) -> Reference:
+    """Return conv2d of images (batch, channels, height, width): sums of channels * side**2 terms.
+
+    The bound is that of a sum, `TILES` times; the squares of a kernel count as its largest. In 16
+    bits, so many `parts` of the sum may be added up in 16 bits.
+    """
+    a, w = double(x), double(weight)
+    pad = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
+    side = w.shape[-1]
+
+    def sums(image: Array, kernel: Array) -> Array:
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(image, pad), (side, side), (2, 3))
+        return np.tensordot(windows, kernel, ([1, 4, 5], [1, 2, 3])).transpose(0, 3, 1, 2)
+
+    exact = sums(a, w)
+    squares = sums((a * a).sum(1, keepdims=True), np.ones((1, 1, side, side)))
+    root = np.sqrt(squares * (w * w).max((1, 2, 3)).reshape(1, -1, 1, 1))
+    bound = TILES * sum_error(exact, root, w[0].size, x)
+    bound = bound + 4 * math.sqrt(parts) * _rounds_twice(x.dtype) * (np.abs(exact) + root)
+    grad = x.requires_grad or weight.requires_grad
+    size = scale(x.dtype, exact.size)
+    return Reference(exact, x.dtype, bound, size, requires_grad=grad, contiguous=False)
+
+
+def convolution_gradients(x: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor) -> Any:
+    """Return the gradients of conv2d for x and for a 3x3 kernel; both are convolutions.
+
+    The sum over the places of the kernel may be made in the dtype itself.
+    """
+    image, kernel = x.detach(), weight.detach()
+    of_x = convolved(grad, kernel.flip(2, 3).transpose(0, 1), parts=9)
+    turned = convolved(image.transpose(0, 1), grad.transpose(0, 1), parts=9)
+    assert isinstance(turned.bound, np.ndarray)
+    values, bound = turned.values.swapaxes(0, 1), turned.bound.swapaxes(0, 1)
+    return of_x, replace(turned, values=values, bound=bound)
+
+
+def attended(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, is_causal: bool = False
+) -> Reference:
+    """Return softmax(q k.T / sqrt(d)) v: the errors of the scores, carried through the softmax.
+
+    A score with the error e changes its weight by the factor exp(e). In 16 bits, scores and weights
+    may be stored in 16 bits too: 4 u of each.
+    """
+    a, b, c = double(q), double(k), double(v)
+    short = 4 * _rounds_twice(q.dtype)
+    root_d = math.sqrt(a.shape[-1])
+    scores = a @ b.swapaxes(-1, -2) / root_d
+    root = np.sqrt((a * a) @ (b * b).swapaxes(-1, -2)) / root_d
+    size = np.abs(scores) + root
+    error = (4 * math.sqrt(a.shape[-1]) * accumulator(q.dtype) + short) * size
+    if is_causal:
+        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+        error = np.where(np.isfinite(scores), error, 0.0)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    exact = weights @ c
+    squares = np.square(weights, dtype=np.float32) @ np.square(c, dtype=np.float32)
+    spread = np.sqrt(squares) + np.abs(exact)
+    inner = 2 * error.max(-1, keepdims=True) + short
+    inner = inner + 4 * math.sqrt(a.shape[-2]) * accumulator(q.dtype)
+    return Reference(exact, q.dtype, 2 * ulp(exact, q.dtype) + inner * spread)
+
+
+def _normalised(
+    x: torch.Tensor, axes: tuple[int, ...], weight: Array, bias: Array, eps: float
+) -> Reference:
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, with means over n numbers of `axes`.
+
+    2 ulp, and the errors of both means, 8 / sqrt(n) + log2(n) + 8 of their accumulator. In 16 bits
+    the factor and the summand of x may be stored in 16 bits.
+    """
+    values = wide(x)
+    count = math.prod(values.shape[axis] for axis in axes)
+    mean = values.mean(axes, keepdims=True)
+    off = values - mean
+    factor = weight / np.sqrt((off * off).mean(axes, keepdims=True) + eps)
+    ratio = off * factor
+    exact = ratio + bias
+    inner = (8 + 8 / math.sqrt(count) + math.log2(count)) * accumulator(x.dtype)
+    bound = 2 * ulp(exact, x.dtype) + inner * (2 * np.abs(ratio) + np.abs(weight) + np.abs(bias))
+    stored = np.abs(ratio) + np.abs(bias) + 2 * np.abs(mean * factor)
+    bound = bound + 2 * _rounds_twice(x.dtype) * stored
+    return Reference(exact, x.dtype, bound, contiguous=False)
+
+
+def layer_norm(x: torch.Tensor, shape: Any, weight: torch.Tensor, bias: torch.Tensor) -> Reference:
+    """Return the normalisation over the last axis."""
+    return _normalised(x, (-1,), wide(weight), wide(bias), 1e-5)
+
+
+def batch_norm(
+    x: torch.Tensor, _: Any, __: Any, weight: torch.Tensor, bias: torch.Tensor, training: bool
+) -> Reference:
+    """Return the normalisation of each channel over batch, height and width."""
+    shape = (1, -1, 1, 1)
+    return _normalised(x, (0, 2, 3), wide(weight).reshape(shape), wide(bias).reshape(shape), 1e-5)
+
+
+def cumulated(x: torch.Tensor, dim: int) -> Reference:
+    """Return the prefix sums along `dim`; an accelerator may keep them in 16 bits."""
+    values = wide(x)
+    exact, root = values.cumsum(dim), np.sqrt((values * values).cumsum(dim))
+    terms = x.shape[dim]
+    bound = sum_error(exact, root, terms, x)
+    if x.device.type != "cpu":
+        bound = bound + 4 * math.sqrt(terms) * _rounds_twice(x.dtype) * (np.abs(exact) + root)
+    return Reference(exact, x.dtype, bound)
+
+
+def rows(index: torch.Tensor, table: torch.Tensor) -> Reference:
+    """Return the rows of a table at an index: embedding."""
+    return Reference(numbers(table)[numbers(index)], table.dtype)
+
+
+def selected(x: torch.Tensor, dim: int, index: torch.Tensor) -> Reference:
+    """Return the slices of x at an index along `dim`: index_select."""
+    return Reference(numbers(x).take(numbers(index), dim), x.dtype)
+
+
+def gathered(x: torch.Tensor, dim: int, index: torch.Tensor) -> Reference:
+    """Return for each place the element at its own index along `dim`."""
+    return Reference(np.take_along_axis(numbers(x), numbers(index), dim), x.dtype)
+
+
+def scattered(x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor) -> Reference:
+    """Return x with each element of `source` added at its index: exact for small integers."""
+    exact = double(x).copy()
+    np.add.at(exact, numbers(index), double(source))
+    return Reference(exact, x.dtype)
+
+
+def contracted(_: str, x: torch.Tensor, y: torch.Tensor) -> Reference:
+    """Return ``bhqd,bhkd->bhqk``, the scores of attention, as a product."""
+    return product(x, y.transpose(-1, -2))
+
+
+def recurrent(layer: torch.nn.RNNBase, x: torch.Tensor) -> Reference:
+    """Return all outputs of a layer of LSTM or GRU, for an input (time, batch, features).
+
+    Each step carries the errors e of its state on: a gate g of weights W has the error of its
+    sums and 2 sqrt(W**2 e**2), times the slope of its function, and 2 ulp.
+    """
+    w, u, b, c = (double(p) for p in layer.parameters())
+    dtype, count = x.dtype, layer.hidden_size
+    tiny = accumulator(dtype) * 4 * math.sqrt(count + x.shape[-1]) + 2 * _rounds_twice(dtype)
+    state = np.zeros((x.shape[1], count))
+    e_state, cell, e_cell = state.copy(), state.copy(), state.copy()
+    outputs, bounds = [], []
+
+    def linear(values: Array, weight: Array, bias: Array, error: Any = 0.0) -> tuple[Array, Array]:
+        size = np.sqrt((values * values) @ (weight * weight).T)
+        exact = values @ weight.T + bias
+        spread = 2 * np.sqrt(np.broadcast_to(error, values.shape) ** 2 @ (weight * weight).T)
+        return exact, tiny * (np.abs(exact) + size + np.abs(bias)) + spread
+
+    def gate(values: Array, error: Array, tanh: bool = False) -> tuple[Array, Array]:
+        exact = np.tanh(values) if tanh else 1 / (1 + np.exp(-values))
+        slope = 1 - exact * exact if tanh else exact * (1 - exact)
+        return exact, slope * error + 2 * ulp(exact, dtype)
+
+    for step in double(x):
+        given, e_given = linear(step, w, b)
+        kept, e_kept = linear(state, u, c, e_state)
+        parts = w.shape[0] // count
+        g, eg, k, ek = (np.split(one, parts, 1) for one in (given, e_given, kept, e_kept))
+        if parts == 4:
+            (i, ei), (f, ef), (z, ez), (o, eo) = (
+                gate(g[n] + k[n], eg[n] + ek[n], n == 2) for n in range(4)
+            )
+            e_cell = f * e_cell + np.abs(cell) * ef + i * ez + np.abs(z) * ei
+            cell = f * cell + i * z
+            e_cell = e_cell + 2 * ulp(cell, dtype)
+            out, e_out = gate(cell, e_cell, True)
+            state, e_state = o * out, o * e_out + np.abs(out) * eo
+        else:
+            (r, er), (z, ez) = (gate(g[n] + k[n], eg[n] + ek[n]) for n in range(2))
+            e_new = eg[2] + r * ek[2] + np.abs(k[2]) * er
+            new, e_new = gate(g[2] + r * k[2], e_new, True)
+            e_state = z * e_state + (1 - z) * e_new + np.abs(state - new) * ez
+            state = (1 - z) * new + z * state
+        e_state = e_state + 2 * ulp(state, dtype)
+        outputs.append(state)
+        bounds.append(e_state)
+    return Reference(np.stack(outputs), dtype, np.stack(bounds), requires_grad=True)
+
+
+def ordered(result: Any, x: torch.Tensor, *given: Any, **_: Any) -> Answer:
+    """Check ``sort`` or ``topk(count)`` of the last axis: exact values, and where they were."""
+    values, places = numbers(x), numbers(result.indices)
+    wanted = np.sort(values, -1)
+    count = next((one for one in given if isinstance(one, int)), None)
+    wanted = wanted if count is None else wanted[..., ::-1][..., :count]
+    if not np.array_equal(numbers(result.values), wanted):
+        return Answer(fault="the values are not those of NumPy's sort")
+    inside = ((places >= 0) & (places < values.shape[-1])).all()
+    if not inside or not np.array_equal(np.take_along_axis(values, places, -1), wanted):
+        return Answer(fault="the indices are not those of the values")
+    if (np.diff(np.sort(places, -1), axis=-1) == 0).any():
+        return Answer(fault="an index occurs twice")
+    if (result.values.dtype, result.indices.dtype) != (x.dtype, torch.int64):
+        return Answer(fault=f"dtypes {result.values.dtype}, {result.indices.dtype}")
+    same = result.values.device == x.device == result.indices.device
+    return Answer(0.0, 0.0, "" if same else f"on device {result.values.device}")
+
+
+def dropped(result: torch.Tensor, x: torch.Tensor, p: float, *_: Any) -> Answer:
+    """Check ``dropout`` with p = 1/2: twice the value or zero, half of each, no pattern.
+
+    The share of zeros is within 6 standard deviations, as is that of pairs that agree.
+    """
+    before, after = numbers(x), numbers(result)
+    kept = after != 0
+    if result.dtype != x.dtype or after.shape != before.shape or result.device != x.device:
+        return Answer(fault=f"{result.dtype}, {tuple(result.shape)} on {result.device}")
+    if not np.array_equal(after[kept], before[kept] / (1 - p)):
+        return Answer(fault="a value that is kept is not divided by 1 - p")
+    flat = kept.reshape(-1)
+    for share in (flat.mean(), (flat[: flat.size // 2] == flat[-(flat.size // 2) :]).mean()):
+        if abs(share - 0.5) > 3 / math.sqrt(flat.size // 2):
+            return Answer(fault=f"a share of {share:.3f} is kept or repeated, not 0.5")
+    return Answer(0.0, 0.0)
+
+
+def sampled_product(result: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Answer:
+    """Check some rows of a large matrix product exactly, and all of them by a checksum.
+
+    The reference of all elements would take minutes. The product with a vector v of signs is
+    x (y v) (R. Freivalds, "Fast probabilistic algorithms", MFCS 1979); the errors of the n terms
+    add up like independent ones.
+    """
+    if result.dtype != x.dtype or result.shape != (x.shape[0], y.shape[1]):
+        return Answer(fault=f"{result.dtype}, {tuple(result.shape)}")
+    picked = slice(1, None, max(1, len(x) // 16))
+    want = product(x[picked], y)
+    found = judge(result[picked].contiguous(), want, x.device)
+    if found.fault or not x.dtype.is_floating_point:
+        return found
+    n = y.shape[1]
+    signs = np.where(np.random.default_rng(2147).integers(0, 2, n), 1.0, -1.0)
+    wanted = double(x) @ (double(y) @ signs)
+    typical = np.sqrt(np.mean(np.square(np.asarray(want.bound) / 4)))
+    off = float(np.max(np.abs(double(result) @ signs - wanted)))
+    allowed = float(8 * math.sqrt(n) * typical)
+    return replace(found, fault="" if off <= allowed else f"a row's checksum is off by {off:.2g}")
