@@ -261,3 +261,22 @@ def test_a_module_with_a_reference_of_its_own_is_no_argument_of_that():
     made = cell_of()
     made(torch.nn.ReLU(), made.tensor(4), against=torch.relu)
     assert made.result.answer.rel_error == 0.0
+
+
+def test_a_call_that_takes_the_next_item_is_repeated_from_the_first():
+    class Items:
+        """Numbers from 0 on."""
+
+        def __init__(self):
+            self.next = -1.0
+
+        def __next__(self):
+            self.next += 1
+            return torch.tensor([self.next])
+
+        def __deepcopy__(self, _):
+            return Items()
+
+    made = Cell(find("cpu"), torch.float32, rounds.Plan(3, 0.001, 0.0001))
+    made(next, Items(), expect=lambda items: Reference(np.zeros(1), torch.float32))
+    assert made.result.answer.rel_error == 0

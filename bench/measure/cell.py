@@ -348,7 +348,8 @@ class Cell:
                 proof(result, *used, **used_kwargs)
             except WrongAnswer as failed:
                 fault = str(failed)
-        keeps = left or any(trained) or not unchanged
+        advances = any(hasattr(one, "__next__") for one in args)  # each call takes the next item
+        keeps = left or advances or any(trained) or not unchanged
         again_args = answer.copies((args, kwargs)) if keeps else (args, kwargs)
 
         def again() -> tuple[str, float]:
