@@ -5,6 +5,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from bench.suite.axes import values
+
 #: Parameters of the network, and floating-point operations of one sample's forward pass.
 SIZES = (28 * 28, 512, 512, 10)
 PARAMETERS = sum(a * b + b for a, b in pairwise(SIZES))
@@ -15,7 +17,7 @@ BACKWARD_FLOP = FORWARD_FLOP + sum(2 * a * b for a, b in pairwise(SIZES[1:]))
 #: Summands of an element of the output, over all layers.
 TERMS = sum(SIZES[:-1])
 #: Samples in a batch: powers of four, along which verdicts search for crossovers.
-BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
+BATCHES = values((1, 16, 64, 256, 1024), full=(4, 4096))
 
 
 class NeuralNetwork(nn.Module):
