@@ -43,6 +43,12 @@ def test_a_machine_that_is_slow_at_everything_is_reported_as_such():
     assert "(41 of 41 cells)" in lines[1]
 
 
+def test_a_machine_that_is_a_little_slow_at_everything_is_found_among_ten():
+    """Its cells are five times their noise off, each too little to be named alone."""
+    found = [sentences(fleet(10, seed, slow=[("node-3", None, 0, 1.10)])) for seed in range(20)]
+    assert sum(line[1:][:1] != [] and "node-3: everything" in line[1] for line in found) >= 18
+
+
 def test_two_machines_and_a_fast_one():
     slow = [("node-1", "matmul", 0, 1.5), ("node-2", "add", 0, 1.5), ("node-2", "step", 0, 1.4)]
     lines = sentences(fleet(16, slow=[*slow, ("node-4", "softmax", 0, 0.6)]))

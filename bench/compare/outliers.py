@@ -4,14 +4,15 @@ The deviation of a run in a cell is ln(time) minus the median of all machines of
 divided by 1.4826 times the median absolute deviation (the robust z of B. Iglewicz and D. Hoaglin,
 "How to detect and handle outliers", 1993). Both medians are over machines, and a machine enters
 with the median of its own runs, so that many runs do not outvote the others. A cell whose machines
-agree by chance gets the deviation that is usual among cells. The p-value of a deviation comes from
-Student's t distribution, with Holm's correction over all runs and cells.
+agree by chance gets the deviation that is usual among cells.
 
-A single such cell may be chance in one run. So groups of cells are tested: all of a device, all of
-a benchmark, and those of a benchmark from some size on or up to it. A group is an outlier if it has
-more deviating cells than the rate of equally large deviations in the rest of the fleet explains (in
-which each machine has one vote per cell, shared by its runs), by the binomial distribution with
-Bonferroni's correction over all machines and groups.
+A cell that deviates may be chance, however far: times have long tails. So the evidence is that of
+groups of cells: all of a device, all of a benchmark, and those of a benchmark from some size on or
+up to it. A group is an outlier if its median deviation is large enough to report, and if more of
+its cells deviate as far as all of them, or four fifths, do than the rate of such deviations in the
+rest of the fleet explains (in which each machine has one vote per cell, shared by its runs), by the
+binomial distribution with Bonferroni's correction over all machines and groups. Few cells that are
+far off and many that are a little off both suffice.
 """
 
 import math
@@ -21,11 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import bdtrc, stdtr
+from scipy.special import bdtrc
 
 from bench.compare import observations
 from bench.records.schema import CELL
-from bench.stats.multiplicity import holm
 from bench.stats.ratios import relative
 from bench.stats.robust import standard_deviation
 
@@ -33,11 +33,11 @@ from bench.stats.robust import standard_deviation
 FEWEST = 5
 #: Chance of naming a machine in a fleet of equal ones; deviations below `LEAST` are not reported.
 ALPHA, LEAST = 0.01, math.log(1.05)
-#: Share of a group that must deviate, and share of the group's median deviation from which on other
-#: deviations count as equally large.
-MOSTLY, ALIKE = 0.6, 0.8
-#: Most degrees of freedom: times have longer tails than a normal distribution.
-DEGREES = 30
+#: Share of a group that must deviate, and share of the group's median deviation from which on
+#: deviations count.
+MOSTLY, ALIKE = 0.6, 0.5
+#: Shares of a group that need not deviate as far as the rest of it.
+LEFT_OUT = (0.0, 0.2)
 HARDWARE = ("cpu", "device_name", "threads")
 _SIZE = re.compile(r"(?:^|;)(\w+)=(\d+(?:\.\d+)?)(?=;|$)")
 
@@ -124,31 +124,31 @@ def _of_machines(table: np.ndarray, starts: np.ndarray) -> np.ndarray:
     return made
 
 
-def _flagged(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the deviations (cells x runs, logarithms), and which of them are significant."""
+def _deviations(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how far times (cells x runs) are off: logarithms, and z; NaN of few machines."""
     each = _of_machines(table, starts)
     enough = (~np.isnan(each)).sum(axis=1) >= FEWEST
-    off = table - np.nanmedian(each, axis=1, keepdims=True)
-    spread = standard_deviation(np.nanmedian(_of_machines(np.abs(off), starts), axis=1))
-    usual = np.nanmedian(spread[enough]) if enough.any() else math.nan
-    z = off / np.maximum(np.maximum(spread, usual), 1e-9)[:, None]
-    degrees = min(DEGREES, len(starts) - 1)
-    judged = enough[:, None] & ~np.isnan(z)
-    flagged = np.zeros(z.shape, bool)
-    flagged[judged] = holm(2 * stdtr(degrees, -np.abs(z[judged]))) <= ALPHA
-    return off, flagged & (np.abs(off) > LEAST)
+    off = np.where(enough[:, None], table - np.nanmedian(each, axis=1, keepdims=True), np.nan)
+    spread = np.nanmedian(_of_machines(np.abs(off[enough]), starts), axis=1)
+    spread = standard_deviation(np.maximum(spread, np.median(spread) if len(spread) else 0.0))
+    scale = np.ones(len(table))
+    scale[enough] = np.maximum(spread, 1e-9)
+    return off, off / scale[:, None]
 
 
 @dataclass(frozen=True)
 class _Flukes:
-    """How far cells are off in one direction, sorted, and the votes of all that are at least so."""
+    """How far cells are off in one direction, sorted, and the votes of all that are at least so.
+
+    Deviations below one standard deviation are left out.
+    """
 
     sizes: np.ndarray
     votes: np.ndarray
 
     @classmethod
     def of(cls, hit: np.ndarray, vote: np.ndarray) -> "_Flukes":
-        sizes, votes = hit[hit > 0], vote[hit > 0]
+        sizes, votes = hit[hit > 1], vote[hit > 1]
         order = np.argsort(sizes)
         return cls(sizes[order], np.append(np.cumsum(votes[order][::-1])[::-1], 0.0))
 
@@ -194,68 +194,82 @@ def _groups(cells: pd.DataFrame) -> list[_Group]:
 def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> list[Outlier]:
     """Return what is off in logarithms of times (cells x runs); the runs are sorted by machine."""
     names, starts = np.unique(labels, return_index=True)
-    off, flagged = _flagged(table, starts)
-    timed = ~np.isnan(table)
+    off, z = _deviations(table, starts)
+    timed = ~np.isnan(z)
     runs = np.add.reduceat(timed.astype(np.int32), starts, axis=1)
     vote = 1 / np.repeat(np.maximum(runs, 1), np.diff(starts, append=len(labels)), axis=1)
     groups = _groups(cells)
-    member = np.zeros((len(groups), len(cells)), np.float32)
-    for place, group in enumerate(groups):
-        member[place, group.rows] = 1
-    total = np.add.reduceat(member @ timed.astype(np.float32), starts, axis=1)
+    each = _of_machines(off, starts)
+    middle = np.array([_median(each[group.rows]) for group in groups])
+    total = np.array([runs[group.rows].sum(axis=0) for group in groups])
+    rest = (runs > 0).sum() - (runs > 0).sum(axis=0)
     ends = [*starts[1:], len(labels)]
     bound = ALPHA / (2 * len(names) * len(groups))
+    # Not even a deviation that no other machine shares is evidence in so few cells.
+    possible = total * np.log(0.5 / (rest + 1)) < math.log(bound)
     found = []
     for sign in (1, -1):
-        hit = np.where(flagged, np.maximum(sign * off, 0.0), 0.0)
-        flukes = _Flukes.of(hit, vote)
-        count = np.add.reduceat(member @ (hit > 0).astype(np.float32), starts, axis=1)
-        likely = count >= np.maximum(1.0, MOSTLY * total)
+        far = np.where(timed, sign * z, -np.inf)
+        flukes = _Flukes.of(far, vote)
+        likely = possible & (sign * middle > LEAST)
         for machine in np.flatnonzero(likely.any(axis=0)):
             own = slice(starts[machine], ends[machine])
-            some = [groups[place] for place in np.flatnonzero(likely[:, machine])]
-            rest = int((runs > 0).sum() - (runs[:, machine] > 0).sum())
-            of_own = hit[:, own], timed[:, own], vote[:, own]
-            for group in _separate(some, *of_own, flukes, rest, bound):
-                here = hit[group.rows, own]
-                change = relative(sign * float(np.median(here[here > 0])))
-                counts = int((here > 0).any(axis=1).sum()), len(group.rows)
+            places = np.flatnonzero(likely[:, machine])
+            of_own = far[:, own], timed[:, own], vote[:, own]
+            some = [groups[place] for place in places]
+            for group, least in _separate(some, *of_own, flukes, int(rest[machine]), bound):
+                change = relative(float(np.nanmedian(each[group.rows, machine])))
+                alike = (far[group.rows, own] >= least).any(axis=1)
+                counts = int(alike.sum()), len(group.rows)
                 one = (str(names[machine]), len(names) - 1, group.device, group.what, group.where)
                 found.append(Outlier(*one, change, *counts))
     return sorted(found, key=lambda each: (-abs(math.log1p(each.change)), each.machine))
 
 
+def _median(values: np.ndarray) -> np.ndarray:
+    """Return the median of each column without its NaN; 0 of none."""
+    if len(values) == 1:
+        values = np.repeat(values, 2, axis=0)
+    timed = ~np.isnan(values).all(axis=0)
+    made = np.zeros(values.shape[1])
+    made[timed] = np.nanmedian(values[:, timed], axis=0)
+    return made
+
+
 def _separate(
     groups: Sequence[_Group],
-    hit: np.ndarray,
+    far: np.ndarray,
     timed: np.ndarray,
     vote: np.ndarray,
     flukes: _Flukes,
     rest: int,
     bound: float,
-) -> list[_Group]:
-    """Return the groups that deviate, without those that share a cell with a larger one.
+) -> list[tuple[_Group, float]]:
+    """Return the groups that deviate, and from what z on; none that share a cell with a larger one.
 
-    `hit` (cells x runs of the machine) holds how far each cell is off in one direction, 0 where
-    that is chance, and `flukes` the same of all machines; the other machines have `rest` votes.
+    `far` (cells x runs of the machine) holds the z in one direction, and `flukes` that of all
+    machines; the other machines have `rest` votes.
     """
     sure = []
     for group in groups:
-        own = hit[group.rows]
-        off, total = int((own > 0).sum()), int(timed[group.rows].sum())
-        least = ALIKE * float(np.median(own[own > 0]))
-        alike = int((own >= least).sum())
-        others = flukes.beyond(least) - vote[hit >= least].sum()
-        # Half a fluke more than seen: none in the sample does not mean a rate of 0.
-        rate = (others + 0.5) / (rest + 1)
-        # P(at least `alike` of `total` by chance).
-        if bdtrc(alike - 1, total, rate) < bound:
-            sure.append((off, off / total, group))
+        own = timed[group.rows]
+        total = int(own.sum())
+        found = np.sort(far[group.rows][own])
+        for share in LEFT_OUT:
+            least = max(1.0, ALIKE * float(np.median(found)), float(found[int(share * total)]))
+            alike = int((far[group.rows] >= least).sum())
+            others = flukes.beyond(least) - vote[far >= least].sum()
+            # Half a fluke more than seen: none in the sample does not mean a rate of 0.
+            rate = (others + 0.5) / (rest + 1)
+            # P(at least `alike` of `total` by chance).
+            if alike >= MOSTLY * total and bdtrc(alike - 1, total, rate) < bound:
+                sure.append((alike, alike / total, group, least))
+                break
     sure.sort(key=lambda each: (-each[0], -each[1]))
-    kept: list[_Group] = []
-    taken = np.zeros(len(hit), bool)
-    for _, _, group in sure:
+    kept: list[tuple[_Group, float]] = []
+    taken = np.zeros(len(far), bool)
+    for _, _, group, least in sure:
         if not taken[group.rows].any():
             taken[group.rows] = True
-            kept.append(group)
+            kept.append((group, least))
     return kept

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bench.compare import outliers
 from bench.gate import check, screen
 from bench.gate.check import Limits, Outcome
 from bench.records import reader, schema
 from bench.stats import changepoints
 from bench.stats.moderated import trimmed
-from tests.helpers.frames import row
+from tests.helpers.frames import frame, row
 
 #: Seeds from which the suites of a situation are numbered.
 TUNING, TABLE = 1_000_000, 0
@@ -119,12 +120,12 @@ class Suite:
         for name, y, moved in zip(
             ("base", "new"), (self.base, self.new), self.kernel or (0.0, 0.0), strict=True
         ):
-            frame = _blank(y.shape[1], len(y), name, self.apart_h).copy()
-            frame["min_s"] = np.exp(levels + y).ravel()
-            frame["median_s"] = 1.02 * frame.min_s
+            rows = _blank(y.shape[1], len(y), name, self.apart_h).copy()
+            rows["min_s"] = np.exp(levels + y).ravel()
+            rows["median_s"] = 1.02 * rows.min_s
             core = self.source.normal(moved, KERNEL, (len(y), 1)) + 0 * y
-            frame["core_s"] = 1e-5 * np.exp(core).ravel() if self.kernel else math.nan
-            made.append(frame)
+            rows["core_s"] = 1e-5 * np.exp(core).ravel() if self.kernel else math.nan
+            made.append(rows)
         return made
 
     def check(self, one_machine: bool = False) -> Outcome:
@@ -229,6 +230,34 @@ def _history(seed: int, runs: int, step: float = 1.0, states: bool = False) -> f
     return float(np.mean([any(abs(by) > math.log(1.05) for _, by in each) for each in found]))
 
 
+@functools.cache
+def _fleet_cells(cells: int) -> pd.DataFrame:
+    return frame(
+        *({"benchmark": f"op{n // 8}", "params": f"n={2 ** (n % 8)}"} for n in range(cells))
+    )
+
+
+def _fleet(seed: int, slow: float = 1.0, machines: int = 10, cells: int = 120) -> float:
+    """Machines with the noise of the collected runs, and flukes of a third; is any named?
+
+    If the first machine is slow, it alone must be named.
+    """
+    source = np.random.default_rng(seed)
+    shape = (cells, machines)
+    y = source.normal(0, 0.005, (1, machines)) + source.normal(0, 1, shape) * source.choice(
+        SPREADS, (cells, 1)
+    )
+    y += (source.random(shape) < FLUKES) * source.exponential(0.3, shape)
+    y[:, 0] += math.log(slow)
+    rows = _fleet_cells(cells)
+    rows = rows.loc[rows.index.repeat(machines)].reset_index(drop=True)
+    names = [f"node-{n}" for n in range(machines)] * cells
+    seconds = 1e-4 * np.exp(y).ravel()
+    made = rows.assign(machine=names, run_id=names, min_s=seconds, median_s=seconds)
+    named = {one.machine for fleet in outliers.find(made) for one in fleet.outliers}
+    return named == {"node-0"} if slow > 1 else bool(named)
+
+
 SITUATIONS = (
     Situation(
         "75 % of the cells 8 % slower: found, named, nothing improved",
@@ -311,6 +340,22 @@ SITUATIONS = (
             *(0.8, True, 40),
         )
         for runs in (50, 200)
+    ),
+    *(
+        Situation(
+            f"one of {machines} machines 10 % slow, {cells} cells: found, and it alone",
+            functools.partial(_fleet, slow=1.10, machines=machines, cells=cells),
+            *(0.8, True, 200),
+        )
+        for machines, cells in ((10, 120), (10, 400), (6, 120))
+    ),
+    *(
+        Situation(
+            f"{machines} equal machines, {cells} cells: one named",
+            functools.partial(_fleet, machines=machines, cells=cells),
+            *(0.01, False, 400),
+        )
+        for machines, cells in ((10, 120), (10, 400), (6, 120))
     ),
 )
 
