@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 
@@ -130,11 +131,75 @@ def test_an_interval_of_schema_2_needs_no_allowance_for_other_processes():
 
 def test_a_single_call_is_not_judged():
     machine = Machine(runs=1)
+    single = {"rounds": 1, "iterations": 1, "ci_low_s": None, "ci_high_s": None}
     for dtype, seconds in (("float32", 1.0), ("float16", 1e-3)):
-        machine.cell(seconds, benchmark="add", dtype=dtype, rounds=1, iterations=1)
+        machine.cell(seconds, benchmark="add", dtype=dtype, **single)
     assert found(machine, "dtype") == []
     text = " ".join(report.text(machine.frame()).split())
     assert "2 called once: answer checked, not timed" in text
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_slow_cell_with_one_round_is_timed(version):
+    machine = Machine(runs=1)
+    slow = {"schema_version": version, "rounds": 1, "iterations": 1}
+    slow |= {"ci_low_s": None, "ci_high_s": None} if version == 1 else {}
+    machine.cell(1.0, benchmark="add", **slow)
+    machine.cell(1e-6, benchmark="neg", **slow | {"rounds": 6})
+    assert answers.basis(cells.of(machine.frame())).not_timed == 0
+
+
+def test_the_gain_of_the_dtype_is_named_apart_from_that_of_the_batch():
+    machine = model({"float32": 1, "bfloat16": 0.5}, noise=0)
+    (made,) = found(machine, "use")
+    assert made.of_dtype.value == pytest.approx(0.5)
+    assert made.of_dtype.value * made.of_batch.value == pytest.approx(made.ratio.value)
+    text = " ".join(report.text(machine.frame(), "use").split())
+    assert re.search(r"bfloat16 alone makes it 2.0x faster \(.*\), and the batch alone 1.\dx", text)
+
+
+def test_the_best_optimizers_and_workers_are_part_of_the_recommendation():
+    machine = model({"float32": 1, "bfloat16": 0.5}, noise=0)
+    for name, seconds in (("fused", 1e-4), ("foreach", 3e-4)):
+        params = f"implementation={name};optimizer=adam"
+        machine.cell(seconds, family="training", benchmark="optimizer_step", params=params)
+    for workers, seconds in ((0, 0.4), (2, 0.1)):
+        params = f"batch=32;workers={workers}"
+        machine.cell(seconds, family="loading", benchmark="loader", items=256, params=params)
+    assert "also use fused optimizers and 2 DataLoader workers" in " ".join(
+        report.text(machine.frame(), "use").split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("topic", "known"),
+    [
+        ("bandwidth", {"benchmark": "copy", "bytes": 2.7e8}),
+        ("arithmetic", {"benchmark": "matmul", "flop": 2.7e8}),
+    ],
+)
+def test_a_peak_is_a_bound_while_a_rival_is_not_settled(topic, known):
+    machine = Machine(noise=0).cell(1e-2, params="n=512", **known)
+    slower = {"status": "unstable", "ci_low_s": 2e-2, "ci_high_s": 9e-2}
+    machine.cell(3e-2, params="n=64", **known | slower)
+    (sure,) = (one for one in found(machine, "quality") if one.topic == topic)
+    assert sure.advice == ""
+    machine.cell(3e-2, params="n=256", **known | slower | {"ci_low_s": 5e-3})
+    (bound,) = (one for one in found(machine, "quality") if one.topic == topic)
+    assert bound.advice == "at least"
+    assert "at least 27" in report.sentence(bound)
+
+
+def test_the_groups_of_a_dtype_are_one_sentence_unless_all_are_asked_for():
+    machine = model({"float32": 1, "bfloat16": 0.5, "float16": 20}, noise=0)
+    short = report.text(machine.frame(), "dtype")
+    assert short.count("- bfloat16 on cpu") == short.count("- float16 on cpu") == 1
+    text = " ".join(short.split())
+    assert "faster in training 2.0x (2.0 to 2.0), matrix products 2.0x" in text
+    assert "slower in training 20x" in text
+    assert text.endswith("each group: bench verdict --question dtype --all")
+    whole = report.text(machine.frame(), "dtype", everything=True)
+    assert whole.count("- bfloat16 on cpu: ") == 2
 
 
 def test_every_benchmark_of_the_suite_has_a_group():

@@ -174,18 +174,18 @@ FINDINGS = {
         alike=(optimizer("foreach"),),
         unmeasured={"other": "oom"},
     ),
-    "loading: workers=2 batch=64 is best, 2,560 images/s, 2.0x faster (1.7 to 2.5) than without "
-    "workers": loading(loader(64, 2), loader(64, 0)),
-    "loading: workers=0 batch=64 is best, 2,560 images/s, 2.0x faster (1.7 to 2.5) than the best "
-    "with workers, workers=2 batch=64; 1 of 4 settings was not measured": loading(
+    "JPEG images: workers=2 batch=64 is best, 2,560 images/s, 2.0x faster (1.7 to 2.5) than "
+    "without workers": loading(loader(64, 2), loader(64, 0)),
+    "JPEG images: workers=0 batch=64 is best, 2,560 images/s, 2.0x faster (1.7 to 2.5) than the "
+    "best with workers, workers=2 batch=64; 1 of 4 settings was not settled": loading(
         loader(64, 0), loader(64, 2), a="oom"
     ),
-    "loading: workers=2 batch=64 is among the best, 2,560 images/s; no notable difference to no "
-    "workers; workers=4 batch=64 may be about as fast": loading(
+    "JPEG images: workers=2 batch=64 is among the best, 2,560 images/s; no notable difference to "
+    "no workers; workers=4 batch=64 may be about as fast": loading(
         *(loader(64, 2), loader(64, 0), "among the best", None, (loader(64, 4),))
     ),
-    "loading is the bottleneck on mps, 2.0x slower (1.9 to 2.1): loading gives 9,915 images/s at "
-    "best (batch=64 workers=2), a training step takes 19,830 samples/s (float32, batch=64)": (
+    "loading is the bottleneck on mps, 2.0x slower (1.9 to 2.1): FashionMNIST gives 9,915 images/s "
+    "without workers, the training step on them takes 19,830 samples/s (float32, batch=64)": (
         Finding(
             topic="bottleneck",
             subject=loader(64, 2),

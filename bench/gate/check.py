@@ -224,10 +224,7 @@ def judge(
 
 def _single_calls(*sides: pd.DataFrame) -> int:
     """Return how many cells were timed by a single call, as in the profile smoke."""
-    cells = [
-        side.loc[(side.rounds * side.iterations).eq(1).fillna(False), list(schema.CELL)]
-        for side in sides
-    ]
+    cells = [side.loc[schema.single_call(side), list(schema.CELL)] for side in sides]
     return len(pd.concat(cells).drop_duplicates())
 
 

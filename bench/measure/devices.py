@@ -307,9 +307,9 @@ def unregister(name: str) -> None:
 def names() -> list[str]:
     """Return the names of the devices of this machine, ``cpu`` first."""
     found = ["cpu", *_registered]
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator and torch.accelerator.is_available():
-        found.append(accelerator.type)
+    # In this order: without a device, torch 2.6 raises when it is asked for the current one.
+    if torch.accelerator.is_available() and (current := torch.accelerator.current_accelerator()):
+        found.append(current.type)
     return found
 
 

@@ -43,7 +43,7 @@ class Visit:
     which a thread was ready and did not run; None if the platform does not report it. `kernels_s`
     are the mean seconds of each reference kernel beside the rounds, by name. `throttled` is the
     throttling by a CPU quota during the rounds, `core_s` the quickest reading of the kernel of one
-    core.
+    core. `single`: a single call, often the first one, of which no interval is known.
     """
 
     rounds_s: tuple[float, ...]
@@ -53,6 +53,8 @@ class Visit:
     throttled: cgroup.Throttling | None = None
     switches: float | None = None
     core_s: float | None = None
+
+    single: bool = False
 
     @property
     def seconds(self) -> float:

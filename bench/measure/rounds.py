@@ -248,4 +248,4 @@ def dispatch(loop: Loop, synchronize: Callable[[], None], call_s: float = 0.0) -
 def once(loop: Loop) -> Visit:
     """Time one call without warm-up, or as many as the clock can resolve. Raises BadClock."""
     iterations, seconds = _longer_than_a_tick(loop, 1)
-    return Visit((seconds / iterations,), iterations)
+    return Visit((seconds / iterations,), iterations, single=True)

@@ -39,9 +39,11 @@ class Judged:
 
     @property
     def width(self) -> float:
-        """The upper end of the interval over the lower."""
+        """The upper end of the interval over the lower; 1 of a single call, which has none."""
         low, high = self.columns["ci_low_s"], self.columns["ci_high_s"]
-        return high / low if low else math.inf
+        if low is None:
+            return 1.0
+        return float(high / low) if low else math.inf
 
     @property
     def width_within(self) -> float:
@@ -55,7 +57,7 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
     The best times of `kernels` are those known now, so a later call may judge better.
     """
     samples = [_sample(visit, kernels).quiet for visit in visits]
-    low, high = undisturbed.interval(samples)
+    low, high = (None, None) if visits[0].single else undisturbed.interval(samples)
     agreeing = undisturbed.agreeing(samples)
     counted = [visits[i] for i in agreeing]
     rounds_s = list(itertools.chain.from_iterable(samples[i].rounds_s for i in agreeing))

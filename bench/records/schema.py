@@ -55,8 +55,15 @@ SINGLE_CALL = "answer checked, not timed: a single call is no time"
 
 
 def single_call(frame: "pd.DataFrame") -> "pd.Series[bool]":
-    """Return which rows of a frame hold a single call, often the first one, and so no time."""
-    return ((frame.rounds == 1) & (frame.iterations == 1)).fillna(False).astype(bool)
+    """Return which rows of a frame hold a single call, often the first one, and so no time.
+
+    Such a row has no interval. A row of schema 1 has none either after one round of a slow call,
+    which is a time: there, all cells of a run were called once, or none.
+    """
+    one = (frame.rounds == 1).fillna(False).astype(bool)
+    several = frame.rounds.gt(1).fillna(False).astype(bool).groupby(frame.run_id).transform("any")
+    old = (frame.schema_version == 1).fillna(False).astype(bool)
+    return one & frame.ci_low_s.isna() & ~(old & (several | frame.iterations.ne(1).fillna(False)))
 
 
 @dataclass(frozen=True, kw_only=True)

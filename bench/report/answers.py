@@ -11,11 +11,12 @@ import pandas as pd
 
 from bench.compare import cells
 from bench.compare.cells import Setting
-from bench.report import escape
+from bench.report import escape, groups
 from bench.report.sentences import sentence
 from bench.verdicts import answers
 from bench.verdicts.answers import Answer, Basis
 from bench.verdicts.finding import Finding
+from bench.verdicts.grouped import Several
 
 TITLES = {
     "use": "What should I use here?",
@@ -55,11 +56,26 @@ def rests_on(basis: Basis) -> str:
     return text
 
 
+def _subject(one: Several) -> tuple[str, str, str]:
+    return one.topic, one.subject.device, one.subject.dtype
+
+
 def lines(answer: Answer, top: int | None = FEW) -> list[str]:
-    """Return the sentences of an answer, `top` of each topic; None gives all."""
+    """Return the sentences of an answer, `top` of each topic; None gives all.
+
+    With `top`, the groups of a dtype or a device are one sentence.
+    """
     counts: dict[str, int] = {}
     made, left_out = [], 0
+    together: dict[tuple[str, str, str], list[Several]] = {}
+    for one in answer.findings if top is not None else ():
+        if isinstance(one, Several):
+            together.setdefault(_subject(one), []).append(one)
     for one in answer.findings:
+        if top is not None and isinstance(one, Several):
+            if several := together.pop(_subject(one), None):
+                made.append(groups.sentence(several))
+            continue
         counts[one.topic] = counts.get(one.topic, 0) + 1
         if top is None or one.topic in answers.WHOLE or counts[one.topic] <= top:
             made.append(sentence(one))
@@ -68,6 +84,8 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     if left_out:
         more = f"{left_out} more {'finding' if left_out == 1 else 'findings'}"
         made.append(f"{more}: bench verdict --question {answer.question} --all")
+    elif len(made) < len(answer.findings) and top is not None:
+        made.append(f"each group: bench verdict --question {answer.question} --all")
     return made or [_NOTHING[answer.question]]
 
 

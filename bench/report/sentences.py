@@ -141,7 +141,8 @@ def _optimizer(one: Any) -> str:
 
 
 def _loading(one: Any) -> str:
-    text = f"loading: {_loader(one.subject)} is {one.advice}, {one.amount:,.0f} images/s"
+    how = "the best that is settled" if one.advice == "best settled" else one.advice
+    text = f"JPEG images: {_loader(one.subject)} is {how}, {one.amount:,.0f} images/s"
     alone = without_workers(one.subject)
     if one.ratio:
         same = one.subject.params["batch"] == one.rival.params["batch"]
@@ -154,7 +155,7 @@ def _loading(one: Any) -> str:
     text += _alike([_loader(subject) for subject in one.alike])
     if count := len(one.unmeasured):
         were = "was" if count == 1 else "were"
-        text += f"; {count} of {one.total} settings {were} not measured"
+        text += f"; {count} of {one.total} settings {were} not settled"
     return text
 
 
@@ -169,9 +170,9 @@ def _bottleneck(one: Any) -> str:
     step = one.rival
     cost = f", {times(one.ratio)}" if one.advice == "loading" else ""
     return (
-        f"{_BOTTLENECK[one.advice]} on {step.device}{cost}: loading gives {one.amount:,.0f} "
-        f"images/s at best ({params(one.subject)}), a training step takes "
-        f"{one.rival_amount:,.0f} samples/s ({step.dtype}, {params(step)})"
+        f"{_BOTTLENECK[one.advice]} on {step.device}{cost}: FashionMNIST gives {one.amount:,.0f} "
+        f"images/s without workers, the training step on them takes {one.rival_amount:,.0f} "
+        f"samples/s ({step.dtype}, {params(step)})"
     )
 
 
@@ -181,6 +182,11 @@ def _overhead(one: Any) -> str:
     if one.negligible_from is None:
         return text
     return f"{text}; at about {_size(one.negligible_from)} elements it takes twice as long"
+
+
+def _bound(one: Any) -> str:
+    """Return ``at least`` or ``at most`` if cells that are not settled may exceed the figure."""
+    return f"{one.advice} " if one.advice else ""
 
 
 def _launch(one: Any) -> str:
@@ -199,7 +205,7 @@ def _first_call(one: Any) -> str:
     )
 
 
-def _change(ratio: Ratio) -> str:
+def change(ratio: Ratio) -> str:
     """Return how one ratio differs from 1; ``at least`` where only a bound is known."""
     if ratio.low == 0 or math.isinf(ratio.high):
         bound = ratio.low if math.isinf(ratio.high) else 1 / ratio.high
@@ -226,7 +232,7 @@ def _several(one: Any) -> str:
         if end:
             seen = "the worst settled or bounded" if one.exceeded else word
             seen = seen.replace("worst", word)
-            text += f"; {seen}: {name(end[0])} {_change(end[1])}"
+            text += f"; {seen}: {name(end[0])} {change(end[1])}"
     if one.error and one.topic == "dtype group":
         text += f"; relative error {one.error:.1e}"
     return text
@@ -249,6 +255,13 @@ def _use(one: Any) -> str:
     text += f"train with {setting(one.subject, one.autocast)}: {one.amount:,.0f} samples/s, "
     text += f"a sample is {times(one.ratio)} than with the plain default ({setting(one.rival)}, "
     text += f"foreach, no workers); from {one.n} of {one.total} steps"
+    if one.of_dtype:
+        text += f"; of this, {one.subject.dtype} alone makes it {times(one.of_dtype)}, and the "
+        text += f"batch alone {times(one.of_batch)}"
+    also = [f"{one.implementation} optimizers"] if one.implementation else []
+    if one.workers:
+        also.append(f"{one.workers} DataLoader worker{'' if one.workers == '1' else 's'}")
+    text += f"; also use {' and '.join(also)}" if also else ""
     return text + (f"; {len(one.alike)} not settled may be faster" if one.alike else "")
 
 
@@ -287,15 +300,16 @@ WORDS: dict[str, Callable[[Any], str]] = {
         f"from_numpy shares the memory in {units.seconds(one.rival_amount)}"
     ),
     "bandwidth": lambda one: (
-        f"{one.subject.device} moves {units.rate(one.amount, 'B')} in its best copy "
-        f"({params(one.subject)} in {one.subject.dtype})"
+        f"{one.subject.device} moves {_bound(one)}{units.rate(one.amount, 'B')} in its best "
+        f"{'settled ' * bool(one.advice)}copy ({params(one.subject)} in {one.subject.dtype})"
     ),
     "far below": lambda one: (
-        f"{_cell(one.subject)} reaches {one.amount / one.rival_amount:.0%} of this bandwidth"
+        f"{_cell(one.subject)} reaches {_bound(one)}{one.amount / one.rival_amount:.0%} of this "
+        "bandwidth"
     ),
     "arithmetic": lambda one: (
-        f"{one.subject.device} computes {units.rate(one.amount, 'FLOP')} in its best "
-        f"{one.subject.dtype} matmul ({params(one.subject)})"
+        f"{one.subject.device} computes {_bound(one)}{units.rate(one.amount, 'FLOP')} in its best "
+        f"{'settled ' * bool(one.advice)}{one.subject.dtype} matmul ({params(one.subject)})"
     ),
     "dtype group": _several,
     "device group": _several,

@@ -1,7 +1,7 @@
 """A finding: what a rule found, as data; report/sentences.py puts it into words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bench.compare import estimates
@@ -123,6 +123,20 @@ def per_unit(cell: Cell, base: Cell, work: float | None, base_work: float | None
         return None
     scale = base_work / work
     return Ratio(found.value * scale, found.low * scale, found.high * scale)
+
+
+def unsettled_rivals(
+    found: Iterable[Cell], best: Cell, work: Callable[[Cell], float | None]
+) -> list[Cell]:
+    """Return the cells without a settled time that may do more work in a second than `best`."""
+    rate = best.rate(work(best)) or 0.0
+    made = []
+    for cell in found:
+        uncertain = cell.estimate.status in ("unstable", "unmeasurable", "not timed")
+        amount, least_s = work(cell), cell.estimate.low
+        if uncertain and not cell.settled and amount and not (least_s and amount / least_s <= rate):
+            made.append(cell)
+    return made
 
 
 def worth(ratio: Ratio | None) -> float:

@@ -4,8 +4,19 @@ from collections.abc import Iterator
 
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio
-from bench.verdicts.finding import Alternatives, Finding, Subject, notable, per_unit, worth
-from bench.verdicts.named import LOADER, STEP
+from bench.verdicts.finding import (
+    Alternatives,
+    Finding,
+    Subject,
+    notable,
+    per_unit,
+    unsettled_rivals,
+    worth,
+)
+from bench.verdicts.named import FASHION, LOADER, STEP
+
+#: Samples in a batch of the training step that reading is compared with.
+BATCH = 64
 
 
 def _rate(cell: Cell) -> float:
@@ -21,8 +32,8 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
     """Find the workers and the batch size that load fastest.
 
     The rival is the best setting with workers if the best has none, without workers if it has
-    some. The advice is `among the best` if another setting may be as fast, else
-    `best`.
+    some. The advice is `among the best` if another settled setting may be as fast,
+    `best settled` if only one that is not settled may be, else `best`.
     """
     known = LOADER.among(found)
     timed = sorted(filter(_rate, known), key=_rate, reverse=True)
@@ -30,13 +41,14 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
         return
     best, *others = timed
     ties = [cell for cell in others if not notable(_per_item(cell, best))]
+    rest = unsettled_rivals(known, best, lambda cell: cell.items)
     alone = without_workers(best)
     rivals = [cell for cell in others if without_workers(cell) != alone and _per_item(cell, best)]
     ratio = notable(_per_item(best, rivals[0])) if rivals else None
     yield Alternatives(
         topic="loading",
         subject=Subject.of(best),
-        advice="among the best" if ties else "best",
+        advice="among the best" if ties else "best settled" if rest else "best",
         ratio=ratio,
         amount=_rate(best),
         unit="images/s",
@@ -59,32 +71,34 @@ def _name(cell: Cell) -> str:
 
 
 def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
-    """Find for each device whether loading images keeps up with the training step, its rival.
+    """Find for each device whether reading FashionMNIST keeps up with the training step, its rival.
 
-    The best DataLoader setting is compared with the step in its fastest dtype, at the batch size
-    nearest to the loader's. Amounts are images and samples per second.
+    The step trains on these images, so like is compared with like: both without workers, in the
+    fastest dtype of the step and at the batch nearest to `BATCH`. Amounts are images and samples
+    per second. The advice is `unclear` as well if a dtype that is not settled may be faster.
     """
-    loaders = [cell for cell in LOADER.among(found) if cell.number("batch") and _rate(cell)]
-    steps = [(size, c) for c in STEP.among(found) if (size := c.number("batch")) and _rate(c)]
-    if not loaders:
+    read = [c for c in FASHION.among(found) if c.params["target"] == "index" and _rate(c)]
+    steps = [(size, c) for c in STEP.among(found) if (size := c.number("batch"))]
+    if not read:
         return
-    loader = max(loaders, key=_rate)
+    source = read[0]
     for device in dict.fromkeys(cell.device for _, cell in steps):
-        here = [
-            (abs(size - (loader.number("batch") or 0)), cell)
-            for size, cell in steps
-            if cell.device == device
-        ]
+        here = [(abs(size - BATCH), cell) for size, cell in steps if cell.device == device]
         nearest = min(away for away, _ in here)
-        step = max((cell for away, cell in here if away == nearest), key=_rate)
-        ratio = notable(_per_item(loader, step))
+        near = [cell for away, cell in here if away == nearest]
+        step = max(near, key=_rate)
+        if not _rate(step):
+            continue
+        ratio = notable(_per_item(source, step))
         slower = ratio is not None and ratio.value > 1
+        if not slower and unsettled_rivals(near, step, lambda cell: cell.items):
+            ratio = None
         yield Finding(
             topic="bottleneck",
-            subject=Subject.of(loader),
+            subject=Subject.of(source),
             advice="loading" if slower else "keeps up" if ratio else "unclear",
             ratio=ratio,
-            amount=_rate(loader),
+            amount=_rate(source),
             unit="items/s",
             rival=Subject.of(step),
             rival_amount=_rate(step),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bench.compare.cells import Cell
-from bench.verdicts.finding import Finding, Subject, per_unit
+from bench.verdicts.finding import Finding, Subject, per_unit, unsettled_rivals
 from bench.verdicts.named import COPY, CROSSING, MATMUL
 
 #: An operation below this share of the measured bandwidth is far below it.
@@ -13,29 +13,41 @@ LARGE_BYTES = 64 * 2**20
 
 
 def bandwidth(found: list[Cell]) -> Iterator[Finding]:
-    """Find the best copy of each device, and large operations that stay far below it."""
+    """Find the best copy of each device, and large operations that stay far below it.
+
+    The advice is `at least` if a copy that is not settled may be faster.
+    """
     for device in dict.fromkeys(cell.device for cell in found):
         here = [cell for cell in found if cell.device == device]
         crossing = [] if device == "cpu" else [c for named in CROSSING for c in named.among(here)]
-        large = [
-            (cell, rate)
+        every = [
+            cell
             for cell in here
             if cell.family == "tensors" and (cell.bytes or 0) >= LARGE_BYTES
-            if cell not in crossing and (rate := cell.rate(cell.bytes))
+            if cell not in crossing
         ]
+        large = [(cell, rate) for cell in every if (rate := cell.rate(cell.bytes))]
         copies = COPY.among(cell for cell, _ in large)
         if not copies:
             continue
         best = max(copies, key=lambda cell: cell.rate(cell.bytes) or 0.0)
         peak = best.rate(best.bytes) or 0.0
+        rivals = unsettled_rivals(COPY.among(every), best, lambda cell: cell.bytes)
+        advice = "at least" if rivals else ""
         yield Finding(
-            topic="bandwidth", subject=Subject.of(best), amount=peak, unit="B/s", n=len(copies)
+            topic="bandwidth",
+            subject=Subject.of(best),
+            advice=advice,
+            amount=peak,
+            unit="B/s",
+            n=len(copies),
         )
         for cell, rate in large:
             if rate < LOW_SHARE * peak and not _computes(cell, here, peak):
                 yield Finding(
                     topic="far below",
                     subject=Subject.of(cell),
+                    advice="at most" if rivals else "",
                     ratio=per_unit(cell, best, cell.bytes, best.bytes),
                     amount=rate,
                     unit="B/s",
@@ -46,22 +58,23 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
 
 
 def arithmetic(found: list[Cell]) -> Iterator[Finding]:
-    """Find the best matmul of each device and dtype."""
-    best: dict[tuple[str, str], tuple[float, Cell]] = {}
-    counts: dict[tuple[str, str], int] = {}
+    """Find the best matmul of each device and dtype, `at least` as in `bandwidth`."""
+    places: dict[tuple[str, str], list[Cell]] = {}
     for cell in MATMUL.among(found):
-        if flops := cell.rate(cell.flop):
-            place = (cell.device, cell.dtype)
-            counts[place] = counts.get(place, 0) + 1
-            if place not in best or flops > best[place][0]:
-                best[place] = (flops, cell)
-    for place, (flops, cell) in best.items():
+        places.setdefault((cell.device, cell.dtype), []).append(cell)
+    for here in places.values():
+        timed = [cell for cell in here if cell.rate(cell.flop)]
+        if not timed:
+            continue
+        best = max(timed, key=lambda cell: cell.rate(cell.flop) or 0.0)
+        rivals = unsettled_rivals(here, best, lambda cell: cell.flop)
         yield Finding(
             topic="arithmetic",
-            subject=Subject.of(cell),
-            amount=flops,
+            subject=Subject.of(best),
+            advice="at least" if rivals else "",
+            amount=best.rate(best.flop),
             unit="FLOP/s",
-            n=counts[place],
+            n=len(timed),
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bench.compare import estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio
+from bench.verdicts import alternatives, loading
 from bench.verdicts.finding import Finding, Subject, notable, worth
 from bench.verdicts.named import AUTOCAST, STEP
 
@@ -20,10 +21,17 @@ class Use(Finding):
     `amount` is its rate in samples a second, `ratio` the time of a sample over that in the default.
     `advice` is `use`; `among the best` if a step that is not settled may be faster; `default` if
     nothing is notably faster than the default; or `unknown`. `autocast`: parameters stay in
-    float32.
+    float32. `of_dtype` and `of_batch` are the parts of `ratio`: the dtype alone at the batch of the
+    setting, and its batch alone in float32, if both differ from the default. `implementation` is
+    that of the optimizers and `workers` that of the DataLoader which are clearly the fastest, blank
+    if none is.
     """
 
     autocast: bool = False
+    of_dtype: Ratio | None = None
+    of_batch: Ratio | None = None
+    implementation: str = ""
+    workers: str = ""
 
 
 def _ratio(cell: Cell, base: Cell, among: int) -> Ratio | None:
@@ -67,6 +75,9 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     else:
         advice = "among the best" if unsettled else "use"
     shown = chosen if ratio else base
+    between = _with(steps, chosen, dtype="float32") if ratio else None
+    of_dtype = _ratio(chosen, between, 1) if between and between is not chosen else None
+    of_batch = _ratio(between, base, 1) if between and between is not base else None
     yield Use(
         topic="use",
         subject=Subject.of(shown),
@@ -81,7 +92,36 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         total=many,
         worth=worth(ratio),
         autocast=shown in autocast,
+        of_dtype=of_dtype if of_batch else None,
+        of_batch=of_batch if of_dtype else None,
+        implementation=_implementation(found, shown.device),
+        workers=_workers(found),
     )
+
+
+def _with(steps: list[Cell], like: Cell, dtype: str) -> Cell | None:
+    """Return the settled plain step on the device and at the batch of another, in this dtype."""
+    for cell in steps:
+        same = (cell.device, cell.params.get("batch")) == (like.device, like.params.get("batch"))
+        if same and cell.dtype == dtype and cell.benchmark == STEP.benchmark and cell.settled:
+            return cell
+    return None
+
+
+def _implementation(found: list[Cell], device: str) -> str:
+    """Return the implementation that is the fastest for every optimizer with a difference."""
+    best = [one for one in alternatives.optimizers(found) if one.subject.device == device]
+    names = {one.subject.params["implementation"] for one in best}
+    return names.pop() if len(names) == 1 and all(b.advice == "fastest" for b in best) else ""
+
+
+def _workers(found: list[Cell]) -> str:
+    """Return the number of workers of the fastest DataLoader, if no other number is as fast."""
+    for one in loading.loading(found):
+        alike = {subject.params["workers"] for subject in (one.subject, *one.alike)}
+        if one.advice != "best settled" and one.ratio and len(alike) == 1:
+            return one.subject.params["workers"]
+    return ""
 
 
 def _default(steps: list[Cell]) -> Cell | None:

@@ -9,7 +9,7 @@ from torchvision.io import read_image
 from torchvision.transforms import Lambda
 
 from bench.measure.references import Reference, rounded
-from bench.suite.axes import dtypes, host_only
+from bench.suite.axes import dtypes, host_only, quick
 from bench.suite.loading.data import (
     CLASSES,
     IMAGES,
@@ -78,6 +78,7 @@ def from_file(dataset, count):
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("target", ["index", "one_hot"])
+@quick(target=("index",))
 def bench_fashion_mnist(cell, target):
     encode = Lambda(one_hot) if target == "one_hot" else None
     cell.work(items=FASHION, unit="image", bytes=FASHION * (28 * 28 * (1 + 4) + 1))
