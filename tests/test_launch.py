@@ -200,13 +200,13 @@ CELL = {"device": "cpu", "dtype": "float16", "benchmark": "cat", "params": "dim=
 def test_the_bar_shows_cell_count_and_name():
     out = io.StringIO()
     with RunBar(Console(file=out, force_terminal=True, width=120), 2) as bar:
-        bar.cell_started(2, 3, 10, CELL)
+        bar.cell_started(2, 3, 10, CELL | {"last": "8.1 us"})
         bar.message("a line [for] the user")
         bar.complete()
     shown = out.getvalue()
     assert "run 2 of 2" in shown
     assert "13/20" in shown
-    assert "cpu float16 cat dim=0 n=16" in shown
+    assert "8.1 us; now cpu float16 cat dim=0 n=16" in shown
     assert "a line [for] the user" in shown
     assert "20/20" in shown
 

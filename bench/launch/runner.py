@@ -200,7 +200,8 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
             if "left_s" in event:
                 listener.visited_again(run, event["left_s"], event["cell"])
             else:
-                listener.cell_started(run, event["done"], event["total"], event["cell"])
+                shown = {**event["cell"], "last": event.get("last", "")}
+                listener.cell_started(run, event["done"], event["total"], shown)
         report.lost += event.get("lost", [])
         report.finished |= "finished" in event
 

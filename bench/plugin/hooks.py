@@ -46,7 +46,6 @@ TABLE_OPTIONS = tuple(
         "cprofile",
     )
 )
-TIMED = pytest.StashKey[list[revisits.Timed]]()
 MARKERS = (
     "dtypes(*names, default): supported dtypes, and those that every profile times",
     "full: a value that only profile `full` times",
@@ -76,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("python_functions", "bench_*")
     neighbours.check(config)
     config.stash[RUN] = options.read(config)
-    config.stash[TIMED] = []
+    config.stash[revisits.TIMED] = []
 
 
 def pytest_benchmark_update_machine_info(
@@ -276,7 +275,7 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
     result = yield
     run = session.config.stash[RUN]
     if run.writer and not run.broken:
-        cells = session.config.stash[TIMED]
+        cells = session.config.stash[revisits.TIMED]
         try:
             revisits.until_spent(run, cells, time.perf_counter() - started)
         except CannotWrite as problem:
@@ -391,7 +390,7 @@ def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
             if result and result.visits and not run.profile.once:
                 entry = fixture.stats if fixture else None
                 plan = cast(Plan, item.stash[CELL].plan)
-                cells = item.config.stash[TIMED]
+                cells = item.config.stash[revisits.TIMED]
                 if cells and cells[-1].item is item:  # a plugin has run the test again
                     cells.pop()
                 cells.append(revisits.Timed(item, result, status, reason, entry, plan))

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import statistics
 import threading
 import time
 from collections.abc import Generator
@@ -18,10 +19,10 @@ import psutil
 import pytest
 
 from bench.launch.runner import LEAVE_S, MARK
-from bench.plugin import rows
+from bench.plugin import revisits, rows
 from bench.plugin.options import RUN
 from bench.records.writer import Writer
-from bench.report import reasons
+from bench.report import reasons, units
 
 _INPUT = pytest.StashKey[int]()
 
@@ -103,11 +104,18 @@ class Reporter:
         self.send_file(item.config.stash[RUN].writer)
         if rows.is_cell(item):
             cell = rows.identity(item, item.config.stash[RUN])
-            self.send(cell=cell, done=self.done, total=item.session.testscollected)
+            self.send(cell=cell, done=self.done, total=item.session.testscollected, **self.last())
         self.done += 1
         if self.launcher_gone:
             # Nobody reads the rest, and nobody would stop it.
             item.session.shouldstop = "the launcher of this run has ended; resume it with --resume"
+
+    def last(self) -> dict[str, str]:
+        """Return what the last call that was timed took, if there was one."""
+        timed = self.session.config.stash[revisits.TIMED] if self.session else []
+        if not timed:
+            return {}
+        return {"last": units.seconds(statistics.median(timed[-1].result.visits[-1].rounds_s))}
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

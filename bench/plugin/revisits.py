@@ -79,6 +79,10 @@ class Timed:
         return math.log(self.width / left) / spent_s
 
 
+#: The cells of a run that were timed, in the order of their first visits.
+TIMED = pytest.StashKey[list[Timed]]()
+
+
 def make_cell(item: pytest.Function, run: Run, plan: Plan | None, **more: Any) -> Cell:
     """Return the cell that an item times; `more` are further arguments of `Cell`."""
     given = rows.given(item)

@@ -43,6 +43,8 @@ class _Bars:
     def _draw(self, task: TaskID, what: str, done: int, total: int, cell: dict[str, Any]) -> None:
         words = [str(cell.get(key) or "") for key in ("device", "dtype", "benchmark", "params")]
         name = " ".join(filter(None, words)).replace(";", " ")[:60]
+        if last := cell.get("last"):
+            name = f"{last}; now {name}"
         self._progress.update(task, description=what, completed=done, total=total, cell=name)
         self._progress.refresh()
 
