@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -116,13 +117,16 @@ def test_a_cell_that_is_not_settled_takes_part_by_its_bound():
     assert (one.advice, one.best, one.worst) == ("unclear", None, None)
 
 
-def test_an_interval_of_schema_2_needs_no_allowance_for_other_processes():
+def test_one_run_needs_an_allowance_for_other_processes_and_several_of_schema_2_none():
     known = {"ci_low_s": 0.99e-3, "ci_high_s": 1.01e-3}
     old, new = (
         frame({"schema_version": 1} | known).assign(schema_version=version) for version in (1, 2)
     )
     (a,), (b,) = (estimates.by_group(f, ["benchmark"], []).values() for f in (old, new))
-    assert estimates.ratio(a, a).high > 1.09
+    assert estimates.ratio(a, a).high > 1.14
+    assert estimates.ratio(b, b).high > 1.14
+    several = pd.concat([new, new.assign(run_id="b")])
+    (b,) = estimates.by_group(several, ["benchmark"], []).values()
     assert estimates.ratio(b, b).high < 1.02
     wide = new.assign(status="unstable", ci_low_s=5e-4)
     (c,) = estimates.by_group(wide, ["benchmark"], []).values()

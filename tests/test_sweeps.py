@@ -26,8 +26,8 @@ def test_a_ratio_of_runs_is_that_of_welch():
 
 
 def test_a_single_run_must_differ_by_more_than_the_noise():
-    assert not estimates.ratio(estimate(1.09), estimate(1.0)).significant
-    assert estimates.ratio(estimate(1.12), estimate(1.0)).significant
+    assert not estimates.ratio(estimate(1.14), estimate(1.0)).significant
+    assert estimates.ratio(estimate(1.16), estimate(1.0)).significant
     assert estimates.ratio(estimate(1.0), estimates.Estimate((), None, None, "wrong")) is None
 
 
