@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import answer, dtypes, rounds
+from bench.measure import answer, dtypes, references, rounds
+from bench.measure import cell as cells
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
 from bench.measure.devices import find
@@ -246,6 +247,60 @@ def test_partial_sums_in_float32_are_right_in_any_order(name, every):
         found = answer.judge(sums(x, y, every, torch.float32), product(x, y), torch.device("cpu"))
         assert found.fault == ""
         assert found.rel_error <= found.tolerance
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_partial_sums_in_16_bits_are_wrong_or_declared(monkeypatch, name):
+    dtype = dtypes.find(name)
+    x, y = (cell_of(dtype).tensor(128, 128, seed=seed) for seed in (0, 1))
+    coarse = sums(x, y, 16, dtype)
+    assert answer.judge(coarse, product(x, y), torch.device("cpu")).fault
+    monkeypatch.setattr(references, "sixteen_bit", lambda dtype, device: True)
+    expected = product(x, y)
+    assert answer.judge(coarse, expected, torch.device("cpu")).fault == ""
+    made = cell_of(dtype)
+    made(torch.matmul, x, y, expect=product)
+    assert made.result.notes == ["16-bit partial sums are allowed here"]
+
+
+def test_large_results_are_judged_in_every_block():
+    count = 2 * answer.BLOCK + 3
+    x, y = (cell_of().tensor(count, seed=seed) for seed in (0, 1))
+    for place in (0, answer.BLOCK, count - 1):
+        wrong = x + y
+        wrong[place] = torch.nextafter(wrong[place], torch.tensor(9.0))
+        assert answer.judge(x + y, added(x, y), torch.device("cpu")).fault == ""
+        assert answer.judge(wrong, added(x, y), torch.device("cpu")).fault
+        copied = x.clone()
+        copied[place] = -copied[place]
+        assert answer.judge(copied, same(x), torch.device("cpu")).fault
+        assert not answer.same_bits(copied, x)
+
+
+def test_an_infinite_reference_needs_an_infinite_answer():
+    want = Reference(np.array([np.inf, 1.0]), torch.float32, references.ulps(1, torch.float32))
+    assert answer.judge(torch.tensor([np.inf, 1.0]), want, torch.device("cpu")).fault == ""
+    assert answer.judge(torch.tensor([1e30, 1.0]), want, torch.device("cpu")).fault
+
+
+def test_a_slow_call_of_a_plan_of_one_is_timed_and_checked_at_once(monkeypatch):
+    """Each call of a slow step takes seconds: there are two, not three."""
+    monkeypatch.setattr(cells, "SLOW_S", 0.0)
+    for fails in (False, True):
+        calls = []
+
+        def slow(x, calls=calls, fails=fails):
+            calls.append(1)
+            return torch.zeros_like(x) if fails and len(calls) > 1 else x.clone()
+
+        made = Cell(find("cpu"), torch.float32, rounds.Plan(1, 0, 0))
+        if fails:
+            with pytest.raises(WrongAnswer, match="after the rounds"):
+                made(slow, made.tensor(8), expect=same)
+        else:
+            made(slow, made.tensor(8), expect=same)
+        assert len(calls) == 2
+        assert made.result.visits[0].rounds_s[0] > 0
 
 
 def test_only_what_rounding_can_do_is_right():

@@ -192,7 +192,7 @@ def test_parts_that_do_not_add_up_to_the_whole_are_reported(monkeypatch, factor)
 @pytest.mark.parametrize("part", [*bench_step.PARTS, "whole"])
 def test_every_part_of_a_step_is_checked(monkeypatch, part):
     """A part that does what another part does, or nothing, is wrong."""
-    bench_step.bench_step_part(cell(), part)
+    bench_step.bench_step_part(cell(plan=rounds.Plan(1, 0, 0)), part)
     parts = bench_step.step_parts
 
     def without(on):

@@ -306,20 +306,22 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
             bound = bound.reshape(-1)[part] if bound.size == size != reference.size else bound
             bound = np.broadcast_to(bound.reshape(-1), error.shape)
         largest = max(largest, abs(float(reference.max())), abs(float(reference.min())))
+        if not math.isfinite(bound.sum()):  # a reference that is not finite must be met exactly
+            bound = np.where(np.isfinite(reference), bound, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             quotient = error / bound
-        if not math.isfinite(quotient.sum()):  # a bound of 0, or a number that is not finite
-            quotient = np.where(error == 0, 0.0, np.nan_to_num(quotient, nan=np.inf, posinf=np.inf))
+        if not math.isfinite(quotient.sum()):
+            quotient = np.where(error == 0, 0.0, quotient)
         place = int(np.argmax(quotient))
         if quotient[place] > worst:
             worst, found = float(quotient[place]), (float(error[place]), float(bound[place]))
-            found = found if math.isfinite(found[1]) else (math.inf, 0.0)
         if math.isfinite(want.scale) or math.isfinite(want.norm):
             as_double = reference.astype(np.float64)
             overlap += float(mine.astype(np.float64) @ as_double)
             square += float(as_double @ as_double)
             deviation += float(error @ error)
-    found = found[0] / (largest or 1.0), found[1] / (largest or 1.0)
+    unit = largest if 0 < largest < math.inf else 1.0
+    found = found[0] / unit, found[1] / unit
     for off, allowed in (
         (abs(overlap / square - 1) if square else 0.0, want.scale),
         (math.sqrt(deviation / square) if square else 0.0, want.norm),
@@ -363,6 +365,11 @@ def judge(result: Any, expected: Any, device: torch.device) -> Answer:
         if not off <= bound:
             return Answer(off, bound, f"off by {off:.2g} of the largest element, bound {bound:.2g}")
     return Answer(error, allowed)
+
+
+def notes(expected: Any) -> list[str]:
+    """Return what the row says of the references, each once."""
+    return list(dict.fromkeys(filter(None, (one.note for one in _leaves(expected)))))
 
 
 def layout(*size: Any, dtype: torch.dtype, device: torch.device) -> Callable[..., Answer]:

@@ -329,6 +329,8 @@ class Cell:
             elif asked.expect is not None:
                 expected = asked.expect(*args, **kwargs)
                 self.result.answer = answer.judge(result, expected, self.device)
+                for note in answer.notes(expected):
+                    self.note(note)
             else:
                 expected = answer.reference(asked.against, args, kwargs)
                 self.result.answer = answer.compare(

@@ -46,7 +46,8 @@ class Reference:
     `values` are exact, or exact enough for `bound`, the largest deviation allowed. `scale` is the
     largest error of the factor by which the whole result is too large; `norm` that of its Euclidean
     norm, relative to the norm of the values. `kind` is the type of the result: a tensor, a NumPy
-    array, a list of Python numbers, or one (float). `device` None is the cell's device.
+    array, a list of Python numbers, or one (float). `device` None is the cell's device. The row
+    gets the `note`.
     """
 
     values: Array | Blocks
@@ -58,6 +59,7 @@ class Reference:
     device: torch.device | None = None
     requires_grad: bool = False
     contiguous: bool = True
+    note: str = ""
 
 
 def unit(dtype: torch.dtype) -> float:
@@ -316,6 +318,11 @@ def sixteen_bit(dtype: torch.dtype, device: torch.device) -> bool:
     )
 
 
+def allowed(dtype: torch.dtype, device: torch.device) -> str:
+    """Return the note of a row whose bound allows 16-bit partial sums, or an empty text."""
+    return "16-bit partial sums are allowed here" if sixteen_bit(dtype, device) else ""
+
+
 def sum_error(exact: Array, root: Array, terms: int, of: torch.Tensor) -> Array:
     """Return the bound of sums of `terms` terms: 1 ulp + 4 sqrt(n) 2**-24 (abs(r) + T).
 
@@ -343,7 +350,8 @@ def product(x: torch.Tensor, y: torch.Tensor) -> Reference:
     bound = sum_error(exact, root, a.shape[-1], x)
     if x.dtype == torch.float32 and x.device.type == "cuda" and precision.uses_tf32():
         return Reference(exact, x.dtype, bound + 4 * 2.0**-10 * (np.abs(exact) + root))
-    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size))
+    note = allowed(x.dtype, x.device)
+    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size), note=note)
 
 
 def summed(x: torch.Tensor, dim: int) -> Reference:
@@ -353,7 +361,8 @@ def summed(x: torch.Tensor, dim: int) -> Reference:
     values = wide(x)
     exact = values.sum(dim)
     bound = sum_error(exact, np.sqrt((values * values).sum(dim)), x.shape[dim], x)
-    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size))
+    note = allowed(x.dtype, x.device)
+    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size), note=note)
 
 
 def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Reference:
@@ -364,7 +373,7 @@ def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Referen
     exact = of.values + double(bias)
     bound = of.bound + ulp(exact, x.dtype)
     grad = weight.requires_grad or x.requires_grad
-    return Reference(exact, x.dtype, bound, of.scale, requires_grad=grad)
+    return Reference(exact, x.dtype, bound, of.scale, requires_grad=grad, note=of.note)
 
 
 def linear(layer: torch.nn.Linear, x: torch.Tensor) -> Reference:

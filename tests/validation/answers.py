@@ -2,7 +2,8 @@
 
 ``python -m tests.validation.answers [-k WORD] [--dtype NAME ...] [--profile full] [--list]`` prints
 caught of tried by benchmark and dtype. A break that changes nothing (the sign of a bool, 1 % of a
-small integer) is not tried.
+small integer) is not tried. With ``--seeds 100`` nothing is broken: it checks each cell with as many
+other inputs, on one and two threads, with and without oneDNN, and prints the false alarms.
 """
 
 import argparse
@@ -19,15 +20,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import devices, dtypes, rounds
-from bench.measure.answer import walk
+from bench.measure import cell, devices, dtypes, rounds
+from bench.measure.answer import copies, same_bits, walk
 from bench.measure.cell import Cell
 from bench.plugin import rows
+from bench.suite.training import models
 
 #: Where the broken element is, as a share of the elements of the largest array.
 PLACE = 0.37
 #: Larger cells are the same kernels again.
-MOST_ELEMENTS = 2**22
+MOST_ELEMENTS, MOST_SAMPLES = 2**20, 256
 
 
 class NotApplied(Exception):
@@ -138,9 +140,18 @@ def change_values(result: Any, breaks: Callable[[list[torch.Tensor]], None]) -> 
 
 
 def _map_tensors(result: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    if not any(isinstance(leaf, torch.Tensor) for leaf in _leaves(result)):
+    changed = []
+
+    def applied(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        changed.append(leaf)
+        return change(leaf)
+
+    mapped = walk(result, applied)
+    if not changed:
         raise NotApplied
-    return walk(result, lambda leaf: change(leaf) if isinstance(leaf, torch.Tensor) else leaf)
+    return mapped
 
 
 def wrong_dtype(result: Any) -> Any:
@@ -173,7 +184,7 @@ def wrong_alias(result: Any, args: tuple[Any, ...]) -> Any:
 
 
 def broken(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the operation with a fault, in every call or (`later ...`) from the third one on."""
+    """Return the operation with a fault, in every call or (`later ...`) from the second one on."""
     calls = itertools.count(1)
 
     @functools.wraps(operation, assigned=("__name__",), updated=())
@@ -182,12 +193,15 @@ def broken(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
         if name == "skipped":
             return _skipped(operation, args, kwargs)
         if name == "swapped":
+            plain = operation(*copies(args), **kwargs)
             args = _swapped(args)
         result = operation(*args, **kwargs)
+        if name == "swapped" and same_bits(plain, result):
+            raise NotApplied
         if name in VALUES:
             return change_values(result, VALUES[name])
         if name == "later calls wrong":
-            return change_values(result, VALUES["all zero"]) if number > 2 else result
+            return change_values(result, VALUES["all zero"]) if number > 1 else result
         if name == "wrong dtype":
             return wrong_dtype(result)
         if name == "wrong device":
@@ -210,7 +224,7 @@ def _swapped(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _skipped(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Do nothing; return what an operation in place would return, otherwise no values."""
-    result = operation(*walk(args, _copy), **kwargs)
+    result = operation(*copies(args), **kwargs)
     if result is None:
         return None
     leaves, mine = _leaves(result), _leaves(list(args))
@@ -224,10 +238,6 @@ def _skipped(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if isinstance(result, torch.nn.Module):
         return args[-1]
     return change_values(result, VALUES["all zero"])
-
-
-def _copy(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, torch.Tensor) and not leaf.requires_grad else leaf
 
 
 NAMES = (
@@ -273,32 +283,38 @@ def cells(*words: str) -> list[pytest.Function]:
     return collect.items
 
 
-def caught(item: pytest.Function, name: str = "", seed: int = 0) -> bool | None:
-    """Return whether a cell is not ok if its kernel has the fault; None if it was not applied."""
-    given = rows.given(item)
-    params = {key: value for key, value in given.items() if key not in ("device", "dtype")}
+def seen(body: Callable[..., None], dtype: str, params: dict[str, Any], name: str) -> str | None:
+    """Return what a benchmark finds wrong if its kernel has the fault; None if not applied."""
     plan = rounds.Plan(1, 0, 0)
-    made = BrokenCell(devices.find("cpu"), dtypes.find(given["dtype"]), plan)
+    made = BrokenCell(devices.find("cpu"), dtypes.find(dtype), plan)
     made.broken_by = name
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            item.obj(made, **params)
+            body(made, **params)
     except (NotApplied, NotImplementedError):
         return None
     except Exception as problem:
-        if not name:
-            print(f"{item.name}: {problem}", file=sys.stderr)
-        return True
+        return str(problem) or type(problem).__name__
     finally:
         made.close()
-    return False
+    return ""
+
+
+def caught(item: pytest.Function, name: str = "") -> bool | None:
+    """Return whether a cell is not ok if its kernel has the fault; None if it was not applied."""
+    given = rows.given(item)
+    params = {key: value for key, value in given.items() if key not in ("device", "dtype")}
+    found = seen(item.obj, given["dtype"], params, name)
+    if found and not name:
+        print(f"{item.name}: {found}", file=sys.stderr)
+    return None if found is None else bool(found)
 
 
 def small(item: pytest.Function) -> bool:
     """Whether a cell is quick enough to be broken a dozen times."""
     given = rows.given(item)
-    return int(given.get("n", 0)) <= MOST_ELEMENTS and int(given.get("batch", 0)) <= 1024
+    return int(given.get("n", 0)) <= MOST_ELEMENTS and int(given.get("batch", 0)) <= MOST_SAMPLES
 
 
 def tried(items: list[pytest.Function], names: tuple[str, ...]) -> Iterator[tuple[Any, str, bool]]:
@@ -306,8 +322,34 @@ def tried(items: list[pytest.Function], names: tuple[str, ...]) -> Iterator[tupl
     for item in items:
         with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
             for name in names:
-                if (seen := caught(item, name)) is not None:
-                    yield item, name, seen
+                if (noticed := caught(item, name)) is not None:
+                    yield item, name, noticed
+
+
+@contextlib.contextmanager
+def inputs(seed: int) -> Iterator[None]:
+    """Give the cells other inputs and another network."""
+    block = cell._block
+
+    def other_network() -> models.NeuralNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return models.NeuralNetwork()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cell, "_block", lambda floating, own: block(floating, own + 1000 * seed))
+        patch.setattr(models, "seeded_network", other_network)
+        yield
+
+
+def false_alarms(items: list[pytest.Function], seeds: int) -> int:
+    """Print each right cell that is called wrong; return how many of all checks."""
+    found = 0
+    for seed in range(seeds):
+        torch.set_num_threads(1 + seed % 2)
+        with torch.backends.mkldnn.flags(enabled=seed // 2 % 2 == 0), inputs(seed):
+            found += sum(bool(caught(item)) for item in items)
+    return found
 
 
 def main() -> None:
@@ -319,18 +361,23 @@ def main() -> None:
     parser.add_argument("--family", action="append", default=[])
     parser.add_argument("--breaks", action="append", choices=NAMES, default=[])
     parser.add_argument("--list", action="store_true", help="print each break that was missed")
+    parser.add_argument("--seeds", type=int, default=0, help="break nothing, try other inputs")
     asked = parser.parse_args()
     words = [f"--profile={asked.profile}", *(["-k", asked.k] if asked.k else [])]
     words += [f"--dtype={name}" for name in asked.dtype]
     words += [f"--family={name}" for name in asked.family]
     found = list(filter(small, cells(*words)))
+    if asked.seeds:
+        alarms = false_alarms(found, asked.seeds)
+        print(f"{alarms} false alarms in {asked.seeds} checks of {len(found)} cells")
+        return
     good = [item for item in found if caught(item) is False]
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     print(f"{len(found)} cells, {len(good)} right without a fault")
     names = tuple(asked.breaks) or NAMES
     table: dict[tuple[str, str], dict[str, list[int]]] = {}
     missed = []
-    for item, name, seen in tried(good, names):
+    for item, name, noticed in tried(good, names):
         dtype = rows.given(item)["dtype"]
         for key in (
             (f"{rows.family(item)}/{rows.benchmark(item)}", dtype),
@@ -338,9 +385,9 @@ def main() -> None:
         ):
             count = table.setdefault(key, collections.defaultdict(lambda: [0, 0]))
             for column in (name, "all"):
-                count[column][0] += seen
+                count[column][0] += noticed
                 count[column][1] += 1
-        if not seen:
+        if not noticed:
             missed.append(f"missed: {item.name}: {name}")
     print("| benchmark | dtype | " + " | ".join([*names, "all"]) + " |")
     print("| --- " * (len(names) + 3) + "|")

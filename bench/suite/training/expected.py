@@ -22,6 +22,7 @@ from bench.measure.references import (
     Array,
     Reference,
     accumulator,
+    allowed,
     double,
     numbers,
     sixteen_bit,
@@ -157,7 +158,7 @@ def logits(
 ) -> Reference:
     """Return the reference of the logits."""
     _, _, found = forward(Arithmetic(dtype, x.device), parameters, x.flatten(1))
-    return _reference(found, dtype, dtype, **facts)
+    return _reference(found, dtype, dtype, note=allowed(dtype, x.device), **facts)
 
 
 def _reference(found: Rough, dtype: torch.dtype, of: torch.dtype, **facts: Any) -> Reference:
@@ -225,13 +226,17 @@ def _descent(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[Rough,
     return descent(arithmetic, list(model.parameters()), x, y, on)[1:]
 
 
-def _gradients(found: Sequence[Rough], dtype: torch.dtype, of: torch.dtype) -> list[Reference]:
-    return [_reference(one, dtype, of, contiguous=False) for one in found]
+def _gradients(
+    found: Sequence[Rough], dtype: torch.dtype, arithmetic: Arithmetic
+) -> list[Reference]:
+    of, device = arithmetic.dtype, arithmetic.device
+    facts = {"contiguous": False, "note": allowed(of, device)}
+    return [_reference(one, dtype, of, **facts) for one in found]
 
 
 def gradients(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[Reference]:
     """Return the gradients of the parameters that need one."""
-    found = _gradients(_descent(model, x, y)[1], x.dtype, x.dtype)
+    found = _gradients(_descent(model, x, y)[1], x.dtype, Arithmetic(x.dtype, x.device))
     pairs = zip(model.parameters(), found, strict=True)
     return [gradient for parameter, gradient in pairs if parameter.requires_grad]
 
@@ -240,17 +245,17 @@ def three_times_the_gradients(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor
 ) -> list[Reference]:
     """Return the gradients after a backward pass of the loss, and one of twice the loss."""
-    rounding = Arithmetic(x.dtype, x.device).rounding
-    found = _descent(model, x, y)[1]
+    arithmetic = Arithmetic(x.dtype, x.device)
+    rounding, found = arithmetic.rounding, _descent(model, x, y)[1]
     added = [Rough(3 * one.value, 9 * one.variance + rounding(3 * one.value)) for one in found]
-    return _gradients(added, x.dtype, x.dtype)
+    return _gradients(added, x.dtype, arithmetic)
 
 
 def step(model: nn.Module, _: object, x: torch.Tensor, y: torch.Tensor) -> list[Any]:
     """Return the loss, and the gradients of a training step."""
     loss, found = _descent(model, x, y)
     wanted = _reference(loss, x.dtype, x.dtype, requires_grad=True)
-    return [wanted, _gradients(found, x.dtype, x.dtype)]
+    return [wanted, _gradients(found, x.dtype, Arithmetic(x.dtype, x.device))]
 
 
 def autocast_step(
@@ -265,7 +270,7 @@ def autocast_step(
     found, loss, gradients = descent(arithmetic, parameters, x.to(dtype), y, on)
     wanted = _reference(loss, torch.float32, dtype, requires_grad=True)
     output = _reference(found, dtype, dtype, requires_grad=True)
-    return [wanted, _gradients(gradients, torch.float32, dtype), output]
+    return [wanted, _gradients(gradients, torch.float32, arithmetic), output]
 
 
 def moved(model: nn.Module, gradients: Sequence[Rough], rate: float) -> list[Reference]:
