@@ -68,6 +68,7 @@ def convolution_gradients(x: torch.Tensor, weight: torch.Tensor, grad: torch.Ten
     image, kernel = x.detach(), weight.detach()
     of_x = convolved(grad, kernel.flip(2, 3).transpose(0, 1), parts=9)
     turned = convolved(image.transpose(0, 1), grad.transpose(0, 1), parts=9)
+    assert isinstance(turned.values, np.ndarray)
     assert isinstance(turned.bound, np.ndarray)
     assert isinstance(turned.values, np.ndarray)
     values, bound = turned.values.swapaxes(0, 1), turned.bound.swapaxes(0, 1)
