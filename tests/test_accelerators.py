@@ -13,17 +13,33 @@ from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.launch import runner
-from bench.measure import cell, devices, disturbance, doctor, kernels, refusal, rounds
+from bench.measure import (
+    cell,
+    devices,
+    disturbance,
+    doctor,
+    environment,
+    kernels,
+    refusal,
+    rounds,
+    visits,
+)
 from bench.measure.devices import find
+from bench.plugin import thermal
 from bench.records import reader
+from bench.report import answers
 from bench.report import doctor as words
+from bench.suite.distributed import rank, ranks
 from bench.suite.loading import workers
 from bench.suite.training import bench_autograd, bench_optimizers, bench_step, models
 from tests.helpers import strict
 from tests.helpers.listeners import RunListener
+from tests.helpers.truths import Machine
 
 ROOT = Path(__file__).parents[1]
 MPS = ("mps-2.6", "mps-2.14", "mps-2.15")
+#: The tests replace it.
+REAL_READ = kernels.ReferenceKernel.read
 ONCE = rounds.Plan(1, 0, 0)
 
 
@@ -110,10 +126,11 @@ def test_signs_that_mean_something_else_on_macos_are_not_used(monkeypatch):
     monkeypatch.setattr(disturbance, "resource", counter)
     assert disturbance.switches() == 7
     reference = kernels.ReferenceKernels(kernels.all_kernels())
-    assert len(reference.of_launches()) == 1
+    assert [one.name for one in reference.of_device("mps")] == ["core"]
     monkeypatch.setattr(sys, "platform", "darwin")
     assert disturbance.switches() is None
-    assert len(reference.of_launches()) == 0
+    assert len(reference.of_device("mps")) == 0
+    assert len(reference.of_device()) == len(reference)
 
 
 def test_memory_of_workers_on_macos_needs_no_task_port(monkeypatch):
@@ -235,3 +252,174 @@ def test_a_driver_that_does_not_give_the_name_of_its_gpu(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", raises)
     assert devices._accelerator("cuda").fault() == "CUDA unknown error"
+
+
+@on(["mps-2.15"])
+def test_the_clock_of_an_accelerator_is_recorded_over_the_run(machine, monkeypatch):
+    """A laptop that gets hot: the device becomes slower by half while the cells are timed."""
+    monkeypatch.setattr(kernels.ReferenceKernel, "read", REAL_READ)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    device = find("mps")
+    own = kernels.accelerator(device)
+    own.search(0)
+    own.learn([own.read()])
+    reference = kernels.ReferenceKernels([*kernels.all_kernels(), own])
+    cells = []
+    for number in range(12):
+        machine.slowness = 1.0 if number < 6 else 1.5
+        made = cell.Cell(device, torch.float32, rounds.Plan(2, 0, 1e-3), reference=reference)
+        made(torch.neg, made.tensor(4))
+        visit = made.result.visits[0]
+        assert visit.kernels_s.keys() == {"device mps"}
+        cells.append(types.SimpleNamespace(result=made.result, visited=number))
+    columns = [visits.judge(one.result.visits, reference).columns for one in cells]
+    assert columns[0]["slowdown"] == pytest.approx(1.0)
+    assert columns[-1]["slowdown"] == pytest.approx(1.5, rel=0.03)
+    (line,) = thermal.lines(cells, reference)
+    assert line.startswith("mps took 1.5 times as long for the same work at the end of the run")
+    assert thermal.lines(cells[:6] * 2, reference) == []
+
+
+class Nvml(types.ModuleType):
+    """The module pynvml, for a GPU that is hot, capped and in use."""
+
+    NVMLError = RuntimeError
+    NVML_CLOCK_SM = NVML_TEMPERATURE_GPU = 0
+    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
+    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
+
+    def __init__(self, reasons=0x20, cap=300_000, others=1):
+        super().__init__("pynvml")
+        running = [types.SimpleNamespace(pid=-1)] * others
+        self.nvmlInit = self.nvmlShutdown = lambda: None
+        self.nvmlDeviceGetHandleByUUID = lambda name: name
+        self.nvmlDeviceGetCurrentClocksThrottleReasons = lambda _: reasons
+        self.nvmlDeviceGetComputeRunningProcesses = lambda _: running
+        self.nvmlSystemGetDriverVersion = lambda: "580.65"
+        self.nvmlDeviceGetClockInfo = lambda *_: 1200
+        self.nvmlDeviceGetMaxClockInfo = lambda *_: 1980
+        self.nvmlDeviceGetPowerManagementLimit = lambda _: cap
+        self.nvmlDeviceGetPowerManagementDefaultLimit = lambda _: 400_000
+        self.nvmlDeviceGetTemperature = self.not_supported
+
+    def not_supported(self, *_):
+        raise self.NVMLError("Not Supported")
+
+
+@pytest.mark.parametrize(
+    ("nvml", "remedies", "fit"),
+    [
+        (Nvml(), ("gpu in use", "gpu hot", "gpu capped"), False),
+        (Nvml(reasons=0, others=0), ("gpu capped",), True),
+        (Nvml(reasons=0, others=0, cap=400_000), (), True),
+        (None, ("install nvml",), True),
+    ],
+)
+def test_doctor_looks_at_the_gpu(monkeypatch, nvml, remedies, fit):
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    properties = types.SimpleNamespace(uuid="1-2", name="NVIDIA H100")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    device = devices._accelerator("cuda")
+    assert (device.model, device.count, device.broken) == ("NVIDIA H100", 8, "")
+    assert device.driver == ("CUDA 13.0, driver 580.65" if nvml else "CUDA 13.0")
+    found = doctor.gpu_state(device)
+    assert (found.remedies, found.fit) == (remedies, fit)
+    seen = words.seen(found.code, found.figures)
+    assert seen.startswith("driver 580.65, 1200 of 1980 MHz, limit " if nvml else "its clock")
+    assert words.remedy(found.remedies, found.figures) or not remedies
+
+
+@pytest.mark.parametrize(
+    ("settings", "therm", "remedies"),
+    [
+        (" lowpowermode         1\n", "", ("low power mode",)),
+        (" powermode            1\n", "", ("low power mode",)),
+        (" powermode            2\n", "CPU_Speed_Limit \t= 100\n", ()),
+        (" lowpowermode         0\n", " CPU_Speed_Limit \t= 58\n", ("hot",)),
+    ],
+)
+def test_doctor_looks_at_the_power_mode_and_the_heat_of_a_mac(
+    monkeypatch, settings, therm, remedies
+):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(doctor.psutil, "sensors_battery", lambda: None, raising=False)
+    monkeypatch.setattr(doctor, "_read", lambda _: "")
+    monkeypatch.setattr(doctor, "_output", lambda *words: therm if "therm" in words else settings)
+    found = doctor.power()
+    assert (found.remedies, found.fit) == (remedies, not remedies)
+
+
+@pytest.mark.parametrize(
+    ("version", "model", "parts"),
+    [("2.6.0", "Apple M1 7-core GPU", False), ("2.15.0", "Apple M1 8-core GPU", True)],
+)
+def test_the_gpu_of_a_mac_has_its_cores_and_from_2_15_on_events(monkeypatch, version, model, parts):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
+    names = {"get_name": lambda: "Apple M1", "get_core_count": lambda: 8}
+    mps = types.SimpleNamespace(**(names if parts else {}))
+    monkeypatch.setattr(torch.backends, "mps", mps)
+    listed = '{"SPDisplaysDataType": [{"sppci_model": "Apple M1", "sppci_cores": "7"}]}'
+    done = subprocess.CompletedProcess([], 0, listed, "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    device = devices._accelerator("mps")
+    assert device.model == model
+    assert (device.event is not None, device.peak_bytes is not None) == (parts, parts)
+
+
+def test_the_label_of_a_machine_distinguishes_one_gpu_from_eight():
+    current = environment.current()
+    with strict.machine("cuda"):
+        one = environment.machine_label(current, [find("cuda")])
+    with strict.machine("cuda-8"):
+        eight = environment.machine_label(current, [find("cuda")])
+    assert one != eight == one.replace("simulated", "8x-simulated")
+
+
+def test_a_rank_runs_on_the_device_of_its_row(monkeypatch):
+    assert rank.device_of_rank(torch.device("cuda"), 3) == torch.device("cuda", 3)
+    assert rank.device_of_rank(torch.device("cuda", 1), 0) == torch.device("cuda", 1)
+    assert rank.device_of_rank(torch.device("cpu"), 1) == torch.device("cpu")
+    with pytest.raises(NotImplementedError, match="on this cuda:1, at most 1"):
+        ranks.Ranks(torch.device("cuda", 1), 2, "step", 4)
+    monkeypatch.setattr(rank.distributed, "is_nccl_available", lambda: False)
+    assert rank.backend(torch.device("cuda")) == "gloo"
+    monkeypatch.setattr(rank.distributed, "is_nccl_available", lambda: True)
+    assert rank.backend(torch.device("cuda")) == "nccl"
+
+
+#: Operation -> family, seconds on the CPU, how many times as long on MPS, params.
+M1 = {
+    "gru": ("training", 2e-3, 7.6, "batch=16"),
+    "layer_norm": ("training", 1e-3, 0.5, "layout=contiguous;n=256"),
+    "conv2d": ("training", 10e-3, 0.2, "batch=1;layout=contiguous;side=56"),
+    "attention": ("training", 8e-3, 0.25, "causal=no;n=512"),
+    "topk": ("tensors", 1e-3, 5.0, "n=65536"),
+}
+
+
+def test_the_verdict_on_a_modelled_mac_says_what_its_gpu_loses_and_wins():
+    made = Machine(name="m1", runs=3)
+    for name, (family, seconds, factor, params) in M1.items():
+        known = {"family": family, "benchmark": name, "params": params}
+        made.cell(seconds, device="cpu", **known)
+        made.cell(factor * seconds, device="mps", **known)
+    for dim, factor in ((2, 0.4), (0, 20)):  # a reduction of the first axis is slow
+        known = {"benchmark": "sum_dim", "params": f"dim={dim};layout=contiguous"}
+        made.cell(1e-4, device="cpu", **known).cell(factor * 1e-4, device="mps", **known)
+    for n in (64, 256, 512, 1024):  # equal at 184
+        known = {"benchmark": "matmul", "params": f"n={n}", "flop": 2 * n**3}
+        made.cell(4.2e-11 * n**3, device="cpu", **known)
+        made.cell(2.5e-4 + 2e-12 * n**3, device="mps", **known)
+    text = " ".join(answers.text(made.frame(), "device").split())
+    for line in (
+        "gru in float32: mps is 7.6x slower",
+        "faster in matrix products 2.2x",
+        "convolutions and attention 4.5x",
+        "slower in layers and losses 2.0x",
+        "indexing and sorting 5.0x",
+        "20x slower (dim=0 layout=contiguous)",
+        "matmul in float32: mps overtakes cpu at n 18",
+    ):
+        assert line in text, text

@@ -266,10 +266,10 @@ class Cell:
         if self._uses_processes:
             monitor = disturbance.DisturbanceMonitor(own_threads=False)
         else:
+            host = self._device.is_host
             reference = self._reference or kernels.core_only()
-            if not self._device.is_host:  # an accelerator does not use the compute threads
-                reference = reference.of_launches()
-            elif (self.result.bytes or 0) < STREAM_BYTES:
+            reference = reference.of_device("" if host else self._device.name)
+            if host and (self.result.bytes or 0) < STREAM_BYTES:
                 reference = reference.without_long()
             monitor = disturbance.DisturbanceMonitor(reference)
         before = self.result.visits

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from bench.measure import gpu
 from bench.records import lines
 
 #: Seconds for which `long_matmul` keeps a device busy: longer than a launch, shorter than a cell.
@@ -192,6 +193,9 @@ def _cuda(name: str) -> Device:
     properties = torch.cuda.get_device_properties(device)
     # ROCm uses the name cuda too, and has a HIP version instead of a CUDA version.
     runtime = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}"
+    state = gpu.read(device)
+    if state and state.driver:  # the version of CUDA is that of torch
+        runtime += f", driver {state.driver}"
     return Device(
         name,
         device,

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from bench.measure import cgroup, devices, environment, kernels, operations, placement
+from bench.measure import cgroup, devices, environment, gpu, kernels, operations, placement
 from bench.measure.kernels import ReferenceKernel
 from bench.records.lines import last_line
 
@@ -78,6 +79,23 @@ def device(found: devices.Device) -> Finding:
         return Finding(name, "unusable", {"message": fault}, ("without device",))
     cost = found.clock_cost()
     return _finding(name, "wait", model=found.model, cost_s=cost)
+
+
+def gpu_state(found: devices.Device) -> Finding | None:
+    """Check the clock, the power, the temperature and the other processes of an NVIDIA GPU."""
+    if found.torch_device.type != "cuda" or found.is_host:
+        return None
+    name, state = f"gpu {found.name}", gpu.read(found.torch_device)
+    if state is None:
+        return Finding(name, "no nvml", {}, ("install nvml",))
+    capped = bool(state.power_cap_w and state.usual_cap_w and state.power_cap_w < state.usual_cap_w)
+    remedies = [
+        *(["gpu in use"] if state.others else []),
+        *(["gpu hot"] if state.hot else []),
+        *(["gpu capped"] if capped else []),
+    ]
+    figures = {key: value for key, value in vars(state).items() if value is not None}
+    return Finding(name, "gpu", figures, tuple(remedies), not (state.others or state.hot))
 
 
 def _used(seconds: float) -> tuple[float, float, list[tuple[str, int, float]]]:
@@ -158,6 +176,15 @@ def _read(path: str) -> str:
         return ""
 
 
+def _output(*command: str) -> str:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=20
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 def power() -> Finding:
     """Check for mains or battery and the power mode, as far as the platform reports them."""
     figures: dict[str, Any] = {}
@@ -174,18 +201,20 @@ def power() -> Finding:
         if governor == "powersave" and "intel_pstate" not in driver:
             remedies.append("governor")
     if sys.platform == "darwin":
-        asked = subprocess.run(
-            ["/usr/bin/pmset", "-g"], capture_output=True, text=True, check=False
-        )
-        low = any(line.split() == ["lowpowermode", "1"] for line in asked.stdout.splitlines())
-        figures["low_power"] = low
-        remedies += ["low power mode"] if low else []
+        modes = dict(re.findall(r"^\s*(\w+)\s+(\d+)", _output("/usr/bin/pmset", "-g"), re.M))
+        # Macs with a high power mode print powermode: 0 automatic, 1 low, 2 high.
+        figures["low_power"] = "1" in (modes.get("lowpowermode"), modes.get("powermode"))
+        remedies += ["low power mode"] if figures["low_power"] else []
+        limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", _output("/usr/bin/pmset", "-g", "therm"))
+        if limit and int(limit[1]) < 100:
+            figures["thermal"] = int(limit[1])
+            remedies.append("hot")
     frequency = None
     with contextlib.suppress(Exception):  # on some Macs psutil raises RuntimeError or SystemError
         frequency = psutil.cpu_freq() if hasattr(psutil, "cpu_freq") else None
     if frequency and frequency.max:
         figures |= {"mhz": frequency.current, "max_mhz": frequency.max}
-    fit = "battery" not in figures and not figures.get("low_power")
+    fit = not {"battery", "thermal"} & figures.keys() and not figures.get("low_power")
     return Finding("power", "power", figures, tuple(remedies), fit)
 
 
@@ -273,6 +302,9 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
         yield from map(steadiness, reference.of_threads(several=True).without_long())
     finally:
         placed.undo()
-    yield from map(device, map(devices.find, names))
+    for found in map(devices.find, names):
+        yield device(found)
+        if state := gpu_state(found):
+            yield state
     if message := devices.unavailable():
         yield Finding("accelerator", "unavailable", {"message": message}, ("newer system",))

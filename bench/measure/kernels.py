@@ -6,13 +6,14 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from bench.measure import calibration
+from bench.measure.devices import Device
 
 #: Attempts per reading at most; a reading within this factor of the best ends them.
 TRIES, GOOD_ENOUGH = 6, 1.05
@@ -36,6 +37,7 @@ class ReferenceKernel:
     long is read only `once_a_visit`, before the rounds, and not between them. Where the kernel is
     slower by a factor f, operations of torch are slower by up to f to the power of `sensitivity`.
     `usual` is the factor on a quiet machine: between rounds, caches are not as warm as at its best.
+    A kernel of an accelerator has the name of its `device`; `now` is its clock.
     """
 
     name: str
@@ -47,6 +49,8 @@ class ReferenceKernel:
     sensitivity: int = 1
     usual: float = 1.02
     best_s: float = math.inf
+    device: str = ""
+    now: Callable[[], float] | None = None
 
     @functools.cached_property
     def work(self) -> Callable[[], object]:
@@ -71,11 +75,11 @@ class ReferenceKernel:
         The first attempts find the caches as the timed operation left them: after an operation
         that streams 100 MB they are slow on any machine.
         """
-        seconds = math.inf
+        seconds, now = math.inf, self.now or time.perf_counter
         for _ in range(TRIES):
-            start = time.perf_counter()
+            start = now()
             self.work()
-            seconds = min(seconds, time.perf_counter() - start)
+            seconds = min(seconds, now() - start)
             if seconds <= GOOD_ENOUGH * self.best_s:
                 break
         return seconds
@@ -174,14 +178,16 @@ class ReferenceKernels:
         """Return the kernels that take microseconds only."""
         return ReferenceKernels([kernel for kernel in self if not kernel.once_a_visit])
 
-    def of_launches(self) -> "ReferenceKernels":
-        """Return the kernels for the thread that launches work on an accelerator.
+    def of_device(self, device: str = "") -> "ReferenceKernels":
+        """Return the kernels for the host, or for an accelerator and the thread that launches.
 
-        None on macOS: after a wait, the thread may continue on an efficiency core.
+        On macOS only that of the accelerator: after a wait, the thread may continue on an
+        efficiency core.
         """
-        if sys.platform == "darwin":
-            return ReferenceKernels()
-        return self.of_threads(several=False).without_long()
+        own = [kernel for kernel in self if kernel.device == device]
+        if device and sys.platform != "darwin":
+            own += [k for k in self if k.several_threads is False and not k.once_a_visit]
+        return ReferenceKernels(own)
 
     def losses(self) -> dict[str, float]:
         """Return the loss that each short kernel shows now, by name: in some 30 microseconds."""
@@ -210,9 +216,31 @@ def core_only() -> ReferenceKernels:
     return made
 
 
-def prepare(key: str) -> ReferenceKernels:
-    """Return all reference kernels with their best times; `key` names the machine, as in `load`."""
-    made = ReferenceKernels(all_kernels())
+def accelerator(device: Device) -> ReferenceKernel:
+    """Return some milliseconds of matrix products on an accelerator.
+
+    They show its clock and its other users. A GPU slows down when it is hot or at the limit of its
+    power; that of a laptop by half after minutes.
+    """
+
+    def make() -> Callable[[], object]:
+        def work() -> None:
+            device.long_work()
+            device.synchronize()
+
+        return work
+
+    name = f"device {device.name}"
+    found = ReferenceKernel(name, make, 1.1, "slow_device", None, once_a_visit=True)
+    return replace(found, device=device.name, now=device.now)
+
+
+def prepare(key: str, accelerators: Iterable[Device] = ()) -> ReferenceKernels:
+    """Return all reference kernels with their best times; `key` names the machine, as in `load`.
+
+    Searching the best time of an accelerator also brings its clock up.
+    """
+    made = ReferenceKernels([*all_kernels(), *map(accelerator, accelerators)])
     seconds = SEARCH_KNOWN_S if made.load(key) else SEARCH_S
     for kernel in made:
         kernel.search(seconds)

@@ -55,7 +55,7 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
     environment.settle_allocator()
     placement.place()
     key = environment.current().key
-    reference = kernels.prepare(key)
+    reference = kernels.prepare(key, [] if device.is_host else [device])
     plan = profiles.PROFILES["default"].plan()
     cost = device.clock_cost()
     results: dict[str, Result] = {}

@@ -14,7 +14,7 @@ from bench.exchange.exports import extra_info
 from bench.measure import dtypes, environment, kernels, placement, precision, refusal, state
 from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
-from bench.plugin import neighbours, opening, options, plans, revisits, rows
+from bench.plugin import neighbours, opening, options, plans, revisits, rows, thermal
 from bench.plugin.options import REPORTER, RUN, SUITE, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
@@ -244,7 +244,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for line in run.opening:
             terminal.write_line(line)
     if not run.profile.once:
-        run.kernels = kernels.prepare(run.environment.key)
+        accelerators = [device for device in run.devices.values() if not device.is_host]
+        run.kernels = kernels.prepare(run.environment.key, accelerators)
     # The objects of torch and pytest stay; garbage collection between cells need not visit them.
     gc.collect()
     gc.freeze()
@@ -278,6 +279,7 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
         cells = session.config.stash[revisits.TIMED]
         try:
             revisits.until_spent(run, cells, time.perf_counter() - started)
+            run.notices += thermal.lines(cells, run.kernels)
         except CannotWrite as problem:
             run.notices.append(str(problem))
     return result

@@ -22,11 +22,24 @@ def _power(figures: Figures) -> str:
         "battery": "on battery ({battery:.0f} %)",
         "mains": "on mains",
         "governor": "governor {governor}",
+        "thermal": "heat limits the speed to {thermal} %",
         "low_power": f"low power mode {'on' if figures.get('low_power') else 'off'}",
         "mhz": "{mhz:.0f} of {max_mhz:.0f} MHz",
     }
     found = [text.format(**figures) for name, text in parts.items() if name in figures]
     return ", ".join(found) or "this platform does not report it"
+
+
+def _gpu(figures: Figures) -> str:
+    parts = {
+        "driver": "driver {driver}",
+        "clock_mhz": "{clock_mhz} of {max_clock_mhz} MHz",
+        "power_cap_w": "limit {power_cap_w:.0f} W",
+        "temperature": "{temperature} degrees C",
+    }
+    found = [text.format(**figures) for name, text in parts.items() if name in figures]
+    found += [f"{figures['others']} other processes compute on it"] if figures["others"] else []
+    return ", ".join(found)
 
 
 def _container(figures: Figures) -> str:
@@ -58,6 +71,7 @@ SEEN = {
     "host device": "works in step with the host: there is nothing to wait for",
     "unusable": "cannot be used: {message}",
     "unavailable": "{message}",
+    "no nvml": "its clock, power and temperature are not known",
     "wait": "{model}: waiting for its work costs {cost_s}",
     "steadiness": (
         "best {best_s}, median {times:.2f} times that, slow in {slow:.0%} of {duration:.0f} s"
@@ -71,7 +85,7 @@ SEEN = {
 }
 #: Findings whose words depend on which figures there are.
 _MADE: dict[str, Callable[[Figures], str]] = {
-    **{"neighbours": _neighbours, "power": _power, "container": _container},
+    **{"neighbours": _neighbours, "power": _power, "container": _container, "gpu": _gpu},
     **{"memory": _memory, "noise": _noise},
 }
 REMEDIES = {
@@ -83,6 +97,11 @@ REMEDIES = {
     "stop if possible": "stop them if you can: they share caches and memory",
     "cores in use": "other work uses the cores, or their clock changes: see the other lines",
     "fewer threads": "use fewer: --threads N",
+    "install nvml": "pip install 'torch-device-bench[nvidia]' shows them",
+    "gpu in use": "stop the other processes: they share the GPU",
+    "gpu hot": "cool the GPU: heat lowers its clock",
+    "gpu capped": "raise its power limit to the default, or compare only with runs under this one",
+    "hot": "let the machine cool down",
     "plug in": "plug the machine in",
     "governor": "cpupower frequency-set -g performance",
     "low power mode": "switch low power mode off",

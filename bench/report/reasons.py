@@ -24,6 +24,10 @@ WORDS = {
         "copying memory took {times:.2g} times as long as at its best: another process or virtual "
         "machine used the memory or the last cache"
     ),
+    "slow_device": (
+        "the accelerator ran {times:.2g} times slower than at its best: heat or a limit of its "
+        "power lowered its clock, or another program used it"
+    ),
     "stolen": "other processes took {share:.0%} of the time of the rounds",
     "throttled": (
         "the CPU quota of the container stopped this process in {stopped} of {periods} periods"
@@ -73,3 +77,12 @@ def unusable(device: str, fault: str) -> str:
 def lost(device: str, fault: str) -> str:
     """Return one line on a device that a cell has made unusable for its process."""
     return f"{device} fails since an earlier cell of this process: {fault}"
+
+
+def heated(device: str, times: float) -> str:
+    """Return one line on an accelerator that was slower at the end of a run than at its start."""
+    return (
+        f"{device} took {times:.2g} times as long for the same work at the end of the run as at "
+        "its start (heat, or a limit of its power): cells of the two are not comparable; "
+        "cool it, or time fewer cells at once"
+    )

@@ -127,12 +127,14 @@ class _Storages:
 
     def __init__(self) -> None:
         self.known: dict[int, StorageWeakRef] = {}
+        self.most = 1000
 
     def add(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         self.known[storage._cdata] = StorageWeakRef(storage)
-        if len(self.known) % 256 == 0:
+        if len(self.known) > self.most:
             self.known = {key: ref for key, ref in self.known.items() if not ref.expired()}
+            self.most = 2 * len(self.known) + 1000
 
     def __contains__(self, tensor: torch.Tensor) -> bool:
         found = self.known.get(tensor.untyped_storage()._cdata)
@@ -149,6 +151,8 @@ class Strict(TorchFunctionMode):
         self.on_device, self.pinned = _Storages(), _Storages()
         self.arriving: list[Callable[[], object]] = []
         self.broken = bool(profile.fault) and not profile.sticky
+        #: How many times longer the device takes for everything.
+        self.slowness = 1.0
         self.kernel_s, self.switches, self.bytes, self.pending = 20e-6, 0, 0, False
 
     # The device as the suite sees it.
@@ -181,7 +185,9 @@ class Strict(TorchFunctionMode):
     def long_work(self, device: torch.device) -> Callable[[], object]:
         """Launch work of 50 ms."""
         self.use()
-        return self.clock.long_work(device)
+        read = self.clock.long_work(device)
+        self.clock.busy_until += (self.slowness - 1) * 50e-3
+        return read
 
     def peak_bytes(self, call: Callable[[], object]) -> int:
         """Return the bytes that a call allocates."""
@@ -203,7 +209,7 @@ class Strict(TorchFunctionMode):
         """Queue work."""
         self.use()
         self.pending = True
-        self.clock.launch(self.kernel_s if seconds is None else seconds)
+        self.clock.launch(self.slowness * (self.kernel_s if seconds is None else seconds))
 
     def arrive(self) -> None:
         """Let every copy that the host does not wait for arrive."""

@@ -131,22 +131,33 @@ def seconds(run: Callable[[], object], count: int, device: torch.device, command
     return float(last_end - last_start)
 
 
+def device_of_rank(asked: torch.device, rank: int) -> torch.device:
+    """Return the device of a rank: the one asked for, or the GPU of its number."""
+    several = asked.type == "cuda" and asked.index is None
+    return torch.device("cuda", rank) if several else asked
+
+
+def backend(device: torch.device) -> str:
+    """Return the backend of torch.distributed; wheels for Windows have no NCCL."""
+    name = BACKENDS[device.type]
+    return name if name != "nccl" or distributed.is_nccl_available() else "gloo"
+
+
 def main() -> None:
     """Serve until the benchmark closes the connection."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("device", choices=BACKENDS)
+    parser.add_argument("device", type=torch.device)
     parser.add_argument("work", choices=["step", "compute", "all_reduce"])
     parser.add_argument("size", type=int)
     parser.add_argument("port", type=int)
     given = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    device = torch.device(given.device)
+    device = device_of_rank(given.device, int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group(
-        BACKENDS[device.type],
-        init_method=f"file://{os.environ['BENCH_RANK_STORE']}",
+        backend(device),
+        init_method=os.environ["BENCH_RANK_STORE"],
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=COMMAND_TIMEOUT,

@@ -35,7 +35,9 @@ class RankDied(Exception):
 
 
 def max_ranks(device: torch.device) -> int:
-    """Return the maximum number of ranks on a device: one per GPU, one per CPU."""
+    """Return the maximum number of ranks on a device: one per GPU, one per CPU; 1 on ``cuda:1``."""
+    if ":" in str(device):
+        return 1
     return torch.cuda.device_count() if device.type == "cuda" else environment.cpu_count()
 
 
@@ -59,7 +61,7 @@ class Ranks:
         if device.type not in BACKENDS:
             raise NotImplementedError(f"torch.distributed has no backend for {device.type}")
         if count > max_ranks(device):
-            what = f"{count} ranks are not supported on this {device.type}"
+            what = f"{count} ranks are not supported on this {device}"
             raise NotImplementedError(f"{what}, at most {max_ranks(device)}")
         self._limit_s = limit_s
         self._folder = tempfile.TemporaryDirectory(prefix="bench-ranks-")
@@ -69,15 +71,16 @@ class Ranks:
         token = secrets.token_hex(16)
         threads = max(1, torch.get_num_threads() // count)
         paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-m", "bench.suite.distributed.rank", device.type, work]
+        command = [sys.executable, "-m", "bench.suite.distributed.rank", str(device), work]
         command += [str(size), str(self._server.getsockname()[1])]
         env = {"OMP_NUM_THREADS": str(threads), "BENCH_RANK_TOKEN": token}
         env |= {"PYTHONPATH": os.pathsep.join(paths), "TORCH_CPP_LOG_LEVEL": "ERROR"}
         # The ranks find each other through a file in a private folder, and connect over loopback:
         # a TCP store would listen on all interfaces and unpickle what anybody sends.
-        loopback = "lo0" if sys.platform == "darwin" else "lo"
-        env |= {"BENCH_RANK_STORE": str(Path(self._folder.name) / "store")}
-        env |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+        env |= {"BENCH_RANK_STORE": (Path(self._folder.name).resolve() / "store").as_uri()}
+        if sys.platform != "win32":  # there, gloo takes no name of an interface
+            loopback = "lo0" if sys.platform == "darwin" else "lo"
+            env |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
         self._processes = []
         with self._log.open("ab") as log:
             for rank in range(count):
