@@ -64,6 +64,16 @@ def fail(message: str, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
+def option_words(**given: Any) -> list[str]:
+    """Return the given options as words of a command line, which has them under these names."""
+    arguments = []
+    for name, value in given.items():
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None:
+                arguments.append(f"--{name}={item}")
+    return arguments
+
+
 def choose(option: str, value: str, known: Iterable[str]) -> None:
     """Exit with one line if the value of an option is not among the known ones."""
     if fault := unknown([value], known):

@@ -1,19 +1,17 @@
 """The command `bench`, and its commands that run something on this machine."""
 
 import functools
-import pkgutil
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bench import __version__
-from bench.cli import fleet, gate, results
-from bench.cli.common import FORWARD, Group, choose, fail, give, run_bar
+from bench.cli import fleet, gate, results, tune
+from bench.cli.common import FORWARD, Group, fail, give, option_words, run_bar
 from bench.records.choices import UserError
 
 app = typer.Typer(
@@ -42,16 +40,6 @@ Names = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", show_default=False, help="Only these: repeat it, or write a,b."),
 ]
-
-
-def _arguments(**given: Any) -> list[str]:
-    """Return the given options as arguments of pytest, which has them under the same names."""
-    arguments = []
-    for name, value in given.items():
-        for item in value if isinstance(value, list) else [value]:
-            if item is not None:
-                arguments.append(f"--{name}={item}")
-    return arguments
 
 
 @app.command(context_settings=FORWARD)
@@ -92,11 +80,11 @@ def run(
     """
     from bench.launch import runner
 
-    arguments = _arguments(
+    arguments = option_words(
         device=device, dtype=dtype, family=family, profile=profile, threads=threads
     )
-    arguments += _arguments(machine=machine, results=results) + (["-k", k] if k else [])
-    arguments += _arguments(**{"cell-timeout": cell_timeout})
+    arguments += option_words(machine=machine, results=results) + (["-k", k] if k else [])
+    arguments += option_words(**{"cell-timeout": cell_timeout})
     with run_bar(runs) as bar:
         words = [*arguments, *context.args]
         code, file = runner.run(words, runs, output, resume, bar, append=append)
@@ -108,7 +96,7 @@ def run(
             "run",
             "--resume",
             str(file),
-            *_arguments(runs=runs if runs > 1 else None),
+            *option_words(runs=runs if runs > 1 else None),
         ]
         typer.echo(f"stopped; continue with {shlex.join([*again, *words])}", err=True)
     if file:
@@ -227,48 +215,7 @@ def doctor(
     raise typer.Exit(3 if unfit else 0)
 
 
-@app.command()
-def tune(
-    budget: Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")] = 60,
-    method: Annotated[str, typer.Option(help="grid, random or bayes (needs Optuna).")] = "grid",
-    dataset: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:NAME", help="A function of yours that returns a Dataset."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Device that the batches are copied to.")] = "cpu",
-    top: Annotated[int, typer.Option(min=1, help="Number of settings to show.")] = 8,
-) -> None:
-    """Find the fastest DataLoader settings of this machine."""
-    from bench.measure import devices
-    from bench.report import tuning
-    from bench.suite.axes import NOT_PINNED
-    from bench.suite.loading import data
-    from bench.tune import loader
-
-    choose("--method", method, loader.METHODS)
-    try:
-        on = devices.find(device)
-        samples = _called(dataset) if dataset else data.custom_images()
-        settings = loader.space(pin=not on.is_host and on.torch_device.type not in NOT_PINNED)
-        session = loader.sessions(samples, on)
-        trials = loader.search(
-            settings, session, method, budget, warn=lambda line: typer.echo(line, err=True)
-        )
-    except devices.UnknownDevice as problem:
-        fail(f"--device: {problem}")
-    typer.echo(tuning.text(trials, len(settings), top))
-
-
-def _called(name: str) -> Any:
-    """Call the function ``MODULE:NAME``; return its result."""
-    sys.path.insert(0, "")  # modules of the current folder, as for `python -m`
-    try:
-        return pkgutil.resolve_name(name)()
-    except Exception as problem:
-        # The user's own code may raise anything.
-        fail(f"--dataset: cannot import {name!r} and call it: {type(problem).__name__}: {problem}")
-
-
+app.add_typer(tune.app, name="tune")
 app.command("compare")(results.compare)
 app.command("verdict")(results.verdict)
 app.command("card")(results.card)

@@ -78,7 +78,8 @@ class RunBar(_Bars):
     def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
         """Update the bar: `done` of `total` cells of process number `run` have ended."""
         self._drawn = True
-        what = f"{self._stage} {run} of {self._runs}" if self._runs > 1 else "cells"
+        alone = "cells" if self._stage == "run" else self._stage
+        what = f"{self._stage} {run} of {self._runs}" if self._runs > 1 else alone
         self._draw(self._task, what, (run - 1) * total + done, self._runs * total, cell)
 
     def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:

@@ -1,63 +1,69 @@
-"""The table of a search for DataLoader settings."""
+"""What `bench tune` prints: the table of a search, its answer, and the setting as code."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tabulate import tabulate
 
 from bench.report import units
+from bench.stats.ratios import Ratio
 
 
-class Trial(Protocol):
-    """What is shown of a setting."""
+def table(
+    ranked: Sequence[Any],
+    trials: Mapping[Any, Any],
+    settings: int,
+    top: int,
+    unit: str,
+) -> str:
+    """Return the `top` best trials in `unit` (``s``: 1 / rate), and what became of the others.
 
-    @property
-    def setting(self) -> Any:
-        """It has `workers` and `batch`, and its keyword `arguments()` of a DataLoader."""
-
-    @property
-    def compared(self) -> list[float]:
-        """Samples per second in epochs that were timed in turn with other settings."""
-
-    @property
-    def rate(self) -> float:
-        """Median samples per second."""
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The interval of the median."""
-
-
-def _call(setting: Any) -> str:
-    words = ", ".join(f"{name}={value!r}" for name, value in setting.arguments().items())
-    return f"DataLoader(dataset, {words})"
-
-
-def text(trials: Sequence[Trial], settings: int, top: int) -> str:
-    """Return the table of the `top` best trials, and the best one as code.
-
-    If some trials were compared, only these are shown: the speeds of others are of other times.
+    If some trials were compared in turn, only these are shown: the speeds of others are of other
+    times. `trials` are all of them by setting.
     """
-    best = trials[0]
-    shown = [trial for trial in trials if trial.compared] or trials
-    rows = [
-        (
-            f"{trial.rate:,.0f}",
-            "{:,.0f} to {:,.0f}".format(*trial.interval),
-            units.significant(trial.rate / best.rate, 3),
-            _call(trial.setting),
-        )
-        for trial in shown[:top]
-    ]
-    headers = ("samples/s", "95 % interval", "of the best", "setting")
+    alike = [trial for trial in ranked if bool(trial.compared) == bool(ranked[0].compared)]
+
+    def shown(rate: float) -> str:
+        return units.significant(1 / rate) if unit == "s" else f"{rate:,.0f}"
+
+    rows = []
+    for trial in alike[:top]:
+        span = " to ".join(map(shown, trial.interval[:: -1 if unit == "s" else 1]))
+        part = units.significant(trial.rate / ranked[0].rate)
+        rows.append((shown(trial.rate), span, part, str(trial.setting)))
+    headers = (unit, "interval", "of the best", "setting")
     align = ("right", "right", "right", "left")
-    table = tabulate(rows, headers, colalign=align, disable_numparse=True)
-    count = f"{len(trials)} of {settings} settings were tried, the best ones in turn. Best here:"
-    lines = [table, "", count, "", f"    {_call(best.setting)}"]
-    plain = [trial.rate for trial in shown if trial.setting.workers == 0]
-    if best.setting.workers and plain:
-        lines += ["", f"{best.rate / max(plain):.2f} times the best without workers."]
-    close = [trial for trial in shown[1:] if trial.interval[1] >= best.interval[0]]
-    if close:
-        lines.append(f"{len(close)} more are within its interval: take the one with fewer workers.")
+    lines = [tabulate(rows, headers, colalign=align, disable_numparse=True) if rows else ""]
+    pruned = sum(trial.reason.startswith("pruned") for trial in trials.values())
+    turns = ", the best ones in turn" if ranked and ranked[0].compared else ""
+    lines += ["", f"{len(trials)} of {settings} settings were tried{turns}; {pruned} pruned."]
+    refused = [trial for trial in trials.values() if trial.reason and "pruned:" not in trial.reason]
+    for reason, count in Counter(trial.reason for trial in refused).items():
+        first = next(trial.setting for trial in refused if trial.reason == reason)
+        lines.append(f"{count} like {first}: {reason}")
     return "\n".join(lines)
+
+
+def answer(
+    best: Any, default: Any, ratio: Ratio | None, seen: str, code: Callable[[Any], str]
+) -> list[str]:
+    """Return the answer: the best setting if it is proven faster, else the default; as code.
+
+    `ratio` is how many times as fast it is, None if that is not known; `seen` says from what.
+    """
+    chosen, verdict = best, f"Fastest so far, but not proven: {best}."
+    if best == default:
+        verdict, seen = f"The plain default is the fastest of these: {default}.", ""
+    elif ratio:
+        low, high = (units.significant(value) for value in (ratio.low, ratio.high))
+        factor = f"{units.significant(ratio.value)} times as fast (95 % interval {low} to {high})"
+        verdict = f"Use {best}: {factor} as the plain default ({default})."
+        if ratio.low <= 1:
+            chosen, verdict = (
+                default,
+                f"The plain default is as good ({default}): {best} is {factor}.",
+            )
+    wrapped = textwrap.fill(f"{verdict} {seen}".strip(), 80)
+    return ["", wrapped, "", textwrap.indent(code(chosen), "    ")]

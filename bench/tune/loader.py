@@ -1,13 +1,10 @@
-"""Search for the fastest DataLoader settings of this machine within a budget of seconds."""
+"""Search for the fastest DataLoader settings of this machine."""
 
 import contextlib
 import itertools
-import random
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,25 +12,11 @@ from torch.utils.data import Dataset
 
 from bench.measure import environment
 from bench.measure.devices import Device
-from bench.records.choices import UserError
-from bench.records.lines import of_exception
-from bench.stats import quantiles
 from bench.suite.loading.workers import START_METHODS, loader_of
+from bench.tune.search import CannotTune, Search, Trial, Watch
 
-METHODS = ("grid", "random", "bayes")
-#: Share of the budget for the first measurement of each setting; the rest is for the finalists.
-SCREENING = 0.6
-#: Finalists are the settings within this factor of the fastest, at most so many, and the fastest
-#: one without workers.
-CLOSE, FINALISTS = 0.8, 6
 #: Epochs of a measurement, after one that starts the workers and fills the caches.
 EPOCHS = 2
-#: Assumed seconds of a measurement until one with the same start method has been made.
-UNKNOWN_S = 5.0
-
-
-class CannotTune(UserError):
-    """The search cannot run as requested; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
@@ -58,35 +41,6 @@ class Setting:
         if self.pin:
             given["pin_memory"] = True
         return given
-
-
-@dataclass
-class Trial:
-    """Samples a second in each epoch of one setting.
-
-    `screened` holds the epochs of the first measurement, `compared` those that alternate with the
-    other finalists. Only `compared` epochs were timed under the same conditions, and only they did
-    not select the finalists.
-    """
-
-    setting: Setting
-    screened: list[float] = field(default_factory=list)
-    compared: list[float] = field(default_factory=list)
-
-    @property
-    def rates(self) -> list[float]:
-        """The epochs that count: those of the comparison, if there are any."""
-        return self.compared or self.screened
-
-    @property
-    def rate(self) -> float:
-        """Median samples a second."""
-        return statistics.median(self.rates)
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the median; the range if there are fewer than six epochs."""
-        return quantiles.median_interval(self.rates) or (min(self.rates), max(self.rates))
 
 
 #: Opens a loader of a setting; yields a function that runs an epoch and returns samples a second.
@@ -138,145 +92,47 @@ def sessions(dataset: Dataset[Any], device: Device) -> Session:
     return session
 
 
-class _Search:
-    """Measures settings while the budget lasts."""
+@dataclass(frozen=True)
+class Loading:
+    """The search for the most samples a second; its default is a DataLoader without workers."""
 
-    def __init__(self, session: Session, budget_s: float, now: Callable[[], float]) -> None:
-        self.trials: dict[Setting, Trial] = {}
-        self._session = session
-        self._now = now
-        self._began = now()
-        self._budget_s = budget_s
-        self._cost_s: dict[tuple[str, bool], float] = {}
-        self.broken: set[tuple[str, bool]] = set()
+    settings: Sequence[Setting]
+    session: Session
+    default: Setting = Setting(0, 64)
+    shares: tuple[float, float] = (0.6, 1.0)
 
-    def kind(self, setting: Setting) -> tuple[str, bool]:
-        """Return a key that is equal for settings of similar cost that also fail together."""
+    def kind(self, setting: Setting) -> Hashable:
+        """Return the start method: that costs most, and what cannot be pickled fails there."""
         return (setting.start if setting.workers else "", setting.persistent)
 
-    def affords(self, setting: Setting, share: float = 1.0) -> bool:
-        """Whether a measurement of `setting` fits into this share of the budget."""
-        cost = self._cost_s.get(self.kind(setting), UNKNOWN_S)
-        return self._now() - self._began + cost <= share * self._budget_s
+    def guess_s(self, setting: Setting) -> float:
+        """Return the assumed seconds of the first measurement of a kind."""
+        return 5.0
 
-    def measure(self, setting: Setting) -> list[float]:
-        """Time `EPOCHS` epochs of `setting`; return samples a second in each."""
-        start = self._now()
-        with self._session(setting) as epoch:
+    def priority(self, setting: Setting, rates: Mapping[Setting, float]) -> Any:
+        """Put the common start method first: a small budget skips the others, not batch sizes."""
+        return (setting.start != START_METHODS[0], not setting.persistent)
+
+    def measure(self, setting: Setting, turn: int, fastest: float, watch: Watch) -> list[float]:
+        """Return the samples a second of `EPOCHS` epochs."""
+        with self.session(setting) as epoch:
             epoch()
-            rates = [epoch() for _ in range(EPOCHS)]
-        kind = self.kind(setting)
-        self._cost_s[kind] = max(self._now() - start, self._cost_s.get(kind, 0.0))
-        return rates
+            return [epoch() for _ in range(EPOCHS)]
 
 
-def _suggestions(
-    settings: Sequence[Setting], method: str, seed: int
-) -> Iterator[tuple[Setting, Callable[[float], object]]]:
-    """Yield settings to measure, each with a function that takes its rate."""
-    if method == "bayes":
-        yield from _bayesian(settings, seed)
-        return
-    order = list(settings)
-    if method == "random":
-        random.Random(seed).shuffle(order)
-    else:
-        # The common start method first: a small budget skips the others, not batch sizes.
-        order.sort(key=lambda s: (s.start != START_METHODS[0], not s.persistent))
-    for setting in order:
-        yield setting, lambda rate: None
+def recommended(search: Search[Setting]) -> Trial[Setting]:
+    """Return the trial with the fewest workers of those whose interval reaches the fastest one's.
 
-
-def _bayesian(
-    settings: Sequence[Setting], seed: int
-) -> Iterator[tuple[Setting, Callable[[float], object]]]:
-    """Suggest settings with Optuna's tree-structured Parzen estimator."""
-    try:
-        import optuna
-    except ImportError:
-        raise CannotTune(
-            "--method bayes needs Optuna: pip install 'torch-device-bench[tune]'"
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-    known = set(settings)
-    axes = {
-        name: sorted({getattr(setting, name) for setting in settings})
-        for name in ("workers", "batch", "start", "persistent", "pin")
-    }
-    seen: dict[Setting, float] = {}
-    for _ in range(20 * len(known)):
-        if len(seen) == len(known):
-            return
-        trial = study.ask()
-        drawn = Setting(**{name: trial.suggest_categorical(name, axes[name]) for name in axes})
-        setting = drawn if drawn.workers else Setting(0, drawn.batch, pin=drawn.pin)
-        if setting not in seen:
-            rates: list[float] = []
-            yield setting, rates.append
-            if not rates:
-                return
-            seen[setting] = rates[0]
-        study.tell(trial, seen[setting])
-
-
-def search(
-    settings: Sequence[Setting],
-    session: Session,
-    method: str,
-    budget_s: float,
-    seed: int = 0,
-    now: Callable[[], float] = time.perf_counter,
-    warn: Callable[[str], object] = lambda line: None,
-) -> list[Trial]:
-    """Return the trials of a search, the best first.
-
-    First, every suggested setting is measured once, within a share of the budget. Then those close
-    to the fastest are measured in turn, so that a lucky epoch does not decide. A setting in which
-    loading fails is skipped, with a line to `warn`. Raises CannotTune if all settings fail, or if
-    the budget is too small for one measurement.
+    Of several, the default counts first, then the fastest.
     """
-    found = _Search(session, budget_s, now)
-    failed = ""
-    for setting, report in _suggestions(settings, method, seed):
-        if found.kind(setting) in found.broken:
-            report(0.0)
-            continue
-        if not found.affords(setting, SCREENING):
-            if method == "bayes":
-                break
-            continue
-        try:
-            rates = found.measure(setting)
-        except Exception as problem:
-            # A data set of the user may raise anything. One that cannot be pickled, for example,
-            # has no workers under spawn.
-            failed = f"{setting}: {of_exception(problem)}"
-            warn(f"skipped: settings like {failed}")
-            found.broken.add(found.kind(setting))
-            report(0.0)
-            continue
-        trial = found.trials[setting] = Trial(setting, rates)
-        report(trial.rate)
-    if not found.trials and failed:
-        raise CannotTune(f"--dataset: loading failed with {failed}")
-    if not found.trials:
-        raise CannotTune(f"--budget {budget_s:g}: too little for one setting; give more seconds")
-    for trial in itertools.cycle(_finalists(found.trials.values())):
-        if not found.affords(trial.setting):
-            break
-        trial.compared += found.measure(trial.setting)
-    return _by_rate(found.trials.values())
+    best, *rest = search.ranked
+    close = [trial for trial in rest if trial.interval[1] >= best.interval[0]]
+    compared = [trial for trial in [best, *close] if bool(trial.compared) == bool(best.compared)]
+    default = search.problem.default
+    return min(compared, key=lambda t: (t.setting.workers, t.setting != default, -t.rate))
 
 
-def _by_rate(trials: Iterable[Trial]) -> list[Trial]:
-    """Sort by rate, the fastest first; settings that were compared precede all others."""
-    return sorted(trials, key=lambda trial: (not trial.compared, -trial.rate))
-
-
-def _finalists(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the trials close to the fastest, and the fastest one without workers."""
-    ordered = sorted(trials, key=lambda trial: -trial.rate)
-    close = [t for t in ordered[:FINALISTS] if t.rate >= CLOSE * ordered[0].rate]
-    plain = [t for t in ordered if not t.setting.workers][:1]
-    return close + [t for t in plain if t not in close]
+def code(setting: Setting) -> str:
+    """Return the DataLoader of a setting as code."""
+    words = ", ".join(f"{name}={value!r}" for name, value in setting.arguments().items())
+    return f"loader = DataLoader(dataset, {words})"

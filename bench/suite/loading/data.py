@@ -17,7 +17,7 @@ import pandas as pd
 import platformdirs
 import torch
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 from torchvision import datasets
 from torchvision.io import read_image, write_jpeg, write_png
 from torchvision.transforms import ToTensor
@@ -198,13 +198,23 @@ def raw_fashion_mnist(dataset: datasets.FashionMNIST, count: int) -> tuple[Any, 
 
 def fashion_mnist(cell, target_transform=None):
     """Return FashionMNIST's training set, real or generated as the run asks; note if generated."""
-    root = cell.data_root or made_up_fashion_mnist()
     if cell.data_root is None:
         cell.note("made-up images of FashionMNIST's format")
-    return datasets.FashionMNIST(
-        root=str(root),
-        train=True,
-        download=cell.download,
+    return training_images(
+        cell.data_root,
+        cell.download,
         transform=ToTensor(),
         target_transform=target_transform,
     )
+
+
+def training_images(root: Path | None, download: bool = False, **transforms: Any) -> Any:
+    """Return FashionMNIST's training set in the folder `root`, or images of its format."""
+    root = root or made_up_fashion_mnist()
+    return datasets.FashionMNIST(root=str(root), train=True, download=download, **transforms)
+
+
+def in_memory(root: Path | None) -> TensorDataset:
+    """Return the same images (1, 28, 28) from 0 to 1 in float32 and their labels, in memory."""
+    images = training_images(root)
+    return TensorDataset(images.data[:, None].float() / 255, images.targets)

@@ -1,0 +1,227 @@
+"""The commands `bench tune loader` and `bench tune training`."""
+
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.common import choose, fail, option_words, run_bar
+
+if TYPE_CHECKING:
+    from bench.tune.search import Problem, Search
+    from bench.tune.study import Study
+
+app = typer.Typer(no_args_is_help=True, help="Find the fastest settings of this machine.")
+
+Budget = Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")]
+Method = Annotated[
+    str, typer.Option(help="manual (with --setting), grid, random or bayes (needs Optuna).")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--setting", metavar="'NAME=VALUE ...'", help="Try this setting; repeatable."),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(metavar="MODULE:NAME", help="A function of yours that returns a Dataset."),
+]
+Resume = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Continue the search in this file.")
+]
+Top = Annotated[int, typer.Option(min=1, help="Number of settings to show.")]
+
+
+def _search(
+    problem: "Problem[Any]",
+    command: str,
+    options: Sequence[str],
+    method: str,
+    budget: float,
+    resume: Path | None,
+    prove: "Callable[[Study[Any], Search[Any], Callable[[float, str], object]], None]",
+) -> "tuple[Search[Any], Study[Any]]":
+    """Run a search with a progress bar, and `prove` what it found; keep both in a file."""
+    from bench.measure import environment
+    from bench.tune import search, study
+
+    environment.set_threads()
+    machine = environment.current().key
+    if resume:
+        kept = study.resume(resume, options, machine, problem.settings)
+    else:
+        file = Path("tune") / f"{command}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+        kept = study.Study(file, options, machine)
+    with run_bar() as bar:
+        bar.stage_started("search", 1)
+
+        def show(seconds: float, what: str) -> None:
+            bar.cell_started(1, int(seconds), int(budget), {"benchmark": what})
+
+        found = search.run(
+            *(problem, method, budget, kept.trials), warn=bar.message, keep=kept.keep, show=show
+        )
+        if found.settled and not found.stopped:
+            try:
+                prove(kept, found, show)
+            except KeyboardInterrupt:
+                found.stopped = True
+    return found, kept
+
+
+def _end(found: "Search[Any]", kept: "Study[Any]", command: str, answer: Sequence[str]) -> None:
+    """Print the answer, if there is one, and how to go on; exit with 3 without an answer."""
+    from bench.tune.search import FEWEST
+
+    if found.settled and found.trials[found.problem.default].rates:
+        for line in answer:
+            typer.echo(line)
+    else:
+        typer.echo(f"No answer yet: fewer than {FEWEST} settings were tried.")
+    again = shlex.join(["bench", "tune", command, "--resume", str(kept.file), *kept.options])
+    if kept.file.exists():
+        typer.echo(f"\nKept in {kept.file}; to try more settings: {again}")
+    if found.stopped:
+        fail("stopped", 130)
+    if not found.settled:
+        raise typer.Exit(3)
+
+
+def _chosen(method: str, words: Sequence[str] | None, default: Any, settings: list[Any]) -> Any:
+    """Return the method and the settings: all, or the default and those that the user names."""
+    from bench.tune import search
+
+    choose("--method", method, search.METHODS)
+    if not words:
+        if method == "manual":
+            fail("--method manual needs settings: --setting 'batch=64', repeatable")
+        return method, settings
+    named = [search.parsed(word, default, settings) for word in words]
+    return "manual", list(dict.fromkeys([default, *named]))
+
+
+@app.command()
+def loader(
+    budget: Budget = 60,
+    method: Method = "grid",
+    setting: Settings = None,
+    dataset: Dataset = None,
+    device: Annotated[str, typer.Option(help="Device that the batches are copied to.")] = "cpu",
+    resume: Resume = None,
+    top: Top = 8,
+) -> None:
+    """Find the DataLoader settings that load most samples per second."""
+    from bench.measure import devices
+    from bench.report import tuning
+    from bench.suite.axes import NOT_PINNED
+    from bench.suite.loading import data
+    from bench.tune import loader, search
+
+    try:
+        on = devices.find(device)
+    except devices.UnknownDevice as problem:
+        fail(f"--device: {problem}")
+    options = option_words(method=method, setting=setting, dataset=dataset, device=device)
+    samples = search.called("--dataset", dataset) if dataset else data.custom_images()
+    space = loader.space(pin=not on.is_host and on.torch_device.type not in NOT_PINNED)
+    method, space = _chosen(method, setting, loader.Loading.default, space)
+    task = loader.Loading(space, loader.sessions(samples, on))
+    found, kept = _search(task, "loader", options, method, budget, resume, lambda *_: None)
+    typer.echo(tuning.table(found.ranked, found.trials, len(space), top, "samples/s"))
+    answer = []
+    if found.settled and found.ranked:
+        best = loader.recommended(found)
+        default = found.trials[task.default]
+        ratio = search.factor(default.rates, best.rates)
+        answer = tuning.answer(best.setting, task.default, ratio, "", loader.code)
+    _end(found, kept, "loader", answer)
+
+
+@app.command()
+def training(
+    budget: Budget = 180,
+    method: Method = "grid",
+    setting: Settings = None,
+    device: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this device; repeatable.")
+    ] = None,
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(help="Search these too: sgd, momentum, rmsprop, adam; repeatable."),
+    ] = None,
+    lr: Annotated[
+        list[float] | None,
+        typer.Option(help="Search these learning rates; repeatable. The first is the default's."),
+    ] = None,
+    target: Annotated[float, typer.Option(help="Held-out loss to reach.")] = 0.5,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="A function or class of yours: a Module."),
+    ] = None,
+    dataset: Dataset = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of the real FashionMNIST, instead of its format.")
+    ] = None,
+    resume: Resume = None,
+    top: Top = 8,
+) -> None:
+    """Find the settings that reach a target loss soonest; prove the best against the default."""
+    from bench.measure import devices
+    from bench.report import tuning
+    from bench.suite.loading import data
+    from bench.tune import proof, search
+    from bench.tune import training as tune
+
+    try:
+        names = [devices.find(name).name for name in device or devices.names()]
+    except devices.UnknownDevice as problem:
+        fail(f"--device: {problem}")
+    names = [name for name in names if device or not devices.find(name).fault()]
+    for name in optimizer or ():
+        choose("--optimizer", name, tune.OPTIMIZERS)
+    if not all(math.isfinite(rate) and rate > 0 for rate in [*(lr or ()), target]):
+        fail("--lr and --target: give numbers above 0")
+    options = option_words(
+        method=method, setting=setting, device=device, optimizer=optimizer, lr=lr, target=target
+    )
+    options += option_words(model=model, dataset=dataset, **{"data-root": data_root})
+    default, space = tune.space(names, optimizer or (), lr or ())
+    method, space = _chosen(method, setting, default, space)
+    make = proof.network(model or "")
+    samples = search.called("--dataset", dataset) if dataset else data.in_memory(data_root)
+    task = tune.task(make, samples)
+    limit_s = max(budget, 60) / 10
+    searched = tune.Training(
+        *(default, space),
+        lambda setting, seed, *rest: tune.train(task, setting, seed, target, *rest),
+        limit_s,
+    )
+    failed = ""
+
+    def prove(kept: "Study[Any]", found: "Search[Any]", show: Callable[[float, str], Any]) -> None:
+        nonlocal failed
+        winner = found.ranked[0].setting
+        if kept.winner != winner:
+            kept.winner, kept.proof = winner, {}
+        if winner == default:
+            return
+        share = (1 - searched.shares[1]) * budget
+        both = {"default": default, "winner": winner}
+        try:
+            with proof.fresh(task, model or "", target, limit_s) as train:
+                proof.prove(both, train, kept.proof, share, kept.write, show)
+        except search.Pruned as seen:
+            failed = f"Not proven: a fresh process failed: {seen}"
+
+    found, kept = _search(searched, "training", options, method, budget, resume, prove)
+    typer.echo(tuning.table(found.ranked, found.trials, len(space), top, "s"))
+    answer = []
+    if kept.winner:
+        ratio, seen = (None, failed) if failed else proof.result(kept.proof)
+        loss = task.loss.__name__
+        program = lambda setting: tune.code(setting, loss, model or "", dataset or "")  # noqa: E731
+        answer = tuning.answer(kept.winner, default, ratio, seen, program)
+    _end(found, kept, "training", answer)
