@@ -269,6 +269,63 @@ def test_what_disturbs_a_run_is_named_with_its_remedy(monkeypatch):
     assert second.startswith("note: other processes use 1.90 of 2 CPUs: make (pid 7, 99 %): stop")
 
 
+INTERRUPTED = """
+    @dtypes("float32")
+    @pytest.mark.parametrize("n", range(1, 6))
+    def bench_neg(cell, n):
+        if n == 3 and STOP:
+            raise KeyboardInterrupt
+        cell(torch.neg, cell.tensor(n))
+"""
+
+
+@pytest.fixture
+def interrupted(suite):
+    """The CSV of a run of four of five cells that was interrupted in the third."""
+    suite.write(INTERRUPTED.replace("STOP", "True"))
+    suite.pytester.runpytest_inprocess(
+        *("--benchmark-only", "--machine", "here", "--profile", "smoke", "-k", "not n5"),
+        no_reraise_ctrlc=True,
+    )
+    suite.write(INTERRUPTED.replace("STOP", "False"))
+    (path,) = suite.files()
+    assert len(reader.read(path)) == 2
+    return path
+
+
+def test_a_resumed_run_knows_its_cells_and_its_profile(suite, interrupted):
+    result = suite.run("--resume", str(interrupted))
+    assert result.ret == 0
+    rows = suite.rows()
+    assert sorted(rows.params) == ["n=1", "n=2", "n=3", "n=4"]
+    assert (rows.rounds == 1).all()  # as in the profile smoke
+    assert rows.run_id.nunique() == 1
+    result.stdout.fnmatch_lines(["goes on with the 4 cells of the interrupted run, profile smoke"])
+    assert [path.name for path in interrupted.parent.iterdir()] == [interrupted.name]
+
+
+def test_options_replace_what_a_resumed_run_remembers(suite, interrupted):
+    assert suite.run("--resume", str(interrupted), "--dtype", "float32").ret == 0
+    assert len(suite.rows()) == 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"run_id": 1, "profile": "smoke"}',
+        '{"run_id": 1, "profile": "os.system", "cells": []}',
+        '{"run_id": 1, "profile": "smoke", "cells": [["a"]]}',
+        "[" * 10_000,
+    ],
+)
+def test_what_is_remembered_is_data_and_may_be_absurd(suite, interrupted, text):
+    (interrupted.parent / f"{interrupted.name}.unfinished").write_text(text)
+    assert suite.run("--resume", str(interrupted), "--profile", "smoke").ret == 0
+    assert len(suite.rows()) == 5
+
+
 def test_quiet_silences_the_table(suite):
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     for words in (["-q"], ["--benchmark-quiet"]):

@@ -14,7 +14,16 @@ from bench.exchange.exports import extra_info
 from bench.measure import dtypes, environment, kernels, placement, precision, refusal, state
 from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
-from bench.plugin import neighbours, opening, options, plans, revisits, rows, thermal
+from bench.plugin import (
+    neighbours,
+    opening,
+    options,
+    plans,
+    revisits,
+    rows,
+    thermal,
+    unfinished,
+)
 from bench.plugin.options import REPORTER, RUN, SUITE, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
@@ -123,9 +132,8 @@ def _wanted_dtype(dtype: str, by_default: tuple[str, ...], run: Run) -> bool:
 
 def _wanted(item: pytest.Function, run: Run) -> bool:
     """Whether the profile and the options ask for this cell."""
-    family, given = rows.family(item), rows.given(item)
-    device, dtype = given["device"], given["dtype"]
-    cell = (family, rows.benchmark(item), device, dtype, rows.params(item))
+    cell = rows.key(item)
+    family, device, dtype = cell.family, cell.device, cell.dtype
     if cell in run.finished:
         return False
     if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
@@ -238,6 +246,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     run.clock_cost_s = {
         name: max(run.tick_s, device.clock_cost()) for name, device in run.devices.items()
     }
+    keys = set(map(rows.key, cells))
+    unfinished.write(run.writer.path, run.id, run.profile_name, keys | run.finished)
+    run.expected = {item.nodeid: run.writer.path for item in cells}
     run.opening = opening.lines(run, cells)
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and config.get_verbosity() >= 0:
@@ -260,6 +271,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     if session.exitstatus == 0 and not FAILED.isdisjoint(run.outcomes.values()):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if run.expected and run.expected.keys() <= run.outcomes.keys() and not run.broken:
+        unfinished.remove(next(iter(run.expected.values())))
     if run.writer:
         run.kernels.store(run.environment.key)
     run.placement.undo()

@@ -16,7 +16,7 @@ from bench import __version__
 from bench.measure import clock, devices, dtypes, environment, profiles
 from bench.measure.kernels import ReferenceKernels
 from bench.measure.placement import Placement
-from bench.plugin import plans
+from bench.plugin import plans, unfinished
 from bench.records import choices, labels, reader, schema
 from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
@@ -34,6 +34,7 @@ class Run:
     devices: dict[str, devices.Device]
     dtypes: list[str]
     profile: profiles.Profile
+    profile_name: str
     folder: Path
     tick_s: float = 0.0
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -42,7 +43,7 @@ class Run:
     #: Is called with each cell that is visited again and the seconds of budget that are left.
     visiting: Callable[[pytest.Function, float], None] = lambda item, left_s: None
     placement: Placement = dataclasses.field(default_factory=Placement)
-    finished: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+    finished: set[CellKey] = dataclasses.field(default_factory=set)
     families: list[str] = dataclasses.field(default_factory=list)
     cells: set[CellKey] | None = None
     output: Path | None = None
@@ -53,6 +54,8 @@ class Run:
     download: bool = False
     writer: Writer | None = None
     broken: str = ""
+    #: By its id in pytest, the first file of each cell of this process.
+    expected: dict[str, Path] = dataclasses.field(default_factory=dict)
     outcomes: dict[str, str] = dataclasses.field(default_factory=dict)
     lost: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -80,13 +83,14 @@ def add(parser: pytest.Parser) -> None:
     family = f"family to time ({', '.join(ON_REQUEST)} only on request); {names}"
     group.addoption("--family", action="append", metavar="NAME", help=family)
     group.addoption("--cells", metavar="FILE", help="time only the cells in this CSV")
-    group.addoption("--profile", default="default", help=", ".join(profiles.PROFILES))
+    group.addoption("--profile", metavar="NAME", help=", ".join(profiles.PROFILES))
     group.addoption("--results", default="results", metavar="DIR", help="folder of result CSVs")
     group.addoption(
         "--output", metavar="FILE", help="result CSV, instead of a new one in --results"
     )
     group.addoption("--append", action="store_true", help="add a run to the CSV of --output")
-    group.addoption("--resume", metavar="FILE", help="complete the last run in FILE")
+    resume = "complete the last run in FILE: its cells and profile, unless options select others"
+    group.addoption("--resume", metavar="FILE", help=resume)
     group.addoption("--machine", metavar="LABEL", help="label of this machine in the results")
     group.addoption("--data-root", metavar="DIR", help="folder that holds FashionMNIST")
     group.addoption("--download", action="store_true", help="download FashionMNIST to --data-root")
@@ -115,8 +119,11 @@ def read(config: pytest.Config) -> Run:
 
     This also sets the compute threads, and the options of pytest-benchmark.
     """
+    output, resumed = config.getoption("output"), config.getoption("resume")
+    kept = unfinished.read(Path(resumed)) if resumed else None
+    name = config.getoption("profile") or (kept.profile if kept else "default")
     try:
-        profile = profiles.find(config.getoption("profile"))
+        profile = profiles.find(name)
     except ValueError as problem:
         raise _usage("profile", str(problem)) from None
     asked = _names(config.getoption("dtype"))
@@ -148,7 +155,6 @@ def read(config: pytest.Config) -> Run:
             f"{machine!r} is not a label; use letters, digits, '.', '_' and '-', 80 at most",
         )
     plans.set_options(profile, config)
-    output, resumed = config.getoption("output"), config.getoption("resume")
     if output and resumed:
         raise _usage("output", f"--resume continues {resumed}; give only one of the two")
     root = config.getoption("data_root")
@@ -166,6 +172,7 @@ def read(config: pytest.Config) -> Run:
         devices=chosen,
         dtypes=asked,
         profile=profile,
+        profile_name=name,
         folder=Path(config.getoption("results")) / machine,
         families=_names(config.getoption("family")),
         cells=_cells(config.getoption("cells")),
@@ -178,6 +185,12 @@ def read(config: pytest.Config) -> Run:
     )
     if resumed:
         _resume(run, Path(resumed))
+        selected = any(config.getoption(one) for one in ("device", "dtype", "family", "cells"))
+        if kept and not selected and (not run.finished or run.id == kept.run_id):
+            run.cells = set(kept.cells)
+            run.notices.append(
+                f"goes on with the {len(kept.cells):,} cells of the interrupted run, profile {name}"
+            )
     elif config.getoption("append"):
         _append(run, Path(output))
     return run

@@ -14,7 +14,7 @@ from bench.plugin.neighbours import STEP
 from bench.plugin.options import Run
 from bench.records.lines import shortened
 from bench.records.params import join, word
-from bench.records.schema import Row
+from bench.records.schema import CellKey, Row
 from bench.report import reasons
 
 CELL = pytest.StashKey[Cell]()
@@ -53,6 +53,13 @@ def params(item: pytest.Function) -> str:
     values = {name: v for name, v in given(item).items() if name not in ("device", "dtype", STEP)}
     words = {name: word(value) for name, value in values.items()}
     return join({name: _id(item, name) if text is None else text for name, text in words.items()})
+
+
+def key(item: pytest.Function) -> CellKey:
+    """Return the name of a cell in the results."""
+    values = given(item)
+    names = (family(item), benchmark(item), values["device"], values["dtype"])
+    return CellKey(*names, params(item))
 
 
 def nameless(item: pytest.Function) -> list[str]:
