@@ -258,6 +258,22 @@ def test_runs_without_any_noise_are_judged_too():
     assert verdicts(judged(old, new), "regressed") == ["n=2"]
 
 
+def test_a_cell_that_a_run_lacks_is_judged_by_the_others():
+    new = runs(seed=2, noise=0.005, slow={7: 1.2})
+    new = [r for r in new if (r["params"], r["run_id"]) != ("n=7", "2-3")]
+    assert verdicts(judged(runs(seed=1, noise=0.005), new), "regressed") == ["n=7"]
+
+
+def test_times_that_a_coarse_clock_ties_are_judged():
+    """Every time is a multiple of 2 %, and most runs of a cell agree."""
+    old, new = runs(seed=1, noise=0.004), runs(seed=2, noise=0.004, slow={7: 1.2})
+    for each in (*old, *new):
+        unit = 2e-6 * (1 + int(each["params"][2:]))
+        each["min_s"] = round(each["min_s"] / unit) * unit
+    assert verdicts(judged(old, new), "regressed") == ["n=7"]
+    assert judged(old, old).code == 0
+
+
 def test_a_flaw_in_one_run_of_many_is_no_less_a_flaw():
     old, new = runs(seed=1, cells=6), runs(seed=2, cells=6)
     flawed = next(r for r in new if r["params"] == "n=2")

@@ -7,7 +7,7 @@ import pytest
 
 from bench.gate import power
 from bench.records.schema import CellKey
-from tests.validation import gates, model, rules
+from tests.validation import gates, model, rules, situations
 from tests.validation.collection import Sample
 
 KEYS = [CellKey("", "op", "cpu", "float32", f"n={n}") for n in range(20)]
@@ -113,3 +113,10 @@ def test_every_rule_sees_a_doubling_and_not_its_absence(name):
     assert KEYS[3] in rules.RULES[name](base, doubled)
     halved = {**new, KEYS[3]: [rules.slower(sample, 0.5) for sample in new[KEYS[3]]]}
     assert KEYS[3] not in rules.RULES[name](base, halved)
+
+
+@pytest.mark.parametrize("one", situations.SITUATIONS, ids=lambda one: one.name)
+def test_a_situation_can_be_simulated(one):
+    """Whether it holds is what `python -m tests.validation.gates` says, in hundreds of trials."""
+    share = one.trial(situations.TUNING)
+    assert 0 <= share <= 1
