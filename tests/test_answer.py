@@ -139,29 +139,42 @@ def test_memory_proofs_distinguish_views_from_copies():
         answer.wrote(torch.tensor(array), torch.from_numpy(array))
 
 
-UNIFORM = answer.distribution(lambda x: x.clip(0, 1))
+def uniform(numbers, dtype=torch.float32):
+    made = answer.distribution(lambda x: x.clip(0, 1), 0, 1)
+    return made(len(numbers), dtype=dtype, device=torch.device("cpu"))(numbers)
 
 
 def test_a_distribution_is_distinguished_from_others():
     generator = torch.Generator().manual_seed(1)
     drawn = torch.rand(100_000, generator=generator)
-    assert not UNIFORM(drawn).fault
-    assert UNIFORM(torch.randn(100_000, generator=generator)).fault
-    assert UNIFORM(torch.zeros(100_000)).fault
-    assert UNIFORM(drawn * 0.98).fault
-    assert "repeat" in UNIFORM(torch.cat([drawn, drawn])).fault
+    assert not uniform(drawn).fault
+    assert uniform(torch.randn(100_000, generator=generator)).fault
+    assert uniform(torch.zeros(100_000)).fault
+    assert uniform(drawn * 0.98).fault
+    assert "repeat" in uniform(torch.cat([drawn, drawn])).fault
+    assert "dtype" in uniform(drawn.double()).fault
+    drawn[7] = -drawn[7]
+    assert "go from -" in uniform(drawn).fault
+
+
+def test_two_calls_give_different_random_numbers():
+    made = answer.distribution(lambda x: x.clip(0, 1), 0, 1)
+    check = made(100, dtype=torch.float32, device=torch.device("cpu"))
+    drawn = torch.rand(100, generator=torch.Generator().manual_seed(1))
+    assert [check(drawn).fault for _ in range(2)] == ["", "the random numbers repeat themselves"]
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "bfloat16", "float64"])
 def test_right_random_numbers_are_right_in_every_dtype(name):
-    generator = torch.Generator().manual_seed(3)
+    generator, dtype = torch.Generator().manual_seed(3), dtypes.find(name)
     for _ in range(20):
-        assert not UNIFORM(torch.rand(16, generator=generator, dtype=dtypes.find(name))).fault
-        assert not UNIFORM(torch.rand(10_000, generator=generator, dtype=dtypes.find(name))).fault
+        for count in (16, 10_000):
+            drawn = torch.rand(count, generator=generator, dtype=dtype)
+            assert not uniform(drawn, dtype).fault
 
 
 def test_random_numbers_that_are_none_are_wrong_by_an_amount_that_can_be_stored():
-    found = UNIFORM(torch.tensor([0.5, float("nan")] * 600))
+    found = uniform(torch.tensor([0.5, float("nan")] * 600))
     assert found.fault
     assert found.rel_error == float("inf")
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from scipy.special import ndtr
 
-from bench.measure.answer import distribution, layout
+from bench.measure.answer import distribution, fresh, layout
 from bench.measure.references import constant, converted, spaced
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 
 GROUP = "creation"
 
 SIZES = values((2**20,), full=(2**4, 2**12, 2**22, 2**25))
-UNIFORM = distribution(lambda x: x.clip(0, 1))
+UNIFORM = distribution(lambda x: x.clip(0, 1), 0, 1)
 NORMAL = distribution(ndtr)
 
 
@@ -25,6 +25,11 @@ def keywords(cell, default=torch.float32):
     """Return the keywords that a factory needs for the cell's device and dtype."""
     device = {} if cell.device.type == "cpu" else {"device": cell.device}
     return device | ({} if cell.dtype == default else {"dtype": cell.dtype})
+
+
+def like(cell, n, made):
+    """Return a check that is made for the size, dtype and device of a cell."""
+    return made(n, dtype=cell.dtype, device=cell.device)
 
 
 def create(cell, n, factory, *args, **checked):
@@ -40,7 +45,7 @@ def create_like(cell, n, factory, *args, **checked):
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty(cell, n):
-    create(cell, n, torch.empty, n, check=layout(n, dtype=cell.dtype, device=cell.device))
+    create(cell, n, torch.empty, n, check=like(cell, n, layout))
 
 
 @dtypes(*ALL, default=FLOAT32)
@@ -64,13 +69,13 @@ def bench_full(cell, n):
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand(cell, n):
-    create(cell, n, torch.rand, n, check=UNIFORM)
+    create(cell, n, torch.rand, n, check=like(cell, n, UNIFORM))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_randn(cell, n):
-    create(cell, n, torch.randn, n, check=NORMAL)
+    create(cell, n, torch.randn, n, check=like(cell, n, NORMAL))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -83,7 +88,7 @@ def bench_arange(cell, n):
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty_like(cell, n):
-    create_like(cell, n, torch.empty_like, check=layout(n, dtype=cell.dtype, device=cell.device))
+    create_like(cell, n, torch.empty_like, check=like(cell, n, layout), proof=fresh)
 
 
 @dtypes(*ALL, default=FLOAT32)
@@ -107,7 +112,7 @@ def bench_full_like(cell, n):
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand_like(cell, n):
-    create_like(cell, n, torch.rand_like, check=UNIFORM)
+    create_like(cell, n, torch.rand_like, check=like(cell, n, UNIFORM), proof=fresh)
 
 
 @dtypes(*ALL, default=FLOAT32)
