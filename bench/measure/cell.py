@@ -200,7 +200,7 @@ class Cell:
             # The reference needs a copy of its parameters in float64, as of every argument.
             operation, args = type(operation).__call__, (operation, *args)
         waits, launches = (
-            _prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
+            prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
             if prepare
             else rounds.compile_loop(operation, args, kwargs, clock)
             for clock in (self._device.clock, self._device.now)
@@ -387,7 +387,7 @@ class _Check:
     changes: bool
 
 
-def _prepared(
+def prepared(
     operation: Callable[..., Any],
     prepare: Callable[..., object],
     args: tuple[Any, ...],

@@ -1,17 +1,20 @@
 """Compare the suite with ``torch.utils.benchmark.Timer.blocked_autorange``, on the same calls.
 
-``python -m tests.validation.agreement`` times twelve operations from about 1 us to 10 ms with both
-tools alternately, A B B A, in one process. Other programs only add time, and they add more to the
+``python -m tests.validation.agreement`` times the calls of 25 cells with both tools alternately,
+A B B A, in one process on one thread. Cells that prepare each call outside of its time are compared
+with a loop by hand that does the same. Other programs only add time, and they add more to the
 tool that averages longer: for an operation of 1 us the Timer uses blocks of 100,000 calls (0.1 s),
 and this suite rounds of 1 ms. So a tool's figure is the median of its quietest turn (Chen and
 Revels, "Robust benchmarking in noisy environments", 2016, give the argument for the minimum). The
-median over all turns is printed too. The exit status is 0 if the median ratio of the twelve cells
+median over all turns is printed too. The exit status is 0 if the median ratio of the cells
 is between 0.97 and 1.03, else 1.
 """
 
 import argparse
+import inspect
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,33 +22,93 @@ import torch
 from tabulate import tabulate
 from torch.utils.benchmark import Timer
 
-from bench.measure import devices, operations, rounds
+from bench.measure import devices, dtypes, rounds
+from bench.measure.cell import Cell, prepared
+from bench.plugin import rows
 from bench.report import units
+from tests.validation.answers import cells
 
 AGREE = (0.97, 1.03)
 TURNS = 7
 
 
-def compare(
-    device: devices.Device, operation: Callable[..., Any], args: tuple[Any, ...]
-) -> tuple[list[float], list[float]]:
-    """Median seconds of one call in each turn, by this suite and by the Timer."""
+#: The cells that are used most, and those that prepare their calls, by their pytest names.
+CELLS = [
+    "matmul[cpu-float32-n64]",
+    "matmul[cpu-float32-n512]",
+    "matmul[cpu-bfloat16-n256]",
+    "bmm[cpu-float32-n64-batch32]",
+    "elementwise_chain[cpu-float32-n65536]",
+    "sum[cpu-float32-n1024]",
+    "softmax[cpu-float32-n256]",
+    "contiguous[cpu-float32-n1024]",
+    "zeros[cpu-float32-n1048576]",
+    "ones_like[cpu-float32-n1048576]",
+    "rand[cpu-float32-n1048576]",
+    "tensor_from_list[cpu-float32-n16384]",
+    "add[cpu-float32-n16-in_place]",
+    "add[cpu-float32-n1048576-out_of_place]",
+    "relu[cpu-float32-n1048576-out_of_place]",
+    "sigmoid[cpu-float32-n1048576-in_place]",
+    "cat[cpu-float32-n16-count2-dim0-contiguous]",
+    "to_numpy[cpu-float32-n16]",
+    "item[cpu-float32]",
+    "convert[cpu-bfloat16-n1048576-float32]",
+    "linear[cpu-float32-module]",
+    "forward[cpu-float32-batch64]",
+    "cross_entropy[cpu-float32-batch64-index]",
+    "step[cpu-float32-batch64]",
+    "zero_grad[cpu-float32-yes]",
+    "zero_grad[cpu-float32-no]",
+]
+
+
+class Recorder(Cell):
+    """A cell that keeps its call instead of timing it."""
+
+    def __call__(self, operation: Any, *args: Any, prepare: Any = None, **kwargs: Any) -> None:
+        """Keep the call, without what only its check needs."""
+        checks = inspect.signature(Cell.__call__).parameters
+        self.call = operation, args, {k: v for k, v in kwargs.items() if k not in checks}, prepare
+
+
+def by_hand(
+    operation: Callable[..., Any], args: tuple[Any, ...], prepare: Callable[..., Any]
+) -> float:
+    """Return the median seconds of a call in a plain loop that prepares each call."""
+    times = []
+    for _ in range(500):
+        prepare(*args)
+        start = time.perf_counter()
+        operation(*args)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def compare(device: devices.Device, cell: Recorder) -> tuple[list[float], list[float]]:
+    """Median seconds of one call in each turn, by this suite and by the Timer or by hand."""
+    operation, args, kwargs, prepare = cell.call
     plan = rounds.Plan(min_rounds=20, max_time_s=0.1, min_time_s=0.001)
-    loop = rounds.compile_loop(operation, args, {}, device.clock)
-    names = [f"arg{i}" for i in range(len(args))]
-    timer = Timer(
-        f"operation({', '.join(names)})",
-        globals={"operation": operation, **dict(zip(names, args, strict=True))},
-        # Its own default is one thread, whatever the machine and torch are set to.
-        num_threads=torch.get_num_threads(),
-    )
     cost = device.clock_cost()
+    if prepare:
+        loop = prepared(operation, prepare, args, kwargs, device.clock, cost)
+    else:
+        loop = rounds.compile_loop(operation, args, kwargs, device.clock)
+    given = [f"arg{i}" for i in range(len(args))]
+    words = [*given, *(f"{name}={name}" for name in kwargs)]
+    timer = Timer(
+        f"operation({', '.join(words)})",
+        globals={"operation": operation, **dict(zip(given, args, strict=True)), **kwargs},
+        num_threads=1,
+    )
     ours: list[float] = []
     theirs: list[float] = []
     for turn in range(TURNS):
         for ours_now in (turn % 2 == 0, turn % 2 == 1):
             if ours_now:
                 ours.append(statistics.median(rounds.measure(loop, plan, cost).rounds_s))
+            elif prepare:
+                theirs.append(by_hand(operation, args, prepare))
             else:
                 theirs.append(timer.blocked_autorange(min_run_time=0.1).median)
     return ours, theirs
@@ -56,19 +119,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.validation.agreement", description=__doc__
     )
-    parser.add_argument("--device", default="cpu", help="device to time on (cpu, cuda, mps)")
-    try:
-        device = devices.find(parser.parse_args().device)
-    except devices.UnknownDevice as problem:
-        parser.error(f"--device: {problem}")
+    parser.parse_args()
+    device = devices.find("cpu")
+    torch.set_num_threads(1)
+    items = {item.name.removeprefix("bench_"): item for item in cells()}
     lines, ratios = [], []
-    for name, operation, args in operations.core(device.torch_device):
-        ours, theirs = compare(device, operation, args)
+    for name in CELLS:
+        given = rows.given(items[name])
+        params = {key: value for key, value in given.items() if key not in ("device", "dtype")}
+        cell = Recorder(device, dtypes.find(given["dtype"]), None)
+        items[name].obj(cell, **params)
+        ours, theirs = compare(device, cell)
         ratios.append(min(ours) / min(theirs))
         times = (units.seconds(min(ours)), units.seconds(min(theirs)))
         all_turns = statistics.median(ours) / statistics.median(theirs)
         lines.append((name, *times, f"{ratios[-1]:.3f}", f"{all_turns:.3f}"))
-    headers = ("cell", "this suite", "Timer", "ratio, quietest turn", "ratio, all turns")
+    headers = ("cell", "this suite", "other", "ratio, quietest turn", "ratio, all turns")
     align = ("left", "right", "right", "right", "right")
     print(tabulate(lines, headers, colalign=align, disable_numparse=True))
     median = statistics.median(ratios)
