@@ -44,16 +44,32 @@ def run_report(*words):
 
 
 def test_two_machines_are_set_side_by_side(two):
-    shown = run(*two).output
+    shown = run(*two, "--all").output
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "cpu: a CPU; torch: 2.11.0; torchvision: 0.26.0; python: 3.12.0; threads: 4" in lines[0]
-    assert "family benchmark device dtype params here (baseline) there unit" in lines
-    assert "tensors cat cpu float32 n=16 1.00 2.00 2.0x ms" in lines
-    assert "tensors neg cpu float32 5.00 5.10 ~ us" in lines
-    assert "tensors add cpu float32 1.00 wrong us" in lines
+    equal = "cpu: a CPU; torch: 2.11.0; torchvision: 0.26.0; python: 3.12.0; threads: 4"
+    assert equal in " ".join(lines)
+    assert {"device: cpu", "dtype: float32"} <= {*lines}
+    assert "family benchmark params here (baseline) there unit" in lines
+    assert "tensors cat n=16 1.00 2.00 2.0x ms" in lines
+    assert "tensors neg 5.00 5.10 ~ us" in lines
+    assert "tensors add 1.00 wrong us" in lines
     # (2 * 2 * 1.02) ** (1/3)
     assert "there takes 1.60 times as long as here, geometric mean of 3 cells" in shown
     assert "1 of 4 cells are left out of the mean: not all 2 sides have a usable time" in shown
+
+
+def test_a_comparison_begins_with_a_summary_and_shows_what_differs(two):
+    shown = run(*two).output
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert lines[0] == "there against here: geometric means and 95 % intervals"
+    assert "group cells times as long slower faster" in lines
+    assert any(re.fullmatch(r"joining and copies 2 2.00 \(.*\) 2 0", line) for line in lines)
+    assert any(re.fullmatch(r"all 3 1.60 \(.*\) 2 0", line) for line in lines)
+    assert "tensors cat n=16 1.00 2.00 2.0x ms" in lines
+    assert "tensors add 1.00 wrong us" in lines  # a fault is a difference
+    assert not any(line.startswith("tensors neg") for line in lines)
+    assert "1 of 4 rows without a difference: --all shows them" in lines
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_a_terminal_has_colours(two):
@@ -148,7 +164,7 @@ def test_columns_can_be_chosen_and_what_differs_besides_is_warned_of(tmp_path):
     shown = run(path, "--columns", "dtype", "--rows", "torch", "--baseline", "float16").output
     assert "warning" not in shown
     assert "0.11x" in shown
-    assert "2.10.0 (baseline)" in run(path).output
+    assert "2.10.0 (baseline)" in run(path, "--all").output
 
 
 def test_several_runs_are_replicates(tmp_path):

@@ -300,7 +300,9 @@ def test_a_resumed_run_knows_its_cells_and_its_profile(suite, interrupted):
     assert sorted(rows.params) == ["n=1", "n=2", "n=3", "n=4"]
     assert (rows.rounds == 1).all()  # as in the profile smoke
     assert rows.run_id.nunique() == 1
-    result.stdout.fnmatch_lines(["goes on with the 4 cells of the interrupted run, profile smoke"])
+    result.stdout.fnmatch_lines(
+        ["continues with the 4 cells of the interrupted run, profile smoke"]
+    )
     assert [path.name for path in interrupted.parent.iterdir()] == [interrupted.name]
 
 
@@ -448,7 +450,8 @@ def test_profile_quick_times_the_marked_cells_of_the_suite_and_all_of_the_user(s
 
 
 def test_profile_quick_has_the_cells_that_the_main_answers_need(suite):
-    listed = suite.run("--collect-only", "-q", "--profile", "quick", "--device", "cpu", str(SUITE))
+    words = ("-p", "bench.plugin", "--collect-only", "-q", "--profile", "quick", "--device", "cpu")
+    listed = suite.run(*words, str(SUITE))
     ids = [line.partition("::bench_")[2] for line in listed.outlines if "::" in line]
     assert 20 <= len(ids) <= 30
     for dtype in ("float32", "float16", "bfloat16"):

@@ -1,6 +1,7 @@
 """The commands that read result files; none imports torch."""
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -23,6 +24,9 @@ def compare(
     sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
     top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every row in a terminal, not only those that differ.")
+    ] = False,
     outliers: Annotated[
         bool, typer.Option("--outliers", help="Find machines that differ from others like them.")
     ] = False,
@@ -41,7 +45,7 @@ def compare(
     """Compare machines, devices, dtypes or versions in one table."""
     from bench.compare import outliers as rules
     from bench.compare import sides
-    from bench.report import comparison
+    from bench.report import comparison, overview
     from bench.report import outliers as shown
 
     choose("--sort", sort, comparison.SORTS)
@@ -59,11 +63,18 @@ def compare(
     made = sides.compare(frame, columns_, rows_, baseline, time)
     if not columns and format in ("terminal", "markdown"):
         made = sides.narrowed(made)
-    found = comparison.lines(made, sort, top, only_different)
+    short = format == "terminal" and not all_ and len(made.sides) > 1
+    found = comparison.lines(made, sort, top, only_different or short)
     # https://no-color.org
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    if format == "terminal" and colour:
-        give(comparison.text(made, found, colour=True))
+    if format == "terminal":
+        if summary := overview.text(made):
+            give(summary + "\n")
+        width = shutil.get_terminal_size().columns
+        give(comparison.text(made, found, colour, width))
+        if short and not only_different and top is None and len(found) < len(made.rows):
+            equal = len(made.rows) - len(found)
+            give(f"{equal:,} of {len(made.rows):,} rows without a difference: --all shows them")
     else:
         give(comparison.FORMATS[format](made, found))
 
@@ -83,8 +94,6 @@ def verdict(
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
 ) -> None:
     """Answer what to use on this machine, question by question, with figures."""
-    import shutil
-
     from bench.report import answers
 
     choose("--format", format, ("terminal", "markdown", "json"))

@@ -189,7 +189,8 @@ def read(config: pytest.Config) -> Run:
         if kept and not selected and (not run.finished or run.id == kept.run_id):
             run.cells = set(kept.cells)
             run.notices.append(
-                f"goes on with the {len(kept.cells):,} cells of the interrupted run, profile {name}"
+                f"continues with the {len(kept.cells):,} cells of the interrupted run, "
+                f"profile {name}"
             )
     elif config.getoption("append"):
         _append(run, Path(output))

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,9 +15,12 @@ from bench.compare.sides import Comparison
 from bench.records import params
 from bench.records.writer import no_formula
 from bench.report import escape, units
+from bench.report.table import WIDTH
 from bench.stats.ratios import Ratio, geometric_mean
 
 SORTS = ("name", "ratio")
+#: The width of a title in a terminal.
+_TITLE = 18
 
 #: Escape sequences (ECMA-48, SGR): faster in green, slower in red, no usable time in yellow.
 _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
@@ -35,6 +39,12 @@ class Line:
         found = [r.value for _, r in self.cells if r and r.significant]
         return max((max(value, 1 / value) for value in found), default=1.0)
 
+    @property
+    def differs(self) -> bool:
+        """Whether a time changed significantly, or some sides have a time and others have none."""
+        timed = {bool(estimate and estimate.seconds) for estimate, _ in self.cells}
+        return self.change > 1 or len(timed) > 1
+
 
 def lines(
     comparison: Comparison, sort: str = "name", top: int | None = None, different: bool = False
@@ -51,7 +61,7 @@ def lines(
         cells = [(comparison.cells.get(key), comparison.ratios.get(key)) for key in keys]
         made.append(Line(name, cells))
     if different:
-        made = [line for line in made if line.change > 1]
+        made = [line for line in made if line.differs]
     if sort == "ratio":
         return sorted(made, key=lambda line: -line.change)[:top]
     return sorted(made, key=natural)[:top]
@@ -121,6 +131,16 @@ def _head(comparison: Comparison) -> list[str]:
     return [*filter(None, [equal]), *(f"warning: {line}" for line in comparison.warnings)]
 
 
+def _common(comparison: Comparison) -> dict[str, str]:
+    """Return the device and the dtype of all cells, if they have one in common."""
+    found = {}
+    for place, name in enumerate(comparison.row_names):
+        values = {row[place] for row in comparison.rows}
+        if name in ("device", "dtype") and len(values) == 1:
+            found[name] = values.pop()
+    return found
+
+
 def _table(
     comparison: Comparison,
     found: list[Line],
@@ -128,16 +148,23 @@ def _table(
     as_text: Callable[[str], str] = str,
     colour: bool = False,
 ) -> str:
+    # A terminal is narrow: what all cells have in common is above the table.
+    names = [
+        n for n in comparison.row_names if tablefmt != "simple" or n not in _common(comparison)
+    ]
     rows = []
     for line in found:
         unit, cells = _cells(line, colour, comparison.column == "peak_bytes")
-        rows.append([*(as_text(text.replace(";", " ")) for text in line.name), *cells, unit])
+        known = dict(zip(comparison.row_names, line.name, strict=True))
+        rows.append([*(as_text(known[name].replace(";", " ")) for name in names), *cells, unit])
     if not rows:
         return "no row is left"
     base, sides = comparison.baseline, comparison.sides
     titles = [" ".join(side) + (" (baseline)" if side == base else "") for side in sides]
-    headers = [*comparison.row_names, *map(as_text, titles), "unit"]
-    align = ["left"] * len(comparison.row_names) + ["right"] * len(sides) + ["left"]
+    if tablefmt == "simple":  # its headers may have several lines
+        titles = ["\n".join(textwrap.wrap(title, _TITLE)) for title in titles]
+    headers = [*names, *map(as_text, titles), "unit"]
+    align = ["left"] * len(names) + ["right"] * len(sides) + ["left"]
     return tabulate(rows, headers, tablefmt, colalign=align, disable_numparse=True)
 
 
@@ -150,11 +177,18 @@ def _legend(comparison: Comparison) -> str:
     return f"{what}; ~: no difference seen"
 
 
-def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str:
-    """Return the comparison for a terminal."""
+def text(
+    comparison: Comparison, found: list[Line], colour: bool = False, width: int = WIDTH
+) -> str:
+    """Return the comparison for a terminal of that width; a wide table stays as it is."""
+
+    def fill(lines: list[str]) -> list[str]:
+        return [textwrap.fill(line, max(width, WIDTH)) for line in lines]
+
     table = _table(comparison, found, "simple", colour=colour)
-    parts = [*_head(comparison), "", table, "", _legend(comparison), *means(comparison)]
-    return "\n".join(parts).lstrip("\n")
+    remarks = fill([_legend(comparison), *means(comparison)])
+    head = [f"{name}: {value}" for name, value in _common(comparison).items()]
+    return "\n".join([*fill([*_head(comparison), *head]), "", table, "", *remarks]).lstrip("\n")
 
 
 def markdown(comparison: Comparison, found: list[Line]) -> str:

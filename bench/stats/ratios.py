@@ -1,7 +1,7 @@
 """Ratios of times: their intervals, their mean, and changes as a share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -33,6 +33,19 @@ def geometric_mean(ratios: Sequence[float]) -> float | None:
     if not ratios:
         return None
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+
+
+def mean(ratios: Sequence[Ratio]) -> Ratio | None:
+    """Return the geometric mean of ratios, and of the ends of their intervals: a wide one."""
+    if not ratios:
+        return None
+
+    def of(end: Callable[[Ratio], float]) -> float:
+        logs = [math.log(value) if (value := end(r)) > 0 else -math.inf for r in ratios]
+        total = sum(logs) / len(logs)
+        return math.exp(total) if total < 700 else math.inf
+
+    return Ratio(of(lambda r: r.value), of(lambda r: r.low), of(lambda r: r.high))
 
 
 def relative(difference: float) -> float:

@@ -1,12 +1,12 @@
 """What a dtype or a device gains or costs in each group of benchmarks."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.compare import cells, estimates
 from bench.compare.cells import Cell
-from bench.stats.ratios import Ratio
+from bench.stats.ratios import Ratio, mean
 from bench.verdicts import groups
 from bench.verdicts.finding import Finding, Subject, notable, worth
 
@@ -95,7 +95,7 @@ def _one(
         made = (estimates.ratio(c.estimate, b.estimate, among) for c, b in settled)
         return [ratio for ratio in made if ratio]
 
-    shown, claimed = _mean(ratios(1)), _mean(ratios(lines))
+    shown, claimed = mean(ratios(1)), mean(ratios(lines))
     known = [
         (Subject.of(cell), plain)
         for cell, base in pairs
@@ -130,19 +130,6 @@ def _advice(shown: Ratio | None, claimed: Ratio | None) -> str:
     if notable(claimed):
         return "faster" if shown.value < 1 else "slower"
     return "same" if not notable(shown) and shown.low > 1 / 1.5 and shown.high < 1.5 else "unclear"
-
-
-def _mean(ratios: list[Ratio]) -> Ratio | None:
-    """Return the geometric mean of ratios, and of the ends of their intervals."""
-    if not ratios:
-        return None
-
-    def mean(end: Callable[[Ratio], float]) -> float:
-        logs = [math.log(value) if (value := end(r)) > 0 else -math.inf for r in ratios]
-        total = sum(logs) / len(logs)
-        return math.exp(total) if total < 700 else math.inf
-
-    return Ratio(mean(lambda r: r.value), mean(lambda r: r.low), mean(lambda r: r.high))
 
 
 ADVICE = (dtypes, devices)
