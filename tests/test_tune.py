@@ -334,20 +334,21 @@ def test_the_proof_alternates_uses_new_seeds_and_keeps_to_its_budget():
         }
 
     runs = {}
-    proof.prove(sides, train, runs, 1000, lambda: None, now=lambda: now[0])
+    proof.prove(sides, proof.seeds(1.0), train, runs, 1000, lambda: None, now=lambda: now[0])
     assert [dtype for dtype, _ in seen[:4]] == ["float32", "bfloat16", "bfloat16", "float32"]
     assert len(seen) == 10
     assert seen[0][1] == seen[1][1] != seen[2][1]
     assert min(seen[0][1]) > 500
+    assert [len(each) for each in proof.seeds(9.0)] == [1] * 5
     ratio, words = proof.result(runs)
     assert ratio.low > 1.9
     assert words.startswith("5 fresh processes per side in turn: loss 0.5 after 1.01 s")
     runs = {}
-    proof.prove(sides, train, runs, 22, lambda: None, now=lambda: now[0] - 40)
+    proof.prove(sides, proof.seeds(1.0), train, runs, 22, lambda: None, now=lambda: now[0] - 40)
     assert "no more than 2 of 5" in proof.result(runs)[1]
     runs["winner"].pop()
     assert proof.result(runs)[0] is None
-    proof.prove(sides, train, runs, 1000, lambda: None, now=lambda: now[0])
+    proof.prove(sides, proof.seeds(1.0), train, runs, 1000, lambda: None, now=lambda: now[0])
     assert [len(runs[side]) for side in proof.SIDES] == [5, 5]
 
 
@@ -366,6 +367,16 @@ def ticks(monkeypatch):
     count = itertools.count(1.0).__next__
     device = devices.Device("cpu", torch.device("cpu"), now=count)
     monkeypatch.setattr(devices, "find", lambda name: device)
+
+
+def test_a_setting_has_its_own_threads(task, ticks, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    seen = []
+    monkeypatch.setattr(torch, "set_num_threads", seen.append)
+    _, space = training.space(["cpu"])
+    assert {setting.threads for setting in space} == {0, 1}
+    training.train(task, training.Setting("cpu", batch=32, threads=1), 0, 0.5, 1e6)
+    assert seen == [1, 4]
 
 
 def test_the_time_of_a_training_counts_steps_and_not_looks(task, ticks):
@@ -408,6 +419,9 @@ def test_the_code_names_what_is_ones_own_and_compiles():
     setting = training.Setting("cpu", compiled=True)
     program = training.code(setting, "mse_loss", "my.nets:make", "my.sets:load")
     compile(program, "pasted", "exec")
+    assert "set_num_threads" not in program
+    single = training.replace(setting, threads=1)
+    assert "torch.set_num_threads(1)" in training.code(single, "mse_loss")
     assert "from my.nets import make\nfrom my.sets import load\ndataset = load()" in program
     assert "model.compile()" in program
     assert "drop_last=True" in program

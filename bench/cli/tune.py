@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +43,7 @@ def _search(
     method: str,
     budget: float,
     resume: Path | None,
-    prove: "Callable[[Study[Any], Search[Any], Callable[[float, str], object]], None]",
+    prove: "Callable[[Study[Any], Search[Any], float, Callable[[float, str], object]], None]",
 ) -> "tuple[Search[Any], Study[Any]]":
     """Run a search with a progress bar, and `prove` what it found; keep both in a file."""
     from bench.measure import environment
@@ -55,6 +56,7 @@ def _search(
     else:
         file = Path("tune") / f"{command}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
         kept = study.Study(file, options, machine)
+    began = time.perf_counter()
     with run_bar() as bar:
         bar.stage_started("search", 1)
 
@@ -65,8 +67,9 @@ def _search(
             *(problem, method, budget, kept.trials), warn=bar.message, keep=kept.keep, show=show
         )
         if found.settled and not found.stopped:
+            spent = time.perf_counter() - began
             try:
-                prove(kept, found, show)
+                prove(kept, found, budget - spent, lambda more, what: show(spent + more, what))
             except KeyboardInterrupt:
                 found.stopped = True
     return found, kept
@@ -201,18 +204,23 @@ def training(
     )
     failed = ""
 
-    def prove(kept: "Study[Any]", found: "Search[Any]", show: Callable[[float, str], Any]) -> None:
+    def prove(
+        kept: "Study[Any]",
+        found: "Search[Any]",
+        left_s: float,
+        show: Callable[[float, str], object],
+    ) -> None:
         nonlocal failed
         winner = found.ranked[0].setting
         if kept.winner != winner:
             kept.winner, kept.proof = winner, {}
         if winner == default:
             return
-        share = (1 - searched.shares[1]) * budget
         both = {"default": default, "winner": winner}
+        seeds = proof.seeds(1 / found.trials[default].rate)
         try:
             with proof.fresh(task, model or "", target, limit_s) as train:
-                proof.prove(both, train, kept.proof, share, kept.write, show)
+                proof.prove(both, seeds, train, kept.proof, left_s, kept.write, show)
         except search.Pruned as seen:
             failed = f"Not proven: a fresh process failed: {seen}"
 

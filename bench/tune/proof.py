@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.launch.runner import PACKAGE
+import bench
 from bench.measure import environment
 from bench.records.lines import last_line
 from bench.report import units
@@ -29,6 +30,8 @@ RUNS = 5
 SIDES = ("default", "winner")
 #: Seconds that a process takes to start, until one has been timed.
 START_S = 8.0
+#: Trainings that are longer are made once in each process. The first of their seeds.
+LONG_S, FIRST_SEED = 2.0, 1000
 
 
 def network(model: str) -> Callable[[], torch.nn.Module]:
@@ -60,7 +63,9 @@ def fresh(
 
     It raises Pruned if the process fails. The samples are read once, and given to it in a file.
     """
-    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(
+        filter(None, [str(Path(bench.__file__).parents[1]), os.environ.get("PYTHONPATH")])
+    )
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as folder:
         samples = os.path.join(folder, "samples.pt")
         torch.save((task.train, task.held_out), samples)
@@ -83,8 +88,20 @@ def fresh(
         yield train
 
 
+def seeds(default_s: float) -> list[range]:
+    """Return the seeds of each process: several if a training with the default is short.
+
+    They are not those of the search: they did not select the winner.
+    """
+    count = training.SEEDS if default_s < LONG_S else 1
+    return [
+        range(FIRST_SEED + place * count, FIRST_SEED + (place + 1) * count) for place in range(RUNS)
+    ]
+
+
 def prove(
     sides: Mapping[str, training.Setting],
+    seeds: Sequence[Sequence[int]],
     train: Callable[[training.Setting, list[int]], Any],
     runs: dict[str, list[Any]],
     budget_s: float,
@@ -92,12 +109,9 @@ def prove(
     show: Callable[[float, str], object] = lambda seconds, what: None,
     now: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Add to `runs` what is missing of `RUNS` trainings a side, in turn, while the budget lasts.
-
-    The seeds are not those of the search: they did not select the winner.
-    """
+    """Add to `runs` what is missing of a process per side and `seeds`, within the budget."""
     began, longest = now(), 0.0
-    for number in range(RUNS):
+    for number, chosen in enumerate(seeds):
         order = SIDES if number % 2 == 0 else SIDES[::-1]
         for side in order:
             if len(runs.setdefault(side, [])) > number:
@@ -105,9 +119,8 @@ def prove(
             if now() - began + (longest or START_S) > budget_s:
                 return
             start = now()
-            show(now() - began, f"proof {number + 1} of {RUNS}: {sides[side]}")
-            first = 1000 + number * training.SEEDS
-            runs[side].append(train(sides[side], list(range(first, first + training.SEEDS))))
+            show(now() - began, f"proof {number + 1} of {len(seeds)}: {sides[side]}")
+            runs[side].append(train(sides[side], list(chosen)))
             longest = max(longest, now() - start)
             keep()
 

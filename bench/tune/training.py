@@ -1,5 +1,6 @@
 """Search for the training settings that reach a target loss soonest."""
 
+import contextlib
 import copy
 import itertools
 import math
@@ -31,12 +32,12 @@ SAMPLES, MAX_BYTES = 8 * 1024, 2**30
 #: Each measurement trains from so many initial weights.
 SEEDS = 3
 #: A setting is pruned when it takes this many times as long as the fastest, or the whole limit.
-TOO_SLOW = 1.5
+TOO_SLOW = 1.25
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A way to train; `autocast` keeps the parameters in float32."""
+    """A way to train; `autocast` keeps the parameters in float32, 0 `threads` are torch's own."""
 
     device: str
     dtype: str = "float32"
@@ -45,10 +46,12 @@ class Setting:
     compiled: bool = False
     optimizer: str = "sgd"
     lr: float = OPTIMIZERS["sgd"][2]
+    threads: int = 0
 
     def __str__(self) -> str:
         words = [self.device, self.dtype, "autocast" if self.autocast else "", str(self.batch)]
         words += ["compiled" if self.compiled else "", self.optimizer, f"lr={self.lr:g}"]
+        words += [f"threads={self.threads}" if self.threads else ""]
         return " ".join(filter(None, words))
 
 
@@ -63,10 +66,12 @@ def space(
     precisions = [(dtype, autocast) for dtype in DTYPES for autocast in (False, True)]
     precisions.remove(("float32", True))
     found = [
-        Setting(device, dtype, autocast, batch, compiled, optimizer, lr)
+        Setting(device, dtype, autocast, batch, compiled, optimizer, lr, threads)
         for device, (dtype, autocast), batch, compiled in itertools.product(
             names, precisions, BATCHES, (False, True)
         )
+        # On a busy machine, several threads wait for the slowest one in each operation.
+        for threads in ((0, 1) if device == "cpu" and torch.get_num_threads() > 1 else (0,))
         for optimizer in optimizers or ("sgd",)
         for lr in rates or (OPTIMIZERS[optimizer][2],)
     ]
@@ -140,6 +145,17 @@ def _steps(task: Task, model: nn.Module, setting: Setting) -> Callable[[Any, Any
     return step
 
 
+@contextlib.contextmanager
+def _compute_threads(count: int) -> Iterator[None]:
+    """Use `count` threads while the context lasts; 0 changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train(
     task: Task,
     setting: Setting,
@@ -155,6 +171,18 @@ def train(
     looks nor the first steps, which may compile, count. Each look evaluates the weights in float32.
     Raises Pruned after `limit_s`, or when `watch`, which gets seconds and loss, says so.
     """
+    with _compute_threads(setting.threads):
+        return _train(task, setting, seed, target, limit_s, watch)
+
+
+def _train(
+    task: Task,
+    setting: Setting,
+    seed: int,
+    target: float,
+    limit_s: float,
+    watch: Callable[[float, float], bool],
+) -> Reached:
     device = devices.find(setting.device)
     dtype = dtypes.find("float32" if setting.autocast else setting.dtype)
     torch.manual_seed(seed)
@@ -222,7 +250,7 @@ class Training:
 
     def kind(self, setting: Setting) -> Hashable:
         """Return what decides whether the backend supports a setting, and its cost."""
-        return (setting.device, setting.dtype, setting.autocast, setting.compiled)
+        return replace(setting, batch=0, optimizer="", lr=0.0)
 
     def guess_s(self, setting: Setting) -> float:
         """Return the assumed seconds of the first measurement of a kind."""
@@ -269,6 +297,7 @@ def code(setting: Setting, loss: str, model: str = "", dataset: str = "") -> str
         "from torch.utils.data import DataLoader" + ("" if dataset else ", TensorDataset"),
         f"from {module} import {name}",
         f"from {origin} import {maker}" if dataset else "",
+        f"torch.set_num_threads({setting.threads})" if setting.threads else "",
         f"dataset = {f'{maker}()' if dataset else samples}",
         f"loader = DataLoader(dataset, batch_size={setting.batch}, shuffle=True{whole})",
         f"model = {name}().to({device}, {holds})",
