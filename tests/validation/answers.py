@@ -32,14 +32,6 @@ PLACE = 0.37
 MOST_ELEMENTS, MOST_SAMPLES = 2**20, 256
 
 
-#: Breaks that are none for these benchmarks: they promise no values, or only a distribution.
-NO_FAULT = {
-    "empty": ("NaN", "all 1 %", "all 10 %", "all zero", "reversed", "skipped", "later calls wrong"),
-    "rand": ("one element 1 %", "one element 10 %", "zero", "row", "reversed"),
-}
-NO_FAULT["randn"] = (*NO_FAULT["rand"], "sign")
-
-
 class NotApplied(Exception):
     """The break changes nothing in this cell, so the cell has nothing to notice."""
 
@@ -97,6 +89,12 @@ VALUES: dict[str, Callable[[list[torch.Tensor]], None]] = {
     "all zero": _all(torch.zeros_like),
     "reversed": _reversed,
 }
+#: Breaks that are none for these benchmarks: they promise no values, or only a distribution.
+NO_FAULT = {
+    "empty": (*VALUES, "skipped", "later calls wrong"),
+    "rand": ("one element 1 %", "one element 10 %", "zero", "row", "reversed"),
+}
+NO_FAULT["randn"] = (*NO_FAULT["rand"], "sign")
 OTHER = {"float32": torch.float64, "float64": torch.float32, "int64": torch.int32}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure.references import Reference, double, ulp, unit
+from bench.measure.references import Reference, double, scale, ulp, unit
 from bench.suite.axes import quick
 from bench.suite.training.models import PARAMETERS, network, with_gradients
 
@@ -83,7 +83,8 @@ def by_formula(cell, name):
                 bound += roundings * ulp(value, parameter.dtype)
                 terms = abs(update) if name == "sgd" else 2 * (1 + abs(update))
                 bound += 4 * unit(parameter.dtype) * rate * terms
-            found.append(Reference(value, parameter.dtype, bound, requires_grad=True))
+            whole = STEPS * scale(parameter.dtype, value.size)
+            found.append(Reference(value, parameter.dtype, bound, whole, requires_grad=True))
         return found
 
     return expect
