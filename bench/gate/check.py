@@ -188,14 +188,15 @@ def judge(
     controls: Collection[CellKey] | None = None,
     tests: int = 0,
     known: Mapping[str, Shift] | None = None,
+    sessions: bool = False,
 ) -> tuple[list[Judged], dict[Place, Shift], dict[Place, float]]:
     """Judge the cells that both sides have.
 
     No shift is removed, and no difference between sessions is expected, if the sides alternated on
     `one_machine`: a change of everything is then an effect of the sides. `controls` and `known` are
-    those of `shift.shifted`. `tests` is the number of cells that these were picked from, if both
-    stages share runs. Returns also the shifts that were removed, and the slowdowns of whole places
-    that are not the machine's.
+    those of `shift.shifted`; `sessions` says that no session has runs of both sides. `tests` is the
+    number of cells that these were picked from, if both stages share runs. Returns also the shifts
+    that were removed, and the slowdowns of whole places that are not the machine's.
     """
     pairs = moderated.pairs(base, new)
     shifts: dict[Place, Shift] = {}
@@ -210,7 +211,9 @@ def judge(
             if moved is not None:
                 slowdowns[place] = moved
     if not one_machine:
-        apart = moderated.between([p for p in pairs if p.key[2:4] not in slowdowns])
+        apart = moderated.between(
+            [p for p in pairs if p.key[2:4] not in slowdowns], expected=sessions
+        )
         pairs = [replace(pair, between=pair.between + apart) for pair in pairs]
     slower = multiplicity.holm([pair.p_above(margin, 1) for pair in pairs], tests).tolist()
     faster = multiplicity.holm([pair.p_above(margin, -1) for pair in pairs], tests).tolist()
@@ -256,7 +259,9 @@ def check(
     broken = observations.broken(old, new)
     sound = {key: times for key, times in new.times.items() if key not in broken}
     known = measured(baseline, candidate)
-    cells, shifts, slowdowns = judge(old.times, sound, limits, one_machine, controls, tests, known)
+    cells, shifts, slowdowns = judge(
+        old.times, sound, limits, one_machine, controls, tests, known, _apart(baseline, candidate)
+    )
     for (device, dtype), moved in slowdowns.items():
         change = ratios.relative(moved)
         soft.insert(0, reason("everything", device=device, dtype=dtype, change=change))
@@ -306,6 +311,13 @@ def measured(baseline: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, Shift
         return {}
     found = shift.measured(observations.kernel(baseline), observations.kernel(candidate))
     return {"cpu": found} if found else {}
+
+
+def _apart(baseline: pd.DataFrame, candidate: pd.DataFrame) -> bool:
+    """Return whether no session has runs of both sides."""
+    starts = sorted({*baseline.run_started, *candidate.run_started})
+    session = dict(zip(starts, observations.sessions(starts), strict=True))
+    return not {*baseline.run_started.map(session)} & {*candidate.run_started.map(session)}
 
 
 def _unjudged(

@@ -18,7 +18,7 @@ PRIOR_CELLS, MOST_DEGREES = 10, 1e6
 #: Numbers of runs, and variances of the sides, that differ by these factors are not pooled.
 UNEQUAL_RUNS, UNEQUAL_NOISE = 1.5, 2.0
 #: Degrees of freedom of a variance between sessions: some cells differ by far more than others.
-BETWEEN_DEGREES = 4.0
+BETWEEN_DEGREES = 3.0
 
 #: Logarithms of one time in seconds for each run in which a cell was `ok`, by its key.
 Times = Mapping[Any, Sequence[float]]
@@ -210,12 +210,13 @@ def moderated(found: list[Pair]) -> list[Pair]:
     return made
 
 
-def between(found: Sequence[Pair]) -> float:
+def between(found: Sequence[Pair], expected: bool = False) -> float:
     """Return by what variance the differences of cells vary beyond what their runs explain.
 
     It is the one with which the median of the squared differences over their errors is what F
     distributions have (as the empirical null of B. Efron, Journal of the American Statistical
-    Association 99, 2004, which leaves out the cells that changed). Fewer than ten cells show none.
+    Association 99, 2004, which leaves out the cells that changed). Fewer than ten cells show none,
+    and what may be chance is none unless it is `expected`.
     """
     if len(found) < PRIOR_CELLS:
         return 0.0
@@ -227,7 +228,8 @@ def between(found: Sequence[Pair]) -> float:
         return int((squares > usual * (errors + variance)).sum())
 
     half = len(found) / 2
-    if above(0.0) <= half + math.sqrt(len(found)):  # two standard errors of a half: chance
+    # Two standard errors of a half are chance.
+    if above(0.0) <= half + (0.0 if expected else math.sqrt(len(found))):
         return 0.0
     low, high = 0.0, float(squares.max())
     for _ in range(40):
