@@ -4,9 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from bench import __version__
+from bench.cli import main
 from bench.records import reader
+from tests.helpers.frames import store
 
 pytestmark = pytest.mark.integration
 
@@ -43,9 +47,24 @@ def test_list_names_the_cells_and_times_nothing(tmp_path, python):
     assert not (tmp_path / "results").exists()
 
 
+def test_help_names_every_option_in_full():
+    for name, command in get_command(main.app).commands.items():
+        shown = CliRunner().invoke(main.app, [name, "--help"], env={"COLUMNS": "80"}).output
+        assert max(map(len, shown.splitlines())) <= 80
+        for option in command.params:
+            assert all(flag in shown for flag in option.opts if flag.startswith("--")), name
+
+
+def test_the_same_file_on_both_sides_of_a_gate_is_refused(tmp_path):
+    path = store(tmp_path / "a.csv", {})
+    done = CliRunner().invoke(main.app, ["check", path, "--baseline", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "a.csv is on both sides" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["run", "list"])
 def test_a_wrong_option_is_one_line(tmp_path, python, command):
     done = bench(command, "--device", "tpu", cwd=tmp_path, python=python)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
     assert "'tpu' is no device of this machine; it has: cpu" in done.stdout + done.stderr

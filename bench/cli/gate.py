@@ -10,6 +10,7 @@ from bench.cli.common import (
     Output,
     Where,
     choose,
+    fail,
     give,
     new_folder,
     read,
@@ -98,6 +99,7 @@ def check(
     Exit status: 0 no regression, 1 regression, 2 bad input, 3 not comparable or not
     enough judged, 4 missing cell.
     """
+    from bench.compare.files import paths
     from bench.gate import check, comparable, settings
     from bench.report import judgement
 
@@ -111,6 +113,8 @@ def check(
     }
     limits = settings.limits(threshold, margin, floor, min_judged)
     sides = read(baseline, strict=True), read(candidate, strict=True)
+    if shared := set(paths(baseline)) & set(paths(candidate)):
+        fail(f"--baseline: {min(shared)} is on both sides; give the runs from before the change")
     outcome = check.check(*sides, limits, may_vary, same_machine=same_machine, **how)
     if confirm and outcome.code != 3:
         from bench.launch import ab

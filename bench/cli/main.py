@@ -14,8 +14,13 @@ from bench.cli import fleet, gate, results, tune
 from bench.cli.common import FORWARD, Group, fail, give, option_words, run_bar
 from bench.records.choices import UserError
 
+# Boxes of help would leave too little of 80 columns for the names of options.
 app = typer.Typer(
-    cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -34,8 +39,10 @@ def _options(
     """How fast, and how right, PyTorch is on this machine."""
 
 
-#: Exit status of a run that Ctrl-C or a signal has ended.
-STOPPED = 2
+#: Exit status of a run that Ctrl-C or a signal has ended, and of one with a wrong option.
+STOPPED, BAD_INPUT = 2, 2
+#: Exit status of pytest for a wrong option; the gate's 4 is another matter.
+_USAGE_ERROR = 4
 Names = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME", show_default=False, help="Only these: repeat it, or write a,b."),
@@ -104,7 +111,7 @@ def run(
             _show(file, quiet)
         except UserError as problem:  # it ended before its first row
             fail(str(problem), code or 2)
-    raise typer.Exit(code)
+    raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
 
 
 def _show(file: Path, quiet: bool) -> None:
@@ -129,7 +136,7 @@ def list_cells(context: typer.Context) -> None:
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     typer.echo(done.stdout, nl=False)
     typer.echo(done.stderr, nl=False, err=True)
-    raise typer.Exit(done.returncode)
+    raise typer.Exit(BAD_INPUT if done.returncode == _USAGE_ERROR else done.returncode)
 
 
 @app.command()

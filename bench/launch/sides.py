@@ -120,14 +120,14 @@ def _probe(place: runner.Place, name: str) -> None:
         )
 
 
-def _git(option: str, *words: str) -> str:
-    """Return the output of git; CannotRun with its last line if it fails."""
+def _git(option: str, *words: str, otherwise: str = "") -> str:
+    """Return the output of git; CannotRun with its last line, or `otherwise`, if it fails."""
     try:
         made = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
     except OSError as problem:
         raise CannotRun(f"{option}: cannot run git: {problem.strerror}; install git") from problem
     if made.returncode:
-        raise CannotRun(f"{option}: {last_line(made.stderr)}")
+        raise CannotRun(f"{option}: {last_line(made.stderr, otherwise)}")
     return made.stdout.strip()
 
 
@@ -135,8 +135,9 @@ def pinned(side: Side, name: str) -> Side:
     """Return side `name` with the commit of its ref; CannotRun if there is no such commit."""
     if not side.ref:
         return side
-    words = ("rev-parse", "--verify", "--short=12", side.ref + "^{commit}")
-    return replace(side, ref=_git(f"--{name}-ref", *words))
+    words = ("rev-parse", "--verify", "--quiet", "--short=12", side.ref + "^{commit}")
+    missing = f"the repository here has no commit {side.ref!r}"
+    return replace(side, ref=_git(f"--{name}-ref", *words, otherwise=missing))
 
 
 def _checkout(ref: str, option: str, tree: Path) -> Path:
