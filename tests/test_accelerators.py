@@ -30,7 +30,8 @@ from bench.records import reader
 from bench.report import answers
 from bench.report import doctor as words
 from bench.suite.distributed import rank, ranks
-from bench.suite.loading import workers
+from bench.suite.loading import bench_loader, workers
+from bench.suite.tensors import bench_transfer
 from bench.suite.training import bench_autograd, bench_optimizers, bench_step, models
 from tests.helpers import strict
 from tests.helpers.listeners import RunListener
@@ -66,6 +67,7 @@ def cell_on(machine, dtype=torch.float32, plan=ONCE):
         (bench_autograd.bench_backward, {"batch": 4}),
         (bench_autograd.bench_second_backward, {"batch": 4}),
         (bench_step.bench_step, {"batch": 4}),
+        (bench_step.bench_step_part, {"part": "load"}),
         (bench_optimizers.bench_optimizer_step, {"optimizer": "adam", "implementation": "foreach"}),
     ],
 )
@@ -75,6 +77,35 @@ def test_the_reference_of_a_module_asks_no_device_for_float64(machine, body, par
     answer = made.result.answer
     assert not answer.fault
     assert answer.rel_error <= answer.tolerance
+
+
+@pytest.mark.integration
+@on(["mps-2.15"])
+def test_batches_on_the_device_are_checked_there(machine):
+    made = cell_on(machine)
+    bench_loader.bench_loader_to_device(made, "no")
+    assert made.result.visits
+    made.close()
+
+
+@on(MPS)
+@pytest.mark.parametrize("mode", ["blocking", "non_blocking"])
+def test_a_mac_pins_memory_from_torch_2_15_on(machine, mode):
+    made = cell_on(machine)
+    if machine.profile.pins:
+        bench_transfer.bench_host_to_device(made, 16, "pinned", mode)
+        bench_transfer.bench_device_to_host(made, 16, "pinned", mode)
+        assert made.result.answer.rel_error == 0
+    else:
+        with pytest.raises(NotImplementedError, match="not pinned for mps"):
+            bench_transfer.bench_host_to_device(made, 16, "pinned", mode)
+
+
+@on(["mps-2.15", "cuda"])
+def test_a_step_in_mixed_precision_is_right(machine):
+    made = cell_on(machine, torch.bfloat16)
+    bench_step.bench_autocast_step(made, 4)
+    assert not made.result.answer.fault
 
 
 @on(["mps-2.6"])

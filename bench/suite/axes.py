@@ -23,7 +23,7 @@ DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
 #: The same for a benchmark whose dtype answers no question of its own.
 FLOAT32 = ("float32",)
 
-#: Devices for which PyTorch pins no memory (pytorch issue 86060).
+#: Devices for which a DataLoader pins no memory (pytorch issue 86060).
 NOT_PINNED = ("mps",)
 
 

@@ -69,6 +69,7 @@ class Profile:
     fault: Exception | None = None
     sticky: bool = False
     autocast: str = ""
+    version: str = ""
 
 
 _MPS = Profile("mps", wait_s=220e-6, idle_wait_s=0.2e-6, waits_are_switches=True, events=False)
@@ -83,6 +84,7 @@ def _with(profile: Profile, **changed) -> Profile:
 PROFILES = {
     "mps-2.6": _with(
         _MPS,
+        version="2.6.0",
         widening="Cannot convert a float64 Tensor to MPS as the MPS framework doesn't support "
         "float64. Please use float32 instead.",
         without={torch.float64: NO_FLOAT64, torch.bfloat16: NO_BFLOAT16},
@@ -93,9 +95,19 @@ PROFILES = {
         pins=False,
         autocast=NO_AUTOCAST,
     ),
-    "mps-2.14": _with(_MPS, widening="nothing", without={torch.float64: NO_FLOAT64}, pins=False),
+    "mps-2.14": _with(
+        _MPS,
+        version="2.14.0",
+        widening="nothing",
+        without={torch.float64: NO_FLOAT64},
+        pins=False,
+    ),
     "mps-2.15": _with(
-        _MPS, widening="Undefined type Double", without={torch.float64: NO_FLOAT64}, events=True
+        _MPS,
+        version="2.15.0",
+        widening="Undefined type Double",
+        without={torch.float64: NO_FLOAT64},
+        events=True,
     ),
     "cuda": _CUDA,
     "cuda-8": _with(_CUDA, count=8),
@@ -119,7 +131,15 @@ FREE = {
 #: What the device computes in 16 bits with sums in float32; the CPU would take seconds for it.
 PRODUCTS = ("matmul", "bmm", "mm", "linear", "__matmul__", "conv2d", "einsum", "lstm", "gru")
 #: What takes tensors of both devices.
-MIXES = ("copy_", "__getitem__", "__setitem__", "data", "index_put_", "is_same_size")
+MIXES = (
+    "__deepcopy__",
+    "copy_",
+    "__getitem__",
+    "__setitem__",
+    "data",
+    "index_put_",
+    "is_same_size",
+)
 
 
 class _Storages:
@@ -256,6 +276,12 @@ class Strict(TorchFunctionMode):
         elif name not in FREE:
             self.launch()
         self.use()
+        if name in PRODUCTS and torch.is_autocast_enabled(self.profile.kind):
+            lower = torch.get_autocast_dtype(self.profile.kind)
+            args = _wider(args, lower, back=True)
+            here = [one for one in _tensors(args) if one.dtype == lower]
+        if name == "cross_entropy" and torch.is_autocast_enabled(self.profile.kind):
+            args = _wider(args, torch.get_autocast_dtype(self.profile.kind))
         half = here[0].dtype if here and name in PRODUCTS and here[0].dtype.itemsize == 2 else None
         if half and half.is_floating_point:
             args, kwargs = _wider((args, kwargs), half)
@@ -394,6 +420,10 @@ def _wider(value, half, back=False):
     )
 
 
+def _always(found, *_):
+    return found
+
+
 def _disabling(init, message):
     """Return an ``autocast.__init__`` that warns and disables itself for bfloat16."""
 
@@ -418,6 +448,15 @@ def machine(name: str) -> Iterator[Strict]:
             stack.enter_context(patch(torch.autocast, "__init__", changed))
         common = torch.cuda.amp.common
         stack.enter_context(patch(common, "amp_definitely_not_available", lambda: False))
+        for owner, function, answers in (
+            (torch.cuda, "is_bf16_supported", True),
+            (torch.cuda, "get_device_capability", (9, 0)),
+            (torch.backends.cudnn, "is_acceptable", False),  # the CPU has no weights of cuDNN
+        ):
+            stack.enter_context(patch(owner, function, functools.partial(_always, answers)))
+        if profile.version:
+            version = torch.torch_version.TorchVersion(profile.version)
+            stack.enter_context(patch(torch, "__version__", version))
         if profile.waits_are_switches:
             stack.enter_context(patch(disturbance, "switches", lambda: made.switches))
         devices.register(made.device())

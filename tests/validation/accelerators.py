@@ -36,12 +36,14 @@ def main() -> None:
     """Print the table and the reasons."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("profiles", nargs="*", default=list(strict.PROFILES))
-    asked, words = parser.parse_known_args()
+    given = sys.argv[1:]
+    end = given.index("--") if "--" in given else len(given)
+    asked, words = parser.parse_args(given[:end]), given[end + 1 :]
     quiet.always()
     print("| profile | family | count by status |\n| --- | --- | --- |")
     why: dict[str, collections.Counter[str]] = {}
     for profile in asked.profiles:
-        found = rows_on(profile, *(word for word in words if word != "--"))
+        found = rows_on(profile, *words)
         if found.empty:
             print(f"| {profile} | - | not run: the device cannot be used |")
             continue

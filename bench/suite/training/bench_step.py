@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,7 +203,8 @@ def step_parts(cell):
         return [operation(batches), operation(batches)]
 
     def two_batches(_):
-        return [same(part[k * BATCH :][:BATCH]) for k in (0, 1) for part in (images, labels)]
+        wanted = [same(part[k * BATCH :][:BATCH]) for k in (0, 1) for part in (images, labels)]
+        return [replace(one, device=torch.device("cpu")) for one in wanted]
 
     def moved(model, _):
         return expected.moved(model, [Rough.exact(double(one)) for one in kept], CHECKED_RATE)
