@@ -257,6 +257,14 @@ def test_a_run_says_first_how_long_it_takes_and_who_disturbs_it(suite, monkeypat
     suite.run("-q", *words).stdout.no_fnmatch_line("note:*")
 
 
+def test_options_of_pytest_benchmark_without_an_effect_are_named(suite):
+    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    words = ("--benchmark-confidence=0.9", "--benchmark-warmup-iterations=3")
+    result = suite.run("--profile", "smoke", "--dtype", "float32", *words)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"note: {word.split('=')[0]} has no effect: *" for word in words])
+
+
 def test_what_disturbs_a_run_is_named_with_its_remedy(monkeypatch):
     busy = {"used": 1.9, "cpus": 2, "steal": 0.0, "busiest": [("make", 7, 99.0)]}
     found = doctor.Finding("neighbours", "neighbours", busy, ("stop if possible",), True)

@@ -249,7 +249,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     keys = set(map(rows.key, cells))
     unfinished.write(run.writer.path, run.id, run.profile_name, keys | run.finished)
     run.expected = {item.nodeid: run.writer.path for item in cells}
-    run.opening = opening.lines(run, cells)
+    run.opening = [*opening.lines(run, cells), *plans.ignored(config)]
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and config.get_verbosity() >= 0:
         for line in run.opening:

@@ -17,6 +17,21 @@ _DEFAULTS = {
 }
 
 
+#: Options of pytest-benchmark that have no effect on a cell, and why.
+IGNORED = {
+    "--benchmark-confidence": "the interval is that of 95 %",
+    "--benchmark-calibration-precision": "a round lasts 100 times as long as reading the clock",
+    "--benchmark-warmup": "the warm-up is always on",
+    "--benchmark-warmup-iterations": "the warm-up lasts 10 ms or a million calls",
+}
+
+
+def ignored(config: pytest.Config) -> list[str]:
+    """Return a line for each given option that has no effect on a cell."""
+    words = {str(word).partition("=")[0] for word in config.invocation_params.args}
+    return [f"note: {o} has no effect: {why}" for o, why in IGNORED.items() if o in words]
+
+
 def set_options(profile: Profile, config: pytest.Config) -> None:
     """Set pytest-benchmark's options to the profile's values, unless the user gave them.
 
