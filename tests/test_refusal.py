@@ -57,6 +57,8 @@ def test_the_reason_of_a_compiler_is_its_own():
     status, reason = classify(RuntimeError(text))
     assert status == "unsupported"
     assert reason.startswith("RuntimeError: Cannot find a working triton installation.")
+    text = "InvalidCxxCompiler: No working C++ compiler found in cxx: (None, 'g++')"
+    assert classify(RuntimeError(f"{text}\n\nSet TORCHDYNAMO_VERBOSE=1")) == ("unsupported", text)
     assert classify(RuntimeError("backend='inductor' raised:\nCppCompileError: C++"))[0] == "error"
 
 

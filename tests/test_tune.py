@@ -195,6 +195,21 @@ class Partial(Truth):
         return super().session(setting)
 
 
+class Late(Truth):
+    """Loaders of which the third measurement of each setting is given up."""
+
+    def session(self, setting):
+        if self.looks > 25:
+            raise search.Pruned("late")
+        return super().session(setting)
+
+
+def test_a_finalist_that_fails_later_is_dropped_and_the_default_stays():
+    found = Late().search("grid", 120)
+    assert found.trials[Setting(0, 64)].rate > 0
+    assert "pruned: late" in [trial.reason for trial in found.trials.values()]
+
+
 class Broken(Truth):
     """Loaders of a data set that cannot be read."""
 

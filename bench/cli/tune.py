@@ -77,13 +77,12 @@ def _search(
 
 def _end(found: "Search[Any]", kept: "Study[Any]", command: str, answer: Sequence[str]) -> None:
     """Print the answer, if there is one, and how to go on; exit with 3 without an answer."""
-    from bench.tune.search import FEWEST
-
     if found.settled and found.trials[found.problem.default].rates:
         for line in answer:
             typer.echo(line)
     else:
-        typer.echo(f"No answer yet: fewer than {FEWEST} settings were tried.")
+        tried = f"{len(found.trials)} of at least {found.fewest} settings were tried"
+        typer.echo(f"No answer yet: {tried}; give more --budget.")
     again = shlex.join(["bench", "tune", command, "--resume", str(kept.file), *kept.options])
     if kept.file.exists():
         typer.echo(f"\nKept in {kept.file}; to try more settings: {again}")

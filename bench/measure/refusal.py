@@ -17,7 +17,7 @@ _UNSUPPORTED = re.compile(
     r"does(n't| not) (have )?support|no support for|(only )?supported on macos|"
     r"is not available for|could not run .* with arguments from|undefined type|"
     r"no kernel image is available|cannot find a working triton|"
-    r"compiler: \S+ is not found",
+    r"compiler: \S+ is not found|no working c\+\+ compiler",
     re.IGNORECASE,
 )
 #: What torch.compile adds around the reason of its backend.

@@ -122,9 +122,14 @@ class Search(Generic[S]):
         return sorted(found, key=lambda trial: (not trial.compared, -trial.rate))
 
     @property
+    def fewest(self) -> int:
+        """How many settings must have been tried before one is recommended."""
+        return min(FEWEST, len(self.problem.settings))
+
+    @property
     def settled(self) -> bool:
         """Whether enough settings were tried to recommend one."""
-        return len(self.trials) >= min(FEWEST, len(self.problem.settings))
+        return len(self.trials) >= self.fewest
 
     def finalists(self) -> list[Trial[S]]:
         """Return the default, and the trials close to the fastest."""
@@ -311,8 +316,9 @@ def run(
             try:
                 trial.compared += measure(trial.setting, turn, 0.0, never)
                 turns.append(trial)
-            except Pruned as seen:  # it was lucky at first
-                trial.screened, trial.compared, trial.reason = [], [], f"pruned: {seen}"
+            except Pruned as seen:
+                if trial.setting != problem.default:  # it was lucky at first
+                    trial.screened, trial.compared, trial.reason = [], [], f"pruned: {seen}"
             keep(search)
     except KeyboardInterrupt:
         search.stopped = True
