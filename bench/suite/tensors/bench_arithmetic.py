@@ -84,7 +84,7 @@ def negated(x, launches):
 @pytest.mark.parametrize("launches", [10, 100, 1000])
 def bench_launch_chain(cell, launches):
     """Many small operations with one wait at the end: what each launch costs."""
-    cell.work(items=launches, unit="launch")
+    cell.work(items=launches, unit="launch", bytes=cell.nbytes(2 * 16 * launches))
     cell(negated, cell.tensor(16), launches, expect=same)
 
 
