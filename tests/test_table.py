@@ -79,6 +79,19 @@ def test_a_table_fits_the_width_and_shows_each_entry_once():
     assert wide.count("median of one iteration") == 1
 
 
+def test_single_calls_are_answers_and_no_times():
+    single = {
+        "schema_version": 2,
+        "rounds": 1,
+        "iterations": 1,
+        "ci_low_s": None,
+        "ci_high_s": None,
+    }
+    text = table.by_dtype(frame(row(**single), row(dtype="float16", status="wrong", **single)))
+    assert text.startswith("cpu: answers checked, not timed")
+    assert text.splitlines()[-1].split() == ["cat", "n=16", "checked", "wrong"]
+
+
 def test_an_accelerator_is_set_beside_the_cpu_too():
     text = table.by_dtype(
         frame(

@@ -1,11 +1,12 @@
 """One table per device: rows are benchmarks and their params, columns are dtypes."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
-from bench.records import params
+from bench.records import params, schema
 from bench.report import units
 
 BASE_DTYPE = "float32"
@@ -38,6 +39,11 @@ def by_dtype(frame: pd.DataFrame, width: int = WIDTH) -> str:
     that are not `ok` give no base. The columns that do not fit follow in further tables. The one
     of the peak memory, the largest over the dtypes, is there if a row of the device has it.
     """
+    single = schema.single_call(frame)
+    checked = single.any() and single.sum() == frame.median_s.notna().sum()
+    if checked:  # a cold call is no time, and the ratio of two of them says nothing
+        shown = frame.status.where(~(single & (frame.status == "ok")), "checked")
+        frame = frame.assign(status=shown, median_s=math.nan)
     names = ("device", "family", "benchmark", "params", "dtype", "status", "median_s", "peak_bytes")
     lines: dict[str, dict[_Name, dict[str, tuple[str, Any]]]] = {}
     peaks: dict[tuple[str, _Name], int] = {}
@@ -68,6 +74,8 @@ def by_dtype(frame: pd.DataFrame, width: int = WIDTH) -> str:
         rows = sorted(entries, key=lambda n: (order.index(n[:2]), params.natural(n[2])))
         ratio = f"times as long as {BASE_DTYPE}" + ("" if host else f", as {BASE_DEVICE} float32")
         head = f"{device}: median of one iteration ({ratio})"
+        if checked:
+            head = f"{device}: answers checked, not timed"
         columns = {name: column for name, column in columns.items() if column}
         tables += [f"{head}\n\n{one}" for one in _folded(rows, columns, width)]
     return "\n\n".join(tables)
