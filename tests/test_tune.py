@@ -87,6 +87,16 @@ def test_the_default_is_measured_first_and_in_turn_with_the_best():
     assert ratio.value == pytest.approx(best.rate / plain.rate)
 
 
+@pytest.mark.parametrize("budget_s", range(30, 110, 8))
+def test_a_part_of_a_turn_is_no_comparison(budget_s):
+    """The default is the first of a turn, and slow: it must not win if the budget ends there."""
+    truth = Truth(plain=0.1)
+    found = truth.search("grid", budget_s)
+    best = found.ranked[0].setting
+    assert truth.rate(best) == max(truth.rate(setting) for setting in found.trials)
+    assert len({bool(trial.compared) for trial in found.finalists()}) == 1
+
+
 def test_a_small_budget_is_kept_a_tiny_one_refused_and_few_settings_are_no_answer():
     truth = Truth()
     truth.search("grid", 20)

@@ -309,7 +309,7 @@ def run(
 
     try:
         _screen(search, method, seed, affords, measure, warn, keep)
-        turns = collections.deque(search.finalists())
+        turns = collections.deque(sorted(search.finalists(), key=lambda one: len(one.compared)))
         while turns and affords(turns[0].setting, problem.shares[1]):
             trial = turns.popleft()
             turn = 1 + len(trial.compared) // len(trial.screened)
@@ -322,6 +322,10 @@ def run(
             keep(search)
     except KeyboardInterrupt:
         search.stopped = True
+    if search.ranked and not all(trial.compared for trial in search.finalists()):
+        for trial in search.trials.values():  # a part of a turn is no comparison
+            trial.compared = []
+        keep(search)
     return search
 
 
