@@ -396,7 +396,7 @@ def test_history_names_the_commit_of_a_change_and_check_takes_folders(tmp_path):
     assert bench("import", folder, "-o", every).exit_code == 0
     text = bench("history", every).output
     assert "suite_version commit aaaaaaaaaaaa -> commit bbbbbbbbbbbb" in text
-    for name, runs in (("old", range(8)), ("new", range(8, 16))):
+    for name, runs in (("old", range(8)), ("rest", range(3, 8)), ("new", range(8, 16))):
         (tmp_path / name).mkdir()
         for run in runs:
             out = tmp_path / name / f"{run}.csv"
@@ -404,5 +404,5 @@ def test_history_names_the_commit_of_a_change_and_check_takes_folders(tmp_path):
     done = bench("check", tmp_path / "new", "--baseline", tmp_path / "old")
     assert done.exit_code == 1, done.output
     both = ["--baseline", tmp_path / "old" / "0.csv", "--baseline", tmp_path / "old" / "1.csv"]
-    done = bench("check", tmp_path / "old", *both, "--baseline", tmp_path / "old" / "2.csv")
+    done = bench("check", tmp_path / "rest", *both, "--baseline", tmp_path / "old" / "2.csv")
     assert done.exit_code == 0, done.output

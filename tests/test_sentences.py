@@ -1,12 +1,11 @@
 """The words of findings, in one place: each sentence with its figures."""
 
 import math
-import re
 from pathlib import Path
 
 import pytest
 
-from bench.report import advice, summary
+from bench.report import summary
 from bench.report.sentences import LONGEST, WORDS, listed, sentence, times
 from bench.stats.ratios import Ratio
 from bench.verdicts.crossover import Crossover
@@ -23,7 +22,6 @@ from bench.verdicts.grouped import Several
 from bench.verdicts.plain import Plain
 from bench.verdicts.use import Use
 from tests.helpers.frames import frame
-from tests.helpers.truths import Machine
 
 CELL = Subject("cpu", "float16", "matmul", {"n": "512"})
 SLOWER, FASTER = Ratio(2.0, 1.9, 2.1), Ratio(0.5, 0.4, 0.6)
@@ -260,37 +258,6 @@ def test_lists_and_reasons_are_cut():
 def test_a_ratio_is_given_in_the_direction_in_which_it_is_above_1():
     assert times(Ratio(2.41, 2.3, 2.5)) == "2.4x slower (2.3 to 2.5)"
     assert times(Ratio(0.5, 0.25, 0.8)) == "2.0x faster (1.2 to 4.0)"
-
-
-NONE = "no notable difference in 1 comparisons of devices and dtypes"
-ALONE = "nothing to compare: no cell was timed on two devices or in two dtypes"
-
-
-def test_the_advice_names_machine_runs_torch_and_threads_where_they_differ():
-    machine = Machine(runs=2)
-    for torch, threads, factor in (("2.14.0", 4, 40), ("2.15.0", 4, 1), ("2.15.0", 1, 10)):
-        for dtype, seconds in (("float32", 1e-3), ("float16", factor * 1e-3)):
-            run = len(machine.rows)
-            machine.cell(seconds, benchmark="matmul", dtype=dtype, torch=torch, threads=threads)
-            for row in machine.rows[run:]:
-                row["run_id"] += f"{torch}-{threads}"
-    first, second, third = advice.text(machine.frame()).split("\n\n")
-    assert first.startswith("model, 2 runs, torch 2.14.0, 4 threads:\n- float16 on cpu: matmul is ")
-    assert re.search(r"(39|40|41)x slower", first)
-    assert second == f"model, 2 runs, torch 2.15.0, 4 threads:\n{NONE}"
-    assert third.startswith("model, 2 runs, torch 2.15.0, 1 thread:\n")
-    assert re.search(r"(9\.\d|10)x slower", third)
-    shown = advice.text(Machine(runs=2).cell(1e-3).frame())
-    assert shown == f"model, 2 runs, torch 2.11.0:\n{ALONE}"
-    unstable = Machine().cell(1e-3, benchmark="neg").fault("unstable", "", benchmark="abs")
-    assert ALONE not in advice.text(unstable.frame())
-
-
-def test_runs_of_other_cells_are_no_replicates():
-    machine = Machine(runs=1).cell(1e-3, benchmark="neg").cell(1e-3, benchmark="abs")
-    machine.rows[1]["run_id"] = "another"
-    assert "bench run --runs 5" in advice.text(machine.frame())
-    assert "bench run --runs 5" not in advice.text(Machine().cell(1e-3).frame())
 
 
 def test_a_summary_counts_and_names_what_went_wrong():

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.compare import cells
 from bench.compare.cells import Setting
-from bench.report import escape, groups
+from bench.report import bars, escape, groups
 from bench.report.sentences import sentence
 from bench.verdicts import answers
 from bench.verdicts.answers import Answer, Basis
@@ -87,6 +87,19 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     elif len(made) < len(answer.findings) and top is not None:
         made.append(f"each group: bench verdict --question {answer.question} --all")
     return made or [_NOTHING[answer.question]]
+
+
+def cards(found: list[cells.Cell]) -> list[dict[str, Any]]:
+    """Return title, sentences and picture of each answer, for a page."""
+    return [
+        {
+            "title": TITLES[answer.question],
+            "lines": lines(answer),
+            "fault": answer.question == "faults" and bool(answer.findings),
+            "picture": bars.of(answer.findings),
+        }
+        for answer in answers.of(found)
+    ]
 
 
 def _heads(frame: pd.DataFrame) -> Iterator[tuple[Setting, str, list[cells.Cell]]]:

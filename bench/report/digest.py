@@ -3,11 +3,12 @@
 import pandas as pd
 
 from bench.compare import outliers, sides
-from bench.report import advice, comparison
+from bench.report import answers, comparison
 from bench.report import outliers as outliers_report
 
 #: The most sentences for each machine, and rows in the folded table.
 SENTENCES, ROWS = 12, 200
+LEFT_OUT = "\n\nThe rest: `bench verdict`."
 #: Characters that GitHub takes.
 MOST = 65_536
 
@@ -21,8 +22,11 @@ def markdown(frame: pd.DataFrame) -> str:
         shown, rows = _sentences(frame, sentences), len(found)
         while len(text := _digest(shown, made, found[:rows])) > MOST and rows > 1:
             rows //= 2
-        if len(text) <= MOST or sentences == 1:
+        if len(text) <= MOST:
             return text
+        if sentences == 1:
+            room = len(shown) - (len(text) - MOST) - len(LEFT_OUT)
+            return _digest(shown[:room].rpartition("\n")[0] + LEFT_OUT, made, found[:rows])
         sentences //= 2
 
 
@@ -30,7 +34,7 @@ def _sentences(frame: pd.DataFrame, count: int) -> str:
     """Return the advice for each machine, or for a fleet the machines that differ."""
     if frame.machine.nunique() > sides.WIDE:
         return outliers_report.markdown(outliers.find(frame))
-    return advice.markdown(frame, count)
+    return answers.markdown(frame, top=count)
 
 
 def _digest(shown: str, made: sides.Comparison, found: list[comparison.Line]) -> str:

@@ -13,11 +13,11 @@ from bench.compare import cells as cell_index
 from bench.compare import estimates, files, outliers
 from bench.compare.sides import ENVIRONMENT, WIDE
 from bench.records import schema
-from bench.report import advice, details, plots, units
+from bench.report import answers, details, plots, units
 from bench.report import outliers as outliers_report
 from bench.report.picture import Picture, named
-from bench.report.sentences import cut, sentence
-from bench.verdicts import rules
+from bench.report.sentences import cut
+from bench.verdicts.answers import basis
 
 #: The most rows of the table, for the sake of the browser; the CSV has all of them.
 MAX_ROWS = 5_000
@@ -102,8 +102,15 @@ def _fleet(frame: pd.DataFrame) -> dict[str, Any]:
     """Return the part for many machines: which of them differ from those of the same hardware."""
     return {
         "machine": f"{frame.machine.nunique():,} machines",
-        "advice": [("", line) for line in outliers_report.lines(outliers.find(frame))],
-        "facts": [],
+        "basis": "",
+        "cards": [
+            {
+                "title": "Which machines differ?",
+                "lines": outliers_report.lines(outliers.find(frame)),
+                "fault": False,
+                "picture": "",
+            }
+        ],
         "pictures": [],
         "environment": _environment(frame),
     }
@@ -116,7 +123,7 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
     settings = [] if fleet else cell_index.settings(frame)
     parts = [_fleet(frame)] if fleet else []
     for number, setting in enumerate(settings):
-        found = rules.of(setting.rows)
+        found = cell_index.of(setting.rows)
         drawn = plots.of(setting.rows) if number < MAX_PICTURED else []
         owner = setting.name if len(settings) > 1 else ""
         drawn = named(drawn, owner, {picture.name for picture in pictures})
@@ -124,9 +131,8 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
         parts.append(
             {
                 "machine": setting.name,
-                "advice": [(one.topic, sentence(one)) for one in found[0]],
-                "facts": list(map(sentence, found[1])),
-                "nothing": advice.nothing(setting.rows),
+                "basis": answers.rests_on(basis(found)),
+                "cards": answers.cards(found),
                 "pictures": drawn,
                 "environment": _environment(setting.rows),
             }
