@@ -8,9 +8,10 @@ from bench.cli import main
 from bench.exchange import exports
 from bench.measure import dtypes
 from bench.records.writer import Writer
+from bench.report import answers as report
 from bench.report import html, plots, sentences
 from bench.report.picture import Picture
-from bench.verdicts import faults, rules
+from bench.verdicts import answers
 from bench.verdicts.finding import Finding, Subject
 from tests.helpers import frames
 
@@ -31,10 +32,10 @@ def test_a_verdict_rule_and_its_words(monkeypatch):
     def slowest(cells):
         yield Finding(topic="slowest", subject=Subject.of(cells[0]))
 
-    monkeypatch.setattr(faults, "ADVICE", (*faults.ADVICE, slowest))
+    faults = (*answers.QUESTIONS["faults"], slowest)
+    monkeypatch.setitem(answers.QUESTIONS, "faults", faults)
     monkeypatch.setitem(sentences.WORDS, "slowest", lambda one: f"{one.subject.benchmark} is slow")
-    advice, _ = rules.of(frames.frame({"benchmark": "cat"}))
-    assert "cat is slow" in map(sentences.sentence, advice)
+    assert "- cat is slow" in report.text(frames.frame({"benchmark": "cat"}))
 
 
 def test_an_export_format(tmp_path, monkeypatch):

@@ -149,11 +149,6 @@ FINDINGS = {
     ),
     "step mode=a in float32: mps is never faster than cpu in the range measured, batch 1 to "
     "4,096": sweep("never", at=1024),
-    "float16 on cpu: matmul n=512 is 2.0x slower (1.9 to 2.1) than float32: avoid": Finding(
-        topic="dtype", subject=CELL, advice="avoid", ratio=SLOWER
-    ),
-    "float16 on cpu: matmul n=512 is 2.0x faster (1.7 to 2.5) than float32: use it where its "
-    "precision is enough": Finding(topic="dtype", subject=CELL, advice="use", ratio=FASTER),
     "adam on cpu: fused is the fastest, 2.0x faster (1.7 to 2.5) than single": Alternatives(
         topic="optimizer",
         subject=optimizer("fused"),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.compare import cells
 from bench.report import judgement, sentences
-from bench.verdicts import named, rules
+from bench.verdicts import answers, named
 from tests.helpers.truths import BATCHES, Machine
 
 ROOT = Path(__file__).parent.parent / "bench"
@@ -20,8 +21,8 @@ STEP = {"family": "training", "benchmark": "step", "items": 64, "params": "batch
 
 
 def findings(machine, topic=None):
-    advice, facts = rules.of(machine.frame())
-    return [made for made in advice + facts if topic in (None, made.topic)]
+    found = [made for one in answers.of(cells.of(machine.frame())) for made in one.findings]
+    return [made for made in found if topic in (None, made.topic)]
 
 
 def one(machine, topic):
@@ -93,19 +94,6 @@ def test_the_ratio_is_that_of_the_largest_size_with_a_notable_one():
     # A device that is faster by less than anyone would care for.
     close = Machine(noise=0.001).sweep("cpu", 1.05e-3, 1e-5).sweep("mps", 1e-3, 0.96e-5)
     assert findings(close, "device") == []
-
-
-def test_a_slow_dtype_is_to_be_avoided_and_a_fast_one_used():
-    machine = Machine()
-    for dtype, seconds in (("float32", 2.4e-3), ("float16", 40 * 2.4e-3), ("bfloat16", 0.6e-3)):
-        machine.cell(seconds, benchmark="matmul", dtype=dtype, params="n=512")
-    slow, fast = findings(machine, "dtype")
-    assert (slow.subject.dtype, slow.subject.benchmark, slow.advice) == (
-        *("float16", "matmul", "avoid"),
-    )
-    assert slow.ratio.value == pytest.approx(40, rel=0.03)
-    assert (fast.subject.dtype, fast.advice) == ("bfloat16", "use")
-    assert fast.ratio.value == pytest.approx(1 / 4, rel=0.03)
 
 
 def loaders(times, **machine):
@@ -190,7 +178,8 @@ def test_what_is_wrong_comes_first():
     machine = Machine().crossing(96)
     machine.fault("wrong", "off by 0.3", benchmark="linear", device="mps", params="n=4")
     machine.fault("unsupported", "no float64", benchmark="linear", device="mps", dtype="float64")
-    first, *_, last = findings(machine)
+    (answer,) = answers.of(cells.of(machine.frame()), "faults")
+    first, *_, last = answer.findings
     assert (first.topic, first.advice, first.reason) == ("fault", "wrong", "off by 0.3")
     assert (last.topic, last.refused) == ("unsupported", {"linear": {}})
 
@@ -348,7 +337,7 @@ def test_peaks_and_overhead_are_facts():
     machine.cell(1e-2, benchmark="copy", params="form=in_place;n=33554432", bytes=2.7e8)
     machine.cell(1e-1, benchmark="add", params="form=in_place;n=33554432", bytes=4e8)
     machine.cell(1e-3, benchmark="matmul", params="n=512", flop=2.7e8)
-    facts = {made.topic: made for made in rules.of(machine.frame())[1]}
+    facts = {made.topic: made for made in findings(machine)}
     copy, flops = facts["bandwidth"], facts["arithmetic"]
     assert (copy.amount, flops.amount) == (pytest.approx(2.7e10), pytest.approx(2.7e11))
     assert below(machine) == {"add": pytest.approx(0.148, rel=0.01)}
@@ -391,7 +380,10 @@ def test_copies_of_one_machine_give_no_advice(runs):
                 for form in ("in_place", "out_of_place"):
                     params = f"form={form};n=65536"
                     machine.cell(1e-4, benchmark="add", device=device, dtype=dtype, params=params)
-        assert rules.of(machine.frame())[0] == []
+        made = [one for one in findings(machine) if one.topic != "use"]  # a batch does pay here
+        advised = [one for one in made if one.advice != "same" and one.ratio]
+        advised = [one for one in advised if one.ratio.significant]
+        assert advised == []
 
 
 def test_every_topic_of_a_rule_and_every_code_of_the_gate_has_words():

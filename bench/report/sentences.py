@@ -123,13 +123,6 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-_DTYPE_ADVICE = {
-    "use": "use it where its precision is enough",
-    "slower": "float32 is better there",
-    "avoid": "avoid",
-}
-
-
 def _optimizer(one: Any) -> str:
     best, rival, *alike = (
         subject.params["implementation"] for subject in (one.subject, one.rival, *one.alike)
@@ -284,10 +277,6 @@ WORDS: dict[str, Callable[[Any], str]] = {
     "device": _device,
     "overall": _plain,
     "benchmark": _plain,
-    "dtype": lambda one: (
-        f"{one.subject.dtype} on {one.subject.device}: {name(one.subject)} is "
-        f"{times(one.ratio)} than float32: {_DTYPE_ADVICE[one.advice]}"
-    ),
     "optimizer": _optimizer,
     "loading": _loading,
     "bottleneck": _bottleneck,

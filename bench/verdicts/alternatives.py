@@ -1,4 +1,4 @@
-"""Which of several alternatives is the best: dtype, optimizer, in place, sharing memory."""
+"""Which of several alternatives is the best: optimizer, in place, sharing memory."""
 
 from collections.abc import Iterator
 
@@ -6,31 +6,6 @@ from bench.compare import cells
 from bench.compare.cells import Cell
 from bench.verdicts.finding import Alternatives, Finding, Subject, compared, worth
 from bench.verdicts.named import FROM_NUMPY, OPTIMIZER_STEP, TENSOR_FROM_ARRAY
-
-#: From this factor on the advice is to avoid a dtype.
-AVOID = 1.5
-
-
-def dtypes(found: list[Cell]) -> Iterator[Finding]:
-    """Find what float16 and bfloat16 gain or cost on each device: the extremes over benchmarks."""
-    seen: dict[tuple[str, str], list[Finding]] = {}
-    for group in cells.across(found, "dtype"):
-        base = group.get("float32")
-        for dtype, cell in group.items():
-            if dtype in ("float16", "bfloat16") and (ratio := compared(cell, base)):
-                advice = "use" if ratio.value < 1 else "avoid" if ratio.value >= AVOID else "slower"
-                made = Finding(
-                    topic="dtype",
-                    subject=Subject.of(cell),
-                    advice=advice,
-                    ratio=ratio,
-                    n=2,
-                    worth=worth(ratio),
-                )
-                seen.setdefault((cell.device, dtype), []).append(made)
-    for several in seen.values():
-        several.sort(key=lambda made: made.ratio.value if made.ratio else 0.0)
-        yield from several if len(several) < 3 else (several[0], several[-1])
 
 
 def optimizers(found: list[Cell]) -> Iterator[Finding]:
@@ -108,6 +83,3 @@ def copies(found: list[Cell]) -> Iterator[Finding]:
                 n=2,
                 worth=worth(ratio),
             )
-
-
-ADVICE = (dtypes, optimizers, in_place, copies)

@@ -55,6 +55,3 @@ def launches(found: list[Cell]) -> Iterator[Finding]:
             n=bound,
             total=len(here),
         )
-
-
-FACTS = (launches, first_calls)

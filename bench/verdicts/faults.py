@@ -70,6 +70,3 @@ def _refused(cells: list[Cell]) -> Mapping[str, tuple[str, ...]] | tuple[Subject
         return tuple(map(Subject.of, refused))
     apart = [n for n in names if any(c.params.get(n, "") not in spans[n] for c in cells)]
     return {name: tuple(spans[name]) for name in apart}
-
-
-ADVICE = (faults, unsupported, unsettled)

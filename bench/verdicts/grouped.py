@@ -130,6 +130,3 @@ def _advice(shown: Ratio | None, claimed: Ratio | None) -> str:
     if notable(claimed):
         return "faster" if shown.value < 1 else "slower"
     return "same" if not notable(shown) and shown.low > 1 / 1.5 and shown.high < 1.5 else "unclear"
-
-
-ADVICE = (dtypes, devices)

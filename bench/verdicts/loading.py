@@ -105,6 +105,3 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
             n=2,
             worth=worth(ratio) if slower else 0.0,
         )
-
-
-ADVICE = (loading, bottlenecks)

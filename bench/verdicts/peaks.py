@@ -88,6 +88,3 @@ def _computes(cell: Cell, here: list[Cell], bandwidth: float) -> bool:
         return False
     best = max(c.rate(c.flop) or 0.0 for c in here if c.dtype == cell.dtype)
     return cell.flop / cell.bytes > best / bandwidth
-
-
-FACTS = (bandwidth, arithmetic)

@@ -94,6 +94,3 @@ def benchmarks(found: list[Cell]) -> Iterator[Finding]:
         for benchmark, several in rest.items():
             if common := _common(Subject(device, dtype, benchmark), several):
                 yield Plain(topic="benchmark", **common)
-
-
-ADVICE = (overall, benchmarks)

@@ -101,7 +101,3 @@ def overhead(found: list[Cell]) -> Iterator[Finding]:
                 negligible_from=negligible,
                 n=len(times),
             )
-
-
-ADVICE = (devices,)
-FACTS = (overhead,)

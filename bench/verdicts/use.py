@@ -132,6 +132,3 @@ def _default(steps: list[Cell]) -> Cell | None:
     nearest = min(abs((cell.number("batch") or 0) - BATCH) for cell in plain)
     near = [cell for cell in plain if abs((cell.number("batch") or 0) - BATCH) == nearest]
     return min(near, key=lambda c: (c.device == "cpu", c.estimate.likely or 0.0))
-
-
-ADVICE = (settings,)
