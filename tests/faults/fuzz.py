@@ -19,6 +19,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from bench.cli import main
+from bench.exchange import exports
 from bench.records.writer import Writer
 from tests.helpers.frames import HOSTILE, row
 
@@ -172,9 +173,12 @@ def commands(broken: Path, other: Path, out: Path) -> dict[str, list[str]]:
         "card": ["card", str(broken)],
         "compare": ["compare", str(other), str(broken)],
         "outliers": ["compare", str(other), str(broken), "--outliers"],
-        "history": ["history", str(broken)],
+        "columns": ["compare", str(broken), "--columns", "dtype", "--format", "json"],
+        "sorted": ["compare", str(broken), str(other), "--format", "markdown", "--sort", "ratio"],
+        "history": ["history", str(broken), "--all"],
         "report": ["report", str(broken), "--markdown", "-o", str(out)],
-        "export": ["export", str(broken), "--format", "go"],
+        "page": ["report", str(broken), "-o", str(out)],
+        **{f"export {f}": ["export", str(broken), "--format", f] for f in exports.FORMATS},
     }
 
 

@@ -4,7 +4,7 @@ from tests.faults import fuzz
 
 
 def test_damaged_files_get_a_clear_answer(tmp_path):
-    assert list(fuzz.tries(60, tmp_path)) == []
+    assert list(fuzz.tries(80, tmp_path)) == []
 
 
 def test_a_fault_is_found(tmp_path, monkeypatch):
