@@ -128,11 +128,10 @@ class DisturbanceMonitor:
             self.stolen = [min(MOST_STOLEN, max(0.0, others / seconds))] * len(rounds_s)
         after, count = cgroup.throttling(), switches()
         self.times.close()
-        used = {kernel.name for kernel in self.kernels.of_threads(self.parallel)}
         kernels_s = {
             kernel.name: kernel.learn(self.readings[kernel.name])
-            for kernel in self.kernels
-            if kernel.name in used & self.readings.keys()
+            for kernel in self.kernels.of_threads(self.parallel)
+            if kernel.name in self.readings
         }
         calls = iterations * len(rounds_s)
         return Visit(

@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -173,6 +173,10 @@ class ReferenceKernels:
         so the kernels of one thread do not apply to several.
         """
         return ReferenceKernels([k for k in self if k.several_threads in (several, None)])
+
+    def named(self, names: Container[str]) -> list[ReferenceKernel]:
+        """Return the kernels with one of these names."""
+        return [kernel for kernel in self if kernel.name in names]
 
     def without_long(self) -> "ReferenceKernels":
         """Return the kernels that take microseconds only."""

@@ -78,7 +78,7 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
 
 
 def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
-    read = [kernel for kernel in kernels if kernel.name in visit.kernels_s]
+    read = kernels.named(visit.kernels_s)
     stopped = _stopped(visit)
     stolen = [min(MOST_STOLEN, s + stopped) for s in visit.stolen or (0.0,) * len(visit.rounds_s)]
     slow = max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
@@ -98,7 +98,7 @@ def _spread(visit: Visit, read: Sequence[ReferenceKernel]) -> float:
 
 
 def _slowdown(visit: Visit, kernels: ReferenceKernels) -> float:
-    read = [kernel for kernel in kernels if kernel.name in visit.kernels_s]
+    read = kernels.named(visit.kernels_s)
     return max((kernel.slowdown(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
 
 

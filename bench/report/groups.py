@@ -6,8 +6,6 @@ from bench.report import units
 from bench.report.sentences import change, name
 from bench.verdicts.grouped import Several
 
-#: The topics whose findings one sentence puts together.
-TOPICS = ("dtype group", "device group")
 _WITHOUT_FACTOR = {"same": "as fast", "unclear": "no clear difference"}
 
 
