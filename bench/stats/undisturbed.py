@@ -15,22 +15,17 @@ from dataclasses import dataclass
 
 from bench.stats import quantiles
 
-#: What a call on a quiet machine differs between processes, on a log scale: for calls shorter than
-#: 0.1 ms, shorter than 1 ms, and longer. It was fitted so that 93 % of the intervals hold the quiet
-#: time, see docs/method.md.
-SHORT, MEDIUM, LONG = 0.012, 0.025, 0.025
-#: The same for a long call on several threads; for one that streams memory, starts processes, or
-#: whose disturbance nothing shows.
-LONG_PARALLEL, LARGEST = 0.08, 0.12
+#: What a call on a quiet machine differs between processes, on a log scale, so that 93 % of the
+#: intervals hold the quiet time (docs/method.md). The second is for calls of `SHORT_S` or more on
+#: several threads, the third for those that stream memory, start processes, or whose disturbance
+#: nothing shows.
+USUAL, PARALLEL, LARGEST = 0.025, 0.08, 0.12
+SHORT_S = 1e-3
 
 
 def spread(seconds: float, several_threads: bool) -> float:
     """Return what a call of so many seconds on a quiet machine differs between processes."""
-    if seconds < 1e-4:
-        return SHORT
-    if seconds < 1e-3:
-        return MEDIUM
-    return LONG_PARALLEL if several_threads else LONG
+    return PARALLEL if several_threads and seconds >= SHORT_S else USUAL
 
 
 #: A round from which less than this share was taken is as good as one from which nothing was.
@@ -49,7 +44,7 @@ class Sample:
     rounds_s: tuple[float, ...]
     stolen: tuple[float, ...]
     loss: float = 1.0
-    spread: float = SHORT
+    spread: float = USUAL
 
     @functools.cached_property
     def quiet(self) -> "Sample":
