@@ -5,6 +5,7 @@ The files under tests/cases hold values as published, without host names, commit
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,14 +68,13 @@ def test_20_what_is_refused_names_the_entry():
 
 
 def test_07_a_table_of_many_operations_is_not_silent():
-    """On an M1, mps takes 0.425 of the CPU's time in the geometric mean, and loses in places."""
+    """On an M1, mps is faster in most groups, and loses in places."""
     text = bench("verdict", CASES / "07-mlx-tables" / "m1.csv", "--format=json").output
     (machine,) = json.loads(text)["machines"]
     found = machine["answers"]["device"]
-    first = next(one["text"] for one in found if one["topic"] == "overall")
-    assert "mps in float32 takes 0.42 times as long as cpu" in first
-    assert "58x faster (matmul" in first
-    assert "6.1x slower (sumall dim0=1000000)" in first
+    first = found[0]["text"]
+    assert re.search(r"best: matmul .* 58x faster", first)
+    assert any("worst: sumall dim0=1000000 6.1x slower" in one["text"] for one in found)
     plain = {
         one["subject"]["benchmark"]: one["text"] for one in found if one["topic"] == "benchmark"
     }
@@ -87,8 +87,8 @@ def test_08_one_tie_does_not_silence_a_sweep():
     path = CASES / "08-m1-air-cpu-wins" / "t1_m1air.csv"
     (machine,) = json.loads(bench("verdict", path, "--format=json").output)["machines"]
     found = machine["answers"]["device"]
-    (overall,) = (one["text"] for one in found if one["topic"] == "overall")
-    assert "mps in float32 takes 2.1 times as long as cpu" in overall
+    (group,) = (one["text"] for one in found if one["topic"] == "device group")
+    assert "training 2.1x slower" in group
     (sweep,) = (one for one in found if one["subject"].get("benchmark") == "forward_resnet50")
     assert (sweep["advice"], sweep["ties"]) == ("slower", [8.0])
     assert sum(one.get("advice") == "error" for one in machine["answers"]["faults"]) == 8

@@ -369,23 +369,6 @@ def test_the_first_call_is_compared_with_later_ones():
     assert findings(Machine().cell(1e-3, first_call_s=1.0), "first call") == []
 
 
-@pytest.mark.parametrize("runs", [1, 5])
-def test_copies_of_one_machine_give_no_advice(runs):
-    """Every device, dtype and form of these machines is as fast as every other: 40 of them."""
-    for seed in range(40):
-        machine = Machine(runs=runs, noise=0.02, seed=seed)
-        for device in ("cpu", "mps"):
-            machine.sweep(device, 1e-3, 1e-5)
-            for dtype in ("float32", "float16", "bfloat16"):
-                for form in ("in_place", "out_of_place"):
-                    params = f"form={form};n=65536"
-                    machine.cell(1e-4, benchmark="add", device=device, dtype=dtype, params=params)
-        made = [one for one in findings(machine) if one.topic != "use"]  # a batch does pay here
-        advised = [one for one in made if one.advice != "same" and one.ratio]
-        advised = [one for one in advised if one.ratio.significant]
-        assert advised == []
-
-
 def test_every_topic_of_a_rule_and_every_code_of_the_gate_has_words():
     topics, codes = set(), set()
     for path in (*(ROOT / "verdicts").glob("*.py"), *(ROOT / "gate").glob("*.py")):

@@ -16,7 +16,6 @@ from bench.report.sentences import sentence
 from bench.verdicts import answers
 from bench.verdicts.answers import Answer, Basis
 from bench.verdicts.finding import Finding
-from bench.verdicts.grouped import Several
 
 TITLES = {
     "use": "What should I use here?",
@@ -56,25 +55,28 @@ def rests_on(basis: Basis) -> str:
     return text
 
 
-def _subject(one: Several) -> tuple[str, str, str]:
-    return one.topic, one.subject.device, one.subject.dtype
-
-
 def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     """Return the sentences of an answer, `top` of each topic; None gives all.
 
-    With `top`, the groups of a dtype or a device are one sentence.
+    With `top`, findings of a topic that has a sentence for several are one per device and dtype.
     """
     counts: dict[str, int] = {}
     made, left_out = [], 0
-    together: dict[tuple[str, str, str], list[Several]] = {}
+    folded: dict[tuple[str, ...], list[Finding]] = {}
+
+    def key(one: Finding) -> tuple[str, ...]:
+        names = groups.FOLDED[one.topic][0]
+        return one.topic, *(getattr(one.subject, name) for name in names)
+
     for one in answer.findings if top is not None else ():
-        if isinstance(one, Several):
-            together.setdefault(_subject(one), []).append(one)
+        if one.topic in groups.FOLDED:
+            folded.setdefault(key(one), []).append(one)
+    short = any(len(several) > 1 for several in folded.values())
     for one in answer.findings:
-        if top is not None and isinstance(one, Several):
-            if several := together.pop(_subject(one), None):
-                made.append(groups.sentence(several))
+        if top is not None and one.topic in groups.FOLDED:
+            if several := folded.pop(key(one), None):
+                alone = len(several) == 1
+                made.append(sentence(one) if alone else groups.FOLDED[one.topic][1](several))
             continue
         counts[one.topic] = counts.get(one.topic, 0) + 1
         if top is None or one.topic in answers.WHOLE or counts[one.topic] <= top:
@@ -84,8 +86,8 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     if left_out:
         more = f"{left_out} more {'finding' if left_out == 1 else 'findings'}"
         made.append(f"{more}: bench verdict --question {answer.question} --all")
-    elif len(made) < len(answer.findings) and top is not None:
-        made.append(f"each group: bench verdict --question {answer.question} --all")
+    elif short:
+        made.append(f"one by one: bench verdict --question {answer.question} --all")
     return made or [_NOTHING[answer.question]]
 
 

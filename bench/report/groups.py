@@ -1,18 +1,20 @@
-"""What a dtype or a device gains or costs in all groups of benchmarks, in one sentence."""
+"""Findings of one kind on one dtype and device in one sentence, for a block without ``--all``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from bench.report import units
-from bench.report.sentences import change, name
-from bench.verdicts.grouped import Several
+from bench.report.sentences import against, change, listed, name, params, size
+from bench.verdicts.finding import worth
 
 _WITHOUT_FACTOR = {"same": "as fast", "unclear": "no clear difference"}
+#: Operations and sweeps that a sentence names; it counts the rest.
+NAMED = 4
 
 
-def sentence(several: Sequence[Several]) -> str:
+def together(several: Sequence[Any]) -> str:
     """Return the sentence on the groups of one dtype on one device."""
     first = several[0]
-    rival = "float32" if first.topic == "dtype group" else "the CPU's best"
     known = [one for one in several if one.ratio]
     parts = []
     for advice in ("faster", "slower"):
@@ -36,15 +38,73 @@ def sentence(several: Sequence[Several]) -> str:
     if errors and first.topic == "dtype group":
         parts.append(f"relative error up to {max(errors):.0e} (median of a group)")
     count = f"{sum(one.n for one in several):,} of {sum(one.total or 0 for one in several):,} cells"
-    head = f"{first.subject.dtype} on {first.subject.device} against {rival}, from {count}"
+    head = f"{first.subject.dtype} on {first.subject.device} against {against(first)}, from {count}"
     return f"{head}: {'; '.join(parts)}"
 
 
-def _factor(one: Several) -> str:
+def _factor(one: Any) -> str:
     """Return ``training 5.2x (4.9 to 5.5)``."""
-    assert one.ratio
     bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
     if one.ratio.value < 1:
         bounds = (1 / one.ratio.value, 1 / one.ratio.high, 1 / one.ratio.low)
     middle, low, high = (units.significant(bound, 2) for bound in bounds)
     return f"{one.group} {middle}x ({low} to {high})"
+
+
+def _few(names: Sequence[str]) -> str:
+    return listed(names, NAMED)
+
+
+def sweeps(several: Sequence[Any]) -> str:
+    """Return from which size on a device is faster, in a sentence on all sweeps of a dtype."""
+    words: dict[str, list[str]] = {}
+    for one in several:
+        if where := one.crossover:
+            low = f"below {size(one.smallest)}" if where.low is None else size(where.low)
+            high = f"beyond {size(one.largest)}" if where.high is None else size(where.high)
+            text = f"{name(one.subject)} {one.param}={size(where.size)} ({low} to {high})"
+            key = f"{'faster' if one.advice == 'above' else 'slower'} from a size on:"
+        else:
+            text = name(one.subject)
+            way = "slower" if one.advice in ("never", "slower") else "faster"
+            key = f"{way} at every size{' with a difference' if one.ties else ''}:"
+        words.setdefault(key, []).append(text)
+    first = several[0]
+    parts = [f"{key} {_few(names)}" for key, names in sorted(words.items())]
+    head = f"{first.subject.dtype} on {first.subject.device} against {first.rival.device}"
+    return f"{head} by size: {'; '.join(parts)}"
+
+
+def operations(several: Sequence[Any]) -> str:
+    """Return what a device loses and wins of the benchmarks without a sweep of a dtype."""
+    lost, won = (
+        [f"{name(end[0])} {change(end[1])}" for end in sorted(ends, key=lambda end: -worth(end[1]))]
+        for ends in (
+            [one.worst for one in several if one.slower],
+            [one.best for one in several if one.faster],
+        )
+    )
+    parts = [f"{word}: {_few(names)}" for word, names in (("loses", lost), ("wins", won)) if names]
+    first = several[0]
+    head = f"{first.subject.dtype} on {first.subject.device} against {first.rival.device}"
+    return f"{head} by operation: {'; '.join(parts)}"
+
+
+def peaks(several: Sequence[Any]) -> str:
+    """Return the best arithmetic of a device in each dtype."""
+    parts = [
+        f"{f'{one.advice} ' if one.advice else ''}{units.rate(one.amount, 'FLOP')} in "
+        f"{one.subject.dtype} ({params(one.subject)})"
+        for one in several
+    ]
+    return f"{several[0].subject.device} computes in its best matmul: {', '.join(parts)}"
+
+
+#: Topic -> the fields of the subject that a sentence is about, and the sentence.
+FOLDED: dict[str, tuple[tuple[str, ...], Callable[[Sequence[Any]], str]]] = {
+    "dtype group": (("device", "dtype"), together),
+    "device group": (("device", "dtype"), together),
+    "device": (("device", "dtype"), sweeps),
+    "benchmark": (("device", "dtype"), operations),
+    "arithmetic": (("device",), peaks),
+}

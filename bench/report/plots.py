@@ -86,7 +86,7 @@ def _mark_crossovers(
         if device == "cpu" or not base:
             continue
         sides = [{size: c.estimate for size, c in p.items()} for p in (points, base)]
-        found = crossover(*sides)
+        found = crossover(sides[0], sides[1])
         if isinstance(found, Crossover):
             axes.axvline(found.size, color=colours.get(dtype), linewidth=0.8, alpha=0.6)
             axes.annotate(

@@ -30,9 +30,9 @@ def times(ratio: Ratio | None) -> str:
     return f"{middle}x {'slower' if ratio.value > 1 else 'faster'} ({low} to {high})"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int = NAMED) -> str:
     """Return ``a``, ``a and b``, or ``a, b, c and 4 more``."""
-    shown = [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
@@ -46,8 +46,10 @@ def name(subject: Subject, *without: str) -> str:
     return " ".join(filter(None, (subject.benchmark, params(subject, *without))))
 
 
-def _size(value: float) -> str:
-    return f"{round(value):,}"
+def size(value: float) -> str:
+    """Return a size as a whole number; one between those measured in three digits."""
+    between = not float(value).is_integer() and value > 1000
+    return f"{round(value, 2 - math.floor(math.log10(value))) if between else value:,.0f}"
 
 
 def _cell(subject: Subject) -> str:
@@ -79,44 +81,43 @@ def _unsupported(one: Any) -> str:
 
 
 def _device(one: Any) -> str:
-    where, smallest, largest = one.crossover, _size(one.smallest), _size(one.largest)
+    where, smallest, largest = one.crossover, size(one.smallest), size(one.largest)
     text = f"{name(one.subject)} in {one.subject.dtype}: {one.subject.device} "
     if where:
-        low = f"below {smallest}" if where.low is None else _size(where.low)
-        high = f"beyond {largest}" if where.high is None else _size(where.high)
+        low = f"below {smallest}" if where.low is None else size(where.low)
+        high = f"beyond {largest}" if where.high is None else size(where.high)
         text += "overtakes" if one.advice == "above" else "falls behind"
-        text += f" cpu at {one.param} {_size(where.size)} ({low} to {high})"
+        text += f" {one.rival.device} at {one.param} {size(where.size)} ({low} to {high})"
     else:
         word = {"always": "faster", "never": "never faster"}.get(one.advice, one.advice)
-        text += f"is {word} than cpu in the range measured, {one.param} {smallest} to {largest}"
+        text += f"is {word} than {one.rival.device} in the range measured, "
+        text += f"{one.param} {smallest} to {largest}"
         if one.ties:
-            text += f", with no notable difference at {listed(list(map(_size, one.ties)))}"
-            return f"{text}; at {_size(one.at)} it is {times(one.ratio)}"
+            text += f", with no notable difference at {listed(list(map(size, one.ties)))}"
+            return f"{text}; at {size(one.at)} it is {times(one.ratio)}"
     # The ratio at a smaller size would not describe the end of the range.
     return text + (f"; at {largest} it is {times(one.ratio)}" if one.at == one.largest else "")
 
 
-def _extreme(pair: tuple[Subject, Ratio], benchmark: bool) -> str:
-    """Return ``2.0x slower (sum axis=0)``, with or without the name of the benchmark."""
+def _extreme(pair: tuple[Subject, Ratio]) -> str:
+    """Return ``2.0x slower (axis=0)``."""
     subject, ratio = pair
     factor = units.significant(max(ratio.value, 1 / ratio.value), 2)
     change = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
-    where = name(subject) if benchmark else params(subject)
-    return ("as fast" if factor == "1.0" else change) + _in_brackets(where)
+    return change + _in_brackets(params(subject))
 
 
 def _plain(one: Any) -> str:
-    device, dtype = one.subject.device, one.subject.dtype
-    what = f"{one.subject.benchmark} in {dtype}: {device}" if one.subject.benchmark else ""
+    what = f"{one.subject.benchmark} in {one.subject.dtype}: {one.subject.device}"
+    rival = one.rival.device
     if one.n == 1:
-        return f"{what} is {times(one.best[1])} than cpu{_in_brackets(params(one.best[0]))}"
-    ends = " to ".join(_extreme(pair, not what) for pair in (one.best, one.worst))
+        return f"{what} is {times(one.best[1])} than {rival}{_in_brackets(params(one.best[0]))}"
+    ends = " to ".join(dict.fromkeys(map(_extreme, (one.best, one.worst))))
     counts = [f"{one.faster} of {one.n} cells faster"] if one.faster else []
     counts += [f"{one.slower} of {one.n} cells slower"] if one.slower else []
-    known = ", ".join(counts) or f"no notable difference in {one.n} cells"
     mean = units.significant(one.amount, 2)
-    what = what or f"{device} in {dtype}"
-    return f"{what} takes {mean} times as long as cpu (geometric mean): {known}; {ends}"
+    text = f"{what} takes {mean} times as long as {rival} (geometric mean): {', '.join(counts)}"
+    return f"{text}; {ends}"
 
 
 def _in_brackets(text: str) -> str:
@@ -170,11 +171,13 @@ def _bottleneck(one: Any) -> str:
 
 
 def _overhead(one: Any) -> str:
-    size = _size(float(one.subject.params["n"]))
-    text = f"a small call costs {units.seconds(one.amount)} on {one.subject.device} (add n={size})"
+    smallest = size(float(one.subject.params["n"]))
+    text = (
+        f"a small call costs {units.seconds(one.amount)} on {one.subject.device} (add n={smallest})"
+    )
     if one.negligible_from is None:
         return text
-    return f"{text}; at about {_size(one.negligible_from)} elements it takes twice as long"
+    return f"{text}; at about {size(one.negligible_from)} elements it takes twice as long"
 
 
 def _bound(one: Any) -> str:
@@ -207,19 +210,27 @@ def change(ratio: Ratio) -> str:
     return times(ratio)
 
 
+def against(one: Any) -> str:
+    """Return what a dtype is compared with, or a device: in half precision the CPU's best."""
+    if one.topic == "dtype group":
+        return str(one.rival.dtype)
+    half = one.subject.dtype in ("float16", "bfloat16")
+    return f"the best of {one.rival.device}" if half else str(one.rival.device)
+
+
 def _several(one: Any) -> str:
     text = f"{one.subject.dtype} on {one.subject.device}: {one.group} "
-    rival = "float32" if one.topic == "dtype group" else "the CPU's best"
+    rival = against(one)
     if one.ratio is None:
-        text += f"is not settled against {rival}"
+        text += f"not settled against {rival}"
     elif one.advice == "same":
         bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
         middle, low, high = (units.significant(bound, 2) for bound in bounds)
         text += f"as fast as {rival} (takes {middle} times as long, {low} to {high})"
     elif one.advice == "unclear":
-        text += f"shows no clear difference to {rival}"
+        text += f"no clear difference to {rival}"
     else:
-        text += f"is {times(one.ratio)} than {rival}"
+        text += f"{times(one.ratio)} than {rival}"
     text += f", from {one.n} of {one.total} cells"
     for end, word in ((one.worst, "worst"), (one.best, "best")):
         if end:
@@ -275,7 +286,6 @@ WORDS: dict[str, Callable[[Any], str]] = {
         f"{one.n:,} of {one.total:,} cells could not be timed well enough to compare them"
     ),
     "device": _device,
-    "overall": _plain,
     "benchmark": _plain,
     "optimizer": _optimizer,
     "loading": _loading,

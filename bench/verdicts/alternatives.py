@@ -1,5 +1,6 @@
 """Which of several alternatives is the best: optimizer, in place, sharing memory."""
 
+import math
 from collections.abc import Iterator
 
 from bench.compare import cells
@@ -14,12 +15,14 @@ def optimizers(found: list[Cell]) -> Iterator[Finding]:
     The advice is `faster` rather than `fastest` if another may be as fast or was not measured.
     """
     steps = [cell for cell in OPTIMIZER_STEP.among(found) if cell.dtype == "float32"]
-    for group in cells.contrasts(steps, "implementation"):
+    groups = list(cells.contrasts(steps, "implementation"))
+    among = sum(math.comb(len(group), 2) for group in groups)
+    for group in groups:
         timed = [cell for cell in group.values() if cell.estimate.seconds]
         if not timed:
             continue
         best, *others = sorted(timed, key=lambda cell: cell.estimate.seconds or 0)
-        slower = [cell for cell in others if compared(best, cell)]
+        slower = [cell for cell in others if compared(best, cell, among)]
         if not slower:
             continue
         alike = tuple(Subject.of(cell) for cell in others if cell not in slower)
@@ -28,7 +31,7 @@ def optimizers(found: list[Cell]) -> Iterator[Finding]:
             for name, cell in group.items()
             if not cell.estimate.seconds and cell.estimate.status != "unsupported"
         }
-        ratio = compared(best, slower[-1])
+        ratio = compared(best, slower[-1], among)
         yield Alternatives(
             topic="optimizer",
             subject=Subject.of(best),
@@ -45,9 +48,14 @@ def optimizers(found: list[Cell]) -> Iterator[Finding]:
 def in_place(found: list[Cell]) -> Iterator[Finding]:
     """Find what working in place gains or costs: the largest difference of each benchmark."""
     best: dict[tuple[str, str], Finding] = {}
-    for group in cells.contrasts([c for c in found if c.dtype == "float32"], "form"):
-        here, base = group.get("in_place"), group.get("out_of_place")
-        if here and base and (ratio := compared(here, base)):
+    groups = cells.contrasts([c for c in found if c.dtype == "float32"], "form")
+    pairs = [
+        (here, base)
+        for group in groups
+        if (here := group.get("in_place")) and (base := group.get("out_of_place"))
+    ]
+    for here, base in pairs:
+        if ratio := compared(here, base, len(pairs)):
             made = Finding(
                 topic="in place",
                 subject=Subject.of(here),
@@ -69,7 +77,7 @@ def copies(found: list[Cell]) -> Iterator[Finding]:
     shared = {cell.params["n"]: cell for cell in FROM_NUMPY.among(on_host)}
     for cell in TENSOR_FROM_ARRAY.among(on_host):
         sharing = shared.get(cell.params["n"])
-        ratio = compared(cell, sharing)
+        ratio = compared(cell, sharing, len(shared)) if sharing else None
         if sharing and ratio and ratio.value > 1:
             yield Finding(
                 topic="copy",

@@ -1,16 +1,17 @@
 """The questions a user has of a machine, and the findings that answer each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.compare.cells import Cell
 from bench.verdicts import alternatives, calls, faults, grouped, loading, peaks, plain, sizes, use
 from bench.verdicts.finding import Finding
 
+Rule = Callable[[list[Cell]], Iterator[Finding]]
 #: The rules of each question, in the order of the answers.
-QUESTIONS = {
+QUESTIONS: dict[str, tuple[Rule, ...]] = {
     "use": (use.settings,),
-    "device": (plain.overall, grouped.devices, sizes.devices, plain.benchmarks),
+    "device": (grouped.devices, sizes.devices, plain.benchmarks),
     "dtype": (grouped.dtypes,),
     "loading": (loading.loading, loading.bottlenecks),
     "implementations": (alternatives.optimizers, alternatives.in_place, alternatives.copies),
@@ -20,8 +21,10 @@ QUESTIONS = {
         *(calls.launches, calls.first_calls),
     ),
 }
+#: Rules whose findings have an order of their own.
+IN_ORDER = (grouped.devices, grouped.dtypes, peaks.arithmetic)
 #: Topics of which a question shows all findings; of the others it shows the first few.
-WHOLE = ("use", "dtype group", "device group", "overall", "fault", "more faults", "unsupported")
+WHOLE = ("use", "fault", "more faults", "unsupported")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ def basis(found: Sequence[Cell]) -> Basis:
     return Basis(settled, settled + unsettled, single)
 
 
+def _rare(one: Finding) -> bool:
+    return one.subject.dtype != "float32"
+
+
 def of(found: list[Cell], question: str | None = None) -> list[Answer]:
     """Return the answer to each question, or to one of them."""
     made = []
@@ -59,8 +66,8 @@ def of(found: list[Cell], question: str | None = None) -> list[Answer]:
         findings: list[Finding] = []
         for rule in rules:
             new = list(rule(found))
-            if not all(hasattr(one, "group") for one in new):
-                new.sort(key=lambda one: -one.worth)
+            if rule not in IN_ORDER:
+                new.sort(key=lambda one: (name == "device" and _rare(one), -one.worth))
             findings += new
         made.append(Answer(name, tuple(findings)))
     return made

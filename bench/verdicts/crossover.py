@@ -34,21 +34,22 @@ def _zero(sizes: list[float], logs: list[float]) -> float | None:
 
 
 def crossover(
-    candidate: Mapping[float, Estimate], base: Mapping[float, Estimate]
+    candidate: Mapping[float, Estimate], base: Mapping[float, Estimate], among: int = 1
 ) -> Crossover | str:
     """Return the size at which `candidate` overtakes `base` or falls behind.
 
     The logarithm of the ratio is interpolated between neighbouring common sizes. The ends of its
-    95 % interval give those of the crossover. A crossover needs significant ratios in opposite
-    directions. Without one, the result is a word: the candidate is faster ``always`` or ``never``,
-    or the sizes are ``unclear`` or ``too few``.
+    95 % interval give those of the crossover. A crossover needs ratios in opposite directions that
+    are significant among so many. Without one, the result is a word: the candidate is faster
+    ``always`` or ``never``, or the sizes are ``unclear`` or ``too few``.
     """
     sizes = sorted(size for size in candidate.keys() & base.keys() if size > 0)
     ratios = {size: r for size in sizes if (r := ratio(candidate[size], base[size]))}
     sizes = [size for size in sizes if size in ratios]
     if len(sizes) < 3:
         return "too few"
-    signs = [(-1 if r.high < 1 else 1 if r.low > 1 else 0) for r in map(ratios.get, sizes) if r]
+    sure = [r for size in sizes if (r := ratio(candidate[size], base[size], among))]
+    signs = [(-1 if r.high < 1 else 1 if r.low > 1 else 0) for r in sure]
     clear = [sign for sign in signs if sign]
     if not clear:
         return "unclear"

@@ -109,16 +109,20 @@ def notable(ratio: Ratio | None) -> Ratio | None:
     return ratio
 
 
-def compared(cell: Cell | None, base: Cell | None) -> Ratio | None:
-    """Return the ratio of the times of two cells, None if it is missing or not notable."""
-    if cell is None or base is None:
-        return None
-    return notable(estimates.ratio(cell.estimate, base.estimate))
+def compared(cell: Cell, base: Cell, among: int) -> Ratio | None:
+    """Return the ratio of the times of two cells, None if it is missing or not notable.
+
+    That it is notable holds for `among` such comparisons at once; its interval is its own.
+    """
+    sure = notable(estimates.ratio(cell.estimate, base.estimate, among))
+    return estimates.ratio(cell.estimate, base.estimate) if sure else None
 
 
-def per_unit(cell: Cell, base: Cell, work: float | None, base_work: float | None) -> Ratio | None:
+def per_unit(
+    cell: Cell, base: Cell, work: float | None, base_work: float | None, among: int = 1
+) -> Ratio | None:
     """Return the ratio of the times that a unit of work takes in two cells, None if unknown."""
-    found = estimates.ratio(cell.estimate, base.estimate)
+    found = estimates.ratio(cell.estimate, base.estimate, among)
     if found is None or not work or not base_work:
         return None
     scale = base_work / work

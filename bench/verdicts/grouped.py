@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from bench.compare import cells, estimates
 from bench.compare.cells import Cell
@@ -52,16 +53,16 @@ def dtypes(found: list[Cell]) -> Iterator[Finding]:
     yield from _several(pairs, topic="dtype group")
 
 
-def devices(found: list[Cell]) -> Iterator[Finding]:
-    """Compare each device with the CPU, by group."""
-    yield from _several(pairs_of_devices(found), topic="device group")
+def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
+    """Compare each device with `base`, by group."""
+    yield from _several(pairs_of_devices(found, base), topic="device group")
 
 
-def pairs_of_devices(found: list[Cell]) -> list[tuple[Cell, Cell]]:
-    """Return each cell of another device with the cell in which the CPU does its work fastest."""
+def pairs_of_devices(found: list[Cell], base: str) -> list[tuple[Cell, Cell]]:
+    """Return each cell of another device with the cell in which `base` does its work fastest."""
     by_dtype: dict[tuple[object, ...], dict[str, Cell]] = {}
     for cell in found:
-        if cell.device == "cpu":
+        if cell.device == base:
             key = (cell.family, cell.benchmark, tuple(cell.params.items()))
             by_dtype.setdefault(key, {})[cell.dtype] = cell
     pairs = []
@@ -69,7 +70,7 @@ def pairs_of_devices(found: list[Cell]) -> list[tuple[Cell, Cell]]:
         host = by_dtype.get((cell.family, cell.benchmark, tuple(cell.params.items())), {})
         names = _RIVALS.get(cell.dtype, (cell.dtype,))
         rivals = [c for name in names if (c := host.get(name)) and c.estimate.likely]
-        if cell.device != "cpu" and rivals:
+        if cell.device != base and rivals:
             pairs.append((cell, min(rivals, key=lambda c: c.estimate.likely or math.inf)))
     return pairs
 
@@ -82,8 +83,14 @@ def _several(pairs: list[_Pair], topic: str) -> Iterator[Finding]:
         if cell.estimate.likely and base.estimate.likely:
             lines.setdefault((cell.device, cell.dtype, groups.of(cell)), []).append((cell, base))
     every = sum(map(len, lines.values()))
-    for key in sorted(lines, key=lambda key: (*key[:2], groups.place(key[2]), key[2])):
+    for key in sorted(lines, key=_place):
         yield _one(topic, key, lines[key], len(lines), every)
+
+
+def _place(key: tuple[str, str, str]) -> tuple[Any, ...]:
+    """Return the place of a device, dtype and group: float32 first."""
+    device, dtype, group = key
+    return device, dtype != "float32", dtype, groups.place(group), group
 
 
 def _one(
@@ -111,6 +118,7 @@ def _one(
     return Several(
         topic=topic,
         subject=Subject(*key[:2]),
+        rival=Subject(pairs[0][1].device, key[1] if topic == "device group" else "float32"),
         advice=_advice(shown, claimed),
         ratio=ratio,
         n=len(settled),

@@ -1,5 +1,6 @@
 """How to load data, and whether loading keeps up with training."""
 
+import math
 from collections.abc import Iterator
 
 from bench.compare.cells import Cell
@@ -24,8 +25,10 @@ def _rate(cell: Cell) -> float:
     return cell.rate(cell.items) or 0.0
 
 
-def _per_item(cell: Cell, base: Cell) -> Ratio | None:
-    return per_unit(cell, base, cell.items, base.items)
+def _per_item(cell: Cell, base: Cell, among: int) -> Ratio | None:
+    """Return the ratio of the times of an item, None unless it is notable among so many."""
+    sure = notable(per_unit(cell, base, cell.items, base.items, among))
+    return per_unit(cell, base, cell.items, base.items) if sure else None
 
 
 def loading(found: list[Cell]) -> Iterator[Finding]:
@@ -40,11 +43,12 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
     if not timed:
         return
     best, *others = timed
-    ties = [cell for cell in others if not notable(_per_item(cell, best))]
+    among = math.comb(len(timed), 2)
+    ties = [cell for cell in others if not _per_item(cell, best, among)]
     rest = unsettled_rivals(known, best, lambda cell: cell.items)
     alone = without_workers(best)
-    rivals = [cell for cell in others if without_workers(cell) != alone and _per_item(cell, best)]
-    ratio = notable(_per_item(best, rivals[0])) if rivals else None
+    rivals = [cell for cell in others if without_workers(cell) != alone]
+    ratio = _per_item(best, rivals[0], among) if rivals else None
     yield Alternatives(
         topic="loading",
         subject=Subject.of(best),
@@ -82,14 +86,15 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
     if not read:
         return
     source = read[0]
-    for device in dict.fromkeys(cell.device for _, cell in steps):
+    names = dict.fromkeys(cell.device for _, cell in steps)
+    for device in names:
         here = [(abs(size - BATCH), cell) for size, cell in steps if cell.device == device]
         nearest = min(away for away, _ in here)
         near = [cell for away, cell in here if away == nearest]
         step = max(near, key=_rate)
         if not _rate(step):
             continue
-        ratio = notable(_per_item(source, step))
+        ratio = _per_item(source, step, len(names))
         slower = ratio is not None and ratio.value > 1
         if not slower and unsettled_rivals(near, step, lambda cell: cell.items):
             ratio = None

@@ -33,48 +33,52 @@ def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[f
         yield (*example[key], by_device)
 
 
-def devices(found: list[Cell]) -> Iterator[Finding]:
-    """Find which device wins each workload, and from which size on; the rival is the CPU."""
+def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
+    """Find which device wins each workload, and from which size on; the rival is `base`."""
+    made = []
     for cell, param, by_device in _sweeps(found):
-        base = by_device.get("cpu")
-        if not base:
+        if host := by_device.get(base):
+            rest = {name: value for name, value in cell.params.items() if name != param}
+            place = (cell.dtype, cell.name, rest)
+            made += [
+                (place, param, name, by_device[name], host) for name in by_device if name != base
+            ]
+    among = sum(len(side.keys() & host.keys()) for *_, side, host in made)
+    for place, param, device, side, host in made:
+        ratios = {
+            size: ratio
+            for size in sorted(side.keys() & host.keys())
+            if (ratio := estimates.ratio(side[size], host[size]))
+        }
+        decisive = [
+            size for size in ratios if notable(estimates.ratio(side[size], host[size], among))
+        ]
+        seen = crossover(side, host, among)
+        if not decisive or len(ratios) < 3:
             continue
-        rest = {name: value for name, value in cell.params.items() if name != param}
-        place = (cell.dtype, cell.name, rest)
-        for device in [name for name in by_device if name != "cpu"]:
-            side = by_device[device]
-            ratios = {
-                size: ratio
-                for size in sorted(side.keys() & base.keys())
-                if (ratio := estimates.ratio(side[size], base[size]))
-            }
-            decisive = [size for size in ratios if notable(ratios[size])]
-            seen = crossover(side, base)
-            if not decisive or len(ratios) < 3:
+        if seen == "unclear":
+            # A tie at some size does not hide what the others agree on.
+            directions = {ratios[size].value < 1 for size in decisive}
+            if len(directions) > 1:
                 continue
-            if seen == "unclear":
-                # A tie at some size does not hide what the others agree on.
-                directions = {ratios[size].value < 1 for size in decisive}
-                if len(directions) > 1:
-                    continue
-                seen = "faster" if directions == {True} else "slower"
-            where = seen if isinstance(seen, Crossover) else None
-            advice = ("above" if where.faster_above else "below") if where else str(seen)
-            yield Sweep(
-                topic="device",
-                subject=Subject(device, *place),
-                advice=advice,
-                ratio=ratios[decisive[-1]],
-                rival=Subject("cpu", *place),
-                param=param,
-                smallest=min(ratios),
-                largest=max(ratios),
-                at=decisive[-1],
-                ties=tuple(size for size in ratios if size not in decisive),
-                crossover=where,
-                n=2 * len(ratios),
-                worth=worth(ratios[decisive[-1]]),
-            )
+            seen = "faster" if directions == {True} else "slower"
+        where = seen if isinstance(seen, Crossover) else None
+        advice = ("above" if where.faster_above else "below") if where else str(seen)
+        yield Sweep(
+            topic="device",
+            subject=Subject(device, *place),
+            advice=advice,
+            ratio=ratios[decisive[-1]],
+            rival=Subject(base, *place),
+            param=param,
+            smallest=min(ratios),
+            largest=max(ratios),
+            at=decisive[-1],
+            ties=tuple(size for size in ratios if size not in decisive),
+            crossover=where,
+            n=2 * len(ratios),
+            worth=worth(ratios[decisive[-1]]),
+        )
 
 
 def overhead(found: list[Cell]) -> Iterator[Finding]:

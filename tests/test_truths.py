@@ -1,0 +1,173 @@
+"""Every answer is true of ten modelled machines, whose exact times the model knows."""
+
+import math
+
+import pytest
+
+from bench.compare import cells
+from bench.report import answers as report
+from bench.stats.ratios import geometric_mean
+from bench.verdicts import answers, groups
+from bench.verdicts.finding import WORTH
+from tests.helpers import machines
+from tests.helpers.machines import TRUTHS
+from tests.validation.verdicts import claims
+
+
+class Answers:
+    """The answers on a modelled machine, and its exact times."""
+
+    def __init__(self, name):
+        self.truth = TRUTHS[name]
+        made, self.exact = machines.machine(name)
+        self.frame = made.frame()
+        self.cells = cells.of(self.frame)
+        self.findings = {one.question: one.findings for one in answers.of(self.cells)}
+        self.by_name = {(c.device, c.dtype, _name(c)): c for c in self.cells}
+
+    def of(self, topic):
+        return [x for several in self.findings.values() for x in several if x.topic == topic]
+
+    def seconds(self, subject):
+        """The exact time of a cell."""
+        return self.exact[subject.device, subject.dtype, _name(subject)]
+
+    def per_item(self, subject):
+        return (
+            self.seconds(subject)
+            / self.by_name[subject.device, subject.dtype, _name(subject)].items
+        )
+
+    def holds(self, ratio, truth):
+        """Check that an interval holds the truth; all seen, one in 20 may miss it."""
+        assert ratio.low <= ratio.value <= ratio.high
+        assert (ratio.value < 1) == (truth < 1)
+        slack = math.exp(2 * self.truth.noise)
+        assert ratio.low / slack <= truth <= ratio.high * slack
+
+
+def _name(one):
+    params = ";".join(f"{name}={value}" for name, value in one.params.items())
+    return f"{one.benchmark} {params}".strip()
+
+
+@pytest.fixture(scope="module", params=TRUTHS)
+def seen(request):
+    return Answers(request.param)
+
+
+def test_what_to_use_is_the_fastest_step(seen):
+    (use,) = seen.of("use")
+    device, dtypes = seen.truth.use
+    assert (use.subject.device, use.subject.dtype in dtypes) == (device, True)
+    steps = [c for c in seen.cells if c.benchmark in ("step", "autocast_step") and c.settled]
+    assert seen.per_item(use.subject) <= WORTH * min(map(seen.per_item, steps))
+    if use.ratio:
+        seen.holds(use.ratio, seen.per_item(use.subject) / seen.per_item(use.rival))
+    assert use.workers in (*seen.truth.workers, "")
+    assert use.implementation in (seen.truth.implementation, "")
+
+
+def test_a_group_has_the_mean_of_its_cells(seen):
+    for one in (*seen.of("device group"), *seen.of("dtype group")):
+        true = {}
+        for cell in seen.cells:
+            place = (cell.device, cell.dtype, groups.of(cell))
+            if place != (one.subject.device, one.subject.dtype, one.group):
+                continue
+            device = cell.device if one.topic == "dtype group" else "cpu"
+            names = (
+                ("float32",)
+                if one.topic == "dtype group" or cell.dtype == "float32"
+                else machines.DTYPES
+            )
+            rivals = [seen.by_name.get((device, name, _name(cell))) for name in names]
+            known = [c for c in rivals if c and c.estimate.likely]
+            if known and cell.settled and any(c.settled for c in known):
+                host = min(known, key=seen.seconds)
+                true[_name(cell)] = seen.seconds(cell) / seen.seconds(host)
+        if one.ratio:
+            mean = geometric_mean([*true.values()])
+            if one.advice in ("faster", "slower"):
+                assert (mean < 1) == (one.advice == "faster")
+            assert one.ratio.value == pytest.approx(mean, rel=0.05 + seen.truth.noise)
+        for end, better in ((one.best, min), (one.worst, max)):
+            if end and not one.exceeded:
+                extreme = better(true.values())
+                assert end[1].value == pytest.approx(extreme, rel=0.03 + 2 * seen.truth.noise)
+
+
+def test_devices_are_compared_as_they_are(seen):
+    for one in seen.of("device"):
+        sizes = {
+            float(dict(c.params)[one.param]): seen.seconds(c) / seen.exact["cpu", c.dtype, _name(c)]
+            for c in seen.cells
+            if (c.device, c.dtype, c.benchmark)
+            == (one.subject.device, one.subject.dtype, one.subject.benchmark)
+            and {**one.subject.params, one.param: c.params[one.param]} == c.params
+        }
+        if where := one.crossover:
+            faster = [s for s, ratio in sorted(sizes.items()) if (ratio < 1) == where.faster_above]
+            slower = [s for s in sizes if s not in faster]
+            assert max(slower) / 1.2 <= where.size <= 1.2 * min(faster)
+        else:
+            way = {"always": "faster", "never": "slower"}.get(one.advice, one.advice)
+            worst = max(sizes.values()) if way == "faster" else 1 / min(sizes.values())
+            assert worst < 1.1 * WORTH
+    for one in seen.of("benchmark"):
+        for subject, ratio in (one.best, one.worst):
+            names = ("float32",) if subject.dtype == "float32" else machines.DTYPES
+            hosts = [seen.by_name.get(("cpu", name, _name(subject))) for name in names]
+            hosts = [seen.seconds(cell) for cell in hosts if cell and cell.estimate.likely]
+            assert ratio.value == pytest.approx(seen.seconds(subject) / min(hosts), rel=0.05)
+
+
+def test_loading_is_advised_as_it_is(seen):
+    (one,) = seen.of("loading")
+    fastest = min(seen.per_item(c) for c in seen.cells if c.benchmark == "loader" and c.settled)
+    assert seen.per_item(one.subject) <= WORTH * fastest
+    if one.ratio:
+        seen.holds(one.ratio, seen.per_item(one.subject) / seen.per_item(one.rival))
+    for found in seen.of("bottleneck"):
+        true = seen.per_item(found.subject) / seen.per_item(found.rival)
+        if found.advice == "unclear":
+            assert 1 / 1.5 < true < 1.5
+        else:
+            assert (true > 1) == (found.advice == "loading")
+        if found.rival.device == seen.truth.use[0] and seen.truth.bottleneck:
+            assert found.advice == seen.truth.bottleneck
+
+
+def test_implementations_are_as_they_are(seen):
+    for one in (*seen.of("optimizer"), *seen.of("in place"), *seen.of("copy")):
+        seen.holds(one.ratio, seen.seconds(one.subject) / seen.seconds(one.rival))
+
+
+def test_faults_are_the_ones_there_are(seen):
+    assert [(x.advice, x.subject.benchmark) for x in seen.of("fault")] == [("wrong", "einsum")]
+    (refused,) = seen.of("unsupported")
+    assert list(refused.refused) == ["optimizer_step"]
+
+
+def test_figures_of_the_machine_are_as_they_are(seen):
+    for one in seen.of("bandwidth"):
+        copies = [c for c in seen.cells if c.benchmark == "copy" and c.device == one.subject.device]
+        true = max(c.bytes / seen.seconds(c) for c in copies)
+        assert one.amount == pytest.approx(true, rel=0.05 + 2 * seen.truth.noise)
+    for one in seen.of("arithmetic"):
+        true = seen.truth.parts[one.subject.device].flops[one.subject.dtype]
+        assert one.amount < true * (1.05 + 2 * seen.truth.noise)
+    for one in seen.of("overhead"):
+        true = seen.exact[one.subject.device, "float32", "add form=out_of_place;n=16"]
+        assert one.amount == pytest.approx(true, rel=0.05 + seen.truth.noise)
+
+
+def test_the_answers_fit_80_columns(seen):
+    text = report.text(seen.frame)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.count("\n") < 130
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_machine_on_which_nothing_differs_gets_no_advice(seed):
+    assert claims(cells.of(machines.equal(seed).frame())) == {}
