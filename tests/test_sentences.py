@@ -8,6 +8,7 @@ import pytest
 from bench.report import summary
 from bench.report.sentences import LONGEST, WORDS, listed, sentence, times
 from bench.stats.ratios import Ratio
+from bench.verdicts.calls import Compiled, Memory
 from bench.verdicts.crossover import Crossover
 from bench.verdicts.finding import (
     Alternatives,
@@ -17,6 +18,7 @@ from bench.verdicts.finding import (
     Refusal,
     Subject,
     Sweep,
+    Unsettled,
 )
 from bench.verdicts.grouped import Several
 from bench.verdicts.plain import Plain
@@ -135,13 +137,20 @@ FINDINGS = {
     "3 more cells of matmul on cpu fail in some runs": Finding(
         topic="more faults", subject=CELL, advice="ok", n=3
     ),
-    "unsupported on cpu in float16: to_numpy, lambda (start=a|b), bmm (n=512 and n=512)": Refusal(
+    "unsupported on cpu in float16: to_numpy, lambda (start=a) and bmm (n=5 and n=9); x": Refusal(
         topic="unsupported",
         subject=CELL,
-        refused={"to_numpy": {}, "lambda": {"start": ("a", "b")}, "bmm": (CELL, CELL)},
+        dtypes=("float16",),
+        reason="x",
+        refused={
+            "to_numpy": {},
+            "lambda": {"start": ("a",)},
+            "bmm": ((("n", "5"),), (("n", "9"),)),
+        },
     ),
-    "1 of 1,633 cells could not be timed well enough to compare them": Finding(
-        topic="unstable", subject=Subject(), n=1, total=1633
+    "3 of 1,633 cells are not settled: other programs took CPU time from 2 and the machine was "
+    "slower than at its best beside 1": Unsettled(
+        topic="unstable", subject=Subject(), n=3, total=1633, stolen=2, slowed=1
     ),
     "step mode=a in float32: mps overtakes cpu at batch 96 (64 to beyond 4,096); at 4,096 it is "
     "2.0x faster (1.7 to 2.5)": sweep("above", Crossover(96.2, 64, None, True)),
@@ -181,8 +190,9 @@ FINDINGS = {
     "no workers; workers=4 batch=64 may be about as fast": loading(
         *(loader(64, 2), loader(64, 0), "among the best", None, (loader(64, 4),))
     ),
-    "loading is the bottleneck on mps, 2.0x slower (1.9 to 2.1): FashionMNIST gives 9,915 images/s "
-    "without workers, the training step on them takes 19,830 samples/s (float32, batch=64)": (
+    "loading is the bottleneck on mps: FashionMNIST gives 9,915 images/s without workers, the "
+    "training step on them takes 19,830 samples/s (float32, batch=64); loading is 2.0x slower (1.9 "
+    "to 2.1)": (
         Finding(
             topic="bottleneck",
             subject=loader(64, 2),
@@ -215,13 +225,45 @@ FINDINGS = {
     "a small call costs 1.00 us on cpu (add n=9)": Overhead(
         topic="overhead", subject=COPY, amount=1e-6, negligible_from=None
     ),
-    "cpu: 3 of 40 cells take longer to launch than to run (a launch takes 5.00 us, median); "
-    "larger batches or torch.compile need fewer launches": Finding(
-        topic="launch", subject=COPY, advice="fewer calls", amount=5e-6, n=3, total=40
+    "cpu: 3 of 40 cells take longer to launch than to run (medians: a launch takes 5.00 us; their "
+    "work 9.00 us); larger batches or torch.compile need fewer launches": Finding(
+        topic="launch",
+        subject=COPY,
+        advice="fewer calls",
+        amount=5e-6,
+        rival_amount=9e-6,
+        n=3,
+        total=40,
     ),
     "cpu: the first call takes 2.0 times as long as a later one (1.9 to 2.1, median of 40 cells); "
     "1.50 s at most (copy n=9 in float32)": Finding(
         topic="first call", subject=COPY, ratio=SLOWER, amount=1.5, n=40
+    ),
+    "forward and backward with torch.compile on cpu, batch 64, float32: 2.0x faster (1.7 to 2.5); "
+    "the first call takes 10.0 s, which has paid for itself after 1,230 calls (1,000 to 1,500)": (
+        Compiled(
+            topic="compiled",
+            subject=Subject("cpu", "float32", "compiled", {"batch": "64"}),
+            ratio=FASTER,
+            amount=10.0,
+            calls=(1234.5, 1000, 1500),
+        )
+    ),
+    "float16 on cuda: training takes 0.50 to 0.90 times the memory of float32 (5 cells); step "
+    "batch=64 takes 1.00 MiB, in float32 2.00 MiB": Memory(
+        topic="memory",
+        subject=Subject("cuda", "float16", "step", {"batch": "64"}),
+        amount=2**20,
+        rival_amount=2**21,
+        least=0.5,
+        most=0.9,
+        n=5,
+    ),
+    "loader_to_device on cuda: pin_memory=yes 2.0x faster (1.7 to 2.5) than pin_memory=no": Finding(
+        topic="loader option",
+        subject=Subject("cuda", "float32", "loader_to_device", {"pin_memory": "yes"}),
+        ratio=FASTER,
+        rival=Subject("cuda", "float32", "loader_to_device", {"pin_memory": "no"}),
     ),
     "sum in float32: mps takes 0.42 times as long as cpu (geometric mean): 2 of 3 cells slower; "
     "2.0x faster (n=512) to 2.0x slower (dim=0)": plain(

@@ -65,6 +65,7 @@ def test_what_to_use_is_the_fastest_step(seen):
     if use.ratio:
         seen.holds(use.ratio, seen.per_item(use.subject) / seen.per_item(use.rival))
     assert use.workers in (*seen.truth.workers, "")
+    assert not use.compiled or seen.truth.compiled < 1
     assert use.implementation in (seen.truth.implementation, "")
 
 
@@ -141,6 +142,25 @@ def test_loading_is_advised_as_it_is(seen):
 def test_implementations_are_as_they_are(seen):
     for one in (*seen.of("optimizer"), *seen.of("in place"), *seen.of("copy")):
         seen.holds(one.ratio, seen.seconds(one.subject) / seen.seconds(one.rival))
+
+
+def test_compiling_pays_after_as_many_calls_as_the_model_says(seen):
+    found = seen.of("compiled")
+    assert {one.subject.device for one in found} <= seen.truth.parts.keys()
+    for one in found:
+        eager, later = seen.seconds(one.rival), seen.seconds(one.subject)
+        assert (one.advice == "pays") == (seen.truth.compiled < 1)
+        if one.calls:
+            middle, low, high = one.calls
+            true = 1 + (seen.truth.compile_s - 2 * eager) / (eager - later)
+            assert low <= middle <= high
+            assert low / 1.05 <= true <= 1.05 * high
+
+
+def test_memory_is_compared_where_it_is_known(seen):
+    assert {one.subject.device for one in seen.of("memory")} == seen.truth.parts.keys() - {"cpu"}
+    for one in seen.of("memory"):
+        assert (one.least, one.most) == (pytest.approx(0.5), pytest.approx(0.5))
 
 
 def test_faults_are_the_ones_there_are(seen):

@@ -210,13 +210,28 @@ def test_what_is_refused_is_named_no_wider_than_it_is():
                 machine.cell(1e-3, **known)
     made = one(machine, "unsupported")
     cells = made.refused.pop("bmm")
-    assert [cell.params for cell in cells] == [{"m": "1", "n": "16"}, {"m": "2", "n": "256"}]
+    assert [dict(cell) for cell in cells] == [{"m": "1", "n": "16"}, {"m": "2", "n": "256"}]
     assert made.refused == {
         "optimizer_step": {"implementation": ("fused",), "optimizer": ("rmsprop",)},
         "lambda": {"start": ("forkserver", "spawn")},
         "to_numpy": {},
     }
-    assert made.n == 7
+    assert (made.dtypes, made.reason) == (("float32",), "no such")
+
+
+def test_what_is_refused_for_one_reason_is_one_finding():
+    machine = Machine()
+    for dtype in ("float32", "bfloat16"):
+        for n in (16, 256):
+            known = {"benchmark": "bmm", "dtype": dtype, "params": f"n={n}"}
+            machine.fault("unsupported", "too large" if n == 256 else "no such", **known)
+    machine.fault("unsupported", "no such", benchmark="sum", dtype="bfloat16")
+    made = {(one.reason, one.dtypes): dict(one.refused) for one in findings(machine, "unsupported")}
+    assert made == {
+        ("no such", ("float32",)): {"bmm": {"n": ("16",)}},
+        ("no such", ("bfloat16",)): {"bmm": {"n": ("16",)}, "sum": {}},
+        ("too large", ("float32", "bfloat16")): {"bmm": {"n": ("256",)}},
+    }
 
 
 def test_an_answer_that_is_wrong_in_one_run_is_wrong():
@@ -247,8 +262,10 @@ def test_many_faults_of_a_kind_are_counted():
 
 def test_what_could_not_be_timed_is_no_absence_of_a_difference():
     machine = Machine().cell(1e-3, benchmark="neg").fault("unstable", "", benchmark="abs")
-    (made,) = findings(machine)
-    assert (made.topic, made.n, made.total) == ("unstable", 1, 2)
+    machine.fault("unsupported", "no such", benchmark="sum")
+    known = {"status": "unstable", "slowdown": 1.5, "stolen": 0.001}
+    made = one(machine.cell(1e-3, benchmark="add", **known), "unstable")
+    assert (made.n, made.total, made.stolen, made.slowed) == (2, 3, 0, 1)
 
 
 def test_in_place_and_copies():

@@ -11,8 +11,8 @@ from bench.compare.estimates import Estimate
 from bench.records.params import split
 from bench.records.schema import CELL, FAULTLESS
 
-#: Columns of what a cell costs besides its time, and the error of its answer.
-_COSTS = ("first_call_s", "device_s", "dispatch_s", "peak_bytes", "rel_error")
+#: Columns of what a cell costs besides its time, the error of its answer, and what disturbed it.
+_COSTS = ("first_call_s", "device_s", "dispatch_s", "peak_bytes", "rel_error", "stolen", "slowdown")
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ def settings(frame: pd.DataFrame) -> list[Setting]:
 class Cell:
     """A cell: its time, the work declared for one iteration, and what else it costs.
 
-    `first_call_s`, `device_s`, `dispatch_s`, `peak_bytes` and `rel_error` are medians over the
-    faultless runs. `name` is that of the benchmark, with its family if another family has a
-    benchmark of that name.
+    What it costs, its error and what disturbed it are medians over the faultless runs. `name` is
+    that of the benchmark, with its family if another family has a benchmark of that name.
     """
 
     family: str
@@ -84,6 +83,8 @@ class Cell:
     dispatch_s: float | None
     peak_bytes: float | None
     rel_error: float | None
+    stolen: float | None
+    slowdown: float | None
     name: str
 
     @property

@@ -12,9 +12,12 @@ Rule = Callable[[list[Cell]], Iterator[Finding]]
 QUESTIONS: dict[str, tuple[Rule, ...]] = {
     "use": (use.settings,),
     "device": (grouped.devices, sizes.devices, plain.benchmarks),
-    "dtype": (grouped.dtypes,),
-    "loading": (loading.loading, loading.bottlenecks),
-    "implementations": (alternatives.optimizers, alternatives.in_place, alternatives.copies),
+    "dtype": (grouped.dtypes, calls.memory),
+    "loading": (loading.loading, loading.bottlenecks, loading.options),
+    "implementations": (
+        *(alternatives.optimizers, calls.compiled),
+        *(alternatives.in_place, alternatives.copies),
+    ),
     "faults": (faults.faults, faults.unsupported),
     "quality": (
         *(faults.unsettled, peaks.bandwidth, peaks.arithmetic, sizes.overhead),

@@ -1,12 +1,101 @@
-"""What calls cost besides their work: the first one, and launching work on a device."""
+"""What calls cost besides their work: the first one, compiling, launching, and memory."""
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from bench.compare import cells
 from bench.compare.cells import Cell
 from bench.stats.quantiles import median_interval
 from bench.stats.ratios import Ratio
-from bench.verdicts.finding import Finding, Subject
+from bench.verdicts.finding import Finding, Subject, compared, worth
+from bench.verdicts.named import COMPILED, FORWARD_BACKWARD
+
+#: The param of the pass that compiles nothing and trains as much.
+TRAINED = ("parameters", "trained")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled(Finding):
+    """What torch.compile gains in each call after the first, which takes `amount` seconds.
+
+    `calls` is after how many calls it has paid for itself, with the ends of the interval; None if
+    it is not clearly faster. `advice` is `pays`, `costs` or `unclear`.
+    """
+
+    calls: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory(Finding):
+    """The memory that cells take in a dtype over that in float32, from `least` to `most`.
+
+    `amount` and `rival_amount` are bytes of the subject, which takes most, and of its rival.
+    """
+
+    least: float
+    most: float
+
+
+def compiled(found: list[Cell]) -> Iterator[Finding]:
+    """Find after how many calls torch.compile has paid for itself; the rival is not compiled."""
+    eager = {
+        (cell.device, cell.dtype, cell.params["batch"]): cell
+        for cell in FORWARD_BACKWARD.among(found)
+        if TRAINED in cell.params.items() and cell.estimate.seconds
+    }
+    pairs = [
+        (cell, base)
+        for cell in COMPILED.among(found)
+        if (base := eager.get((cell.device, cell.dtype, cell.params["batch"])))
+        and cell.estimate.seconds
+    ]
+    for cell, base in pairs:
+        ratio, seconds = compared(cell, base, len(pairs)), base.estimate.seconds or 0.0
+        pays, first_s = ratio is not None and ratio.high < 1, cell.first_call_s
+        calls = None
+        if pays and ratio and first_s:
+            more = max(first_s - (base.first_call_s or seconds), 0.0) / seconds
+            middle, low, high = (1 + more / (1 - x) for x in (ratio.value, ratio.low, ratio.high))
+            calls = middle, low, high
+        yield Compiled(
+            topic="compiled",
+            subject=Subject.of(cell),
+            advice="pays" if pays else "costs" if ratio else "unclear",
+            ratio=ratio,
+            amount=first_s,
+            unit="s",
+            rival=Subject.of(base),
+            rival_amount=base.first_call_s,
+            n=2,
+            worth=worth(ratio),
+            calls=calls,
+        )
+
+
+def memory(found: list[Cell]) -> Iterator[Finding]:
+    """Find what training takes of the memory of an accelerator in each dtype beside float32."""
+    pairs: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
+    known = [cell for cell in found if cell.family == "training" and cell.peak_bytes]
+    for group in cells.across(known, "dtype"):
+        base = group.get("float32")
+        for dtype in ("float16", "bfloat16"):
+            if base and (cell := group.get(dtype)):
+                pairs.setdefault((cell.device, dtype), []).append((cell, base))
+    for several in pairs.values():
+        cell, base = max(several, key=lambda pair: pair[1].peak_bytes or 0)
+        shares = [(c.peak_bytes or 0) / (b.peak_bytes or 1) for c, b in several]
+        yield Memory(
+            topic="memory",
+            subject=Subject.of(cell),
+            amount=cell.peak_bytes,
+            unit="B",
+            rival=Subject.of(base),
+            rival_amount=base.peak_bytes,
+            least=min(shares),
+            most=max(shares),
+            n=len(several),
+        )
 
 
 def first_calls(found: list[Cell]) -> Iterator[Finding]:
@@ -36,7 +125,7 @@ def launches(found: list[Cell]) -> Iterator[Finding]:
     """Count the cells of each device whose work takes longer to launch than to run.
 
     A cell runs for `device_s`, or without a clock of the device for what is left of its median.
-    `amount` is the median time of a launch in seconds.
+    `amount` is the median time of a launch in seconds, `rival_amount` that of the work.
     """
     timed = [
         (cell, cell.dispatch_s, cell.device_s or max(cell.estimate.seconds - cell.dispatch_s, 0.0))
@@ -52,6 +141,7 @@ def launches(found: list[Cell]) -> Iterator[Finding]:
             advice="fewer calls" if bound else "",
             amount=statistics.median(launch for launch, _ in here),
             unit="s",
+            rival_amount=statistics.median(run for _, run in here),
             n=bound,
             total=len(here),
         )

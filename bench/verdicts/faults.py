@@ -6,10 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from bench.compare.cells import Cell
 from bench.records.schema import FAULTS
-from bench.verdicts.finding import Fault, Finding, Refusal, Subject
+from bench.verdicts.finding import Fault, Finding, Refusal, Subject, Unsettled
 
 #: Cells of one kind of fault that are named; the rest are counted.
 NAMED = 3
+#: A cell was disturbed if other programs took this share of its rounds, or a reference kernel
+#: beside it was slower by this factor than at its best.
+STOLEN, SLOWED = 0.01, 1.1
+#: Values of the params that are refused, or the params of each refused cell.
+_Refused = Mapping[str, tuple[str, ...]] | tuple[tuple[tuple[str, str], ...], ...]
 
 
 def faults(found: list[Cell]) -> Iterator[Finding]:
@@ -37,36 +42,57 @@ def faults(found: list[Cell]) -> Iterator[Finding]:
 
 
 def unsettled(found: list[Cell]) -> Iterator[Finding]:
-    """Count the cells whose time is too uncertain to compare."""
-    count = sum(cell.estimate.status in ("unstable", "unmeasurable") for cell in found)
-    if count:
-        yield Finding(topic="unstable", subject=Subject(), n=count, total=len(found))
+    """Count the cells whose time is too uncertain to compare, and what disturbed them."""
+    uncertain = [c for c in found if c.estimate.status in ("unstable", "unmeasurable")]
+    if uncertain:
+        yield Unsettled(
+            topic="unstable",
+            subject=Subject(),
+            n=len(uncertain),
+            total=len(uncertain) + sum(cell.settled for cell in found),
+            stolen=sum((cell.stolen or 0) > STOLEN for cell in uncertain),
+            slowed=sum((cell.slowdown or 0) > SLOWED for cell in uncertain),
+        )
 
 
 def unsupported(found: list[Cell]) -> Iterator[Finding]:
-    """Find what each device refuses in each dtype."""
-    places: dict[tuple[str, str], dict[str, list[Cell]]] = {}
+    """Find what each device refuses, by reason."""
+    benchmarks: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in found:
-        place = places.setdefault((cell.device, cell.dtype), {})
-        place.setdefault(cell.name, []).append(cell)
-    for (device, dtype), by_benchmark in places.items():
-        counts = {
-            benchmark: sum(cell.estimate.status == "unsupported" for cell in cells)
-            for benchmark, cells in by_benchmark.items()
-        }
-        refused = {name: _refused(by_benchmark[name]) for name, count in counts.items() if count}
-        if refused:
-            subject, n = Subject(device, dtype), sum(counts.values())
-            yield Refusal(topic="unsupported", subject=subject, refused=refused, n=n)
+        benchmarks.setdefault((cell.device, cell.dtype, cell.name), []).append(cell)
+    # Device and reason -> dtype -> benchmark -> what of it is refused.
+    causes: dict[tuple[str, str], dict[str, dict[str, _Refused]]] = {}
+    for (device, dtype, benchmark), cells in benchmarks.items():
+        reasons = [c.estimate.reason for c in cells if c.estimate.status == "unsupported"]
+        for reason in dict.fromkeys(reasons):
+            by_dtype = causes.setdefault((device, reason), {})
+            by_dtype.setdefault(dtype, {})[benchmark] = _refused(cells, reason)
+    for (device, reason), by_dtype in causes.items():
+        alike: list[tuple[dict[str, _Refused], list[str]]] = []
+        for dtype, refused in by_dtype.items():
+            known = next((dtypes for other, dtypes in alike if other == refused), None)
+            if known is None:
+                alike.append((refused, [dtype]))
+            else:
+                known.append(dtype)
+        for refused, dtypes in alike:
+            yield Refusal(
+                topic="unsupported",
+                subject=Subject(device, dtypes[0] if len(dtypes) == 1 else ""),
+                dtypes=tuple(dtypes),
+                reason=reason,
+                refused=refused,
+            )
 
 
-def _refused(cells: list[Cell]) -> Mapping[str, tuple[str, ...]] | tuple[Subject, ...]:
+def _refused(cells: list[Cell], reason: str) -> _Refused:
     """Return the values of as few params as separate the refused cells of a benchmark."""
-    refused = [cell for cell in cells if cell.estimate.status == "unsupported"]
+    kept = ("unsupported", reason)
+    refused = [c for c in cells if (c.estimate.status, c.estimate.reason) == kept]
     names = dict.fromkeys(name for cell in cells for name in cell.params)
     spans = {name: dict.fromkeys(cell.params.get(name, "") for cell in refused) for name in names}
     alike = [c for c in cells if all(c.params.get(name, "") in spans[name] for name in names)]
     if len(alike) > len(refused):  # no values separate them from the other cells
-        return tuple(map(Subject.of, refused))
+        return tuple(tuple(cell.params.items()) for cell in refused)
     apart = [n for n in names if any(c.params.get(n, "") not in spans[n] for c in cells)]
     return {name: tuple(spans[name]) for name in apart}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench.compare import estimates
 from bench.compare.cells import Cell
@@ -62,20 +63,38 @@ class Fault(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal(Finding):
-    """What a device refuses in a dtype.
+    """What a device refuses for one reason.
 
     `refused` maps each benchmark to the values of the params that are refused (empty if all are),
-    or to the cells if their params do not separate them from the others.
+    or to the params of each cell if these do not separate them from the others. They are refused in
+    `dtypes`, all for the same `reason`.
     """
 
-    refused: Mapping[str, Mapping[str, tuple[str, ...]] | tuple[Subject, ...]]
+    dtypes: tuple[str, ...]
+    reason: str
+    refused: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsettled(Finding):
+    """The cells that are not settled, and beside how many of them a sign of disturbance was seen.
+
+    `stolen`: other programs took CPU time; `slowed`: the machine was slower than at its best.
+    """
+
+    stolen: int
+    slowed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alternatives(Finding):
-    """The best of several alternatives; `unmeasured` maps those without a time to their status."""
+    """The best of several alternatives, and the memory of its workers if it has any.
+
+    `unmeasured` maps those without a time to their status.
+    """
 
     unmeasured: Mapping[str, str]
+    memory_bytes: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,18 +3,20 @@
 import math
 from collections.abc import Iterator
 
+from bench.compare import cells
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import (
     Alternatives,
     Finding,
     Subject,
+    compared,
     notable,
     per_unit,
     unsettled_rivals,
     worth,
 )
-from bench.verdicts.named import FASHION, LOADER, STEP
+from bench.verdicts.named import FASHION, LOADER, PERSISTENT, PINNED, START_METHOD, STEP
 
 #: Samples in a batch of the training step that reading is compared with.
 BATCH = 64
@@ -58,11 +60,34 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
         unit="images/s",
         rival=Subject.of(rivals[0]) if rivals else None,
         alike=tuple(Subject.of(cell) for cell in ties if without_workers(cell) == alone),
+        memory_bytes=best.peak_bytes,
         unmeasured={_name(cell): cell.estimate.status for cell in known if not _rate(cell)},
         n=len(timed),
         total=len(known),
         worth=worth(ratio),
     )
+
+
+def options(found: list[Cell]) -> Iterator[Finding]:
+    """Find what other settings of a DataLoader gain: the best value of each, against the worst."""
+    groups = [
+        [cell for cell in group.values() if cell.estimate.seconds]
+        for named in (START_METHOD, PERSISTENT, PINNED)
+        for group in cells.contrasts(named.among(found), named.params[0])
+    ]
+    for group in groups:
+        if len(group) < 2:
+            continue
+        best, *_, worst = sorted(group, key=lambda cell: cell.estimate.seconds or 0.0)
+        if ratio := compared(best, worst, sum(math.comb(len(group), 2) for group in groups)):
+            yield Finding(
+                topic="loader option",
+                subject=Subject.of(best),
+                ratio=ratio,
+                rival=Subject.of(worst),
+                n=len(group),
+                worth=worth(ratio),
+            )
 
 
 def without_workers(cell: Cell | Subject) -> bool:

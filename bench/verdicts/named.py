@@ -32,10 +32,11 @@ LOADER = Named("loading", "loader", ("batch", "workers"))
 FORWARD = Named("training", "forward", ("batch",))
 STEP = Named("training", "step", ("batch",))
 AUTOCAST = Named("training", "autocast_step", ("batch",))
-COMPILED = Named("training", "compiled", ("batch",))
+COMPILED = Named("training", "compiled", ("batch", "compiled"))
 FORWARD_BACKWARD = Named("training", "forward_backward", ("batch", "parameters"))
 FASHION = Named("loading", "fashion_mnist", ("target",))
 START_METHOD = Named("loading", "loader_start_method", ("start",))
+PERSISTENT = Named("loading", "loader_persistent_workers", ("persistent",))
 PINNED = Named("loading", "loader_to_device", ("pin_memory",))
 STEP_PART = Named("training", "step_part", ("part",))
 OPTIMIZER_STEP = Named("training", "optimizer_step", ("implementation", "optimizer"))
@@ -47,6 +48,7 @@ CROSSING = (
 )
 EVERY = (
     *(ADD, COPY, MATMUL, TENSOR_FROM_ARRAY, FROM_NUMPY, LOADER, FORWARD, STEP, STEP_PART),
-    *(OPTIMIZER_STEP, AUTOCAST, COMPILED, FORWARD_BACKWARD, FASHION, START_METHOD, PINNED),
+    *(OPTIMIZER_STEP, AUTOCAST, COMPILED, FORWARD_BACKWARD),
+    *(FASHION, START_METHOD, PINNED, PERSISTENT),
     *CROSSING,
 )

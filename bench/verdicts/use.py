@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from bench.compare import estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio
-from bench.verdicts import alternatives, loading
+from bench.verdicts import alternatives, calls, loading
 from bench.verdicts.finding import Finding, Subject, notable, worth
 from bench.verdicts.named import AUTOCAST, STEP
 
+#: Dtypes of steps that are as fast: the range of float16 needs a scaled loss.
+_PREFERRED = {"float32": 0, "bfloat16": 1, "float16": 2}
 #: Samples in a batch of the plain default.
 BATCH = 64
 
@@ -24,7 +26,7 @@ class Use(Finding):
     float32. `of_dtype` and `of_batch` are the parts of `ratio`: the dtype alone at the batch of the
     setting, and its batch alone in float32, if both differ from the default. `implementation` is
     that of the optimizers and `workers` that of the DataLoader which are clearly the fastest, blank
-    if none is.
+    if none is. `compiled`: torch.compile makes forward and backward faster at every batch.
     """
 
     autocast: bool = False
@@ -32,6 +34,7 @@ class Use(Finding):
     of_batch: Ratio | None = None
     implementation: str = ""
     workers: str = ""
+    compiled: bool = False
 
 
 def _ratio(cell: Cell, base: Cell, among: int) -> Ratio | None:
@@ -61,7 +64,7 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     fastest, many = settled[0], len(steps)
     alike = [cell for cell in settled if not notable(_ratio(cell, fastest, 1))]
     chosen = min(
-        alike, key=lambda c: (c.number("batch") or 0, c.dtype != "float32", c.device != "cpu")
+        alike, key=lambda c: (c.number("batch") or 0, _PREFERRED.get(c.dtype, 3), c.device != "cpu")
     )
     sure = notable(_ratio(chosen, base, many)) if chosen is not base else None
     ratio = _ratio(chosen, base, 1) if sure and sure.value < 1 else None
@@ -96,6 +99,7 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         of_batch=of_batch if of_dtype else None,
         implementation=_implementation(found, shown.device),
         workers=_workers(found),
+        compiled=_compiled(found, shown),
     )
 
 
@@ -113,6 +117,12 @@ def _implementation(found: list[Cell], device: str) -> str:
     best = [one for one in alternatives.optimizers(found) if one.subject.device == device]
     names = {one.subject.params["implementation"] for one in best}
     return names.pop() if len(names) == 1 and all(b.advice == "fastest" for b in best) else ""
+
+
+def _compiled(found: list[Cell], shown: Cell) -> bool:
+    """Return whether torch.compile pays on the device of a step, wherever it was timed."""
+    here = [one.advice for one in calls.compiled(found) if one.subject.device == shown.device]
+    return bool(here) and set(here) == {"pays"}
 
 
 def _workers(found: list[Cell]) -> str:

@@ -154,7 +154,7 @@ TRUTHS = {
     ),
     "h100": Truth(
         {"cpu": part(2, 2, 200, (0.1, 2)), "cuda": part(4, 50, 3000, (9, 9))},
-        ("cuda", HALF),
+        ("cuda", ("bfloat16",)),
         ("4",),
         "loading",
         "fused",
@@ -243,6 +243,7 @@ def machine(name, seed=1, gaps=True):
                 if device != "cpu":
                     more["dispatch_s"] = min(seconds, work.calls * one.call_s)
                     more["device_s"] = seconds - more["dispatch_s"]
+                    more["peak_bytes"] = bytes_
                 add(work.family, work.benchmark, work.params, device, dtype, seconds, **more)
         eager = exact[device, "float32", "forward_backward batch=64;parameters=trained"]
         params = "batch=64;compiled=forward_backward"
