@@ -1,17 +1,24 @@
 """Every answer is true of ten modelled machines, whose exact times the model knows."""
 
+import dataclasses
+import json
 import math
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.compare import cells
 from bench.report import answers as report
 from bench.stats.ratios import geometric_mean
 from bench.verdicts import answers, groups
-from bench.verdicts.finding import WORTH
+from bench.verdicts.finding import WORTH, Finding
 from tests.helpers import machines
 from tests.helpers.machines import TRUTHS
+from tests.helpers.truths import Machine
 from tests.validation.verdicts import claims
+
+ROOT = Path(__file__).parent.parent
 
 
 class Answers:
@@ -191,3 +198,106 @@ def test_the_answers_fit_80_columns(seen):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_machine_on_which_nothing_differs_gets_no_advice(seed):
     assert claims(cells.of(machines.equal(seed).frame())) == {}
+
+
+def one_of(made, topic, question=None):
+    found = [
+        one for answer in answers.of(cells.of(made.frame()), question) for one in answer.findings
+    ]
+    return [one for one in found if one.topic == topic]
+
+
+def test_runs_that_contradict_each_other_give_no_advice():
+    """Each of two dtypes is twice as fast as the other in half of the runs."""
+    made = Machine(runs=4)
+    for batch in (16, 64, 256):
+        step = {"family": "training", "benchmark": "step", "items": batch}
+        for dtype in ("float32", "bfloat16"):
+            made.cell(1e-3 * batch, params=f"batch={batch}", dtype=dtype, **step)
+    for number, row in enumerate(made.rows):
+        fast = (number % 2 == 0) == (row["dtype"] == "float32")
+        for name in ("median_s", "ci_low_s", "ci_high_s"):
+            row[name] *= 1 if fast else 2
+    (use,) = one_of(made, "use")
+    (group,) = one_of(made, "dtype group")
+    assert (use.ratio, use.advice) == (None, "default")
+    assert (group.advice, group.best, group.worst) == ("unclear", None, None)
+
+
+def test_cells_that_contradict_each_other_are_named_and_give_no_general_advice():
+    """Fused wins for Adam and loses for SGD; mps wins at medium sizes only."""
+    made, _ = machines.machine("m1", gaps=False)
+    for row in made.rows:
+        if row["params"] == "implementation=fused;optimizer=sgd":
+            for name in ("median_s", "ci_low_s", "ci_high_s"):
+                row[name] *= 100
+    (use,) = one_of(made, "use")
+    advised = {
+        (o.subject.params["optimizer"], o.subject.params["implementation"])
+        for o in one_of(made, "optimizer")
+    }
+    assert use.implementation == ""
+    assert ("adam", "fused") in advised
+    assert ("sgd", "fused") not in advised
+    made = Machine()
+    for n, factor in ((16, 5), (256, 0.2), (1024, 5)):
+        for device, times in (("cpu", 1), ("mps", factor)):
+            made.cell(1e-3 * times, benchmark="matmul", device=device, params=f"n={n}")
+    assert one_of(made, "device") == []
+    (one,) = one_of(made, "benchmark")
+    assert (one.advice, one.faster, one.slower) == ("mixed", 1, 2)
+    assert one.best[0].params == {"n": "256"}
+
+
+def test_machines_are_compared_with_the_first_one():
+    """The model says by how much an M1 trains and loads faster than a CPU."""
+    (amx, slow), (m1, fast) = (machines.machine(name, gaps=False) for name in ("amx", "m1"))
+    both = pd.concat([amx.frame(), m1.frame()], ignore_index=True)
+    (answer,) = report._across(both, None)
+    made = {(one.topic, one.subject.device): one for one in answer.findings}
+    for topic, device in (("machine", "m1 mps"), ("machine loading", "m1 cpu")):
+        one = made[topic, device]
+        here, there = (
+            exact[kind, side.dtype, _name(side)] / float(side.params["batch"])
+            for exact, side, kind in (
+                (fast, one.subject, device.split()[1]),
+                (slow, one.rival, "cpu"),
+            )
+        )
+        if topic == "machine loading":  # an epoch of 256 images each
+            here, there = (
+                exact[("cpu", "float32", _name(side))]
+                for exact, side in ((fast, one.subject), (slow, one.rival))
+            )
+        assert one.ratio.low <= here / there <= one.ratio.high
+        assert one.rival.device == "amx"
+    (training,) = [
+        one
+        for one in answer.findings
+        if (one.topic, one.subject.device) == ("device group", "m1 mps") and one.group == "training"
+    ]
+    names = {name for device, dtype, name in fast if (device, dtype) == ("mps", "float32")}
+    kinds = ("step", "forward", "forward_backward", "compiled")
+    true = [
+        fast["mps", "float32", name] / slow["cpu", "float32", name]
+        for name in names
+        if name.split()[0] in kinds
+    ]
+    assert training.ratio.value == pytest.approx(geometric_mean(true), rel=0.03)
+    assert report._across(amx.frame(), None) == []
+    text = report.text(both)
+    assert text.index("Which machine?") < text.index("What should I use here?")
+
+
+def test_the_json_keeps_to_its_schema():
+    jsonschema = pytest.importorskip("jsonschema", reason="an extra of development")
+    schema = json.loads((ROOT / "docs" / "verdict.schema.json").read_text(encoding="utf-8"))
+    check = jsonschema.Draft202012Validator(schema)
+    check.check_schema(schema)
+    frames = [machines.machine(name)[0].frame() for name in TRUTHS]
+    for frame in (*frames, pd.concat(frames[:3], ignore_index=True)):
+        check.validate(json.loads(report.as_json(frame)))
+    kinds = [Finding, *Finding.__subclasses__()]
+    fields = {one.name for kind in kinds for one in dataclasses.fields(kind)}
+    assert schema["$defs"]["finding"]["properties"].keys() == fields - {"worth"} | {"text"}
+    assert not check.is_valid({"format": 1, "machines": [{}], "across": []})

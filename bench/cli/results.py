@@ -84,7 +84,8 @@ def verdict(
     question: Annotated[
         str | None,
         typer.Option(
-            help="Only this block: use, device, dtype, loading, implementations, faults, quality."
+            help="Only this block: use, device, dtype, loading, implementations, faults, quality, "
+            "or machine, which compares several."
         ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every finding, not the first few.")] = False,

@@ -13,11 +13,12 @@ from bench.compare import cells
 from bench.compare.cells import Setting
 from bench.report import bars, escape, groups
 from bench.report.sentences import sentence
-from bench.verdicts import answers
+from bench.verdicts import answers, machines
 from bench.verdicts.answers import Answer, Basis
 from bench.verdicts.finding import Finding
 
 TITLES = {
+    "machine": "Which machine?",
     "use": "What should I use here?",
     "device": "Which device?",
     "dtype": "Which dtype?",
@@ -27,6 +28,7 @@ TITLES = {
     "quality": "How good are this machine and this measurement?",
 }
 _NOTHING = {
+    "machine": "nothing to compare: name files of two to five machines",
     "use": "unknown: no training step in float32 was timed well enough",
     "device": "nothing to compare: no cell was timed on the CPU and on another device",
     "dtype": "nothing to compare: no cell was timed in two dtypes",
@@ -35,6 +37,8 @@ _NOTHING = {
     "faults": "nothing seen",
     "quality": "unknown",
 }
+#: The most machines, or settings of one, that are compared with each other here.
+MACHINES = 5
 #: Findings of a topic that a block shows without `--all`.
 FEW = 3
 #: Blocks that a run shows at its end.
@@ -112,6 +116,15 @@ def _heads(frame: pd.DataFrame) -> Iterator[tuple[Setting, str, list[cells.Cell]
         yield setting, head, cells.of(setting.rows)
 
 
+def _across(frame: pd.DataFrame, question: str | None) -> list[Answer]:
+    """Return how machines compare with the first, if there are several and few enough to name."""
+    found = {one.name: cells.of(one.rows) for one in cells.settings(frame)}
+    several = frame.machine.nunique() > 1 and len(found) <= MACHINES
+    if question not in (None, "machine") or not (several or question):
+        return []
+    return [Answer("machine", tuple(machines.across(found)) if several else ())]
+
+
 def text(
     frame: pd.DataFrame,
     question: str | None = None,
@@ -121,8 +134,8 @@ def text(
 ) -> str:
     """Return the answers on each machine, torch and threads for a terminal of that width."""
     width, top = max(80, width), None if everything else top or FEW
-    parts = []
-    for _, head, found in _heads(frame):
+    parts = ["\n".join(_block(one, top, width)) for one in _across(frame, question)]
+    for _, head, found in _heads(frame) if question != "machine" else ():
         shown = textwrap.wrap(f"{head}; {rests_on(answers.basis(found))}", width)
         for answer in answers.of(found, question):
             shown += ["", *_block(answer, top, width)]
@@ -161,13 +174,15 @@ def markdown(
 ) -> str:
     """Return them as Markdown, with the text from files escaped."""
     limit = None if everything else top or FEW
-    parts = []
-    for _, head, found in _heads(frame):
-        shown = [f"**{escape.markdown(head)}** ({rests_on(answers.basis(found))})"]
-        for answer in answers.of(found, question):
-            shown += ["", f"**{TITLES[answer.question]}**", ""]
-            shown += [f"- {escape.markdown(line)}" for line in lines(answer, limit)]
-        parts.append("\n".join(shown))
+
+    def block(answer: Answer) -> str:
+        shown = [f"- {escape.markdown(line)}" for line in lines(answer, limit)]
+        return "\n".join([f"**{TITLES[answer.question]}**", "", *shown])
+
+    parts = [block(answer) for answer in _across(frame, question)]
+    for _, head, found in _heads(frame) if question != "machine" else ():
+        parts.append(f"**{escape.markdown(head)}** ({rests_on(answers.basis(found))})")
+        parts += [block(answer) for answer in answers.of(found, question)]
     return "\n\n".join(parts)
 
 
@@ -180,9 +195,9 @@ def card(frame: pd.DataFrame) -> str:
     made += [f"{escape.markdown(', '.join(filter(None, about)))}; {rests_on(answers.basis(found))}"]
     made.append("")
     for answer in answers.of(found):
-        wanted = 3 if answer.question == "dtype" else 1
+        wanted = 2 if answer.question in ("device", "dtype", "loading") else 1
         if answer.findings and answer.question != "quality":
-            made += [f"- {escape.markdown(line)}" for line in lines(answer, None)[:wanted]]
+            made += [f"- {escape.markdown(line)}" for line in lines(answer)[:wanted]]
     return "\n".join(made[:15])
 
 
@@ -209,10 +224,10 @@ def data(finding: Finding) -> dict[str, Any]:
 
 def as_json(frame: pd.DataFrame, question: str | None = None) -> str:
     """Return every finding on every machine as one JSON object."""
-    machines = []
+    made = []
     for setting, _, found in _heads(frame):
         known = answers.basis(found)
-        machines.append(
+        made.append(
             {
                 "machine": setting.machine,
                 "torch": setting.torch,
@@ -225,4 +240,6 @@ def as_json(frame: pd.DataFrame, question: str | None = None) -> str:
                 },
             }
         )
-    return json.dumps({"format": FORMAT, "machines": machines}, indent=1, allow_nan=False)
+    across = [data(finding) for one in _across(frame, question) for finding in one.findings]
+    whole = {"format": FORMAT, "machines": made, "across": across}
+    return json.dumps(whole, indent=1, allow_nan=False)

@@ -25,7 +25,7 @@ def together(several: Sequence[Any]) -> str:
             parts.append(f"{word} in {', '.join(named)}")
     if named := [one.group for one in several if not one.ratio]:
         parts.append(f"not settled in {', '.join(named)}")
-    bounded = " of those settled or bounded" if any(one.exceeded for one in several) else ""
+    bounded = " of those known" if any(one.exceeded for one in several) else ""
     worst = [one.worst for one in several if one.worst]
     best = [one.best for one in several if one.best]
     if worst:

@@ -240,6 +240,16 @@ def _memory(one: Any) -> str:
     )
 
 
+def _machine(one: Any) -> str:
+    subject, trains = one.subject, one.topic == "machine"
+    what = f"trains best with {subject.dtype}" if trains else "loads JPEG images best with"
+    text = f"{subject.device} {what} {params(subject)}: {one.amount:,.0f} {one.unit}"
+    if subject.device.startswith(f"{one.rival.device} "):
+        return text
+    how = f"{times(one.ratio)} than" if one.ratio else "about as fast as"
+    return f"{text}, {how} {one.rival.device}"
+
+
 def change(ratio: Ratio) -> str:
     """Return how one ratio differs from 1; ``at least`` where only a bound is known."""
     if ratio.low == 0 or math.isinf(ratio.high):
@@ -273,7 +283,7 @@ def _several(one: Any) -> str:
     text += f", from {one.n} of {one.total} cells"
     for end, word in ((one.worst, "worst"), (one.best, "best")):
         if end:
-            seen = "the worst settled or bounded" if one.exceeded else word
+            seen = "the worst known" if one.exceeded else word
             seen = seen.replace("worst", word)
             text += f"; {seen}: {name(end[0])} {change(end[1])}"
     if one.error and one.topic == "dtype group":
@@ -356,6 +366,8 @@ WORDS: dict[str, Callable[[Any], str]] = {
     "first call": _first_call,
     "compiled": _compiled,
     "memory": _memory,
+    "machine": _machine,
+    "machine loading": _machine,
     "loader option": lambda one: (
         f"{one.subject.benchmark} on {one.subject.device}: {_differing(one)}"
     ),

@@ -27,7 +27,7 @@ QUESTIONS: dict[str, tuple[Rule, ...]] = {
 #: Rules whose findings have an order of their own.
 IN_ORDER = (grouped.devices, grouped.dtypes, peaks.arithmetic)
 #: Topics of which a question shows all findings; of the others it shows the first few.
-WHOLE = ("use", "fault", "more faults", "unsupported")
+WHOLE = ("use", "machine", "machine loading", "fault", "more faults", "unsupported")
 
 
 @dataclass(frozen=True)
