@@ -89,11 +89,13 @@ def regressed(outcome):
     return [cell.key[-1] for cell in outcome.cells if cell.verdict == "regressed"]
 
 
+@pytest.mark.integration
 def test_one_environment_against_itself_passes_ten_times(machine, tmp_path):
     codes = [compared(tmp_path / str(n))[0].code for n in range(10)]
     assert codes == [0] * 10
 
 
+@pytest.mark.integration
 def test_a_slowed_operation_is_named_alone(machine, tmp_path):
     machine.slow = {"n=3": 1.15}
     found = [compared(tmp_path / str(n))[0] for n in range(10)]

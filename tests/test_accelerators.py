@@ -188,6 +188,7 @@ def bench_abs(cell):
 """
 
 
+@pytest.mark.integration
 @on(["unusable", "unusable-mps", "full"])
 def test_an_accelerator_that_cannot_be_used_costs_only_its_own_cells(suite, machine):
     suite.write(TWO)

@@ -220,6 +220,7 @@ def test_blocks_fit_the_width_and_the_options_choose_among_them(tmp_path):
     assert len(run("card").splitlines()) <= 15
 
 
+@pytest.mark.integration
 def test_the_best_setting_is_there_for_programs_without_torch(tmp_path):
     path = store(tmp_path / "a.csv", *model({"float32": 1, "bfloat16": 0.5}).rows)
     chosen = bench.best(path)

@@ -145,6 +145,7 @@ def test_doctor_refuses_an_unknown_device():
     assert "'tpu' is no device of this machine" in done.output
 
 
+@pytest.mark.integration
 def test_doctor_looks_at_this_machine():
     names = [finding.name for finding in doctor.examine(["cpu"])]
     wanted = [
@@ -179,6 +180,7 @@ def test_noise_is_judged_over_processes():
     assert not doctor.noise("cpu", results(0.01, faults=["slow"])).fit
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("noise", "remedy"), [(0.005, ""), (0.03, "bench run --runs 8")])
 def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
     monkeypatch.setattr(doctor, "examine", lambda names: iter(()))

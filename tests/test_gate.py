@@ -27,6 +27,7 @@ def verdicts(outcome, verdict):
     return [cell.key[-1] for cell in outcome.cells if cell.verdict == verdict]
 
 
+@pytest.mark.integration
 def test_unchanged_code_passes_in_nearly_every_suite():
     """Of 60 suites of 40 unchanged cells, a false alarm in two at most."""
     alarms = 0
@@ -37,6 +38,7 @@ def test_unchanged_code_passes_in_nearly_every_suite():
     assert alarms <= 2
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("factor", "share"), [(1.10, 0.85), (1.20, 0.98)])
 def test_a_real_slowdown_is_found_and_alone_named(factor, share):
     found = 0
@@ -108,6 +110,7 @@ def two_states(rows, seed, cells=14, high=1.15):
     ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("count", "most"), [(3, 1), (5, 2), (10, 1)])
 def test_processes_in_two_states_are_no_regression(count, most):
     """Of 20 suites, in a third of whose cells each process finds one of two states."""
@@ -138,6 +141,7 @@ def test_a_change_below_the_floor_has_a_word_of_its_own():
     assert outcome.code == 0
 
 
+@pytest.mark.integration
 def test_sides_of_unequal_noise_and_number_are_no_regression():
     """Of 20 suites with 20 quiet runs of the baseline and 3 noisy ones of the candidate."""
     suites = [

@@ -42,6 +42,7 @@ def test_images_are_made_once():
     assert first
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("write", "make"),
     [("write_png", lambda: data.image_folder("png")), ("_write_idx", data.made_up_fashion_mnist)],

@@ -19,6 +19,7 @@ def sentences(rows):
     return report.text(outliers.find(rows)).splitlines()
 
 
+@pytest.mark.integration
 def test_a_uniform_fleet_has_none():
     """Of 200 fleets of sixteen equal machines, two with a machine named at most."""
     named = [any(f.outliers for f in outliers.find(fleet(16, seed))) for seed in range(200)]

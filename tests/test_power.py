@@ -75,6 +75,7 @@ def test_cells_that_were_not_timed_in_a_run_are_left_out():
     assert seen.sharp
 
 
+@pytest.mark.integration
 def test_the_gate_keeps_its_promise_where_its_peers_do_not():
     """A small form of the tables in docs/gate.md, on the model with noise as it was measured."""
     noise = model.Noise((0.01, 0.02, 0.03), 0.01, 0.3, 0.03, 0.15, 0.01, 0.3)
@@ -115,6 +116,7 @@ def test_every_rule_sees_a_doubling_and_not_its_absence(name):
     assert KEYS[3] not in rules.RULES[name](base, halved)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("one", situations.SITUATIONS, ids=lambda one: one.name)
 def test_a_situation_can_be_simulated(one):
     """Whether it holds is what `python -m tests.validation.gates` says, in hundreds of trials."""

@@ -69,6 +69,7 @@ def test_skip_stores_nothing(neg):
     assert not neg.files()
 
 
+@pytest.mark.integration
 def test_autosave_and_compare(neg):
     neg.run("--profile", "smoke", "--benchmark-autosave")
     result = neg.run("--profile", "smoke", "--benchmark-compare", "--benchmark-columns=median")

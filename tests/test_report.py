@@ -29,6 +29,7 @@ def stored(tmp_path):
     return path
 
 
+@pytest.mark.integration
 def test_the_report_is_one_small_file_with_every_picture(stored, tmp_path):
     out, pictures = tmp_path / "report.html", tmp_path / "png"
     words = ["report", str(stored), "-o", str(out), "--png", str(pictures)]
@@ -59,6 +60,7 @@ def frame_of(*machines):
     return frame(*(row for machine in machines for row in machine.rows))
 
 
+@pytest.mark.integration
 def test_pictures_of_two_machines_have_names_of_their_own(tmp_path):
     for name in ("A.b", "a-b"):
         writer = Writer(tmp_path / f"{name}.csv")
@@ -126,6 +128,7 @@ def test_the_peak_memory_has_a_column_if_a_cell_has_it():
     assert page.count('<td class="number" data-key=""></td>') > 1
 
 
+@pytest.mark.integration
 def test_a_page_without_pictures_of_all_has_a_note(monkeypatch):
     machines = [Machine(name=name, runs=1).crossing(96) for name in "ab"]
     assert "pictures of" not in html.page(frame_of(*machines))[0]
@@ -158,6 +161,7 @@ def test_a_roofline_has_a_roof_for_each_dtype(stored):
     assert [text.get_text() for text in legend.get_texts()] == ["float32", "float16", "matmul"]
 
 
+@pytest.mark.integration
 def test_ids_of_pictures_do_not_clash(stored):
     frame = files.read([str(stored)])
     ids = [set(re.findall(r'id="(p[0-9a-f]{10}|m[0-9a-f]{10})"', p.svg())) for p in plots.of(frame)]
@@ -188,6 +192,7 @@ def test_bad_input_is_one_line(stored, words, message):
     assert len(done.output.strip().splitlines()) == 1
 
 
+@pytest.mark.integration
 def test_large_reports_stay_within_what_can_be_shown():
     """Twelve machines with long names, whose faults have reasons as long as the reader takes."""
     rows = []
@@ -238,6 +243,7 @@ def browser():
     opened.quit()
 
 
+@pytest.mark.integration
 def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_path):
     out = tmp_path / "report.html"
     CliRunner().invoke(main.app, ["report", str(stored), "-o", str(out)])
@@ -271,6 +277,7 @@ def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_
     assert {url for url in urls if not url.startswith("data:")} == {out.as_uri()}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("width", [400, 1280])
 def test_on_a_phone_nothing_hangs_over(browser, stored, tmp_path, width):
     out = tmp_path / "report.html"

@@ -30,6 +30,7 @@ def times(suite, body):
     return done, frame.loc["it"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", BAD)
 def test_a_row_that_is_not_valid_is_an_error_row(suite, name):
     done, found = times(suite, BAD[name])
@@ -38,6 +39,7 @@ def test_a_row_that_is_not_valid_is_an_error_row(suite, name):
     assert done.ret == 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", SOUND)
 def test_other_values_are_written(suite, name):
     done, found = times(suite, SOUND[name])

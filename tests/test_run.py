@@ -319,6 +319,7 @@ def test_options_replace_what_a_resumed_run_remembers(suite, interrupted):
     assert len(suite.rows()) == 5
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "text",
     [

@@ -22,6 +22,7 @@ class Recorder(Cell):
         self.call = (operation, args)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", ["add", "mul", "relu", "sigmoid"])
 def test_a_million_calls_in_place_neither_overflow_nor_reach_denormals(name, dtype):

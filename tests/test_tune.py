@@ -174,6 +174,7 @@ def small(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "in_memory", lambda root: images)
 
 
+@pytest.mark.integration
 def test_a_data_set_of_ones_own_is_tuned_and_resumed(small, monkeypatch, tmp_path):
     """Real loaders, without workers so that it takes no time, and a clock that counts."""
     now = itertools.count().__next__
@@ -331,6 +332,7 @@ class Trainer:
         return search.run(task, method, budget_s, now=lambda: self.now)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("method", search.METHODS)
 def test_training_finds_the_cheapest_way_and_gives_slow_ones_up(method):
     if method == "bayes":

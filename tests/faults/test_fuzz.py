@@ -1,8 +1,11 @@
 """Damaged files: a small part of ``python -m tests.faults.fuzz``."""
 
+import pytest
+
 from tests.faults import fuzz
 
 
+@pytest.mark.integration
 def test_damaged_files_get_a_clear_answer(tmp_path):
     assert list(fuzz.tries(80, tmp_path)) == []
 
