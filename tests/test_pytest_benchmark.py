@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+#: Each test runs a session of pytest.
+pytestmark = pytest.mark.integration
+
 NEG = """
 @dtypes("float32")
 def bench_neg(cell):
@@ -69,7 +72,6 @@ def test_skip_stores_nothing(neg):
     assert not neg.files()
 
 
-@pytest.mark.integration
 def test_autosave_and_compare(neg):
     neg.run("--profile", "smoke", "--benchmark-autosave")
     result = neg.run("--profile", "smoke", "--benchmark-compare", "--benchmark-columns=median")

@@ -7,6 +7,9 @@ import pytest
 from bench.measure import kernels, visits
 from bench.plugin import revisits
 
+#: Each test runs a session of pytest.
+pytestmark = pytest.mark.integration
+
 SUITE = """
     import itertools
     calls = itertools.count()

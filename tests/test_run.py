@@ -12,6 +12,9 @@ from bench.plugin import hooks, opening
 from bench.plugin.options import SUITE
 from bench.records import reader
 
+#: Each test runs a session of pytest.
+pytestmark = pytest.mark.integration
+
 #: The tests of other things replace it.
 LOOK = opening.look
 STATUSES = """
@@ -197,7 +200,6 @@ def test_bad_options_are_one_line_before_anything_runs(suite, words, line):
     assert not suite.files()
 
 
-@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
 def test_disk_full_is_one_line_and_keeps_what_was_measured(suite, python):
     suite.write("""
@@ -319,7 +321,6 @@ def test_options_replace_what_a_resumed_run_remembers(suite, interrupted):
     assert len(suite.rows()) == 5
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(
     "text",
     [
@@ -397,7 +398,6 @@ def bench_neg(cell, n):
 """
 
 
-@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 @pytest.mark.parametrize("after", [0, 1, 20])
 def test_a_killed_run_keeps_its_rows_and_is_resumed(suite, python, after):
