@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+import sys
 
 import pytest
 import torch
@@ -131,6 +132,14 @@ def test_only_an_interval_above_1_recommends_a_setting(ratio, words, code):
     ).split("\n\n")
     assert words in " ".join(verdict.split())
     assert code in program
+
+
+def test_without_optuna_the_bayesian_search_fails_before_it_measures(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    truth = Truth()
+    with pytest.raises(search.CannotTune, match="needs Optuna: pip install"):
+        truth.search("bayes", 60)
+    assert truth.looks == 0
 
 
 def test_settings_without_workers_have_nothing_to_start():
@@ -367,14 +376,14 @@ def test_the_proof_alternates_uses_new_seeds_and_keeps_to_its_budget():
     assert seen[0][1] == seen[1][1] != seen[2][1]
     assert min(seen[0][1]) > 500
     assert [len(each) for each in proof.seeds(9.0)] == [1] * 5
-    ratio, words = proof.result(runs)
+    ratio, words = proof.result(runs, 0.5)
     assert ratio.low > 1.9
-    assert words.startswith("5 fresh processes per side in turn: loss 0.5 after 1.01 s")
+    assert words.startswith("5 fresh processes per side in turn: a loss of 0.5 after 1.01 s")
     runs = {}
     proof.prove(sides, proof.seeds(1.0), train, runs, 22, lambda: None, now=lambda: now[0] - 40)
-    assert "no more than 2 of 5" in proof.result(runs)[1]
+    assert "no more than 2 of 5" in proof.result(runs, 0.5)[1]
     runs["winner"].pop()
-    assert proof.result(runs)[0] is None
+    assert proof.result(runs, 0.5)[0] is None
     proof.prove(sides, proof.seeds(1.0), train, runs, 1000, lambda: None, now=lambda: now[0])
     assert [len(runs[side]) for side in proof.SIDES] == [5, 5]
 
@@ -468,7 +477,7 @@ def test_a_training_is_tuned_and_proven_and_its_winner_printed(task, small, monk
     assert "3 of 3 settings were tried" in done.output
     text = " ".join(done.output.split())
     assert "Use cpu bfloat16 32 sgd lr=0.1: 4.00 times as fast (95 % interval" in text
-    assert "5 fresh processes per side in turn: loss 0.4 after" in text
+    assert "5 fresh processes per side in turn: a loss of 0.5 after" in text
     assert "batch_size=32" in done.output
     stored = json.loads(next(tmp_path.glob("tune/*.json")).read_text())
     assert (stored["winner"]["dtype"], stored["winner"]["batch"]) == ("bfloat16", 32)

@@ -94,15 +94,15 @@ def _end(found: "Search[Any]", kept: "Study[Any]", command: str, answer: Sequenc
 
 def _chosen(method: str, words: Sequence[str] | None, default: Any, settings: list[Any]) -> Any:
     """Return the method and the settings: all, or the default and those that the user names."""
-    from bench.tune import search
+    from bench.tune import named, search
 
     choose("--method", method, search.METHODS)
     if not words:
         if method == "manual":
             fail("--method manual needs settings: --setting 'batch=64', repeatable")
         return method, settings
-    named = [search.parsed(word, default, settings) for word in words]
-    return "manual", list(dict.fromkeys([default, *named]))
+    given = [named.parsed(word, default, settings) for word in words]
+    return "manual", list(dict.fromkeys([default, *given]))
 
 
 @app.command()
@@ -120,14 +120,14 @@ def loader(
     from bench.report import tuning
     from bench.suite.axes import NOT_PINNED
     from bench.suite.loading import data
-    from bench.tune import loader, search
+    from bench.tune import loader, named, search
 
     try:
         on = devices.find(device)
     except devices.UnknownDevice as problem:
         fail(f"--device: {problem}")
     options = option_words(method=method, setting=setting, dataset=dataset, device=device)
-    samples = search.called("--dataset", dataset) if dataset else data.custom_images()
+    samples = named.called("--dataset", dataset) if dataset else data.custom_images()
     space = loader.space(pin=not on.is_host and on.torch_device.type not in NOT_PINNED)
     method, space = _chosen(method, setting, loader.Loading.default, space)
     task = loader.Loading(space, loader.sessions(samples, on))
@@ -174,7 +174,7 @@ def training(
     from bench.measure import devices
     from bench.report import tuning
     from bench.suite.loading import data
-    from bench.tune import proof, search
+    from bench.tune import named, proof, search
     from bench.tune import training as tune
 
     try:
@@ -193,7 +193,7 @@ def training(
     default, space = tune.space(names, optimizer or (), lr or ())
     method, space = _chosen(method, setting, default, space)
     make = proof.network(model or "")
-    samples = search.called("--dataset", dataset) if dataset else data.in_memory(data_root)
+    samples = named.called("--dataset", dataset) if dataset else data.in_memory(data_root)
     task = tune.task(make, samples)
     limit_s = max(budget, 60) / 10
     searched = tune.Training(
@@ -227,7 +227,7 @@ def training(
     typer.echo(tuning.table(found.ranked, found.trials, len(space), top, "s"))
     answer = []
     if kept.winner:
-        ratio, seen = (None, failed) if failed else proof.result(kept.proof)
+        ratio, seen = (None, failed) if failed else proof.result(kept.proof, target)
         loss = task.loss.__name__
         program = lambda setting: tune.code(setting, loss, model or "", dataset or "")  # noqa: E731
         answer = tuning.answer(kept.winner, default, ratio, seen, program)

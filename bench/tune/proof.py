@@ -23,7 +23,8 @@ from bench.report import units
 from bench.stats.ratios import Ratio, geometric_mean
 from bench.suite.training.models import NeuralNetwork
 from bench.tune import training
-from bench.tune.search import CannotTune, Pruned, called, factor
+from bench.tune.named import called
+from bench.tune.search import CannotTune, Pruned, factor
 
 #: Fresh processes a side.
 RUNS = 5
@@ -125,7 +126,7 @@ def prove(
             keep()
 
 
-def result(runs: Mapping[str, list[Any]]) -> tuple[Ratio | None, str]:
+def result(runs: Mapping[str, list[Any]], target: float) -> tuple[Ratio | None, str]:
     """Return how many times as fast the winner is, and what both sides reached.
 
     A value is the geometric mean of a process; None from fewer than two processes a side.
@@ -137,12 +138,15 @@ def result(runs: Mapping[str, list[Any]]) -> tuple[Ratio | None, str]:
     default, winner = (means[side] for side in SIDES)
     count = min(len(default), len(winner))
     if count < 2:
-        return None, f"Not proven: the budget allowed {count} of {RUNS} fresh processes per side."
+        return None, (
+            f"Not proven: the budget allowed {count} of {RUNS} fresh processes per side; give more "
+            "--budget."
+        )
     losses = [statistics.median(x for run in runs[side] for x in run["loss"]) for side in SIDES]
     seen = (
-        f"{count} fresh processes per side in turn: loss {losses[1]:.3g} after "
-        f"{units.seconds(statistics.median(winner))}, with the default {losses[0]:.3g} after "
-        f"{units.seconds(statistics.median(default))} (medians)."
+        f"{count} fresh processes per side in turn: a loss of {target:g} after "
+        f"{units.seconds(statistics.median(winner))} (then it was {losses[1]:.3g}), with the "
+        f"default after {units.seconds(statistics.median(default))} ({losses[0]:.3g}); medians."
     )
     if count < RUNS:
         seen += f" The budget allowed no more than {count} of {RUNS}."

@@ -3,17 +3,14 @@
 import collections
 import dataclasses
 import math
-import pkgutil
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from bench.measure import refusal
-from bench.records import lines
 from bench.records.choices import UserError
 from bench.stats import quantiles
 from bench.stats.moderated import Pair
@@ -152,37 +149,6 @@ def factor(base: Sequence[float], new: Sequence[float]) -> Ratio | None:
     return Ratio(math.exp(moved), math.exp(moved - half), math.exp(moved + half))
 
 
-def parsed(words: str, example: S, known: Sequence[S]) -> S:
-    """Return the setting that words such as ``batch=64 workers=2`` name.
-
-    What they leave out is that of the `example`. Raises CannotTune if it is not among the `known`.
-    """
-    given: dict[str, Any] = {}
-    fields = dataclasses.asdict(example)  # type: ignore[call-overload]
-    for word in words.replace(",", " ").split():
-        name, equals, value = word.partition("=")
-        choices = {str(getattr(one, name)): getattr(one, name) for one in known if name in fields}
-        if not equals or value not in choices:
-            few = f"{name} is one of {', '.join(choices)}" if choices else "NAME=VALUE is needed"
-            raise CannotTune(f"--setting: {word!r}: {few}; names: {', '.join(fields)}")
-        given[name] = choices[value]
-    made: S = dataclasses.replace(example, **given)  # type: ignore[type-var]
-    if made not in known:
-        raise CannotTune(f"--setting {words!r}: this combination does not exist here")
-    return made
-
-
-def called(option: str, name: str) -> Any:
-    """Call the function ``MODULE:NAME`` of the user; CannotTune with the option if it fails."""
-    if "" not in sys.path:  # modules of the current folder, as for `python -m`
-        sys.path.insert(0, "")
-    try:
-        return pkgutil.resolve_name(name)()
-    except Exception as problem:  # code of the user may raise anything
-        what = lines.of_exception(problem)
-        raise CannotTune(f"{option}: cannot import {name!r} and call it: {what}") from None
-
-
 @dataclass
 class _Suggestion(Generic[S]):
     """A setting to measure next, and what wants to know of it."""
@@ -195,11 +161,12 @@ class _Suggestion(Generic[S]):
 def _suggestions(search: Search[S], method: str, seed: int) -> Iterator[_Suggestion[S]]:
     """Yield the default, then settings in the order of the method."""
     problem = search.problem
-    yield _Suggestion(problem.default)
-    left = [setting for setting in problem.settings if setting != problem.default]
     if method == "bayes":
         yield from _bayesian(search, seed)
-    elif method == "grid":
+        return
+    yield _Suggestion(problem.default)
+    left = [setting for setting in problem.settings if setting != problem.default]
+    if method == "grid":
         while left:
             rates = {trial.setting: trial.rate for trial in search.trials.values()}
             following = min(left, key=lambda setting: problem.priority(setting, rates))
@@ -212,13 +179,17 @@ def _suggestions(search: Search[S], method: str, seed: int) -> Iterator[_Suggest
 
 
 def _bayesian(search: Search[S], seed: int) -> Iterator[_Suggestion[S]]:
-    """Suggest settings with Optuna's tree-structured Parzen estimator; its pruner watches them."""
+    """Suggest the default, then settings with Optuna's tree-structured Parzen estimator.
+
+    Its pruner watches them.
+    """
     try:
         import optuna
     except ImportError:
         raise CannotTune(
             "--method bayes needs Optuna: pip install 'torch-device-bench[tune]'"
         ) from None
+    yield _Suggestion(search.problem.default)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize",
