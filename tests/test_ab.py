@@ -192,6 +192,7 @@ def test_a_cell_that_was_unstable_on_both_sides_is_confirmed(machine, tmp_path, 
     assert (outcome.code, regressed(outcome)) == (1, ["n=1"])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("killed_at", [(1, 0), (1, 5), (4, 0), (4, 19), (7, 0), (12, 0)])
 def test_what_was_cut_off_is_gone_on_with(machine, tmp_path, killed_at):
     machine.slow = {"n=3": 1.5, "n=4": 1.5}

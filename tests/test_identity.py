@@ -118,6 +118,7 @@ def test_every_status_comes_back_from_a_native_file(suite, tmp_path, monkeypatch
     assert set(after.status) == {"ok", "unsupported", "error"}
 
 
+@pytest.mark.integration
 def test_pytest_benchmark_fails_against_an_exported_baseline(suite, tmp_path):
     """The baseline is the export of a CSV whose cell was a millionth as long: any run is slower."""
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
@@ -143,6 +144,7 @@ def test_pytest_benchmark_fails_against_an_exported_baseline(suite, tmp_path):
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
+@pytest.mark.integration
 @given(params=st.dictionaries(WORDS, WORDS, max_size=3), status=st.sampled_from(schema.STATUSES))
 @settings(max_examples=60, deadline=None)
 def test_any_params_and_status_come_back_through_json(tmp_path_factory, params, status):

@@ -55,6 +55,7 @@ OWN = """
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ["grows", "closure"])
 def test_data_that_becomes_infinite_is_a_wrong_cell(suite, name):
     suite.write(OWN)

@@ -326,6 +326,7 @@ def test_rows_that_cannot_be_replaced_stay(path, monkeypatch):
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.integration
 def test_half_a_last_line_is_left_out_with_a_notice(path):
     whole = path.read_bytes()
     assert reader.read(path).attrs["notice"] == ""

@@ -175,6 +175,7 @@ def test_machines_without_figures_have_a_report_too(tmp_path):
     assert "broken" in page
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -161,6 +161,7 @@ def test_rmsprop_has_no_fused_implementation():
         bench_optimizers.make("rmsprop", "fused", models.network(cell()))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("factor", "right"), [(1, True), (0, False), (0.9, False), (1e7, False)])
 def test_an_epoch_must_end_at_the_parameters_of_float64(monkeypatch, factor, right):
     sgd = torch.optim.SGD

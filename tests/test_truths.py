@@ -195,6 +195,7 @@ def test_the_answers_fit_80_columns(seen):
     assert text.count("\n") < 130
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("seed", range(20))
 def test_a_machine_on_which_nothing_differs_gets_no_advice(seed):
     assert claims(cells.of(machines.equal(seed).frame())) == {}

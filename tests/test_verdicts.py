@@ -56,6 +56,7 @@ def test_a_device_that_never_or_always_wins_is_found(overheads, advice):
     assert (made.advice, made.crossover) == (advice, None)
 
 
+@pytest.mark.integration
 @settings(max_examples=60, deadline=None)
 @given(
     at=st.floats(3, 2000),

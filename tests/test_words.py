@@ -1,6 +1,7 @@
 """The project uses standard terms and plain English: names and prose avoid the words below."""
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -77,6 +78,7 @@ def pages() -> list[Path]:
     return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
+@functools.cache
 def rooms() -> dict[str, list[Path]]:
     """Return the modules by room: the folder below ``bench/``, or the file of ``tests/``."""
     found: dict[str, list[Path]] = {}
@@ -134,13 +136,14 @@ def faults(path: Path) -> list[str]:
     where = path.relative_to(ROOT)
     found = []
     if path.suffix == ".py":
-        for line, name in _names(ast.parse(source)):
+        names = list(_names(ast.parse(source)))
+        for line, name in names:
             if name.startswith("test_"):  # a sentence
                 continue
             for part in NAMES.keys() & set(_parts(name)):
                 found.append(f"{where}:{line}: name {name}: {part} -> {NAMES[part]}")
         texts = list(_strings(source))
-        sentences = (pair for pair in _names(ast.parse(source)) if pair[1].startswith("test_"))
+        sentences = (pair for pair in names if pair[1].startswith("test_"))
         texts += [(line, name.replace("_", " ")) for line, name in sentences]
     else:
         texts = [
