@@ -483,6 +483,23 @@ def test_a_training_is_tuned_and_proven_and_its_winner_printed(task, small, monk
     assert (stored["winner"]["dtype"], stored["winner"]["batch"]) == ("bfloat16", 32)
 
 
+def test_ctrl_c_prints_the_best_so_far_and_how_to_go_on(task, small, monkeypatch, tmp_path):
+    calls = itertools.count()
+
+    def train(task, setting, *_):
+        if next(calls) == 9:  # three settings of three trainings each are measured
+            raise KeyboardInterrupt
+        return trained(setting)
+
+    monkeypatch.setattr(training, "train", train)
+    monkeypatch.chdir(tmp_path)
+    words = ["--setting", "batch=16", "--setting", "batch=32"]
+    done = CliRunner().invoke(main.app, ["tune", "training", *words])
+    assert done.exit_code == 130
+    assert "Fastest so far, but not proven: cpu float32 32 sgd lr=0.1.\n" in done.output
+    assert "bench tune training --resume tune/training-" in done.output
+
+
 def trained(setting):
     seconds = {16: 1.0, 32: 0.5, 64: 2.0}[setting.batch]
     return training.Reached(seconds * random.lognormvariate(0, 0.001), 0.4, 0.0)

@@ -226,9 +226,10 @@ def training(
     found, kept = _search(searched, "training", options, method, budget, resume, prove)
     typer.echo(tuning.table(found.ranked, found.trials, len(space), top, "s"))
     answer = []
-    if kept.winner:
+    if best := kept.winner or (found.ranked[0].setting if found.ranked else None):
         ratio, seen = (None, failed) if failed else proof.result(kept.proof, target)
+        seen = "" if found.stopped and not ratio else seen
         loss = task.loss.__name__
         program = lambda setting: tune.code(setting, loss, model or "", dataset or "")  # noqa: E731
-        answer = tuning.answer(kept.winner, default, ratio, seen, program)
+        answer = tuning.answer(best, default, ratio, seen, program)
     _end(found, kept, "training", answer)
