@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.report import summary
-from bench.report.sentences import LONGEST, WORDS, listed, sentence, times
+from bench.report.phrases import LONGEST, listed, times
+from bench.report.sentences import WORDS, sentence
 from bench.stats.ratios import Ratio
 from bench.verdicts.calls import Compiled, Memory
 from bench.verdicts.crossover import Crossover

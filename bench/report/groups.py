@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import units
-from bench.report.sentences import against, change, listed, name, params, size
+from bench.report.phrases import change, ends, listed, name, params, size
+from bench.report.sentences import against
 from bench.verdicts.finding import worth
 
 _WITHOUT_FACTOR = {"same": "as fast", "unclear": "no clear difference"}
@@ -44,10 +45,7 @@ def together(several: Sequence[Any]) -> str:
 
 def _factor(one: Any) -> str:
     """Return ``training 5.2x (4.9 to 5.5)``."""
-    bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
-    if one.ratio.value < 1:
-        bounds = (1 / one.ratio.value, 1 / one.ratio.high, 1 / one.ratio.low)
-    middle, low, high = (units.significant(bound, 2) for bound in bounds)
+    middle, low, high = ends(one.ratio)
     return f"{one.group} {middle}x ({low} to {high})"
 
 

@@ -15,8 +15,8 @@ from bench.compare.sides import ENVIRONMENT, WIDE
 from bench.records import schema
 from bench.report import answers, details, plots, units
 from bench.report import outliers as outliers_report
+from bench.report.phrases import cut
 from bench.report.picture import Picture, named
-from bench.report.sentences import cut
 from bench.verdicts.answers import basis
 
 #: The most rows of the table, for the sake of the browser; the CSV has all of them.

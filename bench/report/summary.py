@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.records import schema
 from bench.report import table
-from bench.report.sentences import cut
+from bench.report.phrases import cut
 
 #: Cells named one by one; the rest are counted.
 NAMED = 12

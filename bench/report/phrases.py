@@ -1,0 +1,65 @@
+"""The parts of sentences: ratios, sizes, names of cells, lists."""
+
+import math
+from collections.abc import Sequence
+
+from bench.report import units
+from bench.stats.ratios import Ratio
+from bench.verdicts.finding import Subject
+
+#: Names that a sentence lists; it counts the rest.
+NAMED = 3
+#: Characters of a reason that are shown.
+LONGEST = 300
+
+
+def cut(reason: str) -> str:
+    """Return a reason short enough for a sentence; the CSV has all of it."""
+    return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
+
+
+def ends(ratio: Ratio) -> tuple[str, str, str]:
+    """Return a ratio and its interval as factors; those of a ratio below 1 are of its inverse."""
+    bounds = (ratio.value, ratio.low, ratio.high)
+    if ratio.value < 1:
+        bounds = (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+    middle, low, high = (units.significant(bound, 2) for bound in bounds)
+    return middle, low, high
+
+
+def times(ratio: Ratio | None) -> str:
+    """Return ``2.4x slower (2.3 to 2.5)`` or ``1.8x faster (...)``."""
+    assert ratio is not None
+    middle, low, high = ends(ratio)
+    return f"{middle}x {'slower' if ratio.value > 1 else 'faster'} ({low} to {high})"
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Return ``a``, ``a and b``, or ``a, b, c and 4 more``."""
+    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def params(subject: Subject, *without: str) -> str:
+    """Return the params of a cell as text, but for some of them."""
+    return " ".join(f"{k}={v}" for k, v in subject.params.items() if k not in without)
+
+
+def name(subject: Subject, *without: str) -> str:
+    """Return the benchmark and its params, but for some of them."""
+    return " ".join(filter(None, (subject.benchmark, params(subject, *without))))
+
+
+def size(value: float) -> str:
+    """Return a size as a whole number; one between those measured in three digits."""
+    between = not float(value).is_integer() and value > 1000
+    return f"{round(value, 2 - math.floor(math.log10(value))) if between else value:,.0f}"
+
+
+def change(ratio: Ratio) -> str:
+    """Return how one ratio differs from 1; ``at least`` where only a bound is known."""
+    if ratio.low == 0 or math.isinf(ratio.high):
+        bound = ratio.low if math.isinf(ratio.high) else 1 / ratio.high
+        word = "slower" if math.isinf(ratio.high) else "faster"
+        return f"at least {units.significant(bound, 2)}x {word}"
+    return times(ratio)
