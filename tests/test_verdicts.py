@@ -377,6 +377,41 @@ def test_what_takes_longer_to_launch_than_to_run_is_counted():
     assert findings(Machine().cell(1e-3), "launch") == []
 
 
+def unsettled(machine, seconds, **columns):
+    """A cell whose time is known within a factor of two."""
+    known = {"ci_low_s": seconds * 0.7, "ci_high_s": seconds * 1.4}
+    return machine.cell(seconds, status="unstable", **known, **columns)
+
+
+def test_noise_does_not_choose_the_cells_of_a_mean():
+    """The product that float16 wins is not settled; the three that it loses are."""
+    for add in (Machine.cell, unsettled):
+        machine = Machine(runs=1)
+        for n, half in ((64, 2e-3), (256, 2e-3), (512, 2e-3), (1024, 1e-4)):
+            known = {"benchmark": "matmul", "params": f"n={n}"}
+            machine.cell(1e-3, **known)
+            (add if n == 1024 else Machine.cell)(machine, half, **known, dtype="float16")
+        made = one(machine, "dtype group")
+        assert made.ratio.value == pytest.approx((2**3 * 0.1) ** 0.25, rel=0.05)
+        assert (made.n, made.total, made.exceeded) == (4, 4, add is unsettled)
+
+
+def test_a_gain_larger_than_the_noise_needs_no_settled_step():
+    machine = unsettled(Machine(runs=1), 1e-2, **STEP)
+    unsettled(machine, 1e-3, **STEP, dtype="bfloat16")
+    made = one(machine, "use")
+    assert (made.subject.dtype, made.n, made.amount) == ("bfloat16", 0, None)
+    assert made.ratio.high < 0.4
+    assert "batch 64: a sample is" in sentences.sentence(made)
+
+
+def test_first_calls_beside_noise_say_nothing():
+    machine = Machine(runs=1).cell(1e-3, first_call_s=1e-2)
+    for n in range(2):
+        unsettled(machine, 1e-3, first_call_s=1e-1, params=f"n={n}")
+    assert not findings(machine, "first call")
+
+
 def test_the_first_call_is_compared_with_later_ones():
     machine = Machine(noise=0)
     for n in range(1, 8):

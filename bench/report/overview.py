@@ -20,20 +20,19 @@ def _group(comparison: Comparison, row: Row) -> str:
 def text(comparison: Comparison) -> str:
     """Return the geometric mean of each group and side, and how many rows differ.
 
-    A mean covers the rows in which both sides are settled. Its interval is as wide as if all
-    errors had one cause.
+    A mean covers the rows that both sides have; rows that are not settled count with their wide
+    intervals. Its interval is as wide as if all errors had one cause.
     """
     names: dict[str, list[Row]] = {}
     for row in comparison.rows:
         names.setdefault(_group(comparison, row), []).append(row)
     order = sorted(names, key=lambda group: (groups.place(group), group))
     others = [side for side in comparison.sides if side != comparison.baseline]
-    timed = {key for key, estimate in comparison.cells.items() if estimate.medians}
     lines: list[tuple[object, ...]] = []
     for side in others:
         for group, rows in [*((g, names[g]) for g in order), ("all", comparison.rows)]:
-            both = [row for row in rows if {(row, side), (row, comparison.baseline)} <= timed]
-            found = [r for row in both if (r := comparison.ratios.get((row, side)))]
+            known = (comparison.ratios.get((row, side)) for row in rows)
+            found = [ratio for ratio in known if ratio and ratio.bounded]
             if found:
                 slower = sum(r.low > 1 for r in found)
                 faster = sum(r.high < 1 for r in found)

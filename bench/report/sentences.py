@@ -140,9 +140,11 @@ _BOTTLENECK = {
 
 def _bottleneck(one: Any) -> str:
     step = one.rival
-    text = f"{_BOTTLENECK[one.advice]} on {step.device}: FashionMNIST gives {one.amount:,.0f} "
-    text += f"images/s without workers, the training step on them takes {one.rival_amount:,.0f} "
-    text += f"samples/s ({step.dtype}, {params(step)})"
+    text = f"{_BOTTLENECK[one.advice]} on {step.device}: FashionMNIST gives "
+    text += f"{one.amount:,.0f} images/s" if one.amount else "images"
+    text += " without workers, the training step on them takes "
+    text += f"{one.rival_amount:,.0f} samples/s" if one.rival_amount else "samples"
+    text += f" ({step.dtype}, {params(step)})"
     return text + (f"; loading is {times(one.ratio)}" if one.advice == "loading" else "")
 
 
@@ -254,7 +256,8 @@ def _use(one: Any) -> str:
         text = f"the plain default is as good as anything timed: {setting(one.subject)}"
         return f"{text}; {one.amount:,.0f} samples/s (from {one.n} of {one.total} steps)"
     text = "" if one.advice == "use" else "one of the best: "
-    text += f"train with {setting(one.subject, one.autocast)}: {one.amount:,.0f} samples/s, "
+    text += f"train with {setting(one.subject, one.autocast)}: "
+    text += f"{one.amount:,.0f} samples/s, " if one.amount else ""
     text += f"a sample is {times(one.ratio)} than with the plain default ({setting(one.rival)}, "
     text += f"foreach, no workers); from {one.n} of {one.total} steps"
     if one.of_dtype:

@@ -18,6 +18,11 @@ class Ratio:
         """Whether the interval excludes 1."""
         return self.low > 1 or self.high < 1
 
+    @property
+    def bounded(self) -> bool:
+        """Whether both ends of the interval are known."""
+        return self.low > 0 and not math.isinf(self.high)
+
 
 def variance(sample: Sequence[float]) -> float:
     """Return the unbiased variance of two values or more."""

@@ -102,11 +102,15 @@ def first_calls(found: list[Cell]) -> Iterator[Finding]:
     """Find how much longer the first call takes on each device, and the slowest first call.
 
     `ratio` is the median over cells of the first call over a later one; `amount` is the slowest
-    first call, of the subject, in seconds.
+    first call, of the subject, in seconds. A single call has no interval: where most cells are not
+    settled, other programs made the first calls slower too, and nothing is known.
     """
-    timed = [c for c in found if c.first_call_s and c.estimate.seconds]
+    timed = [c for c in found if c.first_call_s and c.estimate.likely]
     for device in dict.fromkeys(cell.device for cell in timed):
-        here = [cell for cell in timed if cell.device == device]
+        every = [cell for cell in timed if cell.device == device]
+        here = [cell for cell in every if cell.settled]
+        if 2 * len(here) < len(every):
+            continue
         ratios = [(cell.first_call_s or 0) / (cell.estimate.seconds or 1) for cell in here]
         interval = median_interval(ratios)
         slowest = max(here, key=lambda cell: cell.first_call_s or 0)

@@ -24,11 +24,13 @@ _RIVALS = {
 class Several(Finding):
     """Ratios of the cells of one group: `ratio` is their geometric mean.
 
-    Its interval is as wide as if all errors had one cause. The ratio is None if no pair of cells is
-    settled. `n` pairs of `total` are. `best` and `worst` are the cells with the smallest and the
-    largest ratio, None unless the difference is notable among all that were compared. `exceeded`:
-    a cell that is not settled may lie beyond them. `error` is the median relative error of the
-    answers. `advice` is `faster`, `slower`, `same` or `unclear`.
+    Cells that are not settled count too, with their wide intervals: otherwise noise would choose
+    the cells, and with them the mean. Its interval is as wide as if all errors had one cause. Pairs
+    of which only one end is known do not count; `n` of `total` do, and without any the ratio is
+    None. `best` and `worst` are the cells with the smallest and the largest ratio, None unless the
+    difference is notable among all that were compared. `exceeded`: another cell may be beyond
+    them. `error` is the median relative error of the answers. `advice` is `faster`, `slower`,
+    `same` or `unclear`.
     """
 
     group: str
@@ -96,13 +98,12 @@ def _place(key: tuple[str, str, str]) -> tuple[Any, ...]:
 def _one(
     topic: str, key: tuple[str, str, str], pairs: list[_Pair], lines: int, every: int
 ) -> Several:
-    settled = [pair for pair in pairs if pair[0].settled and pair[1].settled]
-
     def ratios(among: int) -> list[Ratio]:
-        made = (estimates.ratio(c.estimate, b.estimate, among) for c, b in settled)
-        return [ratio for ratio in made if ratio]
+        made = (estimates.ratio(c.estimate, b.estimate, among) for c, b in pairs)
+        return [ratio for ratio in made if ratio and ratio.bounded]
 
-    shown, claimed = mean(ratios(1)), mean(ratios(lines))
+    counted = ratios(1)
+    shown, claimed = mean(counted), mean(ratios(lines))
     known = [
         (Subject.of(cell), plain)
         for cell, base in pairs
@@ -114,20 +115,20 @@ def _one(
     best = min(faster, key=lambda one: one[1].value, default=None)
     worst = max(slower, key=lambda one: one[1].value, default=None)
     errors = sorted(c.rel_error for c, _ in pairs if c.rel_error is not None)
-    ratio = shown if shown else None
+    settled = all(cell.settled and base.settled for cell, base in pairs)
     return Several(
         topic=topic,
         subject=Subject(*key[:2]),
         rival=Subject(pairs[0][1].device, key[1] if topic == "device group" else "float32"),
         advice=_advice(shown, claimed),
-        ratio=ratio,
-        n=len(settled),
+        ratio=shown,
+        n=len(counted),
         total=len(pairs),
-        worth=worth(ratio),
+        worth=worth(shown),
         group=key[2],
         best=best,
         worst=worst,
-        exceeded=len(settled) < len(pairs),
+        exceeded=not settled,
         error=errors[len(errors) // 2] if errors else None,
     )
 

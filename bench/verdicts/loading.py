@@ -27,6 +27,11 @@ def _rate(cell: Cell) -> float:
     return cell.rate(cell.items) or 0.0
 
 
+def _likely(cell: Cell) -> float:
+    """Return items per second at the likely time, 0 if unknown."""
+    return cell.items / cell.estimate.likely if cell.items and cell.estimate.likely else 0.0
+
+
 def _per_item(cell: Cell, base: Cell, among: int) -> Ratio | None:
     """Return the ratio of the times of an item, None unless it is notable among so many."""
     sure = notable(per_unit(cell, base, cell.items, base.items, among))
@@ -104,9 +109,10 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
 
     The step trains on these images, so like is compared with like: both without workers, in the
     fastest dtype of the step and at the batch nearest to `BATCH`. Amounts are images and samples
-    per second. The advice is `unclear` as well if a dtype that is not settled may be faster.
+    per second, None unless they are settled. The advice is `unclear` as well if a dtype that is not
+    settled may be faster.
     """
-    read = [c for c in FASHION.among(found) if c.params["target"] == "index" and _rate(c)]
+    read = [c for c in FASHION.among(found) if c.params["target"] == "index" and _likely(c)]
     steps = [(size, c) for c in STEP.among(found) if (size := c.number("batch"))]
     if not read:
         return
@@ -116,8 +122,8 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
         here = [(abs(size - BATCH), cell) for size, cell in steps if cell.device == device]
         nearest = min(away for away, _ in here)
         near = [cell for away, cell in here if away == nearest]
-        step = max(near, key=_rate)
-        if not _rate(step):
+        step = max(near, key=lambda cell: (cell.settled, _likely(cell)))
+        if not _likely(step):
             continue
         ratio = _per_item(source, step, len(names))
         slower = ratio is not None and ratio.value > 1
@@ -128,10 +134,10 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
             subject=Subject.of(source),
             advice="loading" if slower else "keeps up" if ratio else "unclear",
             ratio=ratio,
-            amount=_rate(source),
+            amount=_rate(source) or None,
             unit="items/s",
             rival=Subject.of(step),
-            rival_amount=_rate(step),
+            rival_amount=_rate(step) or None,
             n=2,
             worth=worth(ratio) if slower else 0.0,
         )

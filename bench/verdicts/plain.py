@@ -32,7 +32,7 @@ def benchmarks(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
         for one in devices(found, base)
     }
     places: dict[tuple[str, str, str], list[tuple[Cell, Cell]]] = {}
-    pairs = [pair for pair in pairs_of_devices(found, base) if pair[0].settled and pair[1].settled]
+    pairs = [pair for pair in pairs_of_devices(found, base) if pair[0].estimate.likely]
     for cell, host in pairs:
         place = cell.device, cell.dtype, cell.name
         keys = [tuple((k, v) for k, v in cell.params.items() if k != param) for param in SIZES]
@@ -47,7 +47,7 @@ def benchmarks(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
         if not known:
             continue
         known.sort(key=lambda one: one[1].value)
-        times = [(c.estimate.seconds or 0) / (h.estimate.seconds or 1) for c, h in several]
+        times = [(c.estimate.likely or 0) / (h.estimate.likely or 1) for c, h in several]
         faster = sum(ratio.value < 1 for _, ratio in known)
         slower = len(known) - faster
         yield Plain(

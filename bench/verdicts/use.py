@@ -20,8 +20,10 @@ BATCH = 64
 class Use(Finding):
     """The setting to train with, compared with the plain default, its rival.
 
-    `amount` is its rate in samples a second, `ratio` the time of a sample over that in the default.
-    `advice` is `use`; `among the best` if a step that is not settled may be faster; `default` if
+    `amount` is its rate in samples a second, None unless it is settled; `ratio` is the time of a
+    sample over that in the default. Where no settled step is notably faster than the default, the
+    subject is the one whose gain is at least the largest. `advice` is `use`; `among the best` if a
+    step that is not settled may be faster; `default` if
     nothing is notably faster than the default; or `unknown`. `autocast`: parameters stay in
     float32. `of_dtype` and `of_batch` are the parts of `ratio`: the dtype alone at the batch of the
     setting, and its batch alone in float32, if both differ from the default. `implementation` is
@@ -56,18 +58,23 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     base = _default(steps)
     if base is None:
         return
-    settled = sorted(
-        (cell for cell in steps if cell.settled), key=lambda c: -(c.rate(c.items) or 0.0)
-    )
-    if not settled or not base.estimate.likely:
-        return
-    fastest, many = settled[0], len(steps)
+    settled, many = [cell for cell in steps if cell.settled], len(steps)
+    gains = {
+        id(cell): sure
+        for cell in steps
+        if cell is not base and (sure := notable(_ratio(cell, base, many))) and sure.value < 1
+    }
+    fastest = max(settled, key=lambda cell: cell.rate(cell.items) or 0.0, default=base)
     alike = [cell for cell in settled if not notable(_ratio(cell, fastest, 1))]
     chosen = min(
-        alike, key=lambda c: (c.number("batch") or 0, _PREFERRED.get(c.dtype, 3), c.device != "cpu")
+        alike,
+        key=lambda c: (c.number("batch") or 0, _PREFERRED.get(c.dtype, 3), c.device != "cpu"),
+        default=base,
     )
-    sure = notable(_ratio(chosen, base, many)) if chosen is not base else None
-    ratio = _ratio(chosen, base, 1) if sure and sure.value < 1 else None
+    if id(chosen) not in gains and gains:
+        better = [cell for cell in steps if id(cell) in gains]
+        chosen = min(better, key=lambda cell: gains[id(cell)].high)
+    ratio = _ratio(chosen, base, 1) if id(chosen) in gains else None
     unsettled = [
         cell
         for cell in steps
