@@ -73,6 +73,10 @@ def test_what_to_use_is_the_fastest_step(seen):
     if use.ratio:
         seen.holds(use.ratio, seen.per_item(use.subject) / seen.per_item(use.rival))
     assert use.workers in (*seen.truth.workers, "")
+    for dtype in use.avoid:
+        pair = [seen.exact[device, kind, "step batch=1024"] for kind in (dtype, "float32")]
+        assert pair[0] > pair[1]
+        assert dtype not in dtypes
     assert not use.compiled or seen.truth.compiled < 1
     assert use.implementation in (seen.truth.implementation, "")
 

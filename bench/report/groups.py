@@ -6,7 +6,8 @@ from typing import Any
 from bench.report import units
 from bench.report.phrases import change, ends, listed, name, params, size
 from bench.report.sentences import against
-from bench.verdicts.finding import worth
+from bench.verdicts.finding import WORTH, worth
+from bench.verdicts.groups import ORDER
 
 _WITHOUT_FACTOR = {"same": "as fast", "unclear": "no clear difference"}
 #: Operations and sweeps that a sentence names; it counts the rest.
@@ -46,7 +47,15 @@ def together(several: Sequence[Any]) -> str:
 def _factor(one: Any) -> str:
     """Return ``training 5.2x (4.9 to 5.5)``."""
     middle, low, high = ends(one.ratio)
-    return f"{one.group} {middle}x ({low} to {high})"
+    text = f"{one.group} {middle}x ({low} to {high}"
+    far = [
+        change(end[1]).split(" (")[0]
+        for end in (one.best, one.worst)
+        if end and not 1 / WORTH < end[1].value / one.ratio.value < WORTH
+    ]
+    if far and one.group == ORDER[0]:
+        text += f"; single cells {' to '.join(far)}"
+    return f"{text})"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -252,14 +252,16 @@ def _use(one: Any) -> str:
             f"no answer yet: {one.n} of {one.total} training steps are settled, and none is "
             f"clearly faster than the default ({setting(one.rival)}, foreach, no workers)"
         )
+    steps = f"{one.n} of {one.total} steps"
     if one.advice == "default":
         text = f"the plain default is as good as anything timed: {setting(one.subject)}"
-        return f"{text}; {one.amount:,.0f} samples/s (from {one.n} of {one.total} steps)"
-    text = "" if one.advice == "use" else "one of the best: "
-    text += f"train with {setting(one.subject, one.autocast)}: "
-    text += f"{one.amount:,.0f} samples/s, " if one.amount else ""
-    text += f"a sample is {times(one.ratio)} than with the plain default ({setting(one.rival)}, "
-    text += f"foreach, no workers); from {one.n} of {one.total} steps"
+        text += f"; {one.amount:,.0f} samples/s (from {steps})"
+    else:
+        text = "" if one.advice == "use" else "one of the best: "
+        text += f"train with {setting(one.subject, one.autocast)}: "
+        text += f"{one.amount:,.0f} samples/s, " if one.amount else ""
+        text += f"a sample is {times(one.ratio)} than with the plain default "
+        text += f"({setting(one.rival)}, foreach, no workers); from {steps}"
     if one.of_dtype:
         text += f"; of this, {one.subject.dtype} alone makes it {times(one.of_dtype)}, and the "
         text += f"batch alone {times(one.of_batch)}"
@@ -268,6 +270,8 @@ def _use(one: Any) -> str:
         also.append(f"{one.workers} DataLoader worker{'' if one.workers == '1' else 's'}")
     also += ["torch.compile"] if one.compiled else []
     text += f"; also use {listed(also)}" if also else ""
+    for dtype, ratio in one.avoid.items():
+        text += f"; avoid {dtype}: training is {times(ratio)} than in float32"
     return text + (f"; {len(one.alike)} not settled may be faster" if one.alike else "")
 
 

@@ -43,7 +43,7 @@ class Several(Finding):
 _Pair = tuple[Cell, Cell]
 
 
-def dtypes(found: list[Cell]) -> Iterator[Finding]:
+def dtypes(found: list[Cell]) -> Iterator[Several]:
     """Compare float16 and bfloat16 with float32 on the same device, by group."""
     pairs = [
         (cell, base)
@@ -77,7 +77,7 @@ def pairs_of_devices(found: list[Cell], base: str) -> list[tuple[Cell, Cell]]:
     return pairs
 
 
-def _several(pairs: list[_Pair], topic: str) -> Iterator[Finding]:
+def _several(pairs: list[_Pair], topic: str) -> Iterator[Several]:
     """Yield a finding for each device, dtype and group, in the order of the answers."""
     lines: dict[tuple[str, str, str], list[_Pair]] = {}
     for cell, base in pairs:

@@ -1,12 +1,12 @@
 """The setting to train with: the fastest step that was timed, against the plain default."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from bench.compare import estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio
-from bench.verdicts import alternatives, calls, loading
+from bench.verdicts import alternatives, calls, grouped, groups, loading
 from bench.verdicts.finding import Finding, Subject, notable, worth
 from bench.verdicts.named import AUTOCAST, STEP
 
@@ -28,7 +28,8 @@ class Use(Finding):
     float32. `of_dtype` and `of_batch` are the parts of `ratio`: the dtype alone at the batch of the
     setting, and its batch alone in float32, if both differ from the default. `implementation` is
     that of the optimizers and `workers` that of the DataLoader which are clearly the fastest, blank
-    if none is. `compiled`: torch.compile makes forward and backward faster at every batch.
+    if none is. `compiled`: torch.compile makes forward and backward faster at every batch. `avoid`:
+    the dtypes in which training is slower than in float32, and by how much.
     """
 
     autocast: bool = False
@@ -37,6 +38,7 @@ class Use(Finding):
     implementation: str = ""
     workers: str = ""
     compiled: bool = False
+    avoid: Mapping[str, Ratio] = field(default_factory=dict)
 
 
 def _ratio(cell: Cell, base: Cell, among: int) -> Ratio | None:
@@ -107,6 +109,12 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         implementation=_implementation(found, shown.device),
         workers=_workers(found),
         compiled=_compiled(found, shown),
+        avoid={
+            one.subject.dtype: one.ratio
+            for one in grouped.dtypes(found)
+            if (one.subject.device, one.group) == (shown.device, groups.of(shown))
+            if one.ratio and one.advice == "slower" and one.subject.dtype != shown.dtype
+        },
     )
 
 
