@@ -28,7 +28,7 @@ TITLES = {
     "quality": "How good are this machine and this measurement?",
 }
 _NOTHING = {
-    "machine": "nothing to compare: name files of two to five machines",
+    "machine": "nothing to compare: name files of two to five machines with cells in common",
     "use": "unknown: no training step in float32 was timed well enough",
     "device": "nothing to compare: no cell was timed on the CPU and on another device",
     "dtype": "nothing to compare: no cell was timed in two dtypes",
