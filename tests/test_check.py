@@ -84,6 +84,7 @@ def test_settings_come_from_pyproject_and_options_win(stored, tmp_path, monkeypa
         ("[tool.bench]\ncheck = 1\n", "tool.bench.check is not a table"),
         ('[tool]\nbench = "x"\n', "pyproject.toml: tool.bench is not a table"),
         ("tool = 1\n", "pyproject.toml: tool is not a table"),
+        ("a = " + "[" * 50_000, "pyproject.toml: nested too deeply"),
         ("[tool.bench.check]\nfloor = nan\n", "tool.bench.check.floor is nan; give a number"),
         ("[tool.bench.check.thresholds]\ncat = inf\n", "thresholds.cat is inf; give a number"),
         ("[tool", "correct the file"),

@@ -225,7 +225,7 @@ def test_the_best_of_a_day_is_known_to_the_next_process():
         for pairs in ([("core", 8e-6), ("memory", 2e-6)], [("core", 16e-6), ("memory", 1e-6)])
     )
     first.store("this machine")
-    slow.load("this machine")
+    slow.load(calibration.known("this machine"))
     assert [one.best_s for one in slow] == [8e-6, 1e-6]
     slow.store("this machine")
     assert calibration.known("this machine") == {"core": 8e-6, "memory": 1e-6}
@@ -357,7 +357,21 @@ def test_threads_that_wait_in_another_way_have_bests_of_their_own(monkeypatch):
     assert calibration.known("here") == {}
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"here": 3}', '{"here": {"stored": "x"}}', "{"])
+def test_an_absurd_best_is_thrown_away_and_named():
+    """Every cell of a day would be disturbed; a cached second is replaced as usual."""
+    calibration.keep("here", {"core": 1e-12, "memory": 1.0})
+    made = kernels.ReferenceKernels([kernel("core", best_s=8e-6), kernel("memory", best_s=1e-6)])
+    loaded = made.load(calibration.known("here"))
+    assert [one.best_s for one in loaded] == [8e-6, 1e-6]
+    assert list(loaded.absurd) == ["core"]
+    assert "reference kernel core is absurd" in reasons.absurd(*loaded.absurd)
+    loaded.store("here")
+    assert calibration.known("here") == {"core": 8e-6, "memory": 1e-6}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"here": 3}', '{"here": {"stored": "x"}}', "{", "[" * 100_000]
+)
 def test_a_spoilt_cache_is_none(text):
     calibration.path().write_text(text)
     assert calibration.known("here") == {}

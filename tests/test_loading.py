@@ -68,6 +68,17 @@ def test_two_that_begin_together_leave_what_the_first_has_made(monkeypatch, tmp_
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_damaged_images_are_made_again(monkeypatch, tmp_path, damage):
+    """A file that another program has emptied or removed; a process looks once."""
+    monkeypatch.setattr(data, "cache", lambda: tmp_path)
+    monkeypatch.setattr(data, "IMAGES", 3)
+    damage(data.image_folder("png") / "001.png")
+    data._is_whole.cache_clear()
+    assert [data.number_of(image) for image, _ in data.custom_images("png")] == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["png"]
+
+
 def test_what_could_not_be_finished_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setattr(data, "cache", lambda: tmp_path)
     monkeypatch.setattr(data, "IMAGES", 3)

@@ -164,6 +164,16 @@ def test_the_good_rows_of_a_file_are_read_and_the_others_named(path):
     assert frame.attrs["notice"].endswith("left out")
 
 
+def test_a_quote_that_is_not_closed_costs_its_row_alone(path):
+    """The rest of the file was one field, and rows that were appended were lost."""
+    lines = path.read_text().splitlines()
+    damaged = lines[1].replace("float32", '"float32')
+    path.write_text("\n".join([lines[0], damaged, *lines[1:], ""]))
+    found = reader.read(path)
+    assert len(found) == len(lines) - 1
+    assert "line 2: unexpected end of data" in found.attrs["notice"]
+
+
 def test_of_two_rows_of_a_cell_the_last_one_counts(path):
     edited(path, 3, "params", "dim=0;n=16")
     frame = reader.read(path)

@@ -62,7 +62,7 @@ def fleet(
         asked = known
         try:
             known = roster.Roster.read(resume)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             fail(f"--resume: {resume / 'fleet.json'} was not written by bench fleet")
         # A file must not choose what pytest runs: the options are given again.
         if (asked.arguments, asked.runs, asked.per) != (known.arguments, known.runs, known.per):

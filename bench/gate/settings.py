@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.gate.check import Limits
-from bench.records import choices
+from bench.records import choices, files
 from bench.records.choices import UserError
 
-#: More than any sensible percentage or number of seconds.
+#: More than any sensible percentage, number of seconds, or bytes of a pyproject.toml.
 LARGEST = 1_000_000
 
 
@@ -19,9 +19,11 @@ class BadSettings(UserError, ValueError):
 def _table(path: Path) -> dict[str, Any]:
     """Return the table of a file, empty where there is none."""
     try:
-        whole = tomllib.loads(path.read_text(encoding="utf-8"))
+        whole = tomllib.loads(files.read_bytes(path, LARGEST).decode())
     except FileNotFoundError:
         return {}
+    except RecursionError:
+        raise BadSettings(f"{path}: nested too deeply; correct the file") from None
     except (OSError, ValueError) as problem:
         raise BadSettings(f"{path}: {problem}; correct the file") from problem
     found, names = whole, ("tool", "bench", "check")

@@ -172,10 +172,11 @@ class Fleet:
 
     def _start(self, one: Node) -> None:
         file = self._folder / f"{one.label}.csv"
-        stored = file.read_text(encoding="utf-8") if file.exists() else ""
         known: set[tuple[object, ...]] = set()
-        if stored:
+        stored = ""
+        if file.exists() and file.stat().st_size:
             frame = reader.read(file)
+            stored = file.read_text(encoding="utf-8")
             known = set(frame[["run_id", *CELL]].itertuples(index=False, name=None))
         topic = f"{self._topic}-{one.label}"
         self._client.subscribe_topic(topic, self._handler(one.label))

@@ -39,7 +39,7 @@ class Roster:
 
     @classmethod
     def read(cls, folder: Path) -> "Roster":
-        """Return the roster of a folder; OSError, ValueError, KeyError or TypeError without one."""
+        """Return the roster of a folder; an OSError, LookupError, ValueError ... without one."""
         stored = files.read_json(folder / "fleet.json")
         if stored["per"] not in PER:
             raise ValueError(f"unknown kind of machine: {stored['per']!r}")

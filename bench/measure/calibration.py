@@ -7,6 +7,7 @@ each host has its own entries: a slow node is not disturbed, just because anothe
 
 import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -14,8 +15,14 @@ from pathlib import Path
 
 import platformdirs
 
+from bench.records.files import read_json
+
 #: Older entries are ignored: the machine may have changed permanently.
 MAX_AGE_S = 24 * 3600
+#: Bytes of the file beyond which it is not read.
+MAX_BYTES = 2**20
+#: A stored time that is so many times shorter than one measured now is no time of this machine.
+ABSURD = 10.0
 #: Variables that change how fast threads synchronise: how the threads of the GNU, LLVM and Intel
 #: runtimes wait, where they run, and which runtime is loaded.
 SYNCHRONISATION = (
@@ -43,27 +50,30 @@ def _entry(key: str) -> str:
 def _read() -> dict[str, dict[str, float]]:
     """Return the entries that are not too old: best times by name, and the time of storing."""
     try:
-        stored = json.loads(path().read_text(encoding="utf-8"))
+        stored = read_json(path(), MAX_BYTES)
         return {
             key: {name: float(value) for name, value in entry.items()}
             for key, entry in stored.items()
             if 0 <= time.time() - float(entry["stored"]) < MAX_AGE_S
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}  # no cache, or not in our format
 
 
 def known(key: str) -> dict[str, float]:
     """Return the best times in seconds by name, for this host and its software `key`."""
     stored = _read().get(_entry(key), {})
-    return {name: s for name, s in stored.items() if name != "stored" and s > 0}
+    return {name: s for name, s in stored.items() if name != "stored" and 0 < s < math.inf}
 
 
 def keep(key: str, bests: dict[str, float]) -> None:
     """Store best times in seconds; an entry keeps its age when its times improve."""
     stored, key = _read(), _entry(key)
     before = stored.get(key, {})
-    better = {name: min(s, before.get(name, s)) for name, s in bests.items()}
+    better = {
+        name: min(s, found) if (found := before.get(name, s)) > s / ABSURD else s
+        for name, s in bests.items()
+    }
     if all(before.get(name) == s for name, s in better.items()):
         return
     stored[key] = {"stored": before.get("stored", time.time())} | better

@@ -16,7 +16,16 @@ from typing import Any
 
 import psutil
 
-from bench.measure import cgroup, devices, environment, gpu, kernels, operations, placement
+from bench.measure import (
+    calibration,
+    cgroup,
+    devices,
+    environment,
+    gpu,
+    kernels,
+    operations,
+    placement,
+)
 from bench.measure.kernels import ReferenceKernel
 from bench.records.lines import last_line
 
@@ -294,7 +303,7 @@ def examine(names: Sequence[str]) -> Iterator[Finding]:
     yield power()
     yield neighbours()
     reference = kernels.ReferenceKernels(kernels.all_kernels())
-    reference.load(environment.current().key)
+    reference.load(calibration.known(environment.current().key))
     yield from map(steadiness, reference.of_threads(several=False))
     placed = placement.place()
     try:

@@ -6,7 +6,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,6 +157,8 @@ class ReferenceKernels:
     """The reference kernels of a run."""
 
     kernels: Sequence[ReferenceKernel] = ()
+    #: Those whose time in the cache was no time of this machine.
+    absurd: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[ReferenceKernel]:
         """Iterate over the kernels."""
@@ -197,15 +199,16 @@ class ReferenceKernels:
         """Return the loss that each short kernel shows now, by name: in some 30 microseconds."""
         return {kernel.name: kernel.loss(kernel.read()) for kernel in self.without_long()}
 
-    def load(self, key: str) -> bool:
-        """Use the best times that the cache has for the machine `key`; return whether it has all.
-
-        `key` names the machine and its software, the cache holds times of the last day.
-        """
-        known = calibration.known(key)
+    def load(self, known: Mapping[str, float]) -> "ReferenceKernels":
+        """Use the best times of earlier processes, by name, unless they are absurdly short."""
+        absurd = []
         for kernel in self:
-            kernel.best_s = min(kernel.best_s, known.get(kernel.name, math.inf))
-        return all(kernel.name in known for kernel in self)
+            before_s = known.get(kernel.name, math.inf)
+            if before_s <= kernel.best_s / calibration.ABSURD and kernel.best_s < math.inf:
+                absurd.append(kernel.name)
+            else:
+                kernel.best_s = min(kernel.best_s, before_s)
+        return replace(self, absurd=absurd)
 
     def store(self, key: str) -> None:
         """Keep the best times for later processes."""
@@ -240,12 +243,12 @@ def accelerator(device: Device) -> ReferenceKernel:
 
 
 def prepare(key: str, accelerators: Iterable[Device] = ()) -> ReferenceKernels:
-    """Return all reference kernels with their best times; `key` names the machine, as in `load`.
+    """Return all reference kernels with their best times; `key` names the machine in the cache.
 
     Searching the best time of an accelerator also brings its clock up.
     """
     made = ReferenceKernels([*all_kernels(), *map(accelerator, accelerators)])
-    seconds = SEARCH_KNOWN_S if made.load(key) else SEARCH_S
+    known = calibration.known(key)
     for kernel in made:
-        kernel.search(seconds)
-    return made
+        kernel.search(SEARCH_KNOWN_S if kernel.name in known else SEARCH_S)
+    return made.load(known)

@@ -57,6 +57,11 @@ def fallback(operators: Sequence[str]) -> str:
     return f"ran on the CPU in part: {', '.join(operators)}"
 
 
+def absurd(kernel: str) -> str:
+    """Return the words for the cached time of a reference kernel that is thrown away."""
+    return f"the cached best time of the reference kernel {kernel} is absurd: it is measured again"
+
+
 def changed_state(parts: Sequence[str]) -> str:
     """Return a sentence on the state of the process that a benchmark changed."""
     return f"the benchmark changed, and the suite restored: {', '.join(parts)}"

@@ -71,7 +71,7 @@ def resume(file: Path, options: Sequence[str], machine: str, settings: Iterable[
                 for side, runs in stored["proof"].items()
             }
         before, place = [str(word) for word in stored["options"]], str(stored["machine"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as problem:
         what = problem.strerror if isinstance(problem, OSError) else "not written by bench tune"
         raise CannotTune(f"--resume: {file}: {what}; give the file of an earlier search") from None
     if before != list(options):

@@ -1,10 +1,11 @@
 """Data sets to load: generated image files, and the real or a generated FashionMNIST.
 
 Files are generated once, from a fixed seed, in the user's cache folder, which the nodes of a
-cluster may share.
+cluster may share. Damaged ones are generated again.
 """
 
 import functools
+import hashlib
 import os
 import struct
 import tempfile
@@ -29,7 +30,9 @@ CLASSES = 10
 #: whole blocks of JPEG, so that compression keeps them black or white.
 BIT = 8
 #: Part of the folder's name: a change of how files are generated needs another folder.
-VERSION = "3"
+VERSION = "4"
+#: The file in a generated folder that holds the checksum of the others.
+_CHECKSUM = "checksum"
 
 
 def cache() -> Path:
@@ -38,25 +41,49 @@ def cache() -> Path:
 
 
 def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Return `folder`; `make` fills it if it does not exist. Raises OSError if that fails.
+    """Return `folder`; `make` fills it if it does not exist, or is damaged. Raises OSError.
 
     `make` fills a temporary folder with a unique name, which is then renamed: an existing folder is
     complete, and no file in it changes while another process times it.
     """
-    if folder.exists():
+    if folder.exists() and _is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as parent:
         unfinished = Path(parent) / folder.name
         unfinished.mkdir()
         make(unfinished)
+        (unfinished / _CHECKSUM).write_text(_checksum(unfinished))
+        _is_whole.cache_clear()
         try:
+            if folder.exists() and not _is_whole(folder):
+                folder.rename(Path(parent) / "damaged")
+                _is_whole.cache_clear()
             unfinished.rename(folder)
         except OSError:
             # Another process was first, and its files are the same.
             if not folder.is_dir():
                 raise
     return folder
+
+
+def _checksum(folder: Path) -> str:
+    """Return a checksum of the names and contents of the files in a folder."""
+    found = hashlib.blake2b()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _CHECKSUM:
+            found.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} ".encode())
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+@functools.cache
+def _is_whole(folder: Path) -> bool:
+    """Whether a generated folder is as it was made; a process looks once."""
+    try:
+        return (folder / _CHECKSUM).read_bytes() == _checksum(folder).encode()
+    except OSError:
+        return False
 
 
 def _image(number: int) -> torch.Tensor:

@@ -1,0 +1,186 @@
+"""Read one result CSV field by field: its valid rows, and what is wrong with each of the others."""
+
+import contextlib
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.records import checks, schema
+from bench.records.checks import RESTORE, UPGRADE
+from bench.records.choices import UserError
+
+#: A field longer than this is no result of this suite; csv's own limit guards the memory.
+MAX_FIELD = 10_000
+_GIVE = "give a result CSV"
+UNIQUE = ("run_id", *schema.CELL)
+KINDS: dict[str, Any] = (
+    dict.fromkeys(schema.TEXTS, "str")
+    | dict.fromkeys(schema.FLOATS, "float64")
+    | dict.fromkeys(schema.INTEGERS, "Int64")
+)
+
+
+class BadFile(UserError, ValueError):
+    """A file is not a result CSV; the message is one line: where, what, and how to correct it.
+
+    `fault` is what alone, such as ``items: '1.5' is not a number``; `line` is that of the row, 0
+    if the whole file is meant.
+    """
+
+    fault = ""
+    line = 0
+    path = Path()
+
+
+def bad(path: Path, line: int, column: str | None, what: str, remedy: str) -> BadFile:
+    """Return the fault of a line, or of its column; `what` is wrong, `remedy` mends it."""
+    where = f"{path}, line {line}" + (f", column {column}" if column else "")
+    made = BadFile(f"{where}: {what}; {remedy}")
+    made.fault = f"{column}: {what}" if column else what
+    made.line, made.path = line, path
+    return made
+
+
+def width_of(header: Sequence[str]) -> int | None:
+    """Return the number of columns if the header is that of a known schema."""
+    known = len(header) in schema.WIDTHS.values()
+    return len(header) if known and tuple(header) == schema.COLUMNS[: len(header)] else None
+
+
+def _check_header(path: Path, header: list[str], first: str) -> None:
+    if width_of(header):
+        return
+    version = first if header[:1] == ["schema_version"] else ""
+    if version.isdecimal() and int(version[:20]) > schema.SCHEMA_VERSION:
+        raise bad(path, 2, "schema_version", checks.newer(version), UPGRADE)
+    missing = [name for name in schema.COLUMNS if name not in header]
+    extra = [name[:60] for name in header if name not in schema.COLUMNS]
+    column: str | None = None
+    if missing:
+        what, column = f"column {missing[0]!r} is missing", missing[0]
+    elif extra:
+        what = f"unknown column {extra[0]!r}"
+    else:
+        what = "columns are repeated or out of order"
+    remedy = f"a result CSV has the {len(schema.COLUMNS)} columns of schema {schema.SCHEMA_VERSION}"
+    raise bad(path, 1, column, what, remedy)
+
+
+def _number(column: str, text: str) -> float | int | None:
+    """Return the number in a field, None for a blank; ValueError, with a message, for none."""
+    if text == "":
+        return None
+    try:
+        value = int(text) if column in schema.INTEGERS else float(text)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a number") from None
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{text[:40]!r} is too large")
+    if math.isnan(value):
+        raise ValueError(f"{text[:40]!r} is not a finite number")
+    return value
+
+
+def _records(path: Path, text: str) -> list[tuple[int, list[str] | BadFile]]:
+    """Return the last line and the fields of each record of a CSV, or what is wrong with it.
+
+    A quote that is not closed would swallow the rows after it: then a line is a record.
+    """
+    whole = csv.reader(io.StringIO(text, newline=""), strict=True)
+    with contextlib.suppress(csv.Error):
+        return [(whole.line_num, fields) for fields in whole]
+    made: list[tuple[int, list[str] | BadFile]] = []
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+        try:
+            made.append((number, next(csv.reader([line.removesuffix("\r")], strict=True), [])))
+        except csv.Error as problem:
+            made.append((number, bad(path, number, None, str(problem), RESTORE)))
+    return made
+
+
+def parsed(path: Path, line: int, fields: list[str]) -> dict[str, Any]:
+    """Return the values of a row; BadFile if it has other columns or text for a number."""
+    known = {str(version): width for version, width in schema.WIDTHS.items()}
+    if fields and len(fields) == known.get(fields[0]):
+        fields = [*fields, *[""] * (len(schema.COLUMNS) - len(fields))]
+    if len(fields) != len(schema.COLUMNS):
+        what = f"{len(fields)} fields where the header has {len(schema.COLUMNS)}"
+        raise bad(path, line, None, what, RESTORE)
+    row: dict[str, Any] = {}
+    for column, text in zip(schema.COLUMNS, fields, strict=True):
+        try:
+            row[column] = text if column in schema.TEXTS else _number(column, text)
+        except ValueError as problem:
+            raise bad(path, line, column, str(problem), RESTORE) from None
+    return row
+
+
+def faults_of(
+    path: Path, lines: Sequence[int], rows: Sequence[Mapping[str, Any]]
+) -> dict[int, BadFile]:
+    """Return the first fault of each parsed row that has one, by the place of the row."""
+    columns = {
+        name: np.array([row[name] for row in rows], object if name in schema.TEXTS else float)
+        for name in schema.COLUMNS
+    }
+    found: dict[int, BadFile] = {}
+    for places, check, name in checks.faults(columns) if rows else ():
+        for place in map(int, places):
+            if place not in found:
+                value = rows[place][name]
+                text = "" if value is None else str(value)
+                found[place] = bad(path, lines[place], name, check.what(text), check.remedy)
+    return found
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows, as mappings from column to value, with the dtypes that `read_all` promises."""
+    made = pd.DataFrame(rows, columns=list(schema.COLUMNS), dtype=object)
+    return made.astype(KINDS)
+
+
+def by_line(path: Path, text: str) -> tuple[pd.DataFrame, list[BadFile]]:
+    """Read one file field by field; return its valid rows and the faults of the others.
+
+    Of two rows of one cell the last one counts. Raises BadFile for a file that has another header.
+    """
+    header, *records = _records(path, text) or [(1, bad(path, 1, None, "the file is empty", _GIVE))]
+    if isinstance(header[1], BadFile):
+        raise header[1]
+    first = records[0][1] if records else []
+    _check_header(path, header[1], "" if isinstance(first, BadFile) else "".join(first[:1]))
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    faults: dict[int, BadFile] = {}
+    for number, fields in records:
+        if isinstance(fields, BadFile):
+            faults[number] = fields
+            continue
+        try:
+            rows.append(parsed(path, number, fields))
+            numbers.append(number)
+        except BadFile as problem:
+            faults[number] = problem
+    broken = faults_of(path, numbers, rows)
+    faults |= {numbers[place]: fault for place, fault in broken.items()}
+    rows = [row for place, row in enumerate(rows) if place not in broken]
+    numbers = [number for place, number in enumerate(numbers) if place not in broken]
+    made = frame(rows)
+    again = made.duplicated(list(UNIQUE), keep="last").to_numpy()
+    if again.any():
+        last = {tuple(key): numbers[i] for i, key in enumerate(made[list(UNIQUE)].to_numpy())}
+        keys = schema.cell_keys(made[again])
+        for place, key in zip(np.flatnonzero(again), keys, strict=True):
+            line = last[tuple(made.loc[place, list(UNIQUE)])]
+            what = f"cell {key.label[:120]!r} is also in line {line} of the same run"
+            faults[numbers[place]] = bad(
+                path, numbers[place], "benchmark", what, "delete one of the two"
+            )
+        made = made[~again].reset_index(drop=True)
+    return made, [faults[line] for line in sorted(faults)]
