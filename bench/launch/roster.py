@@ -106,7 +106,7 @@ class Roster:
 
     def _hash(self, *parts: str) -> str:
         text = "\0".join((self.salt, *parts))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def _name(worker: dict[str, Any]) -> str:

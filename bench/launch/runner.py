@@ -284,6 +284,7 @@ def _process(
                     report.interrupted = True
                     if report.cell is None:  # before the first cell there is nothing to keep
                         _kill(process.pid)
+                        listener.message("stopped before the first cell")
                     else:
                         process.send_signal(signal.SIGINT)
                         listener.message("stopping after this call; Ctrl-C again stops at once")
