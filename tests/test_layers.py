@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bench.measure import devices, layers, precision
-from bench.measure.answer import WrongAnswer
+from bench.measure.answer import WrongAnswer, judge
 from bench.measure.cell import Cell
-from bench.suite.tensors import bench_arithmetic, bench_indexing, bench_layouts
-from bench.suite.training import bench_convolution, bench_networks
+from bench.suite.tensors import bench_arithmetic, bench_indexing, bench_joining, bench_layouts
+from bench.suite.training import bench_convolution, bench_loss, bench_networks
 from tests.validation.answers import BrokenCell
 
 BODIES = [
@@ -17,6 +17,7 @@ BODIES = [
     (bench_convolution.bench_conv2d_backward, {"side": 7, "batch": 1, "layout": "contiguous"}),
     (bench_networks.bench_attention, {"n": 32, "causal": "yes"}),
     (bench_networks.bench_attention, {"n": 32, "causal": "no"}),
+    (bench_networks.bench_attention_layout, {"layout": "permuted"}),
     (bench_networks.bench_einsum, {"n": 16}),
     (bench_networks.bench_layer_norm, {"n": 16, "layout": "transposed"}),
     (bench_networks.bench_batch_norm, {"batch": 1, "layout": "channels_last"}),
@@ -33,6 +34,8 @@ BODIES = [
     (bench_layouts.bench_sum_dim, {"dim": 1, "layout": "transposed"}),
     (bench_layouts.bench_softmax_dim, {"dim": 0, "layout": "sliced"}),
     (bench_layouts.bench_matmul_layout, {"layout": "sliced"}),
+    (bench_joining.bench_cat, {"n": 16, "count": 2, "dim": 1, "layout": "sliced"}),
+    (bench_loss.bench_token_loss, {"vocabulary": 1_000}),
     (bench_arithmetic.bench_launch_chain, {"launches": 10}),
 ]
 IDS = [body.__name__.removeprefix("bench_") for body, _ in BODIES]
@@ -56,6 +59,19 @@ def test_a_fault_of_one_percent_is_noticed(body, params, fault):
     made.broken_by = fault
     with pytest.raises(WrongAnswer):
         body(made, **params)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_attention_that_sees_future_tokens_is_wrong(dtype):
+    """MPS of torch 2.10 masks four queries at a time in half precision (pytorch 195910)."""
+    made = Cell(devices.find("cpu"), dtype, None)
+    q, k, v = (made.tensor(1, 4, 64, 64, seed=seed) for seed in range(3))
+    token = torch.arange(64)
+    for group, is_right in ((1, True), (4, False)):
+        mask = token[None] <= (token // group * group + group - 1)[:, None]
+        got = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        want = layers.attended(q, k, v, is_causal=True)
+        assert (not judge(got, want, got.device).fault) == is_right
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -81,7 +81,7 @@ def attended(
     """Return softmax(q k.T / sqrt(d)) v: the errors of the scores, carried through the softmax.
 
     A score with the error e changes its weight by the factor exp(e). In 16 bits, scores and weights
-    may be stored in 16 bits too: 4 u of each.
+    may be stored in 16 bits too: 4 u of each. The result may have the strides of q.
     """
     a, b, c = double(q), double(k), double(v)
     short = 4 * _rounds_twice(q.dtype)
@@ -100,7 +100,8 @@ def attended(
     spread = np.sqrt(squares) + np.abs(exact)
     inner = 2 * error.max(-1, keepdims=True) + short
     inner = inner + 4 * math.sqrt(a.shape[-2]) * accumulator(q.dtype)
-    return Reference(exact, q.dtype, 2 * ulp(exact, q.dtype) + inner * spread)
+    bound = 2 * ulp(exact, q.dtype) + inner * spread
+    return Reference(exact, q.dtype, bound, contiguous=q.is_contiguous())
 
 
 def _normalised(

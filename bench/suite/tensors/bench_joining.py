@@ -5,6 +5,7 @@ import torch
 
 from bench.measure.references import joined, stacked
 from bench.suite.axes import ALL, FLOAT32, dtypes, values
+from bench.suite.layouts import LAYOUTS, laid_out
 
 GROUP = "joining and copies"
 
@@ -13,12 +14,11 @@ SIDES = values((16, 512), full=(128, 1024, 2048))
 
 def matrices(cell, n, count, layout="contiguous"):
     cell.work(items=count * n * n, bytes=2 * cell.nbytes(count * n * n))
-    made = [cell.tensor(n, n, seed=seed) for seed in range(count)]
-    return [matrix.t() for matrix in made] if layout == "transposed" else made
+    return [laid_out(cell, layout, n, n, seed=seed) for seed in range(count)]
 
 
 @dtypes(*ALL, default=FLOAT32)
-@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize("count", values((2,), full=(8,)))
 @pytest.mark.parametrize("n", SIDES)

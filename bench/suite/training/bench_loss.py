@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench.measure.references import Reference, cross_entropy, double
-from bench.suite.axes import values
+from bench.suite.axes import FLOAT32, FLOATING, dtypes, values
 
 GROUP = "layers and losses"
 
@@ -25,6 +25,16 @@ def bench_cross_entropy(cell, batch, target):
     bytes_ = logits.nbytes + labels.nbytes + cell.nbytes(1)
     cell.work(items=batch, unit="sample", bytes=bytes_)
     cell(nn.functional.cross_entropy, logits, labels, expect=cross_entropy)
+
+
+@dtypes(*FLOATING, default=FLOAT32)
+@pytest.mark.parametrize("vocabulary", values((32_000,), full=(1_000, 128_000)))
+def bench_token_loss(cell, vocabulary):
+    """Cross entropy of 64 tokens, as at the end of a language model."""
+    logits = cell.tensor(64, vocabulary)
+    tokens = (torch.arange(64) * 997 % vocabulary).to(cell.device)
+    cell.work(items=64, unit="token", bytes=logits.nbytes + tokens.nbytes + cell.nbytes(1))
+    cell(nn.functional.cross_entropy, logits, tokens, expect=cross_entropy)
 
 
 def item_per_batch(losses):

@@ -9,7 +9,7 @@ from bench.suite.axes import FLOAT32, FLOATING, dtypes, values
 from bench.suite.layouts import FORMATS, LAYOUTS, laid_out
 
 GROUPS = {
-    "convolutions and attention": ("attention", "einsum"),
+    "convolutions and attention": ("attention", "attention_layout", "einsum"),
     "layers and losses": ("layer_norm", "batch_norm", "dropout", "lstm", "gru"),
 }
 
@@ -27,6 +27,19 @@ def bench_attention(cell, n, causal):
     cell.work(items=n, unit="token", bytes=4 * q.nbytes, flop=4 * HEADS * DEPTH * pairs)
     attention = nn.functional.scaled_dot_product_attention
     cell(attention, q, k, v, is_causal=causal == "yes", expect=attended)
+
+
+@dtypes(*FLOATING, default=("float32", "float16"))
+@pytest.mark.parametrize("layout", ["contiguous", "permuted"])
+def bench_attention_layout(cell, layout):
+    """Causal attention, with the heads permuted in front of the tokens, as in models."""
+    shape = (1, 256, HEADS, DEPTH) if layout == "permuted" else (1, HEADS, 256, DEPTH)
+    qkv = [cell.tensor(*shape, seed=seed) for seed in range(3)]
+    qkv = [one.transpose(1, 2) for one in qkv] if layout == "permuted" else qkv
+    flop = 4 * HEADS * DEPTH * (256 * 257 // 2)
+    cell.work(items=256, unit="token", bytes=4 * qkv[0].nbytes, flop=flop)
+    attention = nn.functional.scaled_dot_product_attention
+    cell(attention, *qkv, is_causal=True, expect=attended)
 
 
 @dtypes(*FLOATING, default=FLOAT32)
