@@ -20,6 +20,8 @@ from bench.measure.references import Array, Blocks, Reference, numbers, pieces, 
 CPU = torch.device("cpu")
 #: Elements that are judged at a time, so that they stay in the cache.
 BLOCK = 65_536
+#: Whether longdouble has more digits than float64; otherwise references of float64 err like it.
+WIDER = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps
 
 
 class WrongAnswer(Exception):
@@ -287,10 +289,11 @@ def _facts(got: Any, want: Reference, device: torch.device) -> str:
 def _worst(got: Any, want: Reference) -> tuple[float, float]:
     """Return the error and its bound where their quotient is largest, relative to the reference."""
     size = math.prod(want.values.shape)
+    reference_errors = 1 if WIDER or want.dtype != torch.float64 else 2
     exact = want.values.piece if isinstance(want.values, Blocks) else pieces(want.values)
     given = pieces(got)
     worst, found, largest = -1.0, (0.0, 0.0), 0.0
-    overlap = square = deviation = 0.0
+    overlap = square = deviation = spread = 0.0
     for start in range(0, size, BLOCK):
         part = slice(start, start + BLOCK)
         reference, mine = exact(part), given(part)
@@ -304,7 +307,7 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
             error = _distance(mine, reference)
             bound = want.bound(reference) if callable(want.bound) else np.asarray(want.bound)
             bound = bound.reshape(-1)[part] if bound.size == size != reference.size else bound
-            bound = np.broadcast_to(bound.reshape(-1), error.shape)
+            bound = np.broadcast_to(bound.reshape(-1), error.shape) * reference_errors
         largest = max(largest, abs(float(reference.max())), abs(float(reference.min())))
         if not math.isfinite(bound.sum()):  # a reference that is not finite must be met exactly
             bound = np.where(np.isfinite(reference), bound, 0.0)
@@ -318,13 +321,15 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
         if math.isfinite(want.scale) or math.isfinite(want.norm):
             as_double = reference.astype(np.float64)
             overlap += float(mine.astype(np.float64) @ as_double)
+            spread += float(np.square(as_double * bound).sum())
             square += float(as_double @ as_double)
             deviation += float(error @ error)
     unit = largest if 0 < largest < math.inf else 1.0
     found = found[0] / unit, found[1] / unit
+    whole = square or 1.0
     for off, allowed in (
-        (abs(overlap / square - 1) if square else 0.0, want.scale),
-        (math.sqrt(deviation / square) if square else 0.0, want.norm),
+        (abs(overlap / whole - 1) if square else 0.0, want.scale + math.sqrt(spread) / whole),
+        (math.sqrt(deviation / whole), want.norm),
     ):
         off = off if math.isfinite(off) else math.inf
         if math.isfinite(allowed) and off / allowed > worst:

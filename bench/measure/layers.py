@@ -56,8 +56,8 @@ def convolved(x: torch.Tensor, weight: torch.Tensor, padding: int = 1, parts: in
     bound = TILES * sum_error(exact, root, w[0].size, x)
     bound = bound + 4 * math.sqrt(parts) * _rounds_twice(x.dtype) * (np.abs(exact) + root)
     grad = x.requires_grad or weight.requires_grad
-    size = scale(x.dtype, exact.size)
-    return Reference(exact, x.dtype, bound, size, requires_grad=grad, contiguous=False)
+    whole = scale(x.dtype)
+    return Reference(exact, x.dtype, bound, whole, requires_grad=grad, contiguous=False)
 
 
 def convolution_gradients(x: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor) -> Any:

@@ -14,6 +14,7 @@ Ipsen, "Precision-aware deterministic and probabilistic error bounds", Numer. Ma
 partial sums of random terms are about abs(r) + T. The k here is 4 and more.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,8 +45,9 @@ class Reference:
     """One array that a call must return.
 
     `values` are exact, or exact enough for `bound`, the largest deviation allowed. `scale` is the
-    largest error of the factor by which the whole result is too large; `norm` that of its Euclidean
-    norm, relative to the norm of the values. `kind` is the type of the result: a tensor, a NumPy
+    largest error of the factor by which the whole result is too large, besides what independent
+    errors within `bound` make of it; `norm` that of its Euclidean norm, relative to the norm of the
+    values. `kind` is the type of the result: a tensor, a NumPy
     array, a list of Python numbers, or one (float). `device` None is the cell's device. The row
     gets the `note`.
     """
@@ -260,20 +262,27 @@ def spaced(
     return Reference(start + np.longdouble(step) * np.arange(count), dtype, ulps(1, dtype))
 
 
-def scale(dtype: torch.dtype, count: int) -> float:
-    """Return the largest error of the scale of `count` elements of some roundings: u for many.
+def scale(dtype: torch.dtype) -> float:
+    """Return u, the largest error of the scale of a result of independent roundings.
 
     None is set for float64, in which the scale itself is computed.
     """
-    if dtype == torch.float64:
-        return math.inf
-    return unit(dtype) * (1 + 4 / math.sqrt(count))
+    return math.inf if dtype == torch.float64 else unit(dtype)
+
+
+def logistic_error(exact: Array, dtype: torch.dtype) -> Array:
+    """Return the bound of 1 / (1 + exp(-x)): 2 ulp, and those of the exponential and the sum."""
+    inner = torch.float32 if dtype.itemsize == 2 else dtype
+    total = 1 / exact
+    error = ulp(total - 1, inner) + ulp(total, inner)
+    return 2 * ulp(exact, dtype) + np.square(exact, dtype=np.float64) * error
 
 
 def sigmoid(x: torch.Tensor) -> Reference:
-    """Return the logistic function: 2 ulp, as the libraries of vector functions promise."""
+    """Return the logistic function."""
     exact = each(lambda values: 1 / (1 + np.exp(-wide(values))), x)
-    return Reference(exact, x.dtype, ulps(2, x.dtype), scale(x.dtype, x.numel()))
+    bound = functools.partial(logistic_error, dtype=x.dtype)
+    return Reference(exact, x.dtype, bound, scale(x.dtype))
 
 
 def chain(x: torch.Tensor, y: torch.Tensor) -> Reference:
@@ -283,8 +292,8 @@ def chain(x: torch.Tensor, y: torch.Tensor) -> Reference:
     inner = product + a
     exp = 1 / (1 + np.exp(-inner))
     error = (ulp(product, x.dtype) + ulp(inner, x.dtype)) / 2 * (exp * (1 - exp))
-    error = (error + 2 * ulp(exp, x.dtype)) * np.abs(b) + ulp(exp * b, x.dtype)
-    return Reference(exp * b, x.dtype, 1.01 * error, scale(x.dtype, error.size))
+    error = (error + logistic_error(exp, x.dtype)) * np.abs(b) + ulp(exp * b, x.dtype)
+    return Reference(exp * b, x.dtype, 1.01 * error, scale(x.dtype))
 
 
 def softmax(x: torch.Tensor, dim: int = 1) -> Reference:
@@ -294,7 +303,7 @@ def softmax(x: torch.Tensor, dim: int = 1) -> Reference:
     exact = exps / exps.sum(dim, keepdims=True)
     inner = (8 + math.sqrt(x.shape[dim])) * 2 * accumulator(x.dtype)
     bound = 2 * ulp(exact, x.dtype) + inner * exact
-    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size))
+    return Reference(exact, x.dtype, bound, scale(x.dtype))
 
 
 # Sums.
@@ -351,7 +360,7 @@ def product(x: torch.Tensor, y: torch.Tensor) -> Reference:
     if x.dtype == torch.float32 and x.device.type == "cuda" and precision.uses_tf32():
         return Reference(exact, x.dtype, bound + 4 * 2.0**-10 * (np.abs(exact) + root))
     note = allowed(x.dtype, x.device)
-    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size), note=note)
+    return Reference(exact, x.dtype, bound, scale(x.dtype), note=note)
 
 
 def summed(x: torch.Tensor, dim: int) -> Reference:
@@ -362,7 +371,7 @@ def summed(x: torch.Tensor, dim: int) -> Reference:
     exact = values.sum(dim)
     bound = sum_error(exact, np.sqrt((values * values).sum(dim)), x.shape[dim], x)
     note = allowed(x.dtype, x.device)
-    return Reference(exact, x.dtype, bound, scale(x.dtype, exact.size), note=note)
+    return Reference(exact, x.dtype, bound, scale(x.dtype), note=note)
 
 
 def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Reference:

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.measure import answer
 from bench.suite.distributed.ranks import BACKENDS
-from bench.suite.training.models import SIZES, TERMS, gradients, seeded_network
+from bench.measure.references import double
+from bench.suite.training import expected
+from bench.suite.training.expected import Rough
+from bench.suite.training.models import SIZES, seeded_network
 
 #: So small that thousands of steps on one batch hardly change the network.
 LEARNING_RATE = 1e-5
+#: The rate of the check, with which a step shows.
+CHECKED_RATE = 0.5
 #: Commands to the other ranks: check, leave; a larger number is a number of steps.
 CHECK, LEAVE = -1, 0
 #: Time after which a rank that receives no command ends.
@@ -58,28 +63,35 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
             step()
 
     def check() -> answer.Answer | None:
-        """All ranks must hold the same parameters, with the gradients of the whole batch."""
-        if not synchronises:
-            return answer.Answer()
+        """Each rank's gradients must be right, and its parameters must move along them.
+
+        They are those of the whole batch on all ranks, or without the all-reduce, those of its
+        part. Rank 0 tells what is wrong on any rank.
+        """
+        before, optimizer.param_groups[0]["lr"] = seeded_network().to(device), CHECKED_RATE
         with torch.no_grad():
-            for mine, first in zip(model.parameters(), seeded_network().parameters(), strict=True):
+            for mine, first in zip(model.parameters(), before.parameters(), strict=True):
                 mine.copy_(first)
-        step()
-        flat = torch.cat([p.detach().flatten() for p in model.parameters()])
-        every = [torch.empty_like(flat) for _ in range(world)]
-        distributed.all_gather(every, flat)
-        if rank:
-            return None
-        expected = seeded_network().double()
-        wanted = gradients(expected, data(total)[0].double(), data(total)[1])
-        found = answer.compare(
-            [p.grad for p in model.parameters()], wanted, torch.float32, TERMS + total, 2
-        )
-        if not all(torch.equal(flat, other) for other in every):
-            return answer.Answer(
-                found.rel_error, found.tolerance, "the ranks hold different parameters after a step"
-            )
-        return found
+        (step if synchronises else alone)()
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE
+        parameters = list(model.parameters())
+        given = [p.grad for p in parameters]
+        wanted = expected.moved(before, [Rough.exact(double(g)) for g in given], CHECKED_RATE)
+        faults = [answer.judge(parameters, wanted, device).fault]
+        found = answer.Answer()
+        if rank == 0 or not synchronises:
+            parts = range(world) if synchronises else [rank]
+            chunks = [[whole.chunk(world)[one].to(device) for whole in data(total)] for one in parts]
+            found = answer.judge(given, expected.mean_gradients(before, chunks), device)
+            faults.append(found.fault)
+        every = [""] * world
+        distributed.all_gather_object(every, next(filter(None, faults), ""))
+        flat = torch.cat([p.detach().flatten() for p in parameters])
+        others = [torch.empty_like(flat) for _ in range(world)]
+        distributed.all_gather(others, flat)
+        if synchronises and not all(torch.equal(flat, other) for other in others):
+            every.append("the ranks hold different parameters after a step")
+        return None if rank else replace(found, fault=next(filter(None, every), ""))
 
     return (step if synchronises else alone), check
 

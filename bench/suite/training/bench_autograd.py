@@ -21,6 +21,7 @@ from bench.suite.training.models import (
     network,
     samples,
     training_work,
+    with_gradients,
 )
 
 GROUP = "training"
@@ -103,10 +104,10 @@ def freeze(model):
 @pytest.mark.parametrize("batch", values((64,), full=(1, 1024)))
 def bench_forward_backward(cell, batch, parameters):
     if parameters == "trained":
-        model = network(cell)
+        model = with_gradients(cell, network(cell))
         training_work(cell, batch, moved=2 * PARAMETERS)
     else:
-        model, (inputs, outputs) = freeze(network(cell)), SIZES[-2:]
+        model, (inputs, outputs) = freeze(with_gradients(cell, network(cell))), SIZES[-2:]
         trained = inputs * outputs + outputs
         training_work(cell, batch, PARAMETERS + trained, FORWARD_FLOP + 2 * inputs * outputs)
     cell(gradients, model, *samples(cell, batch), expect=expected.gradients)
@@ -124,4 +125,5 @@ def backward_twice(model, x, y):
 def bench_second_backward(cell, batch):
     training_work(cell, batch, 2 * PARAMETERS, FORWARD_FLOP + 2 * BACKWARD_FLOP)
     expect = expected.three_times_the_gradients
-    cell(backward_twice, network(cell), *samples(cell, batch), expect=expect)
+    model = with_gradients(cell, network(cell))
+    cell(backward_twice, model, *samples(cell, batch), expect=expect)

@@ -14,6 +14,7 @@ from bench.suite.training.models import (
     SIZES,
     loss_of,
     network,
+    with_gradients,
 )
 
 GROUP = "training"
@@ -54,7 +55,7 @@ def expected_epoch(dataset, batch):
 @pytest.mark.parametrize("batch", [64, SAMPLES])
 def bench_epoch(cell, batch):
     """A batch of all samples is gradient descent; smaller ones are stochastic."""
-    model, dataset = network(cell), fashion_mnist(cell)
+    model, dataset = with_gradients(cell, network(cell)), fashion_mnist(cell)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     loader = DataLoader(Subset(dataset, range(SAMPLES)), batch)
     numbers = PARAMETERS * 3 * (SAMPLES // batch) * cell.dtype.itemsize

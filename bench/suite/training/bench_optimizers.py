@@ -83,7 +83,7 @@ def by_formula(cell, name):
                 bound += roundings * ulp(value, parameter.dtype)
                 terms = abs(update) if name == "sgd" else 2 * (1 + abs(update))
                 bound += 4 * unit(parameter.dtype) * rate * terms
-            whole = STEPS * scale(parameter.dtype, value.size)
+            whole = STEPS * scale(parameter.dtype)
             found.append(Reference(value, parameter.dtype, bound, whole, requires_grad=True))
         return found
 

@@ -4,13 +4,12 @@ import math
 import statistics
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from bench.measure.answer import WrongAnswer, aliases, fresh
-from bench.measure.references import cross_entropy, double, item, same, ulp
+from bench.measure.answer import WrongAnswer, aliases, fresh, judge
+from bench.measure.references import cross_entropy, double, item, same
 from bench.suite.axes import dtypes, quick, values
 from bench.suite.training import compiler, expected
 from bench.suite.training.expected import Rough
@@ -26,6 +25,7 @@ from bench.suite.training.models import (
     network,
     samples,
     training_work,
+    with_gradients,
 )
 
 GROUP = "training"
@@ -56,14 +56,14 @@ def with_a_step_that_shows(operation, model, optimizer, *args):
 
 
 def moved_along_gradients(before):
-    """Return a proof that each parameter moved by the rate times its gradient, to 2 ulp."""
+    """Return a proof that each parameter of the model `before` moved along its gradient."""
 
     def proof(_, model, *__):
-        for place, (was, now) in enumerate(zip(before, model.parameters(), strict=True)):
-            wanted = was - CHECKED_RATE * double(now.grad)
-            off = np.abs(double(now) - wanted)
-            if not (off <= 2 * ulp(np.maximum(abs(was), abs(wanted)), now.dtype)).all():
-                raise WrongAnswer(f"parameter {place} did not move along its gradient")
+        parameters = list(model.parameters())
+        gradients = [Rough.exact(double(parameter.grad)) for parameter in parameters]
+        wanted = expected.moved(before, gradients, CHECKED_RATE)
+        if fault := judge(parameters, wanted, parameters[0].device).fault:
+            raise WrongAnswer(f"parameters did not move along their gradients: {fault}")
 
     return proof
 
@@ -72,9 +72,9 @@ def moved_along_gradients(before):
 @pytest.mark.parametrize("batch", BATCHES)
 def bench_step(cell, batch):
     training_work(cell, batch, MOVED)
-    model = network(cell)
+    model = with_gradients(cell, network(cell))
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    proof = moved_along_gradients([double(p) for p in model.parameters()])
+    proof = moved_along_gradients(network(cell))
     seen = {"expect": expected.step, "trial": with_a_step_that_shows, "proof": proof}
     cell(train_step, model, optimizer, *samples(cell, batch), changes=True, **seen)
 
@@ -101,7 +101,7 @@ def autocast_step(model, optimizer, scaler, dtype, x, y):
 def bench_autocast_step(cell, batch):
     """Parameters in float32, the forward pass in the cell's dtype; float16 with a GradScaler."""
     training_work(cell, batch, MOVED, dtype=torch.float32)
-    model = network(cell, torch.float32)
+    model = with_gradients(cell, network(cell, torch.float32))
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     scaler = torch.amp.GradScaler(cell.device.type) if cell.dtype == torch.float16 else None
     images, labels = samples(cell, batch, torch.float32)
@@ -110,7 +110,7 @@ def bench_autocast_step(cell, batch):
         *(model, optimizer, scaler, cell.dtype, images, labels),
         expect=expected.autocast_step,
         trial=with_a_step_that_shows,
-        proof=moved_along_gradients([double(p) for p in model.parameters()]),
+        proof=moved_along_gradients(network(cell, torch.float32)),
         changes=True,
     )
 
@@ -122,7 +122,7 @@ def bench_compiled(cell, batch, compiled):
     """`first_call_s` includes the compiler, which starts with empty caches."""
     training_work(cell, batch, moved=2 * PARAMETERS)
     cell.enter(compiler.fresh(cell.device))
-    model = network(cell)
+    model = with_gradients(cell, network(cell))
     fast = torch.compile(model, fullgraph=True)
     cell(
         lambda _, x, y: gradients(fast, x, y),
@@ -182,7 +182,7 @@ def step_and_zero(model, optimizer):
 
 def step_parts(cell):
     """Return the call of each part of a step on the same batch, and how it is checked."""
-    model = network(cell)
+    model = with_gradients(cell, network(cell))
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     loss_function = nn.CrossEntropyLoss()
     images, labels = samples(cell, 8 * BATCH)

@@ -25,6 +25,7 @@ from bench.measure.references import (
     allowed,
     double,
     numbers,
+    scale,
     sixteen_bit,
     stored,
     ulp,
@@ -32,8 +33,8 @@ from bench.measure.references import (
 )
 
 SIGMAS = 6
-#: Largest error of the mean loss of an epoch in units of u, and of the norm of the parameters after
-#: it in standard deviations.
+#: Largest error of the mean loss of an epoch in units of u (that of float32 at least, in which the
+#: losses are added up), and of the norm of the parameters after it in standard deviations.
 EPOCH_LOSS, EPOCH_NORM = 16, 5
 
 
@@ -48,6 +49,11 @@ class Rough:
     def exact(cls, value: Array) -> "Rough":
         """Return values without an error."""
         return cls(value, np.zeros(value.shape))
+
+    @property
+    def size(self) -> Array:
+        """The magnitude of each value."""
+        return np.abs(self.value)
 
     @property
     def deviation(self) -> Array:
@@ -71,9 +77,14 @@ class Arithmetic:
         """Return numbers in the type in which variances are computed."""
         return values.astype(np.float64 if self.dtype == torch.float64 else np.float32, copy=False)
 
+    @property
+    def both(self) -> int:
+        """How many sides have the errors of the dtype: in float64, the reference has them too."""
+        return 2 if self.dtype == torch.float64 else 1
+
     def rounding(self, values: Array, factor: float = 1.0) -> Array:
         """Return the variance of one rounding of each value; `factor` scales them before it."""
-        return self.narrow((ulp(values * factor, self.dtype) / factor) ** 2 / 12)
+        return self.narrow(self.both * (ulp(values * factor, self.dtype) / factor) ** 2 / 12)
 
     def logarithm(self, values: Array) -> Array:
         """Return the variance of a logarithm of 2 ulp: twice the deviation of a rounding."""
@@ -81,9 +92,7 @@ class Arithmetic:
 
     def sums(self, terms: int) -> float:
         """Return the factor of r**2 + T**2 in the variance of a sum."""
-        deviation = math.sqrt(terms) * accumulator(self.dtype) / 2
-        if self.dtype == torch.float64:  # the reference has as many errors
-            deviation *= 2
+        deviation = self.both * math.sqrt(terms) * accumulator(self.dtype) / 2
         if sixteen_bit(self.dtype, self.device):
             deviation += math.sqrt(terms / 16) * unit(self.dtype) / 2
         return 2 * deviation**2
@@ -162,13 +171,9 @@ def logits(
 
 
 def _reference(found: Rough, dtype: torch.dtype, of: torch.dtype, **facts: Any) -> Reference:
-    """Return the reference of values in `dtype` that were computed in the dtype `of`.
-
-    The scale of the whole may be wrong by u, and by what the errors of the elements make of it.
-    """
-    variance, square = found.variance.astype(np.float64), found.value**2
-    scale = unit(of) + SIGMAS * math.sqrt((square * variance).sum()) / (square.sum() or 1.0)
-    return Reference(found.value, dtype, SIGMAS * np.sqrt(variance), scale, **facts)
+    """Return the reference of values in `dtype` that were computed in the dtype `of`."""
+    bound = SIGMAS * np.sqrt(found.variance.astype(np.float64))
+    return Reference(found.value, dtype, bound, scale(of), **facts)
 
 
 def outputs(model: nn.Module, x: torch.Tensor, requires_grad: bool = True) -> Reference:
@@ -241,6 +246,23 @@ def gradients(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[Refere
     return [gradient for parameter, gradient in pairs if parameter.requires_grad]
 
 
+def mean_gradients(
+    model: nn.Module, batches: Sequence[tuple[torch.Tensor, torch.Tensor]]
+) -> list[Reference]:
+    """Return the means of the gradients of batches of one size, as ranks share a step."""
+    x, count = batches[0][0], len(batches)
+    arithmetic = Arithmetic(x.dtype, x.device)
+    found = []
+    for parts in zip(*(_descent(model, *batch)[1] for batch in batches), strict=True):
+        value, variance, size = (
+            sum(getattr(part, name) for part in parts) / power
+            for name, power in (("value", count), ("variance", count**2), ("size", count))
+        )
+        rounding = (count - 1) * arithmetic.rounding(np.asarray(size))
+        found.append(Rough(np.asarray(value), variance + rounding))
+    return _gradients(found, x.dtype, arithmetic)
+
+
 def three_times_the_gradients(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor
 ) -> list[Reference]:
@@ -311,7 +333,8 @@ def epoch(
             errors[place] += rate**2 * float(gradient.variance.sum())
             errors[place] += float(arithmetic.rounding(parameters[place]).sum())
     mean = np.asarray(np.mean(losses))
-    wanted = [Reference(mean, dtype, EPOCH_LOSS * unit(dtype) * float(mean), kind=float)]
+    bound = EPOCH_LOSS * max(unit(dtype), unit(torch.float32)) * float(mean)
+    wanted = [Reference(mean, dtype, bound, kind=float)]
     for value, error in zip(parameters, errors, strict=True):
         norm = EPOCH_NORM * math.sqrt(error) / float(np.linalg.norm(value))
         wanted.append(Reference(value, dtype, math.inf, norm=norm, requires_grad=True))

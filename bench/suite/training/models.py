@@ -59,7 +59,10 @@ def samples(cell, batch, dtype=None):
 
 
 def with_gradients(cell, model, seed=0):
-    """Give every parameter a gradient of ordinary numbers; each seed has its own."""
+    """Give every parameter a gradient of ordinary numbers; each seed has its own.
+
+    Where they are left over from a call before, it shows if a call adds to them.
+    """
     for parameter in model.parameters():
         parameter.grad = cell.tensor(*parameter.shape, dtype=parameter.dtype, seed=seed)
     return model
