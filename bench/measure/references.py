@@ -275,7 +275,8 @@ def logistic_error(exact: Array, dtype: torch.dtype) -> Array:
     inner = torch.float32 if dtype.itemsize == 2 else dtype
     total = 1 / exact
     error = ulp(total - 1, inner) + ulp(total, inner)
-    return 2 * ulp(exact, dtype) + np.square(exact, dtype=np.float64) * error
+    bound: Array = 2 * ulp(exact, dtype) + np.square(exact, dtype=np.float64) * error
+    return bound
 
 
 def sigmoid(x: torch.Tensor) -> Reference:

@@ -365,9 +365,10 @@ def _broken_inside(
 ) -> Callable[..., Any]:
     @functools.wraps(operation, assigned=("__name__",), updated=())
     def faulty(*args: Any, **kwargs: Any) -> Any:
+        other = copies(args)
         with _Inside(replaced) as inside:
             result = operation(*args, **kwargs)
-        if not inside.count:
+        if not inside.count or same_bits(result, operation(*other, **kwargs)):
             raise NotApplied
         return result
 
@@ -478,28 +479,34 @@ def _settings(**changed: Any) -> Callable[[Any], Any]:
 @contextlib.contextmanager
 def _not_zeroed(_: Any) -> Iterator[None]:
     """Leave gradients as they are, so that a backward pass adds to them."""
+    calls: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         for kind in (nn.Module, torch.optim.Optimizer):
-            patch.setattr(kind, "zero_grad", lambda *_, **__: None)
+            patch.setattr(kind, "zero_grad", lambda *_, **__: calls.append(1))
         yield
+    if not calls:
+        raise NotApplied
 
 
 @contextlib.contextmanager
 def _not_disabled(_: Any) -> Iterator[None]:
     """Ignore autocast, no_grad and inference mode."""
+    calls: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         for name in ("autocast", "no_grad", "inference_mode"):
-            patch.setattr(torch, name, lambda *_, **__: contextlib.nullcontext())
+            patch.setattr(torch, name, lambda *_, **__: calls.append(1) or contextlib.nullcontext())
         yield
+    if not calls:
+        raise NotApplied
 
 
 @contextlib.contextmanager
 def _later_step(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Correct the bias of the moments as in a later step."""
     steps = [state["step"] for state in optimizer.state.values() if "step" in state]
-    if not steps:
+    if "betas" not in optimizer.param_groups[0]:
         raise NotApplied
-    for step in steps:
+    for step in steps:  # none before the first step
         step += 10
     yield
 
@@ -594,12 +601,16 @@ PASSES: dict[str, Callable[[list[Any]], list[Any]]] = {
 def _broken_pass(
     operation: Callable[..., Any], change: Callable[[list[Any]], list[Any]]
 ) -> Callable[..., Any]:
+    passes: list[Pass] = []
+
     @functools.wraps(operation, assigned=("__name__",), updated=())
-    def faulty(source: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(source, Pass):
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], Pass):
+            passes.append(args[0])
+            args[0]._source = _Source(args[0]._source, change)
+        elif not passes:  # the timed calls have no pass
             raise NotApplied
-        source._source = _Source(source._source, change)
-        return operation(source, *args, **kwargs)
+        return operation(*args, **kwargs)
 
     return faulty
 

@@ -20,8 +20,8 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.measure import answer
-from bench.suite.distributed.ranks import BACKENDS
 from bench.measure.references import double
+from bench.suite.distributed.ranks import BACKENDS
 from bench.suite.training import expected
 from bench.suite.training.expected import Rough
 from bench.suite.training.models import SIZES, seeded_network
@@ -81,8 +81,9 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
         found = answer.Answer()
         if rank == 0 or not synchronises:
             parts = range(world) if synchronises else [rank]
-            chunks = [[whole.chunk(world)[one].to(device) for whole in data(total)] for one in parts]
-            found = answer.judge(given, expected.mean_gradients(before, chunks), device)
+            images, labels = (whole.chunk(world) for whole in data(total))
+            batches = [(images[one].to(device), labels[one].to(device)) for one in parts]
+            found = answer.judge(given, expected.mean_gradients(before, batches), device)
             faults.append(found.fault)
         every = [""] * world
         distributed.all_gather_object(every, next(filter(None, faults), ""))
