@@ -143,13 +143,20 @@ def inputs(seed: int) -> Iterator[None]:
 
 
 def with_rounding(items: list[pytest.Function], limit_s: float) -> Iterator[pytest.Function]:
-    """Yield the cells that a rounding can make wrong and that take less than `limit_s` to check."""
+    """Yield the cells that a rounding can make wrong and that take less than `limit_s` to check.
+
+    Prints those that are wrong.
+    """
     for item in items:
         start = time.perf_counter()
-        with contextlib.suppress(Exception):
+        try:
             tolerance = call(*of(item)).result.answer.tolerance
-            if tolerance and time.perf_counter() - start < limit_s:
-                yield item
+        except Exception as problem:
+            if refusal.classify(problem)[0] != "unsupported":
+                print(f"{item.name}: {problem}", file=sys.stderr, flush=True)
+            continue
+        if tolerance and time.perf_counter() - start < limit_s:
+            yield item
 
 
 def alarm(item: pytest.Function, sums: PartialSums, quiet: bool = False) -> bool | None:
@@ -165,9 +172,13 @@ def alarm(item: pytest.Function, sums: PartialSums, quiet: bool = False) -> bool
 
 def false_alarms(items: list[pytest.Function], seeds: int, limit_s: float) -> None:
     """Print each right cell that is called wrong, and how many of all checks."""
-    print(f"{sum(bool(caught(item)) for item in items)} wrong of {len(items)}", flush=True)
     chosen = list(with_rounding(items, limit_s))
-    print(f"{len(chosen)} of them with rounding, below {limit_s} s", flush=True)
+    names = {rows.benchmark(item) for item in chosen}
+    print(
+        f"{len(items)} cells, {len(chosen)} of {len(names)} benchmarks with rounding, "
+        f"below {limit_s} s",
+        flush=True,
+    )
     table = {name: collections.Counter[bool]() for name in ("plain", "sums in float32", *SHORT)}
     for seed in range(seeds):
         torch.set_num_threads(1 + seed % 2)
@@ -183,8 +194,12 @@ def false_alarms(items: list[pytest.Function], seeds: int, limit_s: float) -> No
                     table["sums in float32"][found] += 1
                 if seed < len(TERMS):
                     short_sums(item, every, table)
-    for name, count in table.items():
-        print(f"{name}: {count[True]} wrong of {count.total()} checks")
+        print(f"{seed + 1} seeds:", *map(shown, table.items()), sep="\n  ", flush=True)
+
+
+def shown(found: tuple[str, collections.Counter[bool]]) -> str:
+    """Return in one line how many checks found a right cell wrong."""
+    return f"{found[0]}: {found[1][True]} wrong of {found[1].total()} checks"
 
 
 SHORT = ("16-bit sums", "16-bit sums, declared")
