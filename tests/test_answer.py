@@ -87,6 +87,20 @@ def test_a_result_of_another_shape_or_count_is_wrong():
     assert "results" in answer.compare([one], [one, one], torch.float32).fault
 
 
+def test_complex_numbers_are_compared_with_complex128_in_both_parts():
+    """They were compared with the same operation in the same dtype, without the imaginary part."""
+    x = torch.complex(cell_of().tensor(100), cell_of().tensor(100, seed=1))
+    wide = answer.on_reference(x)
+    assert wide.dtype == torch.complex128
+    expected = answer.reference(torch.exp, (x,), {})
+    assert answer.compare(torch.exp(x), expected, torch.complex64).fault == ""
+    assert answer.compare(torch.exp(x), expected, torch.complex64).rel_error > 0
+    wrong = torch.exp(x)
+    wrong[7] = wrong[7].conj()
+    assert "off by" in answer.compare(wrong, expected, torch.complex64).fault
+    assert answer.compare(torch.exp(x).conj(), expected, torch.complex64).fault
+
+
 def test_the_reference_is_float64_on_the_cpu_and_leaves_the_arguments_alone():
     x = torch.ones(3, dtype=torch.float16)
     (y, dtype, n), _ = answer.on_reference(((x, torch.float16, 3), {}))

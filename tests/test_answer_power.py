@@ -1,10 +1,23 @@
 """Broken kernels are noticed: a fast part of ``python -m tests.validation.answers``."""
 
+import ast
+import csv
+import inspect
+import re
+from pathlib import Path
+
 import pytest
 
+from bench.measure import layers, references
 from bench.suite.loading import bench_dataset
 from bench.suite.tensors import bench_arithmetic, bench_creation, bench_inplace, bench_joining
-from bench.suite.training import bench_autograd, bench_layers, bench_optimizers, bench_step
+from bench.suite.training import (
+    bench_autograd,
+    bench_layers,
+    bench_optimizers,
+    bench_step,
+    expected,
+)
 from tests.validation import answers, breaks
 
 FROZEN = {"batch": 1, "parameters": "frozen_but_last"}
@@ -58,3 +71,51 @@ def test_every_break_of_these_cells_is_seen(body, params, dtype):
 @pytest.mark.parametrize(("name", "body", "params"), INSIDE, ids=[name for name, *_ in INSIDE])
 def test_breaks_inside_a_call_are_seen(name, body, params):
     assert answers.seen(body, "float32", params, name)
+
+
+def test_a_row_without_an_error_has_a_proof_that_the_docs_name():
+    text = Path("docs/method.md").read_text(encoding="utf-8")
+    start = text.index("`rel_error` is blank")
+    named = set(re.findall(r"`(\w+)`", text[start : text.index("- A view must", start)]))
+    blank = set()
+    for path in Path("results/examples").rglob("*.csv"):
+        with path.open(encoding="utf-8") as lines:
+            good = [row for row in csv.DictReader(lines) if row["status"] == "ok"]
+        blank |= {row["benchmark"] for row in good if not row["rel_error"]}
+    assert len(blank) > 5
+    assert blank <= named
+
+
+def test_each_call_of_a_benchmark_declares_its_reference_or_its_check():
+    """Without one, the reference of integers and float64 is the operation itself."""
+    calls = []
+    for path in Path("bench/suite").rglob("bench_*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("cell", "cell.loop"):
+                given = {word.arg or ast.unparse(word.value) for word in node.keywords}
+                loop = ast.unparse(node.func) == "cell.loop" and len(node.args) == 2
+                declared = loop or bool(given & {"expect", "check", "checked", "seen"})
+                calls.append((path.name, ast.unparse(node), declared, "against" in given))
+    assert len(calls) > 60
+    assert [call for call in calls if not call[2] or call[3]] == []
+
+
+#: What references may call of torch: no arithmetic.
+STRUCTURE = {
+    *("finfo", "empty", "from_numpy", "get_default_dtype", "tensor", "device", "autocast"),
+    *("view_as_real", "Tensor"),
+}
+
+
+def test_references_compute_by_numpy():
+    for module in (references, layers, expected):
+        tree = ast.parse(inspect.getsource(module))
+        called = {
+            node.func.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and ast.unparse(node.func.value) in ("torch", "functional", "nn.functional")
+        }
+        assert called <= STRUCTURE

@@ -1,5 +1,6 @@
 """The training step over ranks: real processes on the CPU, and none of them left behind."""
 
+import contextlib
 import os
 import signal
 import time
@@ -55,13 +56,55 @@ def warm(monkeypatch, python):
 
 
 @pytest.mark.usefixtures("warm", "no_leftovers", "room")
-def test_two_ranks_make_the_step_of_one():
-    with Ranks(CPU, 2, "step", 32) as group:
+@pytest.mark.parametrize("work", ["step", "compute"])
+def test_two_ranks_make_the_step_of_one(work):
+    with Ranks(CPU, 2, work, 32) as group:
         found = group.check()
         assert found.fault == ""
-        assert found.rel_error <= found.tolerance
+        assert 0 < found.rel_error <= found.tolerance
         assert group.run(3) > 0
         assert group.check().fault == ""
+
+
+class Replica(torch.nn.Module):
+    """One rank's model, without other ranks."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module, self.no_sync = module, contextlib.nullcontext
+
+    def forward(self, x):
+        return self.module(x)
+
+
+@pytest.mark.parametrize("synchronises", [True, False])
+@pytest.mark.parametrize("fault", ["", "half", "one per cent", "no step"])
+def test_a_step_that_is_wrong_is_seen_with_and_without_the_reduction(
+    monkeypatch, synchronises, fault
+):
+    """The part that leaves out the reduction was not checked at all."""
+
+    def replica(network):
+        model = Replica(network)
+        if fault == "half":
+            network.register_forward_pre_hook(lambda _, args: (args[0][:8].repeat(2, 1, 1, 1),))
+        elif fault == "one per cent":
+            for parameter in network.parameters():
+                parameter.register_hook(lambda gradient: 1.01 * gradient)
+        return model
+
+    for name, function in {
+        "get_rank": lambda: 0,
+        "get_world_size": lambda: 1,
+        "all_gather": lambda every, x: every[0].copy_(x),
+        "all_gather_object": lambda every, x: every.__setitem__(0, x),
+    }.items():
+        monkeypatch.setattr(rank.distributed, name, function)
+    monkeypatch.setattr(rank, "DistributedDataParallel", replica)
+    if fault == "no step":
+        monkeypatch.setattr(torch.optim.SGD, "step", lambda _: None)
+    _, check = rank.training(CPU, 16, synchronises)
+    assert bool(check().fault) == bool(fault)
 
 
 @pytest.mark.usefixtures("warm", "no_leftovers", "room")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bench.measure import dtypes
-from bench.measure.references import Array, Blocks, Reference, numbers, pieces, stored
+from bench.measure.references import Array, Blocks, Reference, double, numbers, pieces, stored
 
 CPU = torch.device("cpu")
 #: Elements that are judged at a time, so that they stay in the cache.
@@ -80,19 +80,24 @@ def copies(arguments: Any) -> Any:
     return copied
 
 
+def _widest(dtype: torch.dtype) -> torch.dtype:
+    if dtype.is_complex:
+        return torch.complex128
+    return torch.float64 if dtype.is_floating_point else dtype
+
+
 def _upcast(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
         moved = leaf.detach().to(CPU)
-        wide = torch.float64 if moved.is_floating_point() else moved.dtype
-        return moved.to(wide, copy=True).requires_grad_(leaf.requires_grad)
+        return moved.to(_widest(moved.dtype), copy=True).requires_grad_(leaf.requires_grad)
     if isinstance(leaf, torch.nn.Module):
         return leaf.to(CPU).to(torch.float64)  # a device may lack float64
     if isinstance(leaf, torch.dtype):
-        return torch.float64 if leaf.is_floating_point else leaf
+        return _widest(leaf)
     if isinstance(leaf, torch.device):
         return CPU
-    if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
-        return leaf.astype(np.float64)
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fc":
+        return leaf.astype(np.float64 if leaf.dtype.kind == "f" else np.complex128)
     return leaf
 
 
@@ -129,33 +134,13 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def _as_float64(leaf: Any) -> torch.Tensor | None:
-    """Return the leaf's values on the CPU in float64 (integers beyond 2**53 are not used here)."""
+def _parts(leaf: Any) -> Any:
+    """Return the leaf's numbers, complex ones as pairs; None if it has none."""
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "c":
+        leaf = torch.from_numpy(leaf)
     if isinstance(leaf, torch.Tensor):
-        return leaf.detach().to(CPU).to(torch.float64)
-    if isinstance(leaf, (np.ndarray, np.generic, bool, int, float)):
-        return torch.tensor(np.asarray(leaf, dtype=np.float64))
-    return None
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return np.array_equal(one.numpy(), other.numpy(), equal_nan=True)
-
-
-def _leaf_error(actual: torch.Tensor, expected: torch.Tensor, norm: float) -> float:
-    """Return the norm of the deviation divided by the norm of the reference.
-
-    An error per element would be misleading: an element that cancels to nearly zero carries the
-    rounding of its summands (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed.,
-    section 1.2).
-    """
-    if actual.numel() == 0:
-        return 0.0
-    difference = torch.dist(actual, expected, p=norm).item()
-    scale = torch.linalg.vector_norm(expected, ord=norm).item()
-    if not math.isfinite(difference):  # NaN or infinity on either side: they must be the same
-        return 0.0 if _same(actual, expected) else math.inf
-    return difference / scale if scale > 0 else (0.0 if difference == 0 else math.inf)
+        return torch.view_as_real(leaf.resolve_conj()) if leaf.is_complex() else leaf
+    return np.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic, int, float)) else None
 
 
 def compare(
@@ -173,15 +158,21 @@ def compare(
         return Answer(fault=f"{len(left)} results, reference {len(right)}")
     error, allowed, compared = 0.0, dtypes.tolerance(dtype, terms), False
     for one, other in zip(left, right, strict=True):
-        got, want = _as_float64(one), _as_float64(other)
+        got, want = _parts(one), _parts(other)
         if got is None or want is None:
             continue
         if got.shape != want.shape:
             return Answer(fault=f"shape {tuple(got.shape)}, reference {tuple(want.shape)}")
         if isinstance(one, torch.Tensor):
             allowed = max(allowed, dtypes.tolerance(one.dtype, terms))
-        compared = True
-        error = max(error, _leaf_error(got, want, norm))
+        values, compared = double(want), True
+        largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+        # An error per element would be misleading: an element that cancels to nearly zero carries
+        # the rounding of its summands (Higham, "Accuracy and Stability of Numerical Algorithms",
+        # 2nd ed., section 1.2).
+        bounds = (allowed * largest, math.inf) if norm == math.inf else (math.inf, allowed)
+        reference = Reference(values, torch.float64, float(bounds[0]), norm=bounds[1])
+        error = max(error, _worst(got, reference)[0])
     if not compared:
         return Answer()
     fault = ""

@@ -29,6 +29,6 @@ def tolerance(dtype: torch.dtype, terms: int = 1) -> float:
     operation: a few roundings, and library functions with errors of a few units in the last place.
     Integers and bool must be exact: 0.
     """
-    if not dtype.is_floating_point:
+    if not (dtype.is_floating_point or dtype.is_complex):
         return 0.0
     return torch.finfo(dtype).eps * (4 + math.sqrt(terms))

@@ -242,6 +242,8 @@ def ordered(result: Any, x: torch.Tensor, *given: Any, **_: Any) -> Answer:
         return Answer(fault="an index occurs twice")
     if (result.values.dtype, result.indices.dtype) != (x.dtype, torch.int64):
         return Answer(fault=f"dtypes {result.values.dtype}, {result.indices.dtype}")
+    if not (result.values.is_contiguous() and result.indices.is_contiguous()):
+        return Answer(fault=f"strides {result.values.stride()}, {result.indices.stride()}")
     same = result.values.device == x.device == result.indices.device
     return Answer(0.0, 0.0, "" if same else f"on device {result.values.device}")
 

@@ -112,8 +112,16 @@ VALUES: dict[str, Callable[[list[torch.Tensor]], None]] = {
 }
 #: Breaks that are none for these benchmarks: they promise no values, or only a distribution.
 NO_FAULT = {
-    "empty": (*VALUES, "skipped", "later calls wrong"),
-    "rand": ("one element 1 %", "one element 10 %", "zero", "row", "reversed", "stale"),
+    "empty": (*VALUES, "skipped", "stale", "later calls wrong"),
+    "rand": (
+        "one element 1 %",
+        "one element 10 %",
+        "zero",
+        "row",
+        "reversed",
+        "stale",
+        "two rows swapped",
+    ),
     # Any half of the elements may be zero.
     "dropout": ("one element 1 %", "one element 10 %", "zero", "float64 by 1e-12"),
     # The strides follow from the algorithm.
