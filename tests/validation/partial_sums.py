@@ -41,7 +41,7 @@ class _Product(torch.autograd.Function):
 class PartialSums(TorchFunctionMode):
     """Rounds partial sums of every floating-point product and sum after `every` terms.
 
-    They are kept in `of`, by default in float32. `applied` tells whether there was one.
+    They are kept in `of`, by default in float32. `applied` is whether there was one.
     """
 
     def __init__(self, every: int, of: torch.dtype = torch.float32) -> None:

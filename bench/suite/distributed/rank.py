@@ -66,7 +66,7 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
         """Each rank's gradients must be right, and its parameters must move along them.
 
         They are those of the whole batch on all ranks, or without the all-reduce, those of its
-        part. Rank 0 tells what is wrong on any rank.
+        part. Rank 0 reports what is wrong on any rank.
         """
         before, optimizer.param_groups[0]["lr"] = seeded_network().to(device), CHECKED_RATE
         with torch.no_grad():
