@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import main
-from bench.gate.check import Limits
 from bench.gate.reason import reason
+from bench.gate.settings import Limits
 from bench.launch import ab as engine
 from bench.launch import runner, sides
 from bench.launch.runner import CannotRun

@@ -8,9 +8,9 @@ from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
 from bench.cli import main
-from bench.gate.check import Limits
 from bench.gate.power import Power
 from bench.gate.reason import reason
+from bench.gate.settings import Limits
 from bench.records.writer import Writer
 from bench.report import judgement
 from tests.helpers.frames import HOSTILE, row

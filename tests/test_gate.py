@@ -5,10 +5,12 @@ from itertools import product
 
 import pytest
 
-from bench.gate import screen
-from bench.gate.check import Limits
+from bench.compare import observations
+from bench.gate import check, screen, settings
 from bench.gate.reason import reason
+from bench.gate.settings import Limits
 from bench.records import schema
+from bench.records.schema import CellKey
 from bench.stats import multiplicity
 from tests.helpers.gates import (
     CELLS,
@@ -21,6 +23,8 @@ from tests.helpers.gates import (
     runs,
     spoiled,
 )
+
+KEYS = [CellKey("tensors", "cat", "cpu", "float32", f"n={n}") for n in range(30)]
 
 
 def verdicts(outcome, verdict):
@@ -429,3 +433,44 @@ def test_cells_of_a_single_run_a_side_are_cleared_by_a_screen():
 def test_a_machine_that_moves_as_a_whole_is_judged_where_its_sides_alternate():
     new = runs(seed=2, slow=dict.fromkeys(range(CELLS), 1.3))
     assert judged(runs(seed=1), new, one_machine=True).count("regressed") == CELLS
+
+
+@pytest.mark.parametrize(
+    ("count", "apart", "found"), [(5, False, False), (20, False, True), (20, True, False)]
+)
+def test_many_runs_of_the_baseline_in_one_session_lower_the_threshold(count, apart, found):
+    """A cell 4 % slower is below the threshold of 5 %, and above that of a cell of known noise."""
+    source = random.Random(3)
+
+    def times(runs, slower=0.0):
+        return {
+            key: [-9 + source.gauss(0, 0.006) + slower * (key == KEYS[0]) for _ in range(runs)]
+            for key in KEYS
+        }
+
+    cells, _, _ = check.judge(times(count), times(5, 0.04), Limits(), sessions=apart)
+    assert [c.key for c in cells if c.verdict == "regressed"] == KEYS[:1] * found
+
+
+def test_a_threshold_that_was_given_holds_with_any_number_of_runs(tmp_path):
+    given = settings.limits(threshold=10, path=tmp_path / "none.toml")
+    assert given.of(KEYS[0], 20) == (0.1, 0.02)
+    assert settings.limits(path=tmp_path / "none.toml").of(KEYS[0], 20) == (0.03, 0.015)
+    assert Limits(thresholds={"cat": 0.6}).of(KEYS[0], 20)[0] == 0.6
+
+
+def test_a_nan_and_a_zero_time_are_no_time():
+    """A time that is not a number, or that no clock can resolve, counts as none."""
+    frame = as_frame(runs(count=5))
+    for value in (float("nan"), 0.0):
+        broken = frame.copy()
+        first = broken.index[broken.params == broken.params.iloc[0]][0]
+        broken.loc[first, ["min_s", "median_s"]] = value
+        whole, found = observations.times(frame), observations.times(broken)
+        assert sum(map(len, found.values())) == sum(map(len, whole.values())) - 1
+
+
+def test_cells_that_a_side_lacks_are_not_in_the_judged_ones():
+    few, many = {key: [-9.0, -9.1, -9.2] for key in KEYS[:1]}, {k: [-9.0] * 3 for k in KEYS}
+    cells, _, _ = check.judge(many, few, Limits())
+    assert [cell.key for cell in cells] == KEYS[:1]

@@ -9,7 +9,7 @@ cells show them, do not explain it (see `stats.levels`).
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ from bench.compare import observations
 from bench.compare.observations import Observations
 from bench.gate import comparable, shift
 from bench.gate.reason import Reason, reason
+from bench.gate.settings import Limits
 from bench.gate.shift import Place, Shift
 from bench.gate.states import FEWEST_RUNS, States
 from bench.records import schema
@@ -33,29 +34,6 @@ VERDICTS = (
 MAX_SHIFT = math.log(1.05)
 #: An inconclusive cell was judged if its runs could have shown a slowdown by this share.
 SHOWN = 0.25
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What counts as a regression.
-
-    `alpha`: chance of a false alarm in a whole suite; `margin`: change that the test allows;
-    `threshold`: change from which a cell fails; `thresholds`: the same for a family or benchmark;
-    `floor_s`: change in seconds below which nothing fails; `min_judged`: share of the cells that
-    must be judged.
-    """
-
-    threshold: float = 0.05
-    margin: float = 0.02
-    alpha: float = 0.05
-    floor_s: float = 1e-6
-    min_judged: float = 0.8
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-
-    def of(self, key: CellKey) -> float:
-        """Return the threshold of a cell: its benchmark's, its family's, or the general one."""
-        of_family = self.thresholds.get(key.family, self.threshold)
-        return self.thresholds.get(key.benchmark, of_family)
 
 
 @dataclass(frozen=True)
@@ -152,10 +130,16 @@ def failing_verdicts(
 
 
 def _judge(
-    pair: Pair, slower: float, faster: float, limits: Limits, states: States, everything: bool
+    pair: Pair,
+    slower: float,
+    faster: float,
+    runs: int,
+    limits: Limits,
+    states: States,
+    everything: bool,
 ) -> Judged:
-    """Give the verdict of a cell from its corrected p-values in both directions."""
-    threshold = limits.of(pair.key)
+    """Give the verdict of a cell from its corrected p-values; `runs` are those of `Limits.of`."""
+    threshold, _ = limits.of(pair.key, runs)
     difference, half = pair.difference, pair.half()
     change, low, high = (ratios.relative(difference + off) for off in (0, -half, half))
     base, bound = math.exp(pair.level), math.log1p(threshold)
@@ -170,9 +154,9 @@ def _judge(
     if not verdict and high > threshold:
         if high * base > limits.floor_s:
             verdict = "inconclusive"
-            runs = pair.runs_needed(threshold)
-            why = reason("undecided", change=high, runs=runs)
-            if runs is None:
+            needed = pair.runs_needed(threshold)
+            why = reason("undecided", change=high, runs=needed)
+            if needed is None:
                 why = reason("sessions", change=high, spread=math.sqrt(pair.between))
         else:
             verdict, why = "negligible", reason("floor", change=high, floor_s=limits.floor_s)
@@ -215,12 +199,17 @@ def judge(
             [p for p in pairs if p.key[2:4] not in slowdowns], expected=sessions
         )
         pairs = [replace(pair, between=pair.between + apart) for pair in pairs]
-    slower = multiplicity.holm([pair.p_above(margin, 1) for pair in pairs], tests).tolist()
-    faster = multiplicity.holm([pair.p_above(margin, -1) for pair in pairs], tests).tolist()
+    # Runs of another session do not show by how much a cell differs between sessions.
+    counts = [0 if sessions else len(pair.base) for pair in pairs]
+    margins = [math.log1p(limits.of(p.key, runs)[1]) for p, runs in zip(pairs, counts, strict=True)]
+    slower, faster = (
+        multiplicity.holm([p.p_above(m, sign) for p, m in zip(pairs, margins, strict=True)], tests)
+        for sign in (1, -1)
+    )
     states = States(pairs)
     cells = [
         _judge(*each, limits, states, each[0].key[2:4] in slowdowns)
-        for each in zip(pairs, slower, faster, strict=True)
+        for each in zip(pairs, slower.tolist(), faster.tolist(), counts, strict=True)
     ]
     return cells, shifts, slowdowns
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from bench.compare import observations
 from bench.gate import check
+from bench.gate.settings import Limits
 from bench.records.schema import CellKey
 
 #: The observation of a cell in one run, in the form that a rule needs; None if there is none.
@@ -43,7 +44,7 @@ class Power:
     @property
     def honest(self) -> bool:
         """Whether the rate of false alarms is at most the gate's alpha."""
-        return self.alarms <= check.Limits().alpha * self.suites
+        return self.alarms <= Limits().alpha * self.suites
 
     @property
     def sharp(self) -> bool:
@@ -100,7 +101,7 @@ def _side(runs: Side[S | None], drawn: Sequence[int]) -> dict[CellKey, list[S]]:
 
 def regressed(base: Side[float], new: Side[float]) -> set[CellKey]:
     """Return the cells that the gate calls regressed by default, from logarithms of times."""
-    cells, shifts, _ = check.judge(base, new, check.Limits())
+    cells, shifts, _ = check.judge(base, new, Limits())
     if any(abs(shift.value) > check.MAX_SHIFT for shift in shifts.values()):
         return set()
     return {cell.key for cell in cells if cell.verdict == "regressed"}

@@ -8,8 +8,9 @@ import pandas as pd
 from bench.compare import observations
 from bench.compare.observations import Observations
 from bench.gate import check, shift
-from bench.gate.check import Limits, Outcome
+from bench.gate.check import Outcome
 from bench.gate.reason import reason
+from bench.gate.settings import Limits
 from bench.records.schema import FAULTLESS, CellKey
 from bench.stats import moderated, ratios
 
@@ -34,7 +35,7 @@ def suspects(
     for pair in pairs:
         apart = abs(pair.difference)
         seconds = ratios.relative(apart) * math.exp(pair.level)
-        if apart > math.log1p(SUSPICIOUS * limits.of(pair.key)) and seconds > limits.floor_s:
+        if apart > math.log1p(SUSPICIOUS * limits.of(pair.key)[0]) and seconds > limits.floor_s:
             found.add(pair.key)
     for key in old.statuses.keys() & new.statuses.keys():
         both = (old.statuses[key].keys(), new.statuses[key].keys())

@@ -26,7 +26,8 @@ import pytest
 from bench.compare import files as stored_files
 from bench.compare import observations
 from bench.gate import check, comparable, screen, shift
-from bench.gate.check import Limits, Outcome
+from bench.gate.check import Outcome
+from bench.gate.settings import Limits
 from bench.launch import runner, sides
 from bench.launch.runner import CannotRun, Place
 from bench.launch.sides import Side
@@ -128,13 +129,6 @@ def _stage(
             raise CannotRun(f"the {side} did not complete (pytest's exit status {code})")
 
 
-def _write_cells(path: Path, cells: Iterable[CellKey]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(schema.CELL)
-        writer.writerows(sorted(cells))
-
-
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,6 +149,7 @@ def _options(
         words += [f"--{name}-threads={side.threads}"] if side.threads else []
     known = {"screen-runs": plan.screen, "confirm-runs": plan.confirm, "order": plan.order}
     known |= {name.replace("_", "-"): value for name, value in dataclasses.asdict(limits).items()}
+    del known["known"]  # follows from the threshold
     words += [f"--{name}={value}" for name, value in known.items()]
     words += [f"--{name.replace('_', '-')}" for name, given in sorted(settings.items()) if given]
     return [*words, *plan.arguments]
@@ -224,8 +219,8 @@ def _confirm(
 
     If a cell was unstable in some runs, up to twice as many runs follow, until it has enough times.
     """
-    cells = set(cells)
-    _write_cells(folder / "suspects.csv", cells)
+    with (folder / "suspects.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([schema.CELL, *sorted(set(cells))])
     files = {side: folder / f"confirm-{side}.csv" for side in places}
     arguments = _arguments(both, *plan.arguments, f"--cells={folder / 'suspects.csv'}")
     ended = 0
@@ -323,10 +318,11 @@ def recheck(
     with _prepared(named) as places:
         _make_folder(folder)
         fresh = _confirm(cells, plan, named, places, folder, listener)
-    old = fresh.get("baseline", _only(stored[0], cells))
-    if "baseline" in fresh:
+    if both[0].given:
+        old = fresh["baseline"]
         second = check.check(old, fresh["candidate"], limits, vary, one_machine=True)
     else:
+        old = stored[0][[key in cells for key in schema.cell_keys(stored[0])]]
         tests = sum(cell.p is not None for cell in outcome.cells)
         controls = cells - suspects
         second = check.check(old, fresh["candidate"], limits, vary, controls=controls, tests=tests)
@@ -351,8 +347,3 @@ def _controls(outcome: Outcome, suspects: set[CellKey]) -> set[CellKey]:
     for group in places.values():
         found.update(source.sample(sorted(group), min(len(group), 2 * shift.SHIFT_CELLS)))
     return found
-
-
-def _only(frame: pd.DataFrame, cells: set[CellKey]) -> pd.DataFrame:
-    """Return the rows of these cells."""
-    return frame[[key in cells for key in schema.cell_keys(frame)]]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from bench.gate import check, power
+from bench.gate import power
+from bench.gate.settings import Limits
 from bench.records.schema import CellKey
 from tests.validation import model, rules, situations
 from tests.validation.collection import Runs, read
@@ -29,7 +30,7 @@ MODELLED_RUNS, MODELLED_CELLS = 64, 40
 def stable(runs: Runs) -> list[CellKey]:
     """Return the stable cells whose slowdowns exceed the floor of the gate."""
     found = []
-    shortest = check.Limits().floor_s / (min(power.SLOWDOWNS) - 1)
+    shortest = Limits().floor_s / (min(power.SLOWDOWNS) - 1)
     for key, samples in runs.items():
         usable = [sample for sample in samples if sample]
         long = [sample.min_s >= shortest for sample in usable]

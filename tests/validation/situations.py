@@ -15,7 +15,8 @@ import pandas as pd
 
 from bench.compare import estimates, outliers
 from bench.gate import check, screen
-from bench.gate.check import Limits, Outcome
+from bench.gate.check import Outcome
+from bench.gate.settings import Limits
 from bench.records import reader, schema
 from bench.stats import changepoints
 from bench.stats.moderated import trimmed
@@ -175,8 +176,8 @@ def _unequal(seed: int) -> float:
     return suite.check().code == 1
 
 
-def _session(seed: int, runs: int) -> float:
-    suite = Suite.draw(seed, (runs, runs), apart_h=24)
+def _session(seed: int, base: int, runs: int) -> float:
+    suite = Suite.draw(seed, (base, runs), apart_h=24)
     suite.sessions(0.015)
     return suite.check().code == 1
 
@@ -187,13 +188,20 @@ def _drift(seed: int) -> float:
     return suite.check().code == 1
 
 
-def _unchanged(seed: int, cells: int, runs: int = 5) -> float:
-    return Suite.draw(seed, (runs, runs), cells).check().code == 1
+def _unchanged(seed: int, cells: int, runs: int = 5, base: int = 0) -> float:
+    return Suite.draw(seed, (base or runs, runs), cells).check().code == 1
 
 
-def _slower(seed: int, factor: float, runs: int = 5) -> float:
+def _two_states_known(seed: int) -> float:
+    """Twenty runs of the baseline, and two states whose gap is the default threshold."""
+    suite = Suite.draw(seed, (20, 5))
+    suite.two_states(20, 1.04, 1.06)
+    return suite.check().code == 1
+
+
+def _slower(seed: int, factor: float, base: int = 5) -> float:
     """One cell is slower; is it named?"""
-    suite = Suite.draw(seed, (runs, runs))
+    suite = Suite.draw(seed, (base, 5))
     victim = int(suite.source.integers(60))
     suite.new[:, victim] += math.log(factor)
     cells = {cell.key.params: cell.verdict for cell in suite.check().cells}
@@ -313,14 +321,24 @@ SITUATIONS = (
     Situation("candidate 3 times as noisy, 20 runs against 3: alarm", _unequal, 0.05),
     *(
         Situation(
-            f"baseline of another session, {runs} runs: alarm",
-            functools.partial(_session, runs=runs),
+            f"baseline of another session, {base} and {runs} runs: alarm",
+            functools.partial(_session, base=base, runs=runs),
             0.05,
         )
-        for runs in (3, 10)
+        for base, runs in ((3, 3), (10, 10), (20, 5))
     ),
     Situation("drift of each cell by 0.5 % a run, 10 runs: alarm", _drift, 0.05),
     Situation("60 cells, 3 runs: alarm", functools.partial(_unchanged, cells=60, runs=3), 0.05),
+    Situation(
+        "60 cells, 20 runs of the baseline, 5 runs: alarm",
+        functools.partial(_unchanged, cells=60, base=20),
+        0.05,
+    ),
+    Situation(
+        "20 of 60 cells in two states (x1.04 to 1.06), 20 and 5 runs: alarm",
+        _two_states_known,
+        0.05,
+    ),
     Situation("10 cells, 5 runs: alarm", functools.partial(_unchanged, cells=10), 0.05),
     Situation(
         "1,000 cells, 5 runs: alarm", functools.partial(_unchanged, cells=1000), 0.05, trials=100
@@ -332,6 +350,11 @@ SITUATIONS = (
             *(wanted, True),
         )
         for factor, wanted in ((1.05, 0.6), (1.10, 0.7), (1.20, 0.86))
+    ),
+    Situation(
+        "one cell 5 % slower, 20 runs of the baseline, 5 runs: found",
+        functools.partial(_slower, factor=1.05, base=20),
+        *(0.6, True),
     ),
     Situation("a cell of 2 us 10 % slower: called the same", _tiny, 0.05),
     Situation("compare, one run on each side: equal cells claimed to differ", _one_run, 0.01),
