@@ -142,7 +142,9 @@ def test_the_gain_of_the_dtype_is_named_apart_from_that_of_the_batch():
     assert made.of_dtype.value == pytest.approx(0.5)
     assert made.of_dtype.value * made.of_batch.value == pytest.approx(made.ratio.value)
     text = " ".join(report.text(machine.frame(), "use").split())
-    assert re.search(r"bfloat16 alone makes it 2.0x faster \(.*\), and the batch alone 1.\dx", text)
+    assert re.search(
+        r"bfloat16 alone makes it [\d.]+x faster \(.*\), and the batch alone 1.\d\dx", text
+    )
 
 
 def test_the_best_optimizers_and_workers_are_part_of_the_recommendation():

@@ -63,7 +63,7 @@ def test_a_comparison_begins_with_a_summary_and_shows_what_differs(two):
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert lines[0] == "there against here: geometric means and 95 % intervals"
     assert "group cells times as long slower faster" in lines
-    assert any(re.fullmatch(r"joining and copies 2 2.00 \(.*\) 2 0", line) for line in lines)
+    assert any(re.fullmatch(r"joining and copies 2 2.0 \(.*\) 2 0", line) for line in lines)
     assert any(re.fullmatch(r"all 3 1.60 \(.*\) 2 0", line) for line in lines)
     assert "tensors cat n=16 1.00 2.00 2.0x ms" in lines
     assert "tensors add 1.00 wrong us" in lines  # a fault is a difference

@@ -1,5 +1,6 @@
 """The HTML report: in a real browser where there is one."""
 
+import csv
 import json
 import re
 import shutil
@@ -57,7 +58,7 @@ def test_the_report_is_one_small_file_with_every_picture(stored, tmp_path):
 
 
 def frame_of(*machines):
-    return frame(*(row for machine in machines for row in machine.rows))
+    return frame(*(row for machine in machines for row in machine.rows)).assign(file="x")
 
 
 @pytest.mark.integration
@@ -82,7 +83,11 @@ def test_two_versions_of_torch_on_a_machine_are_two_parts_of_the_report():
     page, pictures = html.page(frame_of(old, new))
     assert re.findall("<h1>(.*)</h1>", page) == ["PyTorch on m"]
     headings = re.findall("<h2>(.*)</h2>", page)
-    assert headings[:2] == ["m, torch 2.11.0, 4 threads", "m, torch 2.15.0, 4 threads"]
+    assert headings[0] == "What differs?"
+    assert [heading.partition(" <")[0] for heading in headings[1:3]] == [
+        "m, torch 2.11.0, 4 threads",
+        "m, torch 2.15.0, 4 threads",
+    ]
     assert len(re.findall("<li>step in float32: mps overtakes cpu", page)) == 2
     assert [picture.name for picture in pictures] == [
         *("m-torch-2-11-0-4-threads-heatmap", "m-torch-2-11-0-4-threads-size-step"),
@@ -91,6 +96,9 @@ def test_two_versions_of_torch_on_a_machine_are_two_parts_of_the_report():
     assert "<button>torch</button>" in page
     assert "<button>threads</button>" not in page
     assert page.count("<td>2.15.0</td>") == page.count("<td>2.11.0</td>") == 14
+    # What the two differ in is compared, not only listed.
+    assert "m 2.15.0 against m 2.11.0: geometric means" in page or "2.15.0 against" in page
+    assert '<table id="ratios"' in page
 
 
 def test_names_of_pictures_are_those_of_files_everywhere():
@@ -111,20 +119,20 @@ def test_a_table_that_was_cut_has_a_note(monkeypatch):
     machine = Machine(runs=2)
     for n in range(7):
         machine.cell(1e-3, params=f"n={n}")
-    page, _ = html.page(machine.frame())
+    page, _ = html.page(frame_of(machine))
     assert "2 runs, 7 cells; median" in page
     monkeypatch.setattr(html, "MAX_ROWS", 5)
-    page, _ = html.page(machine.frame())
-    assert page.count("<tr>") == 1 + 5
+    page, _ = html.page(frame_of(machine))
+    assert page.count("<tr id=") == 5
     assert "2 runs, 5 of 7 cells, the rest is in the CSV; median" in page
 
 
 def test_the_peak_memory_has_a_column_if_a_cell_has_it():
     machine = Machine(runs=1).cell(1e-3)
-    assert "peak memory" not in html.page(machine.frame())[0]
-    page, _ = html.page(machine.cell(1e-3, benchmark="neg", peak_bytes=2**21).frame())
+    assert "peak memory" not in html.page(frame_of(machine))[0]
+    page, _ = html.page(frame_of(machine.cell(1e-3, benchmark="neg", peak_bytes=2**21)))
     assert "<button>peak memory</button>" in page
-    assert '<td class="number" data-key="2097152.0">2.00 MiB</td>' in page
+    assert '<td class="number" data-key="2097152">2.00 MiB</td>' in page
     assert page.count('<td class="number" data-key=""></td>') > 1
 
 
@@ -150,9 +158,9 @@ def test_the_heatmap_divides_times_of_the_same_size():
         machine.cell(seconds, params=f"n={n}", items=n)
     for n, seconds in ((16, 1e-3), (256, 2e-3)):
         machine.cell(seconds, params=f"n={n}", items=n, device="mps")
-    assert drawn_texts(machine) == ["1.0x", "0.50x"]
+    assert drawn_texts(machine) == ["1.00x", "0.50x"]
     machine.fault("oom", "x", params="n=1024", items=1024, device="mps")
-    assert drawn_texts(machine) == ["1.0x", "0.50x"]
+    assert drawn_texts(machine) == ["1.00x", "0.50x"]
 
 
 def test_a_roofline_has_a_roof_for_each_dtype(stored):
@@ -257,19 +265,37 @@ def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_
         cells = browser.find_elements("css selector", f"#cells tbody tr td:nth-child({number})")
         return [cell.get_attribute("data-key") for cell in cells if cell.is_displayed()]
 
-    median = browser.find_elements("css selector", "#cells th button")[5]
+    median = browser.find_elements("css selector", "#cells th button")[2]
     median.click()
-    values = [float(key) for key in column(6) if key]
+    values = [float(key) for key in column(3) if key]
     assert values == sorted(values)
-    assert column(6)[-1] == ""  # what was not measured comes last
+    assert column(3)[-1] == ""  # what was not measured comes last
     median.click()
-    values = [float(key) for key in column(6) if key]
+    values = [float(key) for key in column(3) if key]
     assert values == sorted(values, reverse=True)
-    browser.find_element("id", "filter").send_keys("matmul float16")
-    assert len(column(6)) == 3
-    assert browser.find_element("id", "count").text.startswith("3 of ")
+    browser.find_element("css selector", "input[type=search]").send_keys("matmul float16")
+    assert len(column(3)) == 3
+    assert browser.find_element("class name", "count").text.startswith("3 of ")
+    browser.find_element("css selector", "#cells tr:not([hidden]) a").click()
+    assert "rounds" in browser.find_element("css selector", "tr.more").text
+    # A cell that is linked to opens with its details.
+    browser.refresh()
+    assert "rounds" in browser.find_element("css selector", "tr:target + tr.more").text
+    # What is shown is saved, numbers as numbers.
+    browser.execute_script(
+        "URL.createObjectURL = blob => { window.saved = blob.text(); return 'data:,'; };"
+        "HTMLAnchorElement.prototype.click = () => {};"
+    )
+    browser.find_element("class name", "save").click()
+    saved = list(csv.DictReader(browser.execute_script("return window.saved").splitlines()))
+    assert len(saved) == len(column(3))
+    assert {float(one["median"]) for one in saved if one["median"]} == set(
+        map(float, filter(None, column(3)))
+    )
     # Hostile text is text: no element was made of it, nothing ran.
-    assert not browser.find_elements("css selector", "td script, td a, li script, li a")
+    assert not browser.find_elements(
+        "css selector", "td script, td a:not([href^='#']), li script, li a"
+    )
     assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [
@@ -298,4 +324,4 @@ def test_rows_of_the_report_are_those_of_the_file(stored):
     cells = reader.read(stored).drop_duplicates(
         ["family", "benchmark", "device", "dtype", "params"]
     )
-    assert page.count("<tr>") == 1 + len(cells)
+    assert page.count("<tr id=") == len(cells)

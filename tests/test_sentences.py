@@ -84,7 +84,7 @@ def loading(best, rival, advice="best", ratio=FASTER, alike=(), **unmeasured):
 COPY = Subject("cpu", "float32", "copy", {"n": "9"})
 FINDINGS = {
     "float16 on cpu: matrix products 2.0x slower (1.9 to 2.1) than float32, from 3 of 4 cells; "
-    "the worst known: matmul n=512 at least 1.5x slower; relative error 4.0e-04": (
+    "the worst known: matmul n=512 at least 1.50x slower; relative error 4.0e-04": (
         Several(
             topic="dtype group",
             subject=Subject("cpu", "float16"),

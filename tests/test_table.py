@@ -116,5 +116,5 @@ def test_the_peak_memory_has_a_column_if_a_row_has_it():
     )
     cpu, mps = text.split("\n\nmps: ")
     assert cpu.splitlines()[2].endswith("peak memory")
-    assert cpu.splitlines()[-1].endswith("(1.0x)     2.00 MiB")
+    assert cpu.splitlines()[-1].endswith("(1.00x)     2.00 MiB")
     assert "peak memory" not in mps

@@ -68,9 +68,9 @@ def compare(
     # https://no-color.org
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     if format == "terminal":
-        if summary := overview.text(made):
+        width = max(80, shutil.get_terminal_size().columns)
+        if summary := overview.text(made, width):
             give(summary + "\n")
-        width = shutil.get_terminal_size().columns
         give(comparison.text(made, found, colour, width))
         if short and not only_different and top is None and len(found) < len(made.rows):
             equal = len(made.rows) - len(found)

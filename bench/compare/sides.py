@@ -57,6 +57,11 @@ class Comparison:
     equal: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def others(self) -> list[tuple[str, ...]]:
+        """The sides besides the baseline."""
+        return [side for side in self.sides if side != self.baseline]
+
     @functools.cached_property
     def ratios(self) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Ratio]:
         """The ratio of each cell to the baseline, if both were measured."""

@@ -96,9 +96,10 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
 
 
 def cards(found: list[cells.Cell]) -> list[dict[str, Any]]:
-    """Return title, sentences and picture of each answer, for a page."""
-    return [
+    """Return title, sentences and picture of each answer, for a page; those without any last."""
+    made = [
         {
+            "question": answer.question,
             "title": TITLES[answer.question],
             "lines": lines(answer),
             "fault": answer.question == "faults" and bool(answer.findings),
@@ -106,6 +107,7 @@ def cards(found: list[cells.Cell]) -> list[dict[str, Any]]:
         }
         for answer in answers.of(found)
     ]
+    return sorted(made, key=lambda card: card["lines"] == [_NOTHING[card["question"]]])
 
 
 def _heads(frame: pd.DataFrame) -> Iterator[tuple[Setting, str, list[cells.Cell]]]:

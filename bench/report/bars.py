@@ -4,14 +4,15 @@ import html
 import math
 from collections.abc import Sequence
 
+from bench.report import units
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding
 from bench.verdicts.grouped import Several
 
 #: Rows of a picture at most, and its measures in units of the SVG.
 MOST, ROW, LABEL, WIDTH, EDGE = 18, 18, 180, 380, 8
-#: The axis reaches at least this factor to either side of 1.
-LEAST = 2.0
+#: The axis reaches at least this factor to either side of 1, and as far as the ratios on it.
+LEAST = 1.5
 
 
 def of(findings: Sequence[Finding]) -> str:
@@ -37,14 +38,16 @@ def _words(one: Finding) -> tuple[str, str, str, str]:
 
 def svg(rows: Sequence[tuple[str, Ratio]]) -> str:
     """Return a line for each ratio on a logarithmic axis, slower to the right of 1."""
-    ends = [abs(math.log(end)) for _, ratio in rows for end in (ratio.low, ratio.high) if end > 0]
-    half = max(math.log(LEAST), *(end for end in ends if math.isfinite(end)))
-    middle, scale = (LABEL + WIDTH) / 2, (WIDTH - LABEL - 2 * EDGE) / 2 / half
+    ends = [math.log(end) for _, ratio in rows for end in (ratio.low, ratio.high) if end > 0]
+    known = [math.log(LEAST), -math.log(LEAST), *filter(math.isfinite, ends)]
+    least, most = min(known), max(known)
+    scale = (WIDTH - LABEL - 2 * EDGE) / (most - least)
 
     def x(ratio: float) -> float:
-        bounded = min(max(ratio, math.exp(-half)), math.exp(half))
-        return round(middle + scale * math.log(bounded), 1)
+        bounded = min(max(ratio, math.exp(least)), math.exp(most))
+        return round(LABEL + EDGE + scale * (math.log(bounded) - least), 1)
 
+    middle = x(1)
     height = ROW * (len(rows) + 1)
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="ratios with intervals">',
@@ -59,11 +62,9 @@ def svg(rows: Sequence[tuple[str, Ratio]]) -> str:
             'stroke="var(--mark)" stroke-width="3" stroke-linecap="round"/>'
             f'<circle cx="{x(ratio.value)}" cy="{y}" r="4" fill="var(--mark)"/>'
         )
-    most = f"{math.exp(half):.1f}x" if half < math.log(9.95) else f"{math.exp(half):,.0f}x"
     for at, text, anchor in (
-        (LABEL + EDGE, f"{most} faster", "start"),
-        (middle, "1", "middle"),
-        (WIDTH - EDGE, f"{most} slower", "end"),
+        (LABEL + EDGE, f"{units.factor(math.exp(-least))}x faster", "start"),
+        (WIDTH - EDGE, f"{units.factor(math.exp(most))}x slower", "end"),
     ):
         parts.append(f'<text x="{at}" y="{height - 5}" text-anchor="{anchor}">{text}</text>')
     return "".join([*parts, "</svg>"])

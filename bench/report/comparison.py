@@ -81,7 +81,7 @@ def _time(estimate: Estimate, scale: float) -> str:
 def _ratio(ratio: Ratio | None, colour: bool) -> str:
     if ratio is None or not ratio.significant:
         return " ~" if ratio else ""
-    text = f" {units.significant(ratio.value, 2)}x"
+    text = f" {units.factor(ratio.value)}x"
     return f"{_GREEN if ratio.value < 1 else _RED}{text}{_PLAIN}" if colour else text
 
 

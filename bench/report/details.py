@@ -25,6 +25,11 @@ def _change(value: float) -> str:
 
 #: Column -> its label and how its value is written, in the order of the line.
 _LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "run_started": ("run of", str),
+    "torch": ("torch", str),
+    "threads": ("threads", str),
+    "device_name": ("device", str),
+    "driver": ("driver", str),
     "rounds": ("rounds", _count),
     "iterations": ("iterations", _count),
     "min_s": ("min", units.seconds),

@@ -10,8 +10,10 @@ from bench.compare.cells import Cell
 from bench.report import units
 from bench.report.picture import INK, Picture, figure_of
 
-#: The most rows; all cells are in the table of the report.
-_ROWS = 45
+#: Where the colours end: a factor of 8, and of 2 at the least, as powers of 2.
+_MOST, _LEAST = 3.0, 1.0
+#: Letters of the name of a row.
+_LETTERS = 48
 #: The device and dtype that the times are divided by.
 _BASE = ("cpu", "float32")
 
@@ -43,15 +45,15 @@ def _comparable(cells: Iterable[Cell]) -> dict[tuple[str, str], _Places]:
 def heatmap(cells: list[Cell]) -> Picture | None:
     """Draw the ratio to float32 on the CPU of each benchmark at its largest common size."""
     rows = [
-        (benchmark, by_place[_BASE].estimate.seconds or math.nan, by_place)
-        for (_, benchmark), by_place in _comparable(cells).items()
+        (_label(by_place[_BASE]), by_place[_BASE].estimate.seconds or math.nan, by_place)
+        for by_place in _comparable(cells).values()
         if len(by_place) > 1
-    ][:_ROWS]
+    ]
     found = dict.fromkeys(place for _, _, by_place in rows for place in by_place)
     places = sorted(found, key=lambda place: (place[0] != "cpu", place[0], place[1] != "float32"))
     if not rows:
         return None
-    figure, (axes,) = figure_of(2.2 + 1.1 * len(places), 1 + 0.24 * len(rows))
+    figure, (axes,) = figure_of(4.4 + 1.1 * len(places), 1 + 0.24 * len(rows))
     values = [
         [
             math.log2(cell.estimate.seconds / base)
@@ -61,7 +63,11 @@ def heatmap(cells: list[Cell]) -> Picture | None:
         ]
         for _, base, by_place in rows
     ]
-    image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=TwoSlopeNorm(0, -6, 6))
+    # The colours of each side end where its ratios do, so that small ones remain visible.
+    known = [value for line in values for value in line if not math.isnan(value)]
+    low, high = (min(max(end, _LEAST), _MOST) for end in (-min(known), max(known)))
+    norm = TwoSlopeNorm(0, -low, high)
+    image = axes.imshow(values, aspect="auto", cmap="RdBu_r", norm=norm)
     axes.set_xticks(range(len(places)), [f"{device}\n{dtype}" for device, dtype in places])
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.tick_params(length=0)
@@ -72,12 +78,22 @@ def heatmap(cells: list[Cell]) -> Picture | None:
             if math.isnan(value):
                 text, colour = cell.estimate.status if cell else "", INK
             else:
-                text = f"{units.significant(2**value, 2)}x"
-                colour = "white" if abs(value) > 3.5 else "black"
+                text = f"{units.factor(2**value)}x"
+                colour = "white" if abs(norm(value) - 0.5) > 0.3 else "black"
             axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color=colour)
-    ticks = FuncFormatter(lambda power, _: f"{units.significant(2**power, 2)}x")
+    ticks = FuncFormatter(lambda power, _: f"{units.factor(2**power)}x")
     label = "times as long: red is slower"
-    figure.colorbar(image, ax=axes, shrink=0.5, label=label, format=ticks)
+    sides = (min(known) < -low, max(known) > high)
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        sides, "neither"
+    )
+    figure.colorbar(image, ax=axes, shrink=0.5, label=label, format=ticks, extend=extend)
     return Picture(
         "heatmap", "Times as long as float32 on the CPU, at the largest size they share", figure
     )
+
+
+def _label(cell: Cell) -> str:
+    """Return the benchmark and its params, cut where a row has no room."""
+    words = " ".join((cell.name, *(f"{name}={value}" for name, value in cell.params.items())))
+    return words if len(words) <= _LETTERS else f"{words[: _LETTERS - 3]}..."

@@ -1,8 +1,9 @@
-"""One self-contained HTML file: advice, pictures, a table to sort and filter, the environment."""
+"""One self-contained HTML file: answers, pictures, tables to sort, filter and save, environment."""
 
 import base64
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +11,18 @@ import jinja2
 import pandas as pd
 
 from bench.compare import cells as cell_index
-from bench.compare import estimates, files, outliers
+from bench.compare import estimates, files, outliers, sides
+from bench.compare.estimates import Estimate
 from bench.compare.sides import ENVIRONMENT, WIDE
-from bench.records import schema
-from bench.report import answers, details, plots, units
+from bench.records import params, schema
+from bench.report import answers, bars, comparison, details, overview, plots, units
 from bench.report import outliers as outliers_report
 from bench.report.phrases import cut
 from bench.report.picture import Picture, named
+from bench.stats.ratios import Ratio
 from bench.verdicts.answers import basis
 
-#: The most rows of the table, for the sake of the browser; the CSV has all of them.
+#: The most rows of a table, for the sake of the browser; the CSV has all of them.
 MAX_ROWS = 5_000
 #: The most machines or settings with pictures, to keep the file small.
 MAX_PICTURED = 3
@@ -27,67 +30,156 @@ MAX_PICTURED = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of the table: its text, the number to sort it by if it is one, its class."""
+    """A cell of a table: its text, a second line, the number to sort it by, its class."""
 
     text: str
     key: float | str | None = None
     kind: str = ""
+    second: str = ""
 
 
-#: Headings of the table after those that name the cell, and the class of their column.
-_FIGURES = {
-    **{"median": "number", "±": "number", "items/s": "number", "peak memory": "number"},
-    **{"status": "", "error": "number", "reason": "reason", "last run": "details"},
-}
+@dataclass(frozen=True)
+class Table:
+    """A table with the classes of its columns, and its rows with their anchors."""
+
+    name: str
+    columns: list[tuple[str, str]]
+    rows: list[tuple[str, list[Entry]]]
 
 
-def _figures(
-    estimate: estimates.Estimate, items: float, error: float, peak: float, note: str
-) -> list[Entry]:
-    seconds = estimate.seconds
-    half = ""
-    if seconds and estimate.low is not None and estimate.high is not None:
-        half = f"{(estimate.high - estimate.low) / 2 / seconds:.1%}"
-    rate = items / seconds if seconds and not math.isnan(items) else None
-    # The name in JavaScript; it sorts last.
-    key = "Infinity" if math.isinf(error) else error
+def _number(text: str, value: float | None) -> Entry:
+    """Return a number; without a value it is blank, and sorts last."""
+    if value is None or math.isnan(value):
+        return Entry("", "", "number")
+    # The name in JavaScript.
+    return Entry(text, "Infinity" if math.isinf(value) else f"{value:.8g}", "number")
+
+
+def _name(benchmark: str, given: str) -> Entry:
+    return Entry(benchmark, kind="name", second=given.replace(";", " "))
+
+
+def _time(estimate: Estimate) -> list[Entry]:
+    """Return the time of a cell, and half of its interval."""
+    time, half = estimate.seconds, None
+    if time and estimate.low is not None and estimate.high is not None:
+        half = (estimate.high - estimate.low) / 2 / time
+    return [_number(units.seconds(time or 0), time), _number(f"{half or 0:.1%}", half)]
+
+
+def _optional(estimate: Estimate, items: float, error: float, peak: float) -> list[Entry]:
+    rate = items / estimate.seconds if estimate.seconds else None
     return [
-        Entry(units.seconds(seconds) if seconds else "", seconds or "", "number"),
-        Entry(half, half.rstrip("%"), "number"),
-        Entry(f"{rate:,.0f}" if rate else "", rate or "", "number"),
-        Entry("", "", "number") if math.isnan(peak) else Entry(units.size(peak), peak, "number"),
-        Entry(estimate.status),
-        Entry("", "", "number") if math.isnan(error) else Entry(f"{error:.1e}", key, "number"),
-        Entry(cut(estimate.reason or note), kind="reason"),
+        _number(f"{rate or 0:,.0f}", rate),
+        _number(f"{error:.1e}", error),
+        _number("" if math.isnan(peak) else units.size(peak), peak),
     ]
 
 
-def _table(frame: pd.DataFrame) -> tuple[list[tuple[str, str]], list[list[Entry]], int]:
-    """Return the headings with their classes, the rows shown, and the number of all rows."""
+def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
+    """Return the table of all cells, those alike beside each other, and the number of them."""
     frame = frame.assign(threads=["" if n is pd.NA else str(n) for n in frame.threads])
     between = [name for name in ("machine", "torch", "threads") if frame[name].nunique() > 1]
-    names = [*between, *schema.CELL]
+    names = [*schema.CELL, *between]
     found = estimates.by_group(frame, names, [])
     cells = frame.drop_duplicates(names, keep="last")
-    last = cells.head(MAX_ROWS)
+    places = {name: at for at, name in enumerate(zip(frame.family, frame.benchmark, strict=True))}
+    order = [
+        (places[family, benchmark], params.natural(given), str(device), str(dtype))
+        for family, benchmark, device, dtype, given in cells[list(schema.CELL)].itertuples(
+            index=False
+        )
+    ]
+    ranks = sorted(range(len(cells)), key=order.__getitem__)
+    last = cells.iloc[ranks[:MAX_ROWS]]
     amounts = dict.fromkeys(("items", "rel_error", "peak_bytes"), "float64")
-    rows = []
     values = last[list(details.COLUMNS)].astype(object)
     lines = map(details.line, values.where(values.notna(), None).to_numpy().tolist())
     # The reason of an `ok` row is a note, for example that the data were made up.
     noted = last.assign(note=last.reason.where(last.status == "ok", ""))
-    figures = noted[[*names, *amounts, "note"]].astype(amounts).to_numpy().tolist()
-    for (*key, items, error, peak, note), line in zip(figures, lines, strict=True):
-        name = [Entry(str(text).replace(";", " ")) for text in key]
-        more = Entry(line, kind="details")
-        rows.append([*name, *_figures(found[tuple(key), ()], items, error, peak, note), more])
-    columns = [*((name, "") for name in names), *_FIGURES.items()]
+    rows = []
+    for (*key, items, error, peak, note), line in zip(
+        noted[[*names, *amounts, "note"]].astype(amounts).to_numpy().tolist(), lines, strict=True
+    ):
+        family, benchmark, device, dtype, given, *others = map(str, key)
+        estimate = found[tuple(key), ()]
+        row = [
+            _name(benchmark, given),
+            Entry(dtype),
+            *_time(estimate),
+            *map(Entry, (device, *others, estimate.status)),
+            Entry(cut(estimate.reason or note), kind="reason"),
+            *_optional(estimate, items, error, peak),
+            Entry(family),
+            Entry(line, kind="details"),
+        ]
+        rows.append(("/".join(map(str, key)).replace(" ", "_"), row))
+    columns = [("benchmark", "name"), ("dtype", ""), ("median", "number"), ("±", "number")]
+    columns += [(title, "") for title in ("device", *between, "status")] + [("reason", "reason")]
+    columns += [(title, "number") for title in ("items/s", "error", "peak memory")]
+    columns += [("family", ""), ("last run", "details")]
     if last.peak_bytes.isna().all():
-        place = [title for title, _ in columns].index("peak memory")
+        place = columns.index(("peak memory", "number"))
         del columns[place]
-        for row in rows:
+        for _, row in rows:
             del row[place]
-    return columns, rows, len(cells)
+    return Table("cells", columns, rows), len(cells)
+
+
+def _change(ratio: Ratio | None) -> Entry:
+    """Return a ratio to the baseline with its interval; marked if no difference was seen."""
+    if ratio is None:
+        return _number("", None)
+    text = overview.interval(ratio)
+    return _number(text if ratio.significant else f"~ {text}", ratio.value)
+
+
+def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """Return what the sides of several files are compared by: means of groups, and each cell."""
+    by = sides.choose(frame)
+    if by in (("device",), ("dtype",)):  # one side
+        return None
+    made = sides.narrowed(sides.compare(frame, by))
+    groups = overview.means(made)
+    rows = []
+    for line in comparison.lines(made, "ratio", MAX_ROWS):
+        known = dict(zip(made.row_names, line.name, strict=True))
+        cells = dict(zip(made.sides, line.cells, strict=True))
+        base, _ = cells[made.baseline]
+        row = [_name(known["benchmark"], known["params"]), Entry(known["dtype"])]
+        times = []
+        for side in made.others:
+            estimate, ratio = cells[side]
+            row.append(_change(ratio))
+            times.append(_side(estimate))
+        row += [_side(base), *times, Entry(known["device"]), Entry(known["family"])]
+        rows.append(("", row))
+    columns = [("benchmark", "name"), ("dtype", "")]
+    for side in made.others:
+        title = "times as long" if len(made.others) == 1 else f"{' '.join(side)}: times as long"
+        columns.append((title, "number"))
+    columns += [(" ".join(side), "number") for side in (made.baseline, *made.others)]
+    columns += [("device", ""), ("family", "")]
+    return {
+        "title": overview.title(made),
+        "warnings": made.warnings,
+        "groups": groups,
+        "pictures": list(_pictured(groups)),
+        "table": Table("ratios", columns, rows),
+    }
+
+
+def _side(estimate: Estimate | None) -> Entry:
+    """Return the time of a cell on a side, or why there is none."""
+    if estimate is None or estimate.seconds is None:
+        return Entry(estimate.status if estimate else "", "", "number")
+    return _time(estimate)[0]
+
+
+def _pictured(groups: list[overview.Mean]) -> Iterator[tuple[str, str]]:
+    """Give each side with the picture of its means."""
+    for side in dict.fromkeys(one.side for one in groups):
+        yield side, bars.svg([(one.group, one.ratio) for one in groups if one.side == side])
 
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
@@ -137,11 +229,11 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
                 "environment": _environment(setting.rows),
             }
         )
-    columns, rows, count = _table(frame)
+    table, count = _cells(frame)
     runs = frame.run_id.nunique()
-    shown = f"{count:,} cells"
-    if len(rows) < count:
-        shown = f"{len(rows):,} of {shown}, the rest is in the CSV"
+    shown = f"{count:,} cell{'s' if count != 1 else ''}"
+    if len(table.rows) < count:
+        shown = f"{len(table.rows):,} of {shown}, the rest is in the CSV"
     what = f"{runs:,} run{'s' if runs != 1 else ''}, {shown}; "
     what += "median of one call, with the 95 % interval"
     if len(settings) > MAX_PICTURED:
@@ -160,7 +252,8 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
         machines=list(dict.fromkeys(machines)),
         subtitle=f"{what}.",
         parts=parts,
-        columns=columns,
-        rows=rows,
+        compared=None if fleet else _compared(frame),
+        table=table,
+        factor=overview.interval,
     )
     return text, pictures

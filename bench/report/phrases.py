@@ -23,7 +23,7 @@ def ends(ratio: Ratio) -> tuple[str, str, str]:
     bounds = (ratio.value, ratio.low, ratio.high)
     if ratio.value < 1:
         bounds = (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
-    middle, low, high = (units.significant(bound, 2) for bound in bounds)
+    middle, low, high = units.factors(*bounds)
     return middle, low, high
 
 
@@ -61,5 +61,5 @@ def change(ratio: Ratio) -> str:
     if ratio.low == 0 or math.isinf(ratio.high):
         bound = ratio.low if math.isinf(ratio.high) else 1 / ratio.high
         word = "slower" if math.isinf(ratio.high) else "faster"
-        return f"at least {units.significant(bound, 2)}x {word}"
+        return f"at least {units.factor(bound)}x {word}"
     return times(ratio)

@@ -44,7 +44,7 @@ def _cpu_first(line: tuple[tuple[str, str], object]) -> tuple[bool, str, int]:
 
 
 def over_size(cells: list[Cell]) -> list[Picture]:
-    """Draw the time of an item over the size, with crossovers between devices."""
+    """Draw times with their intervals over the size, with crossovers between devices."""
     made = []
     for swept in _SWEPT:
         param, benchmark = swept.params[-1], swept.benchmark
@@ -57,13 +57,24 @@ def over_size(cells: list[Cell]) -> list[Picture]:
         styles = dict(zip(dict.fromkeys(d for d, _ in lines), ("-", "--", ":", "-."), strict=False))
         for (device, dtype), points in sorted(lines.items(), key=_cpu_first):
             sizes = sorted(points)
+            middles = [points[size].estimate.seconds or math.nan for size in sizes]
+            lows = [
+                points[size].estimate.low or middle
+                for size, middle in zip(sizes, middles, strict=True)
+            ]
+            highs = [
+                points[size].estimate.high or middle
+                for size, middle in zip(sizes, middles, strict=True)
+            ]
+            colour = colours.get(dtype, COLOURS[-1])
+            axes.fill_between(sizes, lows, highs, color=colour, alpha=0.2, linewidth=0)
             axes.loglog(
                 sizes,
-                [points[size].estimate.seconds or math.nan for size in sizes],
+                middles,
                 marker="o",
                 markersize=3,
                 linestyle=styles.get(device, "-"),
-                color=colours.get(dtype, COLOURS[-1]),
+                color=colour,
                 label=f"{device} {dtype}",
             )
         _mark_crossovers(axes, lines, colours)
@@ -74,7 +85,11 @@ def over_size(cells: list[Cell]) -> list[Picture]:
         ticks_in_words(axes, "x", lambda value: f"{value:,.0f}")
         axes.grid(alpha=0.25, which="major")
         axes.legend(frameon=False, fontsize=8)
-        made.append(Picture(f"size-{benchmark}", f"{benchmark}: time over {param}", figure))
+        made.append(
+            Picture(
+                f"size-{benchmark}", f"{benchmark}: time over {param}, with 95 % intervals", figure
+            )
+        )
     return made
 
 

@@ -79,7 +79,7 @@ def _device(one: Any) -> str:
 def _extreme(pair: tuple[Subject, Ratio]) -> str:
     """Return ``2.0x slower (axis=0)``."""
     subject, ratio = pair
-    factor = units.significant(max(ratio.value, 1 / ratio.value), 2)
+    factor = units.factor(max(ratio.value, 1 / ratio.value))
     change = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
     return change + _in_brackets(params(subject))
 
@@ -92,7 +92,7 @@ def _plain(one: Any) -> str:
     ends = " to ".join(dict.fromkeys(map(_extreme, (one.best, one.worst))))
     counts = [f"{one.faster} of {one.n} cells faster"] if one.faster else []
     counts += [f"{one.slower} of {one.n} cells slower"] if one.slower else []
-    mean = units.significant(one.amount, 2)
+    mean = units.factor(one.amount)
     text = f"{what} takes {mean} times as long as {rival} (geometric mean): {', '.join(counts)}"
     return f"{text}; {ends}"
 
@@ -172,7 +172,7 @@ def _launch(one: Any) -> str:
 
 def _first_call(one: Any) -> str:
     bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
-    middle, low, high = (units.significant(bound, 2) for bound in bounds)
+    middle, low, high = units.factors(*bounds)
     return (
         f"{one.subject.device}: the first call takes {middle} times as long as a later one "
         f"({low} to {high}, median of {one.n:,} cells); {units.seconds(one.amount)} at most "
@@ -192,7 +192,7 @@ def _compiled(one: Any) -> str:
 
 
 def _memory(one: Any) -> str:
-    shares = " to ".join(dict.fromkeys(units.significant(x, 2) for x in (one.least, one.most)))
+    shares = " to ".join(dict.fromkeys(units.factor(x) for x in (one.least, one.most)))
     return (
         f"{one.subject.dtype} on {one.subject.device}: training takes {shares} times the "
         f"memory of float32 ({one.n} cells); {name(one.subject)} takes {units.size(one.amount)}, "
@@ -225,7 +225,7 @@ def _several(one: Any) -> str:
         text += f"not settled against {rival}"
     elif one.advice == "same":
         bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
-        middle, low, high = (units.significant(bound, 2) for bound in bounds)
+        middle, low, high = units.factors(*bounds)
         text += f"as fast as {rival} (takes {middle} times as long, {low} to {high})"
     elif one.advice == "unclear":
         text += f"no clear difference to {rival}"

@@ -27,7 +27,7 @@ def _entry(status: str, median: Any, bases: list[float | None]) -> str:
     text = units.seconds(median)
     if status != "ok":
         return f"{text} {status}"
-    ratios = [f"{units.significant(median / base, 2)}x" for base in bases if base]
+    ratios = [f"{units.factor(median / base)}x" for base in bases if base]
     return f"{text} ({', '.join(ratios)})" if ratios else text
 
 

@@ -15,6 +15,20 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:.{max(0, places)}f}"
 
 
+def factor(value: float, beside: float | None = None) -> str:
+    """Return a ratio with two significant figures, near 1 with two decimals: 1.15, 0.98, 2.4, 19.
+
+    The ends of an interval are written as the ratio `beside` them.
+    """
+    near = 0.1 <= (value if beside is None else beside) < 1.995
+    return f"{value:.2f}" if near and 0.1 <= value < 9.995 else significant(value, 2)
+
+
+def factors(value: float, low: float, high: float) -> tuple[str, str, str]:
+    """Return a ratio and the ends of its interval."""
+    return factor(value), factor(low, value), factor(high, value)
+
+
 def scale(value: float, sizes: bool = False) -> tuple[float, str]:
     """Return the unit in which `value` seconds, or bytes, are at least 1: its size and its name."""
     units = _SIZES if sizes else _TIMES
