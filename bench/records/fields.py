@@ -39,7 +39,7 @@ class BadFile(UserError, ValueError):
 
 
 def bad(path: Path, line: int, column: str | None, what: str, remedy: str) -> BadFile:
-    """Return the fault of a line, or of its column; `what` is wrong, `remedy` mends it."""
+    """Return the fault of a line, or of its column; `what` is wrong, `remedy` corrects it."""
     where = f"{path}, line {line}" + (f", column {column}" if column else "")
     made = BadFile(f"{where}: {what}; {remedy}")
     made.fault = f"{column}: {what}" if column else what

@@ -154,7 +154,7 @@ def times(source: random.Random, folder: Path) -> str:
 
 
 def images(source: random.Random, folder: Path) -> str:
-    """The cache of images: a file that is damaged, missing or added is mended."""
+    """The cache of images: a file that is damaged, missing or added is made again."""
     with (
         mock.patch.object(data, "cache", return_value=folder),
         mock.patch.object(data, "IMAGES", 3),
