@@ -10,7 +10,7 @@ from bench.compare.cells import Cell
 from bench.report import units
 from bench.report.picture import INK, Picture, figure_of
 
-#: Where the colours end: a factor of 8, and of 2 at the least, as powers of 2.
+#: Where the colours end: a factor of 8, and of 2 at least, as powers of 2.
 _MOST, _LEAST = 3.0, 1.0
 #: Letters of the name of a row.
 _LETTERS = 48

@@ -48,20 +48,20 @@ def commands(broken: Path, other: Path, out: Path) -> dict[str, list[str]]:
     }
 
 
-def attempt(words: list[str], allowed: set[int], says: str = "") -> str:
+def attempt(words: list[str], allowed: set[int], prints: str = "") -> str:
     """Run a command in this process; return what is wrong with its end, or an empty string.
 
-    A command that succeeds must print the text `says`.
+    A command that succeeds must print the text `prints`.
     """
     done = CliRunner().invoke(main.app, words)
     if done.exception and not isinstance(done.exception, SystemExit):
         return f"{type(done.exception).__name__}: {str(done.exception)[:200]}"
-    # With fewer than three runs a side the gate gives advice, and says so.
+    # With fewer than three runs a side the gate gives advice.
     advice = done.exit_code == 0 and "advice only" in done.output
     if done.exit_code not in allowed and not advice:
         return f"exit status {done.exit_code}: {done.output[-200:]}"
-    if done.exit_code == 0 and says not in done.output:
-        return f"succeeds and does not say {says!r}: {done.output[:200]}"
+    if done.exit_code == 0 and prints not in done.output:
+        return f"succeeds and does not print {prints!r}: {done.output[:200]}"
     return ""
 
 
