@@ -405,6 +405,15 @@ def test_a_gain_larger_than_the_noise_needs_no_settled_step():
     assert "batch 64: a sample is" in sentences.sentence(made)
 
 
+def test_the_fastest_need_not_be_settled():
+    machine = Machine(runs=1)
+    known = {"family": "training", "benchmark": "optimizer_step"}
+    for add, name, seconds in ((unsettled, "fused", 1e-4), (Machine.cell, "foreach", 4e-4)):
+        add(machine, seconds, params=f"implementation={name};optimizer=adam", **known)
+    made = one(machine, "optimizer")
+    assert (made.subject.params["implementation"], made.advice) == ("fused", "fastest")
+
+
 def test_first_calls_beside_noise_say_nothing():
     machine = Machine(runs=1).cell(1e-3, first_call_s=1e-2)
     for n in range(2):

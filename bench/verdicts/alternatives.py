@@ -18,10 +18,10 @@ def optimizers(found: list[Cell]) -> Iterator[Finding]:
     groups = list(cells.contrasts(steps, "implementation"))
     among = sum(math.comb(len(group), 2) for group in groups)
     for group in groups:
-        timed = [cell for cell in group.values() if cell.estimate.seconds]
+        timed = [cell for cell in group.values() if cell.estimate.likely]
         if not timed:
             continue
-        best, *others = sorted(timed, key=lambda cell: cell.estimate.seconds or 0)
+        best, *others = sorted(timed, key=lambda cell: cell.estimate.likely or 0)
         slower = [cell for cell in others if compared(best, cell, among)]
         if not slower:
             continue
@@ -29,7 +29,7 @@ def optimizers(found: list[Cell]) -> Iterator[Finding]:
         unmeasured = {
             name: cell.estimate.status
             for name, cell in group.items()
-            if not cell.estimate.seconds and cell.estimate.status != "unsupported"
+            if not cell.estimate.likely and cell.estimate.status != "unsupported"
         }
         ratio = compared(best, slower[-1], among)
         yield Alternatives(

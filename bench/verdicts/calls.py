@@ -42,16 +42,16 @@ def compiled(found: list[Cell]) -> Iterator[Finding]:
     eager = {
         (cell.device, cell.dtype, cell.params["batch"]): cell
         for cell in FORWARD_BACKWARD.among(found)
-        if TRAINED in cell.params.items() and cell.estimate.seconds
+        if TRAINED in cell.params.items() and cell.estimate.likely
     }
     pairs = [
         (cell, base)
         for cell in COMPILED.among(found)
         if (base := eager.get((cell.device, cell.dtype, cell.params["batch"])))
-        and cell.estimate.seconds
+        and cell.estimate.likely
     ]
     for cell, base in pairs:
-        ratio, seconds = compared(cell, base, len(pairs)), base.estimate.seconds or 0.0
+        ratio, seconds = compared(cell, base, len(pairs)), base.estimate.likely or 0.0
         pays, first_s = ratio is not None and ratio.high < 1, cell.first_call_s
         calls = None
         if pays and ratio and first_s:

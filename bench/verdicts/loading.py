@@ -76,14 +76,14 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
 def options(found: list[Cell]) -> Iterator[Finding]:
     """Find what other settings of a DataLoader gain: the best value of each, against the worst."""
     groups = [
-        [cell for cell in group.values() if cell.estimate.seconds]
+        [cell for cell in group.values() if cell.estimate.likely]
         for named in (START_METHOD, PERSISTENT, PINNED)
         for group in cells.contrasts(named.among(found), named.params[0])
     ]
     for group in groups:
         if len(group) < 2:
             continue
-        best, *_, worst = sorted(group, key=lambda cell: cell.estimate.seconds or 0.0)
+        best, *_, worst = sorted(group, key=lambda cell: cell.estimate.likely or 0.0)
         if ratio := compared(best, worst, sum(math.comb(len(group), 2) for group in groups)):
             yield Finding(
                 topic="loader option",
