@@ -1,6 +1,7 @@
 """The command ``bench``, also as ``python -m bench``."""
 
 import os
+import signal
 import sys
 
 STOPPED = 130
@@ -18,6 +19,8 @@ def main() -> None:
             app(prog_name="bench")
         except SystemExit as ended:
             status = ended.code
+        # The result is there: a second Ctrl-C would only interrupt what libraries do at exit.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         out.flush()
         if out.problem:
             print(f"bench: standard output: {out.problem.strerror}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import signal
 import subprocess
 
 import pytest
@@ -11,6 +12,14 @@ from bench import __main__ as entry
 from bench.cli import output
 
 FULL = "/dev/full"
+
+
+@pytest.fixture(autouse=True)
+def interrupts():
+    """The command ignores Ctrl-C at its end, the tests do not."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Failing(io.StringIO):
@@ -48,6 +57,8 @@ def test_a_command_keeps_its_exit_status(number, ends, status, monkeypatch, caps
     with pytest.raises(SystemExit) as ended:
         entry.main()
     assert ended.value.code == status
+    # A second Ctrl-C would interrupt what libraries do at exit, and print their tracebacks.
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     shown = capsys.readouterr().err
     assert shown == (
         "" if number == errno.EPIPE else f"bench: standard output: {os.strerror(28)}\n"
