@@ -53,7 +53,7 @@ def test_a_section_of_the_report(monkeypatch):
         return Picture("mine", "A section of mine", plt.figure())
 
     monkeypatch.setattr(plots, "PICTURES", (*plots.PICTURES, drawn))
-    rows = frames.frame({})
+    rows = frames.frame({}).assign(file="here.csv")
     rows.attrs["notices"] = []
     page, pictures = html.page(rows)
     assert "A section of mine" in page
