@@ -267,7 +267,8 @@ def _use(one: Any) -> str:
         text += f"batch alone {times(one.of_batch)}"
     also = [f"{one.implementation} optimizers"] if one.implementation else []
     if one.workers:
-        also.append(f"{one.workers} DataLoader worker{'' if one.workers == '1' else 's'}")
+        count = "no" if one.workers == "0" else one.workers
+        also.append(f"{count} DataLoader worker{'' if count == '1' else 's'}")
     also += ["torch.compile"] if one.compiled else []
     text += f"; also use {listed(also)}" if also else ""
     for dtype, ratio in one.avoid.items():

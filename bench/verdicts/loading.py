@@ -7,6 +7,7 @@ from bench.compare import cells
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import (
+    WORTH,
     Alternatives,
     Finding,
     Subject,
@@ -38,19 +39,31 @@ def _per_item(cell: Cell, base: Cell, among: int) -> Ratio | None:
     return per_unit(cell, base, cell.items, base.items) if sure else None
 
 
+def _as_fast(cell: Cell, fastest: Cell) -> bool:
+    """Whether a setting is the fastest one, or surely within `WORTH` of it."""
+    made = per_unit(cell, fastest, cell.items, fastest.items)
+    return cell is fastest or (made is not None and made.high <= WORTH)
+
+
+def _workers(cell: Cell | Subject) -> int:
+    return int(cell.params["workers"])
+
+
 def loading(found: list[Cell]) -> Iterator[Finding]:
     """Find the workers and the batch size that load fastest.
 
-    The rival is the best setting with workers if the best has none, without workers if it has
-    some. The advice is `among the best` if another settled setting may be as fast,
-    `best settled` if only one that is not settled may be, else `best`.
+    Of the settings that are surely as fast as the fastest one (within `WORTH`), this is the one
+    with the fewest workers. The rival is the best setting with workers if the best has none,
+    without workers if it has some. The advice is `among the best` if another settled setting may be
+    as fast, `best settled` if only one that is not settled may be, else `best`.
     """
     known = LOADER.among(found)
     timed = sorted(filter(_rate, known), key=_rate, reverse=True)
     if not timed:
         return
-    best, *others = timed
-    among = math.comb(len(timed), 2)
+    fastest, among = timed[0], math.comb(len(timed), 2)
+    best = min(filter(lambda cell: _as_fast(cell, fastest), timed), key=_workers)
+    others = [cell for cell in timed if cell is not best]
     ties = [cell for cell in others if not _per_item(cell, best, among)]
     rest = unsettled_rivals(known, best, lambda cell: cell.items)
     alone = without_workers(best)
@@ -97,7 +110,19 @@ def options(found: list[Cell]) -> Iterator[Finding]:
 
 def without_workers(cell: Cell | Subject) -> bool:
     """Whether the process that trains loads the images too."""
-    return cell.params["workers"] == "0"
+    return _workers(cell) == 0
+
+
+def workers(found: list[Cell]) -> str:
+    """Return the numbers of workers that load fastest, such as "2 or 4", blank if not settled.
+
+    It is "0" if the fastest setting, or one that is surely as fast, has no workers.
+    """
+    for one in loading(found):
+        settled = one.advice != "best settled" and (one.ratio or without_workers(one.subject))
+        if settled:
+            return " or ".join(map(str, sorted({*map(_workers, (one.subject, *one.alike))})))
+    return ""
 
 
 def _name(cell: Cell) -> str:

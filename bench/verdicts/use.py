@@ -23,13 +23,14 @@ class Use(Finding):
     `amount` is its rate in samples a second, None unless it is settled; `ratio` is the time of a
     sample over that in the default. Where no settled step is notably faster than the default, the
     subject is the one whose gain is at least the largest. `advice` is `use`; `among the best` if a
-    step that is not settled may be faster; `default` if
-    nothing is notably faster than the default; or `unknown`. `autocast`: parameters stay in
-    float32. `of_dtype` and `of_batch` are the parts of `ratio`: the dtype alone at the batch of the
-    setting, and its batch alone in float32, if both differ from the default. `implementation` is
-    that of the optimizers and `workers` that of the DataLoader which are clearly the fastest, blank
-    if none is. `compiled`: torch.compile makes forward and backward faster at every batch. `avoid`:
-    the dtypes in which training is slower than in float32, and by how much.
+    step that is not settled may be faster; `default` if nothing is notably faster than the default;
+    or `unknown`. `autocast`: parameters stay in float32. `of_dtype` and `of_batch` are the parts of
+    `ratio`: the dtype alone at the batch of the setting, and its batch alone in float32, if both
+    differ from the default. `implementation` is that of the optimizers which is clearly the
+    fastest, blank if none is; `workers` the numbers of DataLoader workers that load fastest, "0" if
+    none are needed, blank if that is not settled. `compiled`: torch.compile makes forward and
+    backward faster at every batch. `avoid`: the dtypes in which training is slower than in float32,
+    and by how much.
     """
 
     autocast: bool = False
@@ -107,7 +108,7 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         of_dtype=of_dtype if of_batch else None,
         of_batch=of_batch if of_dtype else None,
         implementation=_implementation(found, shown.device),
-        workers=_workers(found),
+        workers=loading.workers(found),
         compiled=_compiled(found, shown),
         avoid={
             one.subject.dtype: one.ratio
@@ -138,15 +139,6 @@ def _compiled(found: list[Cell], shown: Cell) -> bool:
     """Return whether torch.compile pays on the device of a step, wherever it was timed."""
     here = [one.advice for one in calls.compiled(found) if one.subject.device == shown.device]
     return bool(here) and set(here) == {"pays"}
-
-
-def _workers(found: list[Cell]) -> str:
-    """Return the number of workers of the fastest DataLoader, if no other number is as fast."""
-    for one in loading.loading(found):
-        alike = {subject.params["workers"] for subject in (one.subject, *one.alike)}
-        if one.advice != "best settled" and one.ratio and len(alike) == 1:
-            return one.subject.params["workers"]
-    return ""
 
 
 def _default(steps: list[Cell]) -> Cell | None:
