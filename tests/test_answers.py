@@ -148,7 +148,7 @@ def test_the_gain_of_the_dtype_is_named_apart_from_that_of_the_batch():
 
 
 @pytest.mark.parametrize(
-    ("alone", "two", "four", "said"),
+    ("alone", "two", "four", "words"),
     [
         (0.4, 0.1, 0.3, "2 DataLoader workers"),
         (0.4, 0.1, 0.101, "2 or 4 DataLoader workers"),
@@ -156,7 +156,7 @@ def test_the_gain_of_the_dtype_is_named_apart_from_that_of_the_batch():
         (0.105, 0.1, 0.4, "no DataLoader workers"),
     ],
 )
-def test_the_best_optimizers_and_workers_are_part_of_the_recommendation(alone, two, four, said):
+def test_the_best_optimizers_and_workers_are_part_of_the_recommendation(alone, two, four, words):
     machine = model({"float32": 1, "bfloat16": 0.5}, noise=0)
     for name, seconds in (("fused", 1e-4), ("foreach", 3e-4)):
         params = f"implementation={name};optimizer=adam"
@@ -164,7 +164,7 @@ def test_the_best_optimizers_and_workers_are_part_of_the_recommendation(alone, t
     for workers, seconds in ((0, alone), (2, two), (4, four)):
         params = f"batch=32;workers={workers}"
         machine.cell(seconds, family="loading", benchmark="loader", items=256, params=params)
-    assert f"also use fused optimizers and {said}" in " ".join(
+    assert f"also use fused optimizers and {words}" in " ".join(
         report.text(machine.frame(), "use").split()
     )
 
