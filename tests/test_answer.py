@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import answer, dtypes, references, rounds
+from bench.measure import answer, arguments, arrays, dtypes, proofs, references, rounds
 from bench.measure import cell as cells
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
@@ -90,9 +90,9 @@ def test_a_result_of_another_shape_or_count_is_wrong():
 def test_complex_numbers_are_compared_with_complex128_in_both_parts():
     """They were compared with the same operation in the same dtype, without the imaginary part."""
     x = torch.complex(cell_of().tensor(100), cell_of().tensor(100, seed=1))
-    wide = answer.on_reference(x)
+    wide = arguments.on_reference(x)
     assert wide.dtype == torch.complex128
-    expected = answer.reference(torch.exp, (x,), {})
+    expected = arguments.reference(torch.exp, (x,), {})
     assert answer.compare(torch.exp(x), expected, torch.complex64).fault == ""
     assert answer.compare(torch.exp(x), expected, torch.complex64).rel_error > 0
     wrong = torch.exp(x)
@@ -103,20 +103,20 @@ def test_complex_numbers_are_compared_with_complex128_in_both_parts():
 
 def test_the_reference_is_float64_on_the_cpu_and_leaves_the_arguments_alone():
     x = torch.ones(3, dtype=torch.float16)
-    (y, dtype, n), _ = answer.on_reference(((x, torch.float16, 3), {}))
+    (y, dtype, n), _ = arguments.on_reference(((x, torch.float16, 3), {}))
     assert (y.dtype, dtype, n) == (torch.float64, torch.float64, 3)
     wide = torch.ones(3, dtype=torch.float64)
-    answer.on_reference(wide).zero_()
+    arguments.on_reference(wide).zero_()
     assert wide.sum() == 3
 
 
 def test_copies_keep_strides_and_ties():
     x = torch.arange(6.0).reshape(2, 3).t()
-    assert answer.copies(x).stride() == x.stride()
-    assert answer.on_reference(x).stride() == x.stride()
+    assert arguments.copies(x).stride() == x.stride()
+    assert arguments.on_reference(x).stride() == x.stride()
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    model2, optimizer2 = answer.on_reference((model, optimizer))
+    model2, optimizer2 = arguments.on_reference((model, optimizer))
     assert optimizer2.param_groups[0]["params"][0] is next(model2.parameters())
     assert next(model2.parameters()).dtype == torch.float64
     assert next(model.parameters()).dtype == torch.float32
@@ -128,7 +128,7 @@ class Batch(NamedTuple):
 
 
 def test_a_named_tuple_stays_one():
-    wide = answer.on_reference(Batch(torch.ones(2), torch.arange(2)))
+    wide = arguments.on_reference(Batch(torch.ones(2), torch.arange(2)))
     assert isinstance(wide, Batch)
     assert (wide.images.dtype, wide.labels.dtype) == (torch.float64, torch.int64)
 
@@ -143,14 +143,14 @@ def test_an_in_place_operation_is_compared_with_the_values_before_it():
 
 def test_memory_proofs_distinguish_views_from_copies():
     array = np.array([0.7, 0.0])
-    answer.aliases(torch.from_numpy(array), array)
-    answer.fresh(torch.tensor(array), array)
+    proofs.aliases(torch.from_numpy(array), array)
+    proofs.fresh(torch.tensor(array), array)
     with pytest.raises(WrongAnswer, match="shares memory"):
-        answer.fresh(torch.from_numpy(array), array)
+        proofs.fresh(torch.from_numpy(array), array)
     with pytest.raises(WrongAnswer, match="does not share"):
-        answer.aliases(torch.tensor(array), array)
+        proofs.aliases(torch.tensor(array), array)
     with pytest.raises(WrongAnswer, match="did not return"):
-        answer.wrote(torch.tensor(array), torch.from_numpy(array))
+        proofs.wrote(torch.tensor(array), torch.from_numpy(array))
 
 
 def uniform(numbers, dtype=torch.float32):
@@ -238,9 +238,9 @@ def test_a_copy_that_is_none_and_a_sum_that_changes_its_input_are_seen():
     x, y = (cell_of().tensor(16, seed=seed) for seed in (0, 1))
     assert not caught(torch.clone, x, expect=same)
     assert caught(lambda x: x, x, expect=same)
-    assert not caught(torch.Tensor.add_, x, y, expect=added, proof=answer.wrote)
+    assert not caught(torch.Tensor.add_, x, y, expect=added, proof=proofs.wrote)
     assert caught(torch.Tensor.add_, x, y, expect=added)
-    assert caught(torch.add, x, y, expect=added, proof=answer.wrote)
+    assert caught(torch.add, x, y, expect=added, proof=proofs.wrote)
 
 
 def test_calls_that_become_wrong_later_are_seen():
@@ -301,11 +301,11 @@ def test_large_results_are_judged_in_every_block():
         copied = x.clone()
         copied[place] = -copied[place]
         assert answer.judge(copied, same(x), torch.device("cpu")).fault
-        assert not answer.same_bits(copied, x)
+        assert not proofs.same_bits(copied, x)
 
 
 def test_an_infinite_reference_needs_an_infinite_answer():
-    want = Reference(np.array([np.inf, 1.0]), torch.float32, references.ulps(1, torch.float32))
+    want = Reference(np.array([np.inf, 1.0]), torch.float32, arrays.ulps(1, torch.float32))
     assert answer.judge(torch.tensor([np.inf, 1.0]), want, torch.device("cpu")).fault == ""
     assert answer.judge(torch.tensor([1e30, 1.0]), want, torch.device("cpu")).fault
 

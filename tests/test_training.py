@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.measure import answer, devices, rounds
+from bench.measure import answer, arguments, devices, rounds
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
 from bench.measure.disturbance import Visit
@@ -198,8 +198,8 @@ def test_every_part_of_a_step_is_checked(monkeypatch, part):
 
     def without(on):
         (operation, *args), seen = parts(on)[part]
-        made = operation(*answer.copies(args))
-        halved = answer.walk(made, lambda x: x / 2 if x is not None else None)
+        made = operation(*arguments.copies(args))
+        halved = arguments.walk(made, lambda x: x / 2 if x is not None else None)
         return {part: ((lambda *_: halved, *args), seen)}
 
     monkeypatch.setattr(bench_step, "step_parts", without)

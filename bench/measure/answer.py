@@ -5,9 +5,8 @@ A benchmark with ``expect=`` declares a reference by NumPy with a bound for each
 computation on the CPU in float64 by `compare`.
 """
 
-import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +14,10 @@ import numpy as np
 import torch
 
 from bench.measure import dtypes
-from bench.measure.references import Array, Blocks, Reference, double, numbers, pieces, stored
+from bench.measure.arguments import leaves
+from bench.measure.arrays import Array, Blocks, double, numbers, pieces
+from bench.measure.references import Reference
 
-CPU = torch.device("cpu")
 #: Elements that are judged at a time, so that they stay in the cache.
 BLOCK = 65_536
 #: Whether longdouble has more digits than float64; otherwise references of float64 err like it.
@@ -26,10 +26,6 @@ WIDER = np.finfo(np.longdouble).eps < np.finfo(np.float64).eps
 
 class WrongAnswer(Exception):
     """An answer is wrong; the message is one line with what was seen."""
-
-
-class NoReference(Exception):
-    """The float64 computation on the CPU failed, so the answer cannot be judged."""
 
 
 @dataclass(frozen=True)
@@ -43,95 +39,6 @@ class Answer:
     rel_error: float | None = None
     tolerance: float | None = None
     fault: str = ""
-
-
-def walk(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return `value` with `change` applied to every leaf of its lists, tuples and dicts."""
-    if isinstance(value, Mapping):
-        return {key: walk(item, change) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        items = [walk(item, change) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return change(value)
-
-
-def copies(arguments: Any) -> Any:
-    """Return a copy of arguments that a call may change.
-
-    The copy keeps strides, shared memory, and the connection of an optimizer with its module. It
-    also keeps pinned memory, and the gradients of parameters, which `copy.deepcopy` drops.
-    """
-    known: dict[int, Any] = {}
-
-    def pinned(leaf: Any) -> None:
-        if isinstance(leaf, torch.Tensor) and leaf.device == CPU and leaf.is_pinned():
-            known[id(leaf)] = leaf.clone().pin_memory()
-
-    if torch.accelerator.is_available():
-        walk(arguments, pinned)
-    copied = copy.deepcopy(arguments, known)
-
-    def with_gradients(leaf: Any) -> None:
-        for parameter in leaf.parameters() if isinstance(leaf, torch.nn.Module) else ():
-            if parameter.grad is not None:
-                known[id(parameter)].grad = parameter.grad.detach().clone()
-
-    walk(arguments, with_gradients)
-    return copied
-
-
-def _widest(dtype: torch.dtype) -> torch.dtype:
-    if dtype.is_complex:
-        return torch.complex128
-    return torch.float64 if dtype.is_floating_point else dtype
-
-
-def _upcast(leaf: Any) -> Any:
-    if isinstance(leaf, torch.Tensor):
-        moved = leaf.detach().to(CPU)
-        return moved.to(_widest(moved.dtype), copy=True).requires_grad_(leaf.requires_grad)
-    if isinstance(leaf, torch.nn.Module):
-        return leaf.to(CPU).to(torch.float64)  # a device may lack float64
-    if isinstance(leaf, torch.dtype):
-        return _widest(leaf)
-    if isinstance(leaf, torch.device):
-        return CPU
-    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fc":
-        return leaf.astype(np.float64 if leaf.dtype.kind == "f" else np.complex128)
-    return leaf
-
-
-def on_reference(arguments: Any) -> Any:
-    """Return a copy of arguments on the CPU, with floating-point values in float64."""
-    leaves: list[Any] = []
-    walk(arguments, leaves.append)
-    tied = any(isinstance(leaf, (torch.nn.Module, torch.optim.Optimizer)) for leaf in leaves)
-    return walk(copies(arguments) if tied else arguments, _upcast)
-
-
-def reference(operation: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Return the result of `operation` on the CPU in float64.
-
-    Raises NoReference if the CPU cannot compute it, which does not mean that the device refused.
-    """
-    expected_args, expected_kwargs = on_reference((args, kwargs))
-    try:
-        return operation(*expected_args, **expected_kwargs)
-    except (NotImplementedError, TypeError) as problem:
-        raise NoReference(f"no reference: {problem}; pass the cell a `check`") from problem
-
-
-def _leaves(value: Any) -> list[Any]:
-    """Return the leaves of `value` in order; a list of plain numbers is one leaf, an array."""
-    if isinstance(value, Mapping):
-        return [leaf for item in value.values() for leaf in _leaves(item)]
-    if isinstance(value, torch.nn.Module) and (parameters := list(value.parameters())):
-        return list(parameters)
-    if isinstance(value, (list, tuple)):
-        if value and all(isinstance(item, (bool, int, float)) for item in value):
-            return [np.asarray(value, dtype=np.float64)]
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
 
 
 def _parts(leaf: Any) -> Any:
@@ -153,7 +60,7 @@ def compare(
     of an array; by default, the largest element. Gradients behind a ReLU need 2, the Euclidean
     norm: if rounding turns one unit of one sample on or off, single elements jump.
     """
-    left, right = _leaves(actual), _leaves(expected)
+    left, right = leaves(actual), leaves(expected)
     if len(left) != len(right):
         return Answer(fault=f"{len(left)} results, reference {len(right)}")
     error, allowed, compared = 0.0, dtypes.tolerance(dtype, terms), False
@@ -180,72 +87,6 @@ def compare(
         of = "the largest element" if norm == math.inf else "the norm"
         fault = f"off by {error:.2g} of {of}, tolerance {allowed:.2g}"
     return Answer(error, allowed, fault)
-
-
-def _memory(value: Any) -> tuple[Any, int, int]:
-    """Return the device, the first and the last address of a tensor's or array's numbers."""
-    if isinstance(value, torch.Tensor):
-        start = value.data_ptr()
-        reach = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
-        return value.device, start, start + (reach + 1) * value.element_size() * bool(value.numel())
-    return CPU, *np.lib.array_utils.byte_bounds(value)
-
-
-def _overlap(one: Any, other: Any) -> bool:
-    first, second = _memory(one), _memory(other)
-    return first[0] == second[0] and first[1] < second[2] and second[1] < first[2]
-
-
-def _arrays(value: Any) -> list[Any]:
-    return [leaf for leaf in _leaves(value) if isinstance(leaf, (torch.Tensor, np.ndarray))]
-
-
-def fresh(result: Any, *args: Any, **_: Any) -> None:
-    """Prove that the result shares no memory with an argument."""
-    given = _arrays(list(args))
-    if any(_overlap(one, other) for one in _arrays(result) for other in given):
-        raise WrongAnswer("the result shares memory with an argument, instead of a copy")
-
-
-def aliases(result: Any, source: Any, *_: Any, **__: Any) -> None:
-    """Prove that the result is a view of the first argument: it starts at the same address."""
-    if _memory(result)[:2] != _memory(source)[:2]:
-        raise WrongAnswer("the result does not share the memory of its argument")
-
-
-def wrote(result: Any, target: Any, *_: Any, **__: Any) -> None:
-    """Prove that the call returned its first argument; its values are checked in any case."""
-    if result is not target:
-        raise WrongAnswer("a call in place did not return its first argument")
-
-
-def _equal_bits(one: Array, other: Array) -> bool:
-    flat = [np.ascontiguousarray(array).reshape(-1) for array in (one, other)]
-    width = flat[0].itemsize
-    first, second = (array.view(f"u{width}" if width in (1, 2, 4, 8) else "u1") for array in flat)
-    parts = (slice(start, start + BLOCK) for start in range(0, first.size, BLOCK))
-    return all(np.array_equal(first[part], second[part]) for part in parts)
-
-
-def same_bits(one: Any, other: Any) -> bool:
-    """Return whether two values have the same numbers of the same types, NaN included."""
-    left, right = _leaves(one), _leaves(other)
-    if len(left) != len(right):
-        return False
-    for first, second in zip(left, right, strict=True):
-        if isinstance(first, (torch.Tensor, np.ndarray)):
-            both = type(first) is type(second) and first.dtype == second.dtype
-            if not both or first.shape != second.shape:
-                return False
-            if isinstance(first, torch.Tensor):
-                if first.device.type == "meta" or second.device.type == "meta":
-                    return False
-                first, second = stored(first), stored(second)
-            if not _equal_bits(first, second):
-                return False
-        elif isinstance(first, (bool, int, float)) and first != second and first == first:
-            return False
-    return True
 
 
 def _facts(got: Any, want: Reference, device: torch.device) -> str:
@@ -346,9 +187,9 @@ def judge(result: Any, expected: Any, device: torch.device) -> Answer:
     The answer has the error and the bound where their quotient is largest, both relative to the
     largest element of the reference.
     """
-    wanted = _leaves(expected)
+    wanted = leaves(expected)
     # A list of Python numbers is one leaf.
-    got = [result] if isinstance(expected, Reference) else _leaves(result)
+    got = [result] if isinstance(expected, Reference) else leaves(result)
     if len(got) != len(wanted):
         return Answer(fault=f"{len(got)} results, reference {len(wanted)}")
     error = allowed = 0.0
@@ -365,7 +206,7 @@ def judge(result: Any, expected: Any, device: torch.device) -> Answer:
 
 def notes(expected: Any) -> list[str]:
     """Return what the row says of the references, each once."""
-    return list(dict.fromkeys(filter(None, (one.note for one in _leaves(expected)))))
+    return list(dict.fromkeys(filter(None, (one.note for one in leaves(expected)))))
 
 
 def layout(*size: Any, dtype: torch.dtype, device: torch.device) -> Callable[..., Answer]:

@@ -13,7 +13,17 @@ from typing import Any, TypeVar
 import threadpoolctl
 import torch
 
-from bench.measure import answer, disturbance, kernels, operands, refusal, rounds, state
+from bench.measure import (
+    answer,
+    arguments,
+    disturbance,
+    kernels,
+    operands,
+    proofs,
+    refusal,
+    rounds,
+    state,
+)
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 from bench.measure.disturbance import Visit
@@ -188,7 +198,7 @@ class Cell:
         and `norm` set the tolerance, see `answer.compare`.
         `check`: replaces the comparison with a reference, as ``check(result, *args, **kwargs)``.
         `proof`: one more check of the result; it raises WrongAnswer if the result fails. With
-        `expect`, the default is `answer.fresh`; only `answer.wrote` may change an argument.
+        `expect`, the default is `proofs.fresh`; only `proofs.wrote` may change an argument.
         `changes`: modules and optimizers among the arguments change, as in a training step.
         `trial`: makes the calls of a check, as ``trial(operation, *args, **kwargs)``, and returns
         what is checked, for example the state after three steps.
@@ -318,10 +328,10 @@ class Cell:
             return result
 
         call = functools.partial(asked.trial, timed) if asked.trial else timed
-        used, used_kwargs = answer.copies((args, kwargs))
+        used, used_kwargs = arguments.copies((args, kwargs))
         with refusal.fallbacks(self._device) as self.result.fell_back:
             result = call(*used, **used_kwargs)
-        proof = asked.proof or (answer.fresh if asked.expect and not asked.changes else None)
+        proof = asked.proof or (proofs.fresh if asked.expect and not asked.changes else None)
         # Threads of NumPy's BLAS keep a core busy for some 30 ms after they were used.
         with _libraries().limit(limits=1, user_api="blas"):
             if asked.check is not None:
@@ -332,17 +342,17 @@ class Cell:
                 for note in answer.notes(expected):
                     self.note(note)
             else:
-                expected = answer.reference(asked.against, args, kwargs)
+                expected = arguments.reference(asked.against, args, kwargs)
                 self.result.answer = answer.compare(
                     result, expected, self.dtype, asked.terms, asked.norm
                 )
         fault = self.result.answer.fault
         # Training changes its module; a plain argument changes only where that is declared.
-        left = bool(proof is answer.wrote)
+        left = bool(proof is proofs.wrote)
         trained = [isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) for one in args]
         plain = [not (asked.changes and one) for one in trained]
         kept = [list(itertools.compress(one, plain))[left:] for one in (used, args)]
-        unchanged = answer.same_bits(*kept)
+        unchanged = proofs.same_bits(*kept)
         if not fault and asked.expect and not unchanged:
             fault = "the call changed an argument"
         if proof is not None and not fault:
@@ -352,18 +362,18 @@ class Cell:
                 fault = str(failed)
         advances = any(hasattr(one, "__next__") for one in args)  # each call takes the next item
         keeps = left or advances or any(trained) or not unchanged
-        again_args = answer.copies((args, kwargs)) if keeps else (args, kwargs)
+        again_args = arguments.copies((args, kwargs)) if keeps else (args, kwargs)
 
         def again() -> tuple[str, float]:
             """Return what is wrong with a further call on the same arguments, and its seconds."""
-            if not keeps and not answer.same_bits(used, args):
+            if not keeps and not proofs.same_bits(used, args):
                 return "the timed calls changed an argument", 0.0
             later = call(*again_args[0], **again_args[1])
             self._device.synchronize()
             if asked.check is not None:
                 later_fault = asked.check(later, *again_args[0], **again_args[1]).fault
                 fault = f"after the rounds: {later_fault}" if later_fault else ""
-            elif answer.same_bits(result, later):
+            elif proofs.same_bits(result, later):
                 fault = ""
             else:
                 fault = "not repeatable: a call after the rounds gives other bits than the first"

@@ -12,19 +12,8 @@ import numpy as np
 import torch
 
 from bench.measure.answer import Answer, judge
-from bench.measure.references import (
-    Array,
-    Reference,
-    accumulator,
-    double,
-    numbers,
-    product,
-    scale,
-    sum_error,
-    ulp,
-    unit,
-    wide,
-)
+from bench.measure.arrays import Array, accumulator, double, numbers, ulp, unit, wide
+from bench.measure.references import Reference, product, scale, sum_error
 
 #: An algorithm for convolutions of 3x3 may transform its tiles (Winograd), which loses two bits
 #: (A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016).

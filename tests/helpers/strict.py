@@ -18,7 +18,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-from bench.measure import answer, devices, disturbance
+from bench.measure import arguments, devices, disturbance
 from tests.helpers.simulated import SimulatedDevice
 
 NO_FLOAT64 = (
@@ -417,7 +417,7 @@ def _tensors(value) -> Iterator[torch.Tensor]:
 def _wider(value, half, back=False):
     """Return a value whose tensors in the dtype `half` are in float32, or the other way round."""
     was, now = (torch.float32, half) if back else (half, torch.float32)
-    return answer.walk(
+    return arguments.walk(
         value, lambda x: x.to(now) if isinstance(x, torch.Tensor) and x.dtype == was else x
     )
 

@@ -16,7 +16,8 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from bench.measure.answer import copies, same_bits, walk
+from bench.measure.arguments import copies, walk
+from bench.measure.proofs import same_bits
 from bench.suite.loading.workers import Pass
 
 #: Where the broken element is, as a share of the elements of the largest array.

@@ -20,7 +20,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.measure import answer
-from bench.measure.references import double
+from bench.measure.arrays import double
 from bench.suite.distributed.ranks import BACKENDS
 from bench.suite.training import expected
 from bench.suite.training.expected import Rough

@@ -7,7 +7,8 @@ from torch import nn
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from bench.measure.references import Reference, double, ulp, ulps
+from bench.measure.arrays import double, ulp, ulps
+from bench.measure.references import Reference
 from bench.suite.axes import dtypes, host_only
 from bench.suite.loading.data import CLASSES, SIDE, image_folder, one_hot
 

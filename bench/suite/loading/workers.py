@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch.utils.data import DataLoader
 
-from bench.measure import references
+from bench.measure import arrays
 from bench.measure.answer import Answer
 from bench.suite.loading.data import decoded, label_of, number_of
 
@@ -173,7 +173,7 @@ def delivers(folder, count, batch, workers=0, shuffled=False, change=lambda labe
             numbers = [number_of(image) for images, _ in passed.seen for image in images]
             if numbers == wanted or sorted(numbers) != sorted(wanted):
                 return Answer(fault="the images are not each of them once, in another order")
-        labels = np.concatenate([references.numbers(labels) for _, labels in passed.seen])
+        labels = np.concatenate([arrays.numbers(labels) for _, labels in passed.seen])
         wrong = np.flatnonzero(labels != [change(label_of(number)) for number in numbers])
         if wrong.size:
             return Answer(fault=f"image {numbers[wrong[0]]} came with label {labels[wrong[0]]}")

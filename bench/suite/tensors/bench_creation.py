@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.special import ndtr
 
-from bench.measure.answer import distribution, fresh, layout
+from bench.measure.answer import distribution, layout
+from bench.measure.proofs import fresh
 from bench.measure.references import constant, converted, spaced
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 

@@ -10,7 +10,7 @@ soon work on one number, so each of its calls gets new ones, outside of its time
 import pytest
 import torch
 
-from bench.measure.answer import fresh, wrote
+from bench.measure.proofs import fresh, wrote
 from bench.measure.references import added, constant, multiplied, same, second
 from bench.measure.references import relu as rectified
 from bench.measure.references import sigmoid as logistic

@@ -6,7 +6,7 @@ If tensor and array share their memory, nothing is copied and the bytes are 0.
 import pytest
 import torch
 
-from bench.measure.answer import aliases, fresh
+from bench.measure.proofs import aliases, fresh
 from bench.measure.references import as_array, item, listed, same
 from bench.suite.axes import ALL, FLOAT32, NUMERIC, dtypes, values
 

@@ -7,7 +7,7 @@ non-blocking copies have corrupted data on MPS.
 import pytest
 import torch
 
-from bench.measure.answer import wrote
+from bench.measure.proofs import wrote
 from bench.measure.references import converted, on_host, same
 from bench.suite.axes import ALL, accelerator_only, dtypes, quick, values
 

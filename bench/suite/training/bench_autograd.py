@@ -5,7 +5,8 @@ import functools
 import pytest
 import torch
 
-from bench.measure.answer import WrongAnswer, fresh
+from bench.measure.answer import WrongAnswer
+from bench.measure.proofs import fresh
 from bench.suite.axes import values
 from bench.suite.training import expected
 from bench.suite.training.models import (

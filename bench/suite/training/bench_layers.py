@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.answer import Answer, aliases
+from bench.measure.answer import Answer
+from bench.measure.proofs import aliases
 from bench.measure.references import affine, flattened, linear, relu, softmax
 from bench.suite.axes import FLOAT32, FLOATING, dtypes
 from bench.suite.training import expected

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.references import Reference, cross_entropy, double
+from bench.measure.arrays import double
+from bench.measure.references import Reference, cross_entropy
 from bench.suite.axes import FLOAT32, FLOATING, dtypes, values
 
 GROUP = "layers and losses"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure.references import Reference, double, scale, ulp, unit
+from bench.measure.arrays import double, ulp, unit
+from bench.measure.references import Reference, scale
 from bench.suite.axes import quick
 from bench.suite.training.models import PARAMETERS, network, with_gradients
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.answer import WrongAnswer, aliases, fresh, judge
-from bench.measure.references import cross_entropy, double, item, same
+from bench.measure.answer import WrongAnswer, judge
+from bench.measure.arrays import double
+from bench.measure.proofs import aliases, fresh
+from bench.measure.references import cross_entropy, item, same
 from bench.suite.axes import dtypes, quick, values
 from bench.suite.training import compiler, expected
 from bench.suite.training.expected import Rough

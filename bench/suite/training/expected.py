@@ -18,19 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.measure.references import (
-    Array,
-    Reference,
-    accumulator,
-    allowed,
-    double,
-    numbers,
-    scale,
-    sixteen_bit,
-    stored,
-    ulp,
-    unit,
-)
+from bench.measure.arrays import Array, accumulator, double, numbers, stored, ulp, unit
+from bench.measure.references import Reference, allowed, scale, sixteen_bit
 
 SIGMAS = 6
 #: Largest error of the mean loss of an epoch in units of u (that of float32 at least, in which the

@@ -1,0 +1,76 @@
+"""What a result is besides its values: fresh memory, a view, the same object, the same bits."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.measure.answer import BLOCK, WrongAnswer
+from bench.measure.arguments import CPU, leaves
+from bench.measure.arrays import Array, stored
+
+
+def _memory(value: Any) -> tuple[Any, int, int]:
+    """Return the device, the first and the last address of a tensor's or array's numbers."""
+    if isinstance(value, torch.Tensor):
+        start = value.data_ptr()
+        reach = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
+        return value.device, start, start + (reach + 1) * value.element_size() * bool(value.numel())
+    return CPU, *np.lib.array_utils.byte_bounds(value)
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    first, second = _memory(one), _memory(other)
+    return first[0] == second[0] and first[1] < second[2] and second[1] < first[2]
+
+
+def _arrays(value: Any) -> list[Any]:
+    return [leaf for leaf in leaves(value) if isinstance(leaf, (torch.Tensor, np.ndarray))]
+
+
+def fresh(result: Any, *args: Any, **_: Any) -> None:
+    """Prove that the result shares no memory with an argument."""
+    given = _arrays(list(args))
+    if any(_overlap(one, other) for one in _arrays(result) for other in given):
+        raise WrongAnswer("the result shares memory with an argument, instead of a copy")
+
+
+def aliases(result: Any, source: Any, *_: Any, **__: Any) -> None:
+    """Prove that the result is a view of the first argument: it starts at the same address."""
+    if _memory(result)[:2] != _memory(source)[:2]:
+        raise WrongAnswer("the result does not share the memory of its argument")
+
+
+def wrote(result: Any, target: Any, *_: Any, **__: Any) -> None:
+    """Prove that the call returned its first argument; its values are checked in any case."""
+    if result is not target:
+        raise WrongAnswer("a call in place did not return its first argument")
+
+
+def _equal_bits(one: Array, other: Array) -> bool:
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in (one, other)]
+    width = flat[0].itemsize
+    first, second = (array.view(f"u{width}" if width in (1, 2, 4, 8) else "u1") for array in flat)
+    parts = (slice(start, start + BLOCK) for start in range(0, first.size, BLOCK))
+    return all(np.array_equal(first[part], second[part]) for part in parts)
+
+
+def same_bits(one: Any, other: Any) -> bool:
+    """Return whether two values have the same numbers of the same types, NaN included."""
+    left, right = leaves(one), leaves(other)
+    if len(left) != len(right):
+        return False
+    for first, second in zip(left, right, strict=True):
+        if isinstance(first, (torch.Tensor, np.ndarray)):
+            both = type(first) is type(second) and first.dtype == second.dtype
+            if not both or first.shape != second.shape:
+                return False
+            if isinstance(first, torch.Tensor):
+                if first.device.type == "meta" or second.device.type == "meta":
+                    return False
+                first, second = stored(first), stored(second)
+            if not _equal_bits(first, second):
+                return False
+        elif isinstance(first, (bool, int, float)) and first != second and first == first:
+            return False
+    return True
