@@ -15,7 +15,7 @@ import torch
 
 from bench.measure import dtypes
 from bench.measure.arguments import leaves
-from bench.measure.arrays import Array, Blocks, double, numbers, pieces
+from bench.measure.arrays import Array, Blocks, double, pieces
 from bench.measure.references import Reference
 
 #: Elements that are judged at a time, so that they stay in the cache.
@@ -213,44 +213,3 @@ def layout(*size: Any, dtype: torch.dtype, device: torch.device) -> Callable[...
     """Return a check of `empty`, which promises no values: dtype, device, shape, strides."""
     want = Reference(np.broadcast_to(0, size), dtype)
     return lambda result, *_, **__: Answer(fault=_facts(result, want, device))
-
-
-def distribution(
-    cumulative: Callable[[Array], Array], low: float = -math.inf, high: float = math.inf
-) -> Callable[..., Callable[..., Answer]]:
-    """Return what makes a check, for a size, dtype and device, of random numbers.
-
-    They must have this distribution function (Kolmogorov-Smirnov) and lie between `low` and `high`.
-    The largest distance between the two distribution functions of n numbers exceeds d with a
-    probability below 2 exp(-2 n d**2) (Massart, Ann. Probab. 18(3), 1990): one false alarm in ten
-    million checks. The rounding of the dtype moves the numbers by up to epsilon in addition. The
-    halves of the numbers, and the numbers of two calls, must differ.
-    """
-
-    def made(*size: int, dtype: torch.dtype, device: torch.device) -> Callable[..., Answer]:
-        layout_of, before = layout(*size, dtype=dtype, device=device), [np.empty(0)]
-
-        def check(result: torch.Tensor, *_: object, **__: object) -> Answer:
-            if fault := layout_of(result).fault:
-                return Answer(fault=fault)
-            flat = numbers(result).reshape(-1)
-            values = np.sort(flat.astype(np.float64))
-            count = len(values)
-            steps = np.arange(count + 1) / count
-            model = cumulative(values)
-            off = float(max(np.max(steps[1:] - model), np.max(model - steps[:-1])))
-            off = off if math.isfinite(off) else math.inf
-            allowed = math.sqrt(math.log(2 / 1e-7) / (2 * count)) + torch.finfo(dtype).eps
-            fault = "" if off <= allowed else f"the distribution is off by {off:.2g}"
-            half = count // 2
-            if not fault and not low <= values[0] <= values[-1] <= high:
-                fault = f"the random numbers go from {values[0]:.3g} to {values[-1]:.3g}"
-            repeats = np.array_equal(flat[:half], flat[half : 2 * half])
-            if not fault and (repeats or np.array_equal(flat, before[0])):
-                fault = "the random numbers repeat themselves"
-            before[0] = flat
-            return Answer(off, allowed, fault)
-
-        return check
-
-    return made

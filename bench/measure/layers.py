@@ -237,24 +237,6 @@ def ordered(result: Any, x: torch.Tensor, *given: Any, **_: Any) -> Answer:
     return Answer(0.0, 0.0, "" if same else f"on device {result.values.device}")
 
 
-def dropped(result: torch.Tensor, x: torch.Tensor, p: float, *_: Any) -> Answer:
-    """Check ``dropout`` with p = 1/2: twice the value or zero, half of each, no pattern.
-
-    The share of zeros is within 6 standard deviations, as is that of pairs that agree.
-    """
-    before, after = numbers(x), numbers(result)
-    kept = after != 0
-    if result.dtype != x.dtype or after.shape != before.shape or result.device != x.device:
-        return Answer(fault=f"{result.dtype}, {tuple(result.shape)} on {result.device}")
-    if not np.array_equal(after[kept], before[kept] / (1 - p)):
-        return Answer(fault="a value that is kept is not divided by 1 - p")
-    flat = kept.reshape(-1)
-    for share in (flat.mean(), (flat[: flat.size // 2] == flat[-(flat.size // 2) :]).mean()):
-        if abs(share - 0.5) > 3 / math.sqrt(flat.size // 2):
-            return Answer(fault=f"a share of {share:.3f} is kept or repeated, not 0.5")
-    return Answer(0.0, 0.0)
-
-
 def sampled_product(result: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> Answer:
     """Check some rows of a large matrix product exactly, and all of them by a checksum.
 

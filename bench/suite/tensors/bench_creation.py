@@ -8,9 +8,9 @@ import functools
 
 import pytest
 import torch
-from scipy.special import ndtr
 
-from bench.measure.answer import distribution, layout
+from bench.measure.answer import layout
+from bench.measure.chance import NORMAL, UNIFORM, drawn
 from bench.measure.proofs import fresh
 from bench.measure.references import constant, converted, spaced
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
@@ -18,8 +18,6 @@ from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 GROUP = "creation"
 
 SIZES = values((2**20,), full=(2**4, 2**12, 2**22, 2**25))
-UNIFORM = distribution(lambda x: x.clip(0, 1), 0, 1)
-NORMAL = distribution(ndtr)
 
 
 def keywords(cell, default=torch.float32):
@@ -28,9 +26,9 @@ def keywords(cell, default=torch.float32):
     return device | ({} if cell.dtype == default else {"dtype": cell.dtype})
 
 
-def like(cell, n, made):
-    """Return a check that is made for the size, dtype and device of a cell."""
-    return made(n, dtype=cell.dtype, device=cell.device)
+def like(cell, made, *args):
+    """Return the check that is made of these arguments, and of the dtype and device of a cell."""
+    return made(*args, dtype=cell.dtype, device=cell.device)
 
 
 def create(cell, n, factory, *args, **checked):
@@ -46,7 +44,7 @@ def create_like(cell, n, factory, *args, **checked):
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty(cell, n):
-    create(cell, n, torch.empty, n, check=like(cell, n, layout))
+    create(cell, n, torch.empty, n, check=like(cell, layout, n))
 
 
 @dtypes(*ALL, default=FLOAT32)
@@ -70,13 +68,13 @@ def bench_full(cell, n):
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand(cell, n):
-    create(cell, n, torch.rand, n, check=like(cell, n, UNIFORM))
+    create(cell, n, torch.rand, n, **like(cell, drawn, UNIFORM, n))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_randn(cell, n):
-    create(cell, n, torch.randn, n, check=like(cell, n, NORMAL))
+    create(cell, n, torch.randn, n, **like(cell, drawn, NORMAL, n))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
@@ -89,7 +87,7 @@ def bench_arange(cell, n):
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty_like(cell, n):
-    create_like(cell, n, torch.empty_like, check=like(cell, n, layout), proof=fresh)
+    create_like(cell, n, torch.empty_like, check=like(cell, layout, n), proof=fresh)
 
 
 @dtypes(*ALL, default=FLOAT32)
@@ -113,7 +111,7 @@ def bench_full_like(cell, n):
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand_like(cell, n):
-    create_like(cell, n, torch.rand_like, check=like(cell, n, UNIFORM), proof=fresh)
+    create_like(cell, n, torch.rand_like, proof=fresh, **like(cell, drawn, UNIFORM, n))
 
 
 @dtypes(*ALL, default=FLOAT32)

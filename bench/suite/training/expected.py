@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from bench.measure.arrays import Array, accumulator, double, numbers, stored, ulp, unit
-from bench.measure.references import Reference, allowed, scale, sixteen_bit
+from bench.measure.references import Reference, allowed, cascade, scale, sixteen_bit
 
 SIGMAS = 6
 #: Largest error of the mean loss of an epoch in units of u (that of float32 at least, in which the
@@ -195,7 +195,8 @@ def descent(
     logarithm = arithmetic.logarithm(logs)
     each = (abs(delta) * deviation).sum(1) ** 2 + logarithm[rows, labels] / count**2
     value = np.asarray(-logs[rows, labels].mean())
-    loss = Rough(value, np.asarray(each.sum() + arithmetic.logarithm(value)))
+    added = cascade(count, arithmetic.of_loss or arithmetic.dtype) * value
+    loss = Rough(value, np.asarray(each.sum() + arithmetic.logarithm(value) + added**2))
     moved = deviation + (share * deviation).sum(1, keepdims=True)
     variance = (share / count) ** 2 * (moved**2 + logarithm)
     variance = variance + 2 * arithmetic.rounding(delta, arithmetic.loss_scale)
