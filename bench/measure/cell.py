@@ -2,29 +2,24 @@
 
 import contextlib
 import functools
-import itertools
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import threadpoolctl
 import torch
 
 from bench.measure import (
-    answer,
-    arguments,
     disturbance,
     kernels,
     operands,
-    proofs,
-    refusal,
     rounds,
     state,
 )
 from bench.measure.answer import Answer, WrongAnswer
+from bench.measure.checks import Check, Result, first_call
 from bench.measure.devices import Device
 from bench.measure.disturbance import Visit
 
@@ -42,25 +37,6 @@ Entered = TypeVar("Entered")
 HandOver = Callable[[Visit | None, Callable[[], object]], object]
 
 
-@dataclass
-class Result:
-    """The results of a cell so far; None for what was not measured."""
-
-    answer: Answer = field(default_factory=Answer)
-    first_call_s: float | None = None
-    visits: list[Visit] = field(default_factory=list)
-    device_s: float | None = None
-    dispatch_s: float | None = None
-    peak_bytes: int | None = None
-    denormal: float | None = None
-    fell_back: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    items: int | None = None
-    item_unit: str | None = None
-    bytes: int | None = None
-    flop: int | None = None
-
-
 @functools.cache
 def _block(floating: bool, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(2147 + seed)
@@ -68,11 +44,6 @@ def _block(floating: bool, seed: int) -> torch.Tensor:
         return torch.randint(1, 100, (BLOCK,), generator=generator)
     sign = torch.randint(0, 2, (BLOCK,), generator=generator) * 2 - 1
     return (torch.rand(BLOCK, generator=generator) + 0.5) * sign
-
-
-@functools.cache
-def _libraries() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()
 
 
 class Cell:
@@ -210,7 +181,7 @@ class Cell:
             # The reference needs a copy of its parameters in float64, as of every argument.
             operation, args = type(operation).__call__, (operation, *args)
         waits, launches = (
-            prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
+            rounds.prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
             if prepare
             else rounds.compile_loop(operation, args, kwargs, clock)
             for clock in (self._device.clock, self._device.now)
@@ -219,8 +190,8 @@ class Cell:
             self._visit(waits)
             return
         of = against or operation
-        asked = _Check(expect, terms, check, proof, of, norm, trial, prepare, changes)
-        fault, again = self._check(operation, args, kwargs, asked)
+        asked = Check(self.dtype, expect, terms, check, proof, of, norm, trial, prepare, changes)
+        fault, again = first_call(asked, operation, args, kwargs, self._device, self.result)
         call = functools.partial(operation, *args, **kwargs)
         # With one call to time, a slow call is not repeated: the last one is timed and checked.
         slow = not fault and (self.result.first_call_s or 0) >= SLOW_S
@@ -302,118 +273,3 @@ class Cell:
             self.result.device_s = rounds.device_time(launches, self._device, call_s)
         if self._device.peak_bytes:
             self.result.peak_bytes = self._device.peak_bytes(call)
-
-    def _check(
-        self,
-        operation: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        asked: "_Check",
-    ) -> tuple[str, Callable[[], tuple[str, float]]]:
-        """Fill in `answer` and `first_call_s`; return what is wrong, or an empty string.
-
-        Also return a check that a further call, after the timed ones, gives the same; it returns
-        what is wrong and the seconds of that call.
-        """
-        seconds = [0.0]
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            if asked.prepare:
-                asked.prepare(*args, **kwargs)
-            start = self._device.clock()
-            result = operation(*args, **kwargs)
-            seconds[0] = self._device.clock() - start
-            if self.result.first_call_s is None and seconds[0] > 0:
-                self.result.first_call_s = seconds[0]  # 0 if the clock is too coarse for it
-            return result
-
-        call = functools.partial(asked.trial, timed) if asked.trial else timed
-        used, used_kwargs = arguments.copies((args, kwargs))
-        with refusal.fallbacks(self._device) as self.result.fell_back:
-            result = call(*used, **used_kwargs)
-        proof = asked.proof or (proofs.fresh if asked.expect and not asked.changes else None)
-        # Threads of NumPy's BLAS keep a core busy for some 30 ms after they were used.
-        with _libraries().limit(limits=1, user_api="blas"):
-            if asked.check is not None:
-                self.result.answer = asked.check(result, *used, **used_kwargs)
-            elif asked.expect is not None:
-                expected = asked.expect(*args, **kwargs)
-                self.result.answer = answer.judge(result, expected, self.device)
-                for note in answer.notes(expected):
-                    self.note(note)
-            else:
-                expected = arguments.reference(asked.against, args, kwargs)
-                self.result.answer = answer.compare(
-                    result, expected, self.dtype, asked.terms, asked.norm
-                )
-        fault = self.result.answer.fault
-        # Training changes its module; a plain argument changes only where that is declared.
-        left = bool(proof is proofs.wrote)
-        trained = [isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) for one in args]
-        plain = [not (asked.changes and one) for one in trained]
-        kept = [list(itertools.compress(one, plain))[left:] for one in (used, args)]
-        unchanged = proofs.same_bits(*kept)
-        if not fault and asked.expect and not unchanged:
-            fault = "the call changed an argument"
-        if proof is not None and not fault:
-            try:
-                proof(result, *used, **used_kwargs)
-            except WrongAnswer as failed:
-                fault = str(failed)
-        advances = any(hasattr(one, "__next__") for one in args)  # each call takes the next item
-        keeps = left or advances or any(trained) or not unchanged
-        again_args = arguments.copies((args, kwargs)) if keeps else (args, kwargs)
-
-        def again() -> tuple[str, float]:
-            """Return what is wrong with a further call on the same arguments, and its seconds."""
-            if not keeps and not proofs.same_bits(used, args):
-                return "the timed calls changed an argument", 0.0
-            later = call(*again_args[0], **again_args[1])
-            self._device.synchronize()
-            if asked.check is not None:
-                later_fault = asked.check(later, *again_args[0], **again_args[1]).fault
-                fault = f"after the rounds: {later_fault}" if later_fault else ""
-            elif proofs.same_bits(result, later):
-                fault = ""
-            else:
-                fault = "not repeatable: a call after the rounds gives other bits than the first"
-            return fault, seconds[0]
-
-        return fault, again
-
-
-@dataclass(frozen=True)
-class _Check:
-    """How the calls of a cell are checked: the parameters of `Cell.__call__`."""
-
-    expect: Callable[..., Any] | None
-    terms: int
-    check: Callable[..., Answer] | None
-    proof: Callable[..., None] | None
-    against: Callable[..., Any]
-    norm: float
-    trial: Callable[..., Any] | None
-    prepare: Callable[..., object] | None
-    changes: bool
-
-
-def prepared(
-    operation: Callable[..., Any],
-    prepare: Callable[..., object],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    clock: Callable[[], float],
-    cost_s: float,
-) -> rounds.Loop:
-    """Return a loop that prepares each call outside of its time, without the cost of the clock."""
-
-    def loop(count: int) -> float:
-        total = 0.0
-        for _ in range(count):
-            prepare(*args, **kwargs)
-            start = clock()
-            operation(*args, **kwargs)
-            total += clock() - start
-        return max(total - count * cost_s, 0.1 * total)
-
-    return loop

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from bench.measure import devices, environment, kernels, placement, profiles, visits
-from bench.measure.cell import Cell, Result
+from bench.measure.cell import Cell
+from bench.measure.checks import Result
 
 #: Visits to each operation.
 VISITS = 3

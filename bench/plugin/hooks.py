@@ -5,16 +5,16 @@ import gc
 import shutil
 import time
 import traceback
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import dtypes, environment, kernels, placement, precision, refusal, state
+from bench.measure import environment, kernels, placement, precision, refusal, state
 from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
 from bench.plugin import (
+    collection,
     neighbours,
     opening,
     options,
@@ -24,15 +24,13 @@ from bench.plugin import (
     thermal,
     unfinished,
 )
-from bench.plugin.options import REPORTER, RUN, SUITE, Run
+from bench.plugin.options import REPORTER, RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
 from bench.records.lines import of_exception, one_line, shortened
-from bench.records.params import split
 from bench.records.schema import FAILED, Row
 from bench.records.writer import CannotWrite
 from bench.report import reasons, summary
-from bench.suite import axes
 
 #: Warnings about what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
 #: and image files decoded by torchvision.
@@ -40,20 +38,6 @@ _EXPECTED = (
     "This DataLoader will create",
     "Got pickle error when attempting to start a worker",
     "The image decoding and encoding capabilities of TorchVision",
-)
-#: Options that ask for the table of pytest-benchmark, or for what it prints with it.
-TABLE_OPTIONS = tuple(
-    f"--benchmark-{name}"
-    for name in (
-        "columns",
-        "sort",
-        "group-by",
-        "name",
-        "verbose",
-        "compare",
-        "histogram",
-        "cprofile",
-    )
 )
 MARKERS = (
     "dtypes(*names, default): supported dtypes, and those that every profile times",
@@ -96,18 +80,9 @@ def pytest_benchmark_update_machine_info(
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a cell for every device and every dtype of the benchmark."""
-    if "cell" not in metafunc.fixturenames:
-        return
-    run = metafunc.config.stash[RUN]
-    mark = metafunc.definition.get_closest_marker("dtypes")
-    names = mark.args if mark else axes.FLOATING
-    by_default = _default_dtypes(mark)
-    # Thousands of cells that are not wanted would take a second to collect. One of them remains if
-    # there is no other, and is deselected later.
-    possible = [name for name in dtypes.NAMES if name in names]
-    asked = [name for name in possible if _wanted_dtype(name, by_default, run)] or possible[:1]
-    cells = [(device, name) for device in run.devices for name in asked]
-    metafunc.parametrize(("device", "dtype"), cells, ids=["-".join(pair) for pair in cells])
+    if "cell" in metafunc.fixturenames:
+        cells = collection.pairs(metafunc.definition, metafunc.config.stash[RUN])
+        metafunc.parametrize(("device", "dtype"), cells, ids=["-".join(pair) for pair in cells])
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
@@ -115,116 +90,24 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return f"{argname}{val}" if isinstance(val, (int, float)) else None
 
 
-def _default_dtypes(mark: pytest.Mark | None) -> tuple[str, ...]:
-    """Return the dtypes that profiles other than `full` time; `mark` is the benchmark's."""
-    found: tuple[str, ...] = (mark.kwargs if mark else {}).get("default", axes.DEFAULT_DTYPES)
-    return found
-
-
-def _wanted_dtype(dtype: str, by_default: tuple[str, ...], run: Run) -> bool:
-    """Whether the profile and the options ask for cells in this dtype."""
-    if run.cells is not None:
-        return any(cell.dtype == dtype for cell in run.cells)
-    if run.dtypes:
-        return dtype in run.dtypes
-    return run.profile.every_dtype or dtype in by_default
-
-
-def _wanted(item: pytest.Function, run: Run) -> bool:
-    """Whether the profile and the options ask for this cell."""
-    cell = rows.key(item)
-    family, device, dtype = cell.family, cell.device, cell.dtype
-    if cell in run.finished:
-        return False
-    if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
-        return False
-    if item.get_closest_marker("host_only") and not run.devices[device].is_host:
-        return False
-    if run.cells is not None:
-        return cell in run.cells  # whatever profile or option they came from
-    if family not in run.families if run.families else family in options.ON_REQUEST:
-        return False
-    if item.get_closest_marker("full") and not run.profile.every_size:
-        return False
-    if run.profile.marked_only and not _quick(item):
-        return False
-    return _wanted_dtype(dtype, _default_dtypes(item.get_closest_marker("dtypes")), run)
-
-
-def _quick(item: pytest.Function) -> bool:
-    """Whether a cell is among those of profile `quick`; a file of the user may mark none."""
-    mark = item.get_closest_marker("quick")
-    if mark is None:
-        return not item.path.is_relative_to(SUITE)
-    return all(rows.given(item)[name] in values for name, values in mark.kwargs.items())
-
-
-def _group(item: pytest.Function) -> tuple[str, str, str]:
-    """Return what is equal for cells that differ in device and dtype only."""
-    return str(item.path), item.originalname, rows.params(item)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what is not wanted, put dtypes next to each other, give each cell its clock."""
     run = config.stash[RUN]
-    cells = list(filter(rows.is_cell, items))
-    wanted = [item for item in cells if _wanted(item, run)]
     try:
-        neighbours.check_items(wanted)
-        options.check_families(run, map(rows.family, cells))
-        _check_unique(wanted)
+        kept, left_out = collection.chosen(items, run)
     except pytest.UsageError:
         items.clear()  # so that no results file is created
         raise
-    groups: dict[Any, list[pytest.Item]] = {}
-    for item in wanted:
-        groups.setdefault(_group(item), []).append(item)
-        # Only the closest `benchmark` mark counts, so ours repeats the values of the others.
-        marks = reversed(list(item.iter_markers("benchmark")))
-        settings: dict[str, Any] = {"group": rows.benchmark(item)}
-        settings |= {key: value for mark in marks for key, value in mark.kwargs.items()}
-        settings["timer"] = run.devices[rows.given(item)["device"]].clock
-        item.add_marker(pytest.mark.benchmark(**settings), append=False)
-    if len(wanted) < len(cells):
-        kept = set(wanted)
-        config.hook.pytest_deselected(items=[item for item in cells if item not in kept])
-    # Timed one after the other, so that a drift of the machine is no difference between dtypes.
-    others = [item for item in items if not rows.is_cell(item)]
-    items[:] = others + [item for group in groups.values() for item in group]
-
-
-def _check_unique(cells: list[pytest.Function]) -> None:
-    """Raise UsageError if two files have the same benchmark, or two cells the same identity."""
-    files: dict[tuple[str, str], Path] = {}
-    seen: dict[tuple[str, ...], str] = {}
-    for item in cells:
-        name = (rows.family(item), rows.benchmark(item))
-        if files.setdefault(name, item.path) != item.path:
-            raise pytest.UsageError(
-                f"{item.path}: benchmark {'/'.join(name)} is in {files[name]} too; "
-                "rename one of the two"
-            )
-        key = (*_group(item), rows.given(item)["device"], rows.given(item)["dtype"])
-        if seen.setdefault(key, item.nodeid) != item.nodeid:
-            raise pytest.UsageError(
-                f"{item.nodeid} and {seen[key]} have the same params in the results "
-                f"({rows.params(item) or 'none'}); give each its own name: "
-                "pytest.param(..., id=...)"
-            )
+    for item in filter(rows.is_cell, kept):
+        item.add_marker(collection.timed_by(item, run), append=False)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> list[str]:
     """Report values without a name, and the name by which they are recorded."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for item in filter(rows.is_cell, items):
-        words = split(rows.params(item))
-        for name in rows.nameless(item):
-            found.setdefault((item.originalname, name), []).append(words[name])
-    return [
-        f"{benchmark}: values of {name!r} have no name and are recorded as "
-        f"{', '.join(dict.fromkeys(ids))}; name them: pytest.param(..., id=...)"
-        for (benchmark, name), ids in found.items()
-    ]
+    return collection.nameless(items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -436,8 +319,7 @@ def pytest_benchmark_group_stats(config: pytest.Config) -> Any:
     It is 250 characters wide and has the same rounds as the table of this suite.
     """
     groups = yield
-    words = [str(word).partition("=")[0] for word in config.invocation_params.args]
-    if any(word.startswith(TABLE_OPTIONS) for word in words):
+    if neighbours.wants_table(config):
         return groups
     cells = config.stash[RUN].outcomes
     kept = [

@@ -7,6 +7,13 @@ from typing import Any
 
 import pytest
 
+#: Options that ask for the table of pytest-benchmark, or for what it prints with it.
+_TABLE = tuple(
+    f"--benchmark-{name}"
+    for name in (
+        *("columns", "sort", "group-by", "name", "verbose", "compare", "histogram", "cprofile"),
+    )
+)
 #: The options of this suite, which another plugin may have too.
 OPTIONS = frozenset(
     f"--{name}"
@@ -96,3 +103,9 @@ def check_items(items: list[pytest.Function]) -> None:
                 "pytest-repeat repeats a cell within a run; "
                 "time several runs instead: bench run --runs N"
             )
+
+
+def wants_table(config: pytest.Config) -> bool:
+    """Whether an option on the command line asks for the table of pytest-benchmark."""
+    words = [str(word).partition("=")[0] for word in config.invocation_params.args]
+    return any(word.startswith(_TABLE) for word in words)

@@ -14,7 +14,8 @@ import pytest
 
 from bench.exchange.exports import extra_info
 from bench.measure import dtypes, refusal, state
-from bench.measure.cell import Cell, Result
+from bench.measure.cell import Cell
+from bench.measure.checks import Result
 from bench.measure.rounds import Plan
 from bench.measure.visits import Judged, judge
 from bench.plugin import rows

@@ -9,7 +9,8 @@ import pytest
 
 from bench import __version__
 from bench.measure import visits
-from bench.measure.cell import Cell, Result
+from bench.measure.cell import Cell
+from bench.measure.checks import Result
 from bench.plugin.neighbours import STEP
 from bench.plugin.options import Run
 from bench.records.lines import shortened

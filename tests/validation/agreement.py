@@ -23,7 +23,8 @@ from tabulate import tabulate
 from torch.utils.benchmark import Timer
 
 from bench.measure import devices, dtypes, rounds
-from bench.measure.cell import Cell, prepared
+from bench.measure.cell import Cell
+from bench.measure.rounds import prepared
 from bench.plugin import rows
 from bench.report import units
 from tests.validation.answers import cells

@@ -1,0 +1,140 @@
+"""Which cells a run times, in which order: the profile and the options choose among them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.measure import dtypes
+from bench.plugin import neighbours, options, rows
+from bench.plugin.options import SUITE, Run
+from bench.records.params import split
+from bench.suite import axes
+
+
+def pairs(benchmark: pytest.Item, run: Run) -> list[tuple[str, str]]:
+    """Return the devices and the dtypes, in pairs, in which a benchmark may be timed."""
+    mark = benchmark.get_closest_marker("dtypes")
+    names = mark.args if mark else axes.FLOATING
+    by_default = _default_dtypes(mark)
+    # Thousands of cells that are not wanted would take a second to collect. One of them remains if
+    # there is no other, and is deselected later.
+    possible = [name for name in dtypes.NAMES if name in names]
+    asked = [name for name in possible if _wanted_dtype(name, by_default, run)] or possible[:1]
+    return [(device, name) for device in run.devices for name in asked]
+
+
+def chosen(items: list[pytest.Item], run: Run) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    """Return the tests of a run in their order, and the cells that are left out.
+
+    The dtypes and devices of a benchmark are timed one after the other, so that a drift of the
+    machine is no difference between them. Raises UsageError if the cells cannot be told apart.
+    """
+    cells = list(filter(rows.is_cell, items))
+    wanted = [item for item in cells if _wanted(item, run)]
+    neighbours.check_items(wanted)
+    options.check_families(run, map(rows.family, cells))
+    _check_unique(wanted)
+    groups: dict[Any, list[pytest.Item]] = {}
+    for item in wanted:
+        groups.setdefault(_group(item), []).append(item)
+    kept = set(wanted)
+    others = [item for item in items if not rows.is_cell(item)]
+    ordered = others + [item for group in groups.values() for item in group]
+    return ordered, [item for item in cells if item not in kept]
+
+
+def timed_by(item: pytest.Function, run: Run) -> pytest.MarkDecorator:
+    """Return the mark that sets the clock and the group of a cell in pytest-benchmark.
+
+    Only the closest such mark counts there, so this one repeats the values of the others.
+    """
+    settings: dict[str, Any] = {"group": rows.benchmark(item)}
+    for mark in reversed(list(item.iter_markers("benchmark"))):
+        settings |= mark.kwargs
+    settings["timer"] = run.devices[rows.given(item)["device"]].clock
+    mark: pytest.MarkDecorator = pytest.mark.benchmark(**settings)
+    return mark
+
+
+def nameless(items: list[pytest.Item]) -> list[str]:
+    """Return a line on each value without a name: the name by which it is recorded."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for item in filter(rows.is_cell, items):
+        words = split(rows.params(item))
+        for name in rows.nameless(item):
+            found.setdefault((item.originalname, name), []).append(words[name])
+    return [
+        f"{benchmark}: values of {name!r} have no name and are recorded as "
+        f"{', '.join(dict.fromkeys(ids))}; name them: pytest.param(..., id=...)"
+        for (benchmark, name), ids in found.items()
+    ]
+
+
+def _default_dtypes(mark: pytest.Mark | None) -> tuple[str, ...]:
+    """Return the dtypes that profiles other than `full` time; `mark` is the benchmark's."""
+    found: tuple[str, ...] = (mark.kwargs if mark else {}).get("default", axes.DEFAULT_DTYPES)
+    return found
+
+
+def _wanted_dtype(dtype: str, by_default: tuple[str, ...], run: Run) -> bool:
+    """Whether the profile and the options ask for cells in this dtype."""
+    if run.cells is not None:
+        return any(cell.dtype == dtype for cell in run.cells)
+    if run.dtypes:
+        return dtype in run.dtypes
+    return run.profile.every_dtype or dtype in by_default
+
+
+def _wanted(item: pytest.Function, run: Run) -> bool:
+    """Whether the profile and the options ask for this cell."""
+    cell = rows.key(item)
+    family, device, dtype = cell.family, cell.device, cell.dtype
+    if cell in run.finished:
+        return False
+    if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
+        return False
+    if item.get_closest_marker("host_only") and not run.devices[device].is_host:
+        return False
+    if run.cells is not None:
+        return cell in run.cells  # whatever profile or option they came from
+    if family not in run.families if run.families else family in options.ON_REQUEST:
+        return False
+    if item.get_closest_marker("full") and not run.profile.every_size:
+        return False
+    if run.profile.marked_only and not _quick(item):
+        return False
+    return _wanted_dtype(dtype, _default_dtypes(item.get_closest_marker("dtypes")), run)
+
+
+def _quick(item: pytest.Function) -> bool:
+    """Whether a cell is among those of profile `quick`; a file of the user may mark none."""
+    mark = item.get_closest_marker("quick")
+    if mark is None:
+        return not item.path.is_relative_to(SUITE)
+    return all(rows.given(item)[name] in values for name, values in mark.kwargs.items())
+
+
+def _group(item: pytest.Function) -> tuple[str, str, str]:
+    """Return what is equal for cells that differ in device and dtype only."""
+    return str(item.path), item.originalname, rows.params(item)
+
+
+def _check_unique(cells: list[pytest.Function]) -> None:
+    """Raise UsageError if two files have the same benchmark, or two cells the same identity."""
+    files: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, ...], str] = {}
+    for item in cells:
+        name = (rows.family(item), rows.benchmark(item))
+        if files.setdefault(name, item.path) != item.path:
+            raise pytest.UsageError(
+                f"{item.path}: benchmark {'/'.join(name)} is in {files[name]} too; "
+                "rename one of the two"
+            )
+        key = (*_group(item), rows.given(item)["device"], rows.given(item)["dtype"])
+        if seen.setdefault(key, item.nodeid) != item.nodeid:
+            raise pytest.UsageError(
+                f"{item.nodeid} and {seen[key]} have the same params in the results "
+                f"({rows.params(item) or 'none'}); give each its own name: "
+                "pytest.param(..., id=...)"
+            )
