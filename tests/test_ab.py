@@ -11,8 +11,8 @@ from bench.cli import main
 from bench.gate.reason import reason
 from bench.gate.settings import Limits
 from bench.launch import ab as engine
-from bench.launch import runner, sides
-from bench.launch.runner import CannotRun
+from bench.launch import command, runner, sides
+from bench.launch.command import CannotRun
 from bench.launch.sides import Side
 from bench.records import reader, schema
 from bench.records.writer import CannotWrite, Writer, reopen
@@ -30,7 +30,7 @@ class Machine:
         self.random, self.noise = random.Random(seed), noise
         self.slow, self.order, self.killed_at, self.columns = {}, [], None, {}
 
-    def run(self, arguments, runs, output, resume, listener, place=runner.HERE, append=False):
+    def run(self, arguments, runs, output, resume, listener, place=command.HERE, append=False):
         options = dict(w.removeprefix("--").split("=", 1) for w in arguments if "=" in w)
         side = "candidate" if "SIDE" in place.env else "baseline"
         self.order.append((side, list(arguments)))
@@ -325,7 +325,7 @@ def stored(machine, tmp_path):
     def make(**slow):
         machine.slow = slow
         for side in engine.SIDES:
-            place = runner.Place(env={"SIDE": ""} if side == "candidate" else {})
+            place = command.Place(env={"SIDE": ""} if side == "candidate" else {})
             file = tmp_path / f"{side}.csv"
             for _ in range(5):
                 machine.run([], 1, file, None, RunListener(), place, append=file.exists())

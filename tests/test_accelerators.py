@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from bench.cli import main
-from bench.launch import runner
+from bench.launch import command, runner
 from bench.measure import (
     cell,
     devices,
@@ -237,7 +237,7 @@ def test_bench_run_continues_in_a_fresh_process_after_a_sticky_error(pytester, p
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     listener = RunListener()
     words = ["bench_it.py", "--dtype=float32", "--device=cuda,cpu", "--budget=0", "--machine=here"]
-    place = runner.Place(python=python)
+    place = command.Place(python=python)
     _, file = runner.run(words, 1, pytester.path / "a.csv", None, listener, place=place)
     found = reader.read(file)
     assert dict(zip(found.benchmark + found.device, found.status, strict=True)) == {

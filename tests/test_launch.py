@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from bench.launch import runner
+from bench.launch import command, runner
 from bench.records import reader
 from bench.report.progress import FleetBars, RunBar
 from tests.helpers.listeners import RunListener
@@ -24,9 +24,7 @@ def runs(suite, monkeypatch, python):
     monkeypatch.chdir(suite.pytester.path)
 
     def run(number=1, output=None, resume=None, arguments=(), python=python, **more):
-        monkeypatch.setattr(
-            runner, "command", lambda *words, place: [python, "-m", "pytest", *words]
-        )
+        monkeypatch.setattr(command, "of", lambda *words, place: [python, "-m", "pytest", *words])
         listener = RunListener()
         code, file = runner.run([*SMOKE, *arguments], number, output, resume, listener, **more)
         return code, file, listener
@@ -138,7 +136,7 @@ def test_a_wrong_option_and_a_bad_file_are_one_line(suite, runs, tmp_path):
     code, file, heard = runs(arguments=["--dtype", "float31"])
     assert (code, file) == (pytest.ExitCode.USAGE_ERROR, None)
     assert any("unknown 'float31'" in line for line in heard.lines)
-    with pytest.raises(runner.CannotRun, match=r"--resume: .*No such file"):
+    with pytest.raises(command.CannotRun, match=r"--resume: .*No such file"):
         runs(resume=tmp_path / "nothing.csv")
 
 
@@ -242,7 +240,7 @@ def test_a_fleet_has_a_bar_for_each_machine():
 
 def test_only_families_that_are_asked_for_are_collected(tmp_path):
     def folders(*words):
-        return [path.name for path in runner._folders(runner.PACKAGE, words)]
+        return [path.name for path in command.folders(command.PACKAGE, words)]
 
     assert folders("-k", "cat") == ["suite"]
     assert folders("--family=tensors,loading") == ["tensors", "loading"]
@@ -257,11 +255,11 @@ def test_only_families_that_are_asked_for_are_collected(tmp_path):
 
 def test_a_checkout_around_an_installed_suite_is_not_imported(tmp_path, monkeypatch):
     """As in a workflow: a checkout, and what pip install has put elsewhere."""
-    monkeypatch.chdir(runner.PACKAGE.parent)
-    assert "-P" not in runner.command()
+    monkeypatch.chdir(command.PACKAGE.parent)
+    assert "-P" not in command.of()
     (tmp_path / "bench").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert runner.command()[1] == "-P"
+    assert command.of()[1] == "-P"
 
 
 @pytest.mark.integration

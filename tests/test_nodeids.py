@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from bench.exchange import nodeids
-from bench.launch import runner
+from bench.launch import command
 
 pytestmark = pytest.mark.integration
 
@@ -27,12 +27,12 @@ def collected(python, tmp_path_factory):
     folder = tmp_path_factory.mktemp("printer")
     (folder / "printer.py").write_text(PRINTER)
     words = ("--collect-only", "-q", "-p", "printer", "--profile=full")
-    words = runner.command(*words, place=runner.Place(python=python))
+    words = command.of(*words, place=command.Place(python=python))
     done = subprocess.run(
         words,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(folder), str(runner.PACKAGE.parent)]),
+            "PYTHONPATH": os.pathsep.join([str(folder), str(command.PACKAGE.parent)]),
         },
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.launch import runner
+from bench.launch import command
 from bench.plugin import entry
 from bench.records import reader
 
@@ -131,8 +131,8 @@ def test_an_unknown_family_lists_those_of_the_files_too(suite):
 def test_values_of_options_are_no_files_of_the_user(tmp_path, monkeypatch, arguments, found):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert runner.user_files(arguments) == found
-    assert any("suite.ini" in word for word in runner.command(*arguments)) == (not found)
+    assert command.user_files(arguments) == found
+    assert any("suite.ini" in word for word in command.of(*arguments)) == (not found)
 
 
 def test_a_git_ref_times_its_own_version_of_the_file(tmp_path, monkeypatch):
@@ -141,9 +141,7 @@ def test_a_git_ref_times_its_own_version_of_the_file(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
     (tree / "speed" / "mine.py").touch()
     monkeypatch.chdir(repository / "speed")
-    there = runner.Place(tree=tree)
-    assert f"{tree / 'speed' / 'mine.py'}::bench_a" in runner.command(
-        "mine.py::bench_a", place=there
-    )
-    with pytest.raises(runner.CannotRun, match=r"new\.py is not in the git ref"):
-        runner.command("new.py", place=there)
+    there = command.Place(tree=tree)
+    assert f"{tree / 'speed' / 'mine.py'}::bench_a" in command.of("mine.py::bench_a", place=there)
+    with pytest.raises(command.CannotRun, match=r"new\.py is not in the git ref"):
+        command.of("new.py", place=there)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bench.launch import sides
-from bench.launch.runner import CannotRun
+from bench.launch.command import CannotRun
 from bench.launch.sides import Side
 
 

@@ -130,10 +130,10 @@ def list_cells(context: typer.Context) -> None:
 
     Takes the options, files and folders of `bench run`.
     """
-    from bench.launch import runner
+    from bench.launch import command
 
-    command = runner.command("--collect-only", "--quiet", *context.args)
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    words = command.of("--collect-only", "--quiet", *context.args)
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
     typer.echo(done.stdout, nl=False)
     typer.echo(done.stderr, nl=False, err=True)
     raise typer.Exit(BAD_INPUT if done.returncode == _USAGE_ERROR else done.returncode)

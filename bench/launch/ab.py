@@ -29,7 +29,7 @@ from bench.gate import check, comparable, screen, shift
 from bench.gate.check import Outcome
 from bench.gate.settings import Limits
 from bench.launch import runner, sides
-from bench.launch.runner import CannotRun, Place
+from bench.launch.command import CannotRun, Place
 from bench.launch.sides import Side
 from bench.records import reader, schema
 from bench.records.files import read_json, replace

@@ -1,17 +1,15 @@
 """Run the suite in fresh processes, report their progress, and continue after a crash."""
 
 import contextlib
-import itertools
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,12 +17,12 @@ from typing import Any, Protocol
 import psutil
 import pytest
 
+from bench.launch import command
+from bench.launch.command import HERE, CannotRun, Place, values
 from bench.records import reader, schema
-from bench.records.choices import UserError
 from bench.records.schema import Row
 from bench.records.writer import reopen
 
-PACKAGE = Path(__file__).parents[1]
 #: Starts each line by which a process reports its progress; all other lines are for the user.
 MARK = "\x1e"
 #: When this many cells have killed their process, the run stops.
@@ -35,113 +33,6 @@ CELL_LIMIT_S = 900.0
 LEAVE_S = 10.0
 #: Signals by which somebody ends a process from outside.
 _FROM_OUTSIDE = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
-#: Options of pytest without a value, after which a folder may follow.
-_FLAGS = ("-x", "-s", "-v", "-vv", "--download")
-
-
-class CannotRun(UserError):
-    """The suite cannot run as requested; the message is one line for the user."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A Python, the folder of the suite, and extra environment variables.
-
-    `tree` is the checkout of a git ref: files of the user are taken from it.
-    """
-
-    python: str = sys.executable
-    package: Path = PACKAGE
-    env: Mapping[str, str] = field(default_factory=dict)
-    tree: Path | None = None
-
-    def environment(self) -> dict[str, str]:
-        """Return all environment variables of a process."""
-        return {**os.environ, **self.env}
-
-
-#: This Python and this suite.
-HERE = Place()
-
-
-def command(*arguments: str, place: Place = HERE) -> list[str]:
-    """Return the command that runs pytest on the suite, or on files of the user in `arguments`.
-
-    Files of the user run under the user's own pytest settings. The suite ignores those.
-    """
-    python = [place.python]
-    # The current folder may hold another package `bench`: a checkout beside an installed suite, or
-    # benchmarks of the user. Python must not import that one.
-    if place.package != PACKAGE or _shadowed(place.package):
-        python.append("-P")
-    pytest_ = [*python, "-m", "pytest", "-p", "bench.plugin"]
-    files = user_files(arguments)
-    if files:
-        return [*pytest_, *(_in_tree(a, place.tree) if a in files else a for a in arguments)]
-    settings = ["-c", str(place.package / "plugin" / "suite.ini")]
-    settings += ["--rootdir", str(place.package.parent)]
-    return [*pytest_, *settings, *map(str, _folders(place.package, arguments)), *arguments]
-
-
-def user_files(arguments: Sequence[str]) -> list[str]:
-    """Return the files and folders among `arguments` that hold benchmarks of the user.
-
-    These are Python files, with or without ``::name``, and folders that exist and are not the
-    value of the option before them.
-    """
-    found = []
-    for before, word in itertools.pairwise(["", *arguments]):
-        option = before.startswith("-") and "=" not in before and before not in _FLAGS
-        file = word.partition("::")[0]
-        if not word.startswith("-") and (
-            file.endswith(".py") or (not option and Path(file).is_dir())
-        ):
-            found.append(word)
-    return found
-
-
-def _in_tree(word: str, tree: Path | None) -> str:
-    """Return where the checkout `tree` holds a file of the user; CannotRun if it does not."""
-    if tree is None:
-        return word
-    file, colons, name = word.partition("::")
-    top = next((p for p in (Path.cwd(), *Path.cwd().parents) if (p / ".git").exists()), Path.cwd())
-    if not Path(file).resolve().is_relative_to(top):
-        return word
-    there = tree / Path(file).resolve().relative_to(top)
-    if not there.exists():
-        raise CannotRun(f"{file} is not in the git ref; give a ref that has it")
-    return f"{there}{colons}{name}"
-
-
-def _shadowed(package: Path) -> bool:
-    """Whether the current folder holds another package of the same name."""
-    near = Path.cwd() / package.name
-    return near.is_dir() and not near.samefile(package)
-
-
-def _values(arguments: Sequence[str], option: str) -> list[str]:
-    """Return the values of an option, given as ``--option=value`` or as two words."""
-    pairs = itertools.pairwise([*arguments, ""])
-    joined = [(word.partition("=") if "=" in word else (word, "", after)) for word, after in pairs]
-    return [value for name, _, value in joined if name == option]
-
-
-def _folders(package: Path, arguments: Sequence[str]) -> list[Path]:
-    """Return the folders of the requested families, so that pytest collects no others."""
-    families = [names.split(",") for names in _values(arguments, "--family")]
-    files = _values(arguments, "--cells")
-    if files:  # the last one counts, and overrides --family
-        try:
-            families = [sorted({cell.family for cell in reader.cells(Path(files[-1]))})]
-        except reader.BadFile:
-            families = []  # the plugin reports what is wrong with the file
-    # A name from a file is never a path: it only chooses among the families there are.
-    known = {file.parent.name: file.parent for file in (package / "suite").glob("*/bench_*.py")}
-    asked = [name.strip() for names in families for name in names]
-    # The plugin refuses an unknown family and lists the known ones.
-    found = [known[name] for name in asked if name in known]
-    return found if found and len(found) == len(asked) else [package / "suite"]
 
 
 class Listener(Protocol):
@@ -259,7 +150,7 @@ def _process(
     alone: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
-            command("--benchmark-only", "-p", "bench.plugin.progress", *arguments, place=place),
+            command.of("--benchmark-only", "-p", "bench.plugin.progress", *arguments, place=place),
             env=place.environment(),
             # The process ends when this pipe does, which the system closes with the launcher.
             stdin=subprocess.PIPE,
@@ -379,7 +270,7 @@ def _one_run(
 def _cell_limit(arguments: Sequence[str]) -> tuple[list[str], float]:
     """Take ``--cell-timeout`` out of the arguments; return the others and its seconds."""
     option = "--cell-timeout"
-    given = _values(arguments, option)
+    given = values(arguments, option)
     if not given:
         return list(arguments), CELL_LIMIT_S
     try:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.launch import runner
-from bench.launch.runner import CannotRun
+from bench.launch import command
+from bench.launch.command import CannotRun
 from bench.records.lines import last_line
 
 #: A program that imports what the suite needs.
@@ -59,7 +59,7 @@ def variables(given: list[str] | None, option: str) -> dict[str, str]:
     return found
 
 
-def prepare(side: Side, name: str, folder: Path) -> runner.Place:
+def prepare(side: Side, name: str, folder: Path) -> command.Place:
     """Prepare a side to run, with its copies in `folder`, which must be empty.
 
     Another Python runs a copy of this suite, so that both sides time the same code. A git ref is
@@ -68,26 +68,26 @@ def prepare(side: Side, name: str, folder: Path) -> runner.Place:
     Raises CannotRun, naming the option of side `name`.
     """
     if not side.given:
-        return runner.HERE
+        return command.HERE
     paths: list[Path] = []
-    package = runner.PACKAGE
+    package = command.PACKAGE
     tree = None
     if side.ref:
         tree = _checkout(side.ref, f"--{name}-ref", folder / "tree")
         paths.append(tree)
         if (tree / "bench" / "plugin" / "suite.ini").exists():
             package = tree / "bench"
-    if (side.python or side.ref) and package == runner.PACKAGE:
+    if (side.python or side.ref) and package == command.PACKAGE:
         # A copy: the folder of this suite may hold the torch of this environment too, or another
         # copy of what the ref holds.
         package = folder / "suite" / "bench"
         skipped = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(runner.PACKAGE, package, ignore=skipped)
+        shutil.copytree(command.PACKAGE, package, ignore=skipped)
     paths.insert(0, package.parent)
     env = dict(side.env)
     before = env.get("PYTHONPATH", os.environ.get("PYTHONPATH"))
     env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *([before] if before else [])])
-    place = runner.Place(_python(side.python, f"--{name}-python"), package, env, tree)
+    place = command.Place(_python(side.python, f"--{name}-python"), package, env, tree)
     _probe(place, name)
     return place
 
@@ -106,7 +106,7 @@ def _python(given: str, option: str) -> str:
     return str(Path(found).absolute())
 
 
-def _probe(place: runner.Place, name: str) -> None:
+def _probe(place: command.Place, name: str) -> None:
     """Check that the suite can run there; CannotRun if a module is missing."""
     asked = [place.python, "-P", "-c", _ASK, *_NEEDED]
     answer = subprocess.run(

@@ -28,7 +28,7 @@ def chosen(items: list[pytest.Item], run: Run) -> tuple[list[pytest.Item], list[
     """Return the tests of a run in their order, and the cells that are left out.
 
     The dtypes and devices of a benchmark are timed one after the other, so that a drift of the
-    machine is no difference between them. Raises UsageError if the cells cannot be told apart.
+    machine is no difference between them. Raises UsageError if two cells have the same identity.
     """
     cells = list(filter(rows.is_cell, items))
     wanted = [item for item in cells if _wanted(item, run)]
@@ -53,8 +53,8 @@ def timed_by(item: pytest.Function, run: Run) -> pytest.MarkDecorator:
     for mark in reversed(list(item.iter_markers("benchmark"))):
         settings |= mark.kwargs
     settings["timer"] = run.devices[rows.given(item)["device"]].clock
-    mark: pytest.MarkDecorator = pytest.mark.benchmark(**settings)
-    return mark
+    made: pytest.MarkDecorator = pytest.mark.benchmark(**settings)
+    return made
 
 
 def nameless(items: list[pytest.Item]) -> list[str]:

@@ -22,6 +22,7 @@ from bench import __version__
 from bench.cli import fleet, main
 from bench.gate import settings
 from bench.launch import ab, cluster, runner
+from bench.launch import command as launched
 from bench.launch.roster import Roster
 from bench.measure import calibration
 from bench.plugin import options, unfinished
@@ -259,8 +260,8 @@ def cells(source: random.Random, folder: Path) -> str:
     lines = [",".join(schema.CELL), "tensors,cat,cpu,float32,n=1", "training,step,cpu,float32,", ""]
     text = "\n".join(lines)
     path.write_bytes(damage.damaged(text, source))
-    found = runner._folders(runner.PACKAGE, [f"--cells={path}"])
-    if not all(one.is_relative_to(runner.PACKAGE / "suite") for one in found):
+    found = launched.folders(launched.PACKAGE, [f"--cells={path}"])
+    if not all(one.is_relative_to(launched.PACKAGE / "suite") for one in found):
         return f"collects {found}"
     return clear(lambda: options._cells(str(path)))
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.launch import runner
+from bench.launch import command
 from bench.records import reader
 from bench.records.params import join
 from bench.records.schema import CellKey
@@ -54,7 +54,7 @@ def in_process() -> Iterator[dict[str, Any]]:
     """Time the cells in a fresh process, as a user would; yield a line for each."""
     with tempfile.TemporaryDirectory() as folder:
         rows, rounds = Path(folder) / "rows.csv", Path(folder) / "rounds.json"
-        words = runner.command("--benchmark-only", "--quiet", f"--output={rows}", *WORDS)
+        words = command.of("--benchmark-only", "--quiet", f"--output={rows}", *WORDS)
         subprocess.run([*words, f"--benchmark-json={rounds}"], check=False, capture_output=True)
         entries = json.loads(rounds.read_text())["benchmarks"]
         found = {_cell(e["group"], e["params"]): e["stats"]["data"] for e in entries}
