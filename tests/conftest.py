@@ -6,10 +6,12 @@ import sys
 import textwrap
 
 import pytest
+import torch
 
-# Before torch is imported, also in processes that tests start. On a busy machine, several compute
-# threads wait for each other, and each call of a small operation takes a time slice.
+# Also in processes that tests start. On a busy machine, several compute threads wait for each other,
+# and each call of a small operation takes a time slice. A plugin may have imported torch already.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 from bench.measure import calibration, devices, environment
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 import pytest
 
 from bench.measure import doctor, profiles
-from bench.plugin import hooks, opening
+from bench.plugin import collection, opening
 from bench.plugin.options import SUITE
 from bench.records import reader
 
@@ -453,7 +453,7 @@ def test_profile_quick_times_the_marked_cells_of_the_suite_and_all_of_the_user(s
     suite.write(QUICK)
     words = ("--collect-only", "-q", "--profile", "quick")
     suite.run(*words).stdout.fnmatch_lines(["*chosen*n4*", "*unmarked*", "2/*"])
-    monkeypatch.setattr(hooks, "SUITE", suite.pytester.path)
+    monkeypatch.setattr(collection, "SUITE", suite.pytester.path)
     listed = suite.run(*words)
     listed.stdout.fnmatch_lines(["*chosen?cpu-float32-n4*", "1/*"])
 
