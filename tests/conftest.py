@@ -6,12 +6,12 @@ import sys
 import textwrap
 
 import pytest
-import torch
 
-# Also in processes that tests start. On a busy machine, several compute threads wait for each other,
-# and each call of a small operation takes a time slice. A plugin may have imported torch already.
+# Before torch is imported, also in processes that tests start. On a busy machine, several compute
+# threads wait for each other, and each call of a small operation takes a time slice.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+import torch
 
 from bench.measure import calibration, devices, environment
 
@@ -38,6 +38,7 @@ filterwarnings = ignore:Module already imported so cannot be rewritten
 def pytest_configure(config):
     """Let the tests import benchmarks without the plugin, and run them in a worker of xdist."""
     os.environ.pop("PYTEST_XDIST_WORKER", None)  # pytest-benchmark times nothing where it is set
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # a plugin may have imported it first
     for marker in hooks.MARKERS:
         config.addinivalue_line("markers", marker)
 
