@@ -16,7 +16,7 @@ from tests.helpers.frames import row
 
 
 def sentences(rows):
-    return report.text(outliers.find(rows)).splitlines()
+    return report.markdown(outliers.find(rows)).replace("\\", "").split("\n\n")
 
 
 @pytest.mark.integration

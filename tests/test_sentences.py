@@ -339,7 +339,7 @@ def test_a_run_ends_with_its_first_answers_and_what_to_do_next():
         step | {"dtype": dtype, "median_s": s}
         for dtype, s in (("float32", 2e-3), ("bfloat16", 1e-3))
     ]
-    shown = summary.text(frame(*rows), path, 80)
+    shown = summary.text(frame(*rows), path)
     assert (
         shown.index("step batch=64")
         < shown.index("What should I use here?")
@@ -350,6 +350,6 @@ def test_a_run_ends_with_its_first_answers_and_what_to_do_next():
         "all answers:  bench verdict 'results/mine/a b.csv'",
         "pictures:     bench report 'results/mine/a b.csv' -o report.html",
     ]
-    single = summary.text(frame(step | {"rounds": 1, "iterations": 1}), path, 80)
+    single = summary.text(frame(step | {"rounds": 1, "iterations": 1}), path)
     assert "What should I use here?" not in single
     assert single.endswith("time the decisive cells: bench run --profile quick")

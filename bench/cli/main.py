@@ -2,7 +2,6 @@
 
 import functools
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Annotated
@@ -120,8 +119,7 @@ def _show(file: Path, quiet: bool) -> None:
     from bench.report import summary
 
     frame = files.read([str(file)])
-    width = shutil.get_terminal_size().columns
-    give(summary.following(frame, file) if quiet else summary.text(frame, file, width))
+    give((summary.following if quiet else summary.text)(frame, file))
 
 
 @app.command("list", context_settings=FORWARD)
@@ -143,6 +141,7 @@ def list_cells(context: typer.Context) -> None:
 def info() -> None:
     """Print the hardware, the versions and the devices of this machine."""
     from bench.measure import devices, environment
+    from bench.report import fit
 
     environment.set_threads()
     current = environment.current()
@@ -155,8 +154,9 @@ def info() -> None:
         rows[f"device {one.name}"] = f"{seen}: cannot be used: {fault}" if fault else seen
     if message := devices.unavailable():
         rows["accelerator"] = message
+    width = fit.terminal()
     for name, value in rows.items():
-        typer.echo(f"{name:14} {value}")
+        typer.echo("\n".join(fit.wrap(f"{name:14} {value}", width, further=15 * " ")))
 
 
 @app.command()
@@ -177,7 +177,7 @@ def doctor(
     from bench.gate import power
     from bench.measure import devices, doctor, environment
     from bench.report import doctor as words
-    from bench.report import judgement
+    from bench.report import fit, judgement
 
     try:
         names = [devices.find(name).name for name in device or devices.names()]
@@ -187,15 +187,15 @@ def doctor(
     if gate and count < 2 * power.FEWEST:
         fail(f"--processes {count}: --gate needs {2 * power.FEWEST} or more, half of them per side")
     environment.set_threads()
-    unfit = 0
+    unfit, width = 0, fit.terminal()
 
-    def show(name: str, seen: str, remedy: str, fit: bool) -> None:
+    def show(name: str, seen: str, remedy: str, fine: bool) -> None:
         nonlocal unfit
-        mark = "unfit" if not fit else "note" if remedy else "ok"
-        typer.echo(f"{mark:6} {name:17} {seen}")
-        if remedy:
-            typer.echo(f"{'':24} -> {remedy}")
-        unfit += not fit
+        mark = "unfit" if not fine else "note" if remedy else "ok"
+        lines = fit.wrap(f"{mark:6} {name:17} {seen}", width, further=25 * " ")
+        lines += fit.wrap(remedy, width, first=f"{'':24} -> ", further=28 * " ")
+        typer.echo("\n".join(lines))
+        unfit += not fine
 
     def show_finding(one: doctor.Finding) -> None:
         seen = words.seen(one.code, one.figures)

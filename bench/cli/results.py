@@ -1,7 +1,6 @@
 """The commands that read result files; none imports torch."""
 
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -45,7 +44,7 @@ def compare(
     """Compare machines, devices, dtypes or versions in one table."""
     from bench.compare import outliers as rules
     from bench.compare import sides
-    from bench.report import comparison, overview
+    from bench.report import comparison
     from bench.report import outliers as shown
 
     choose("--sort", sort, comparison.SORTS)
@@ -53,8 +52,11 @@ def compare(
     frame = sides.where(read(files, copies=not outliers), where or [])
     if outliers:
         choose("--outliers --format", format, shown.FORMATS)
-        unused = {"--sort": sort != "name", "--only-different": only_different, "--top": top}
-        unused["--time"] = time != "median_s"
+        unused = {
+            **{"--sort": sort != "name", "--only-different": only_different, "--top": top},
+            **{"--time": time != "median_s", "--columns": columns, "--rows": rows},
+            **{"--baseline": baseline, "--all": all_},
+        }
         for option in (name for name, given in unused.items() if given):
             fail(f"{option}: --outliers names every machine that differs; leave it out")
         give(shown.FORMATS[format](rules.find(frame, same_machine)))
@@ -65,18 +67,15 @@ def compare(
         made = sides.narrowed(made)
     short = format == "terminal" and not all_ and len(made.sides) > 1
     found = comparison.lines(made, sort, top, only_different or short)
+    if format != "terminal":
+        give(comparison.FORMATS[format](made, found))
+        return
     # https://no-color.org
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    if format == "terminal":
-        width = max(80, shutil.get_terminal_size().columns)
-        if summary := overview.text(made, width):
-            give(summary + "\n")
-        give(comparison.text(made, found, colour, width))
-        if short and not only_different and top is None and len(found) < len(made.rows):
-            equal = len(made.rows) - len(found)
-            give(f"{equal:,} of {len(made.rows):,} rows without a difference: --all shows them")
-    else:
-        give(comparison.FORMATS[format](made, found))
+    give(comparison.text(made, found, colour))
+    if short and not only_different and top is None and len(found) < len(made.rows):
+        equal = len(made.rows) - len(found)
+        give(f"{equal:,} of {len(made.rows):,} rows without a difference: --all shows them")
 
 
 def verdict(
@@ -106,8 +105,7 @@ def verdict(
     elif format == "markdown":
         give(answers.markdown(frame, question, all_, top))
     else:
-        width = shutil.get_terminal_size().columns
-        give(answers.text(frame, question, all_, width, top))
+        give(answers.text(frame, question, all_, top=top))
 
 
 def card(files: Files = None) -> None:

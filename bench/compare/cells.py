@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.compare import estimates
 from bench.compare.estimates import Estimate
-from bench.records.params import split
+from bench.records.params import split, titles
 from bench.records.schema import CELL, FAULTLESS
 
 #: Columns of what a cell costs besides its time, the error of its answer, and what disturbed it.
@@ -115,7 +115,7 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     """Return the cells of a frame in the order of their first rows, runs put together."""
     first = frame.drop_duplicates(list(CELL))
     found = estimates.by_group(frame, list(CELL), [])
-    families = frame.groupby("benchmark").family.nunique()
+    names = titles(zip(first.family.astype(str), first.benchmark.astype(str), strict=True))
     made = []
     amounts = dict.fromkeys(("items", "bytes", "flop"), "float64")
     faultless = frame[frame.status.isin(FAULTLESS)].astype(dict.fromkeys(_COSTS, "float64"))
@@ -133,7 +133,7 @@ def of(frame: pd.DataFrame) -> list[Cell]:
                 items=items,
                 bytes=moved,
                 flop=flop,
-                name=benchmark if families[benchmark] == 1 else f"{family} {benchmark}",
+                name=names[family, benchmark],
                 **dict(zip(_COSTS, costs.get(key, none), strict=True)),  # type: ignore[arg-type]
             )
         )

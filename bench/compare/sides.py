@@ -1,9 +1,11 @@
 """A comparison: what its columns are, and the estimate of each cell in each of them."""
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 
 import pandas as pd
 
@@ -12,7 +14,7 @@ from bench.compare.estimates import Estimate
 from bench.records import choices
 from bench.records.choices import UserError
 from bench.records.schema import CELL as ROWS
-from bench.records.schema import COLUMNS
+from bench.records.schema import COLUMNS, UNKNOWN
 from bench.stats.ratios import Ratio
 
 #: What the columns of a comparison can be: names that users type, and their columns of the CSV.
@@ -26,6 +28,8 @@ ASPECTS: dict[str, tuple[str, ...]] = {
     "file": ("file",),
     "run": ("run_id",),
 }
+#: How a side is named by the aspects whose values say little alone.
+_WORDS = {"torch": "torch {}", "threads": "{} threads", "python": "Python {}"}
 #: Columns of the environment that should be equal unless the user compares them.
 ENVIRONMENT = ("machine", "cpu", "torch", "torchvision", "python", "threads", "os", "driver")
 #: What can be compared: every column of a time, and the peak memory; one value of each run.
@@ -61,6 +65,21 @@ class Comparison:
     def others(self) -> list[tuple[str, ...]]:
         """The sides besides the baseline."""
         return [side for side in self.sides if side != self.baseline]
+
+    @functools.cached_property
+    def labels(self) -> dict[tuple[str, ...], str]:
+        """The sides in words; files without the folders that all of them are in."""
+        made = {}
+        named = [dict(zip(self.side_names, side, strict=True)) for side in self.sides]
+        folders = [PurePath(side.get("file", "")).parent.parts for side in named]
+        levels = zip(*folders, strict=False)
+        shared = len([*itertools.takewhile(lambda names: len({*names}) == 1, levels)])
+        for side, known in zip(self.sides, named, strict=True):
+            if "file" in known:
+                known["file"] = str(PurePath(*PurePath(known["file"]).parts[shared:]))
+            words = (_WORDS.get(k, "{}").format(v or UNKNOWN) for k, v in known.items())
+            made[side] = ", ".join(words)
+        return made
 
     @functools.cached_property
     def ratios(self) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Ratio]:
@@ -111,17 +130,17 @@ def choose(frame: pd.DataFrame) -> tuple[str, ...]:
     return ("device",) if "device" in differs else ("dtype",)
 
 
-def _baseline(
-    sides: list[tuple[str, ...]], wanted: str | None, columns: tuple[str, ...]
-) -> tuple[str, ...]:
+def _baseline(comparison: Comparison, wanted: str | None) -> tuple[str, ...]:
+    sides, labels = comparison.sides, comparison.labels
     if wanted is None:
         preferred = {"cpu", "float32"}
         return next((side for side in sides if preferred & set(side)), sides[0])
-    matches = [side for side in sides if wanted in (*side, " ".join(side))]
+    matches = [side for side in sides if wanted in (*side, labels[side])]
     if len(matches) != 1:
-        known = ", ".join(repr(" ".join(side)) for side in sides[:8])
+        known = ", ".join(repr(labels[side]) for side in sides[:8])
         what = "matches several" if matches else "matches none"
-        raise CannotCompare(f"--baseline {wanted!r} {what} of {'/'.join(columns)}: {known}")
+        columns = "/".join(comparison.side_names)
+        raise CannotCompare(f"--baseline {wanted!r} {what} of {columns}: {known}")
     return matches[0]
 
 
@@ -179,17 +198,9 @@ def compare(
         elif name not in asked:
             shown = ", ".join(sorted(values)[:4])
             warnings.append(f"{name} differs too and was not asked about: {shown}")
-    return Comparison(
-        row_names,
-        side_names,
-        list(dict.fromkeys(row for row, _ in found)),
-        sides,
-        _baseline(sides, baseline, side_names),
-        found,
-        column,
-        equal,
-        warnings,
-    )
+    rows_ = list(dict.fromkeys(row for row, _ in found))
+    made = Comparison(row_names, side_names, rows_, sides, sides[0], found, column, equal, warnings)
+    return replace(made, baseline=_baseline(made, baseline))
 
 
 def narrowed(comparison: Comparison) -> Comparison:

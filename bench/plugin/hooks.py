@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import shutil
 import time
 import traceback
 from typing import Any, cast
@@ -30,7 +29,7 @@ from bench.records import reader
 from bench.records.lines import of_exception, one_line, shortened
 from bench.records.schema import FAILED, Row
 from bench.records.writer import CannotWrite
-from bench.report import reasons, summary
+from bench.report import fit, reasons, summary
 
 #: Warnings about what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
 #: and image files decoded by torchvision.
@@ -136,7 +135,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and config.get_verbosity() >= 0:
         for line in run.opening:
-            terminal.write_line(line)
+            terminal.write_line(fit.fill(line, fit.terminal()))
     if not run.profile.once:
         accelerators = [device for device in run.devices.values() if not device.is_host]
         run.kernels = kernels.prepare(run.environment.key, accelerators)
@@ -343,7 +342,6 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
     terminalreporter.ensure_newline()
     terminalreporter.section("torch-device-bench")
     for notice in (*run.notices, *run.writer.notices):
-        terminalreporter.write_line(notice)
+        terminalreporter.write_line(fit.fill(notice, fit.terminal()))
     frame = reader.read(run.writer.path)
-    width = shutil.get_terminal_size().columns
-    terminalreporter.write_line(summary.text(frame[frame.run_id == run.id], run.writer.path, width))
+    terminalreporter.write_line(summary.text(frame[frame.run_id == run.id], run.writer.path))

@@ -3,7 +3,8 @@
 import enum
 import numbers
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -50,13 +51,24 @@ def _unescape(text: str) -> str:
     return unquote(text, errors="surrogatepass") if "%" in text else text
 
 
-def natural(text: str) -> list[tuple[float, str]]:
-    """Return a sort key by which ``n=16`` comes before ``n=4096``."""
+def natural(text: str) -> tuple[list[str], list[tuple[float, str]]]:
+    """Return a sort key: params of the same names together, ``n=16`` before ``n=4096``."""
+    pairs = split(text)
     key = []
-    for value in split(text).values():
+    for value in pairs.values():
         number = re.fullmatch(r"-?\d{1,300}(\.\d+)?", value) is not None
         key.append((float(value), "") if number else (0.0, value))
-    return key
+    return list(pairs), key
+
+
+def titles(names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the title of each family and benchmark: with its family if another has one, too."""
+    known = dict.fromkeys(names)
+    several = Counter(benchmark for _, benchmark in known)
+    return {
+        (family, benchmark): benchmark if several[benchmark] == 1 else f"{family} {benchmark}"
+        for family, benchmark in known
+    }
 
 
 def word(value: object) -> str | None:

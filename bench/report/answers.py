@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from bench.compare import cells
 from bench.compare.cells import Setting
-from bench.report import bars, escape, groups
+from bench.report import bars, escape, fit, groups
 from bench.report.sentences import sentence
 from bench.verdicts import answers, machines
 from bench.verdicts.answers import Answer, Basis
@@ -131,14 +130,14 @@ def text(
     frame: pd.DataFrame,
     question: str | None = None,
     everything: bool = False,
-    width: int = 80,
+    width: int | None = None,
     top: int | None = None,
 ) -> str:
     """Return the answers on each machine, torch and threads for a terminal of that width."""
-    width, top = max(80, width), None if everything else top or FEW
+    width, top = width or fit.terminal(), None if everything else top or FEW
     parts = ["\n".join(_block(one, top, width)) for one in _across(frame, question)]
     for _, head, found in _heads(frame) if question != "machine" else ():
-        shown = textwrap.wrap(f"{head}; {rests_on(answers.basis(found))}", width)
+        shown = fit.wrap(f"{head}; {rests_on(answers.basis(found))}", width, further="")
         for answer in answers.of(found, question):
             shown += ["", *_block(answer, top, width)]
         parts.append("\n".join(shown))
@@ -151,7 +150,7 @@ def first(frame: pd.DataFrame, width: int) -> str:
     for _, head, found in _heads(frame):
         known = answers.basis(found)
         if known.total:  # else it is known that nothing was timed
-            parts += textwrap.wrap(f"{head}; {rests_on(known)}", width)
+            parts += fit.wrap(f"{head}; {rests_on(known)}", width, further="")
         given = [one for one in answers.of(found) if one.findings] if known.settled else []
         for answer in given[:BLOCKS]:
             parts += ["", *_block(answer, FEW, width)]
@@ -160,12 +159,10 @@ def first(frame: pd.DataFrame, width: int) -> str:
 
 def _block(answer: Answer, top: int | None, width: int) -> list[str]:
     """Return the title and the sentences of an answer in lines of at most `width` characters."""
-    made = [TITLES[answer.question]]
-    for line in lines(answer, top):
-        made += textwrap.wrap(
-            line, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False
-        )
-    return made
+    return [
+        TITLES[answer.question],
+        *(part for line in lines(answer, top) for part in fit.wrap(line, width, first="- ")),
+    ]
 
 
 def markdown(

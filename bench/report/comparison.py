@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,13 +13,10 @@ from bench.compare.estimates import Estimate
 from bench.compare.sides import Comparison
 from bench.records import params
 from bench.records.writer import no_formula
-from bench.report import escape, units
-from bench.report.table import WIDTH
-from bench.stats.ratios import Ratio, geometric_mean
+from bench.report import escape, fit, overview, units
+from bench.stats.ratios import Ratio
 
 SORTS = ("name", "ratio")
-#: The width of a title in a terminal.
-_TITLE = 18
 
 #: Escape sequences (ECMA-48, SGR): faster in green, slower in red, no usable time in yellow.
 _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
@@ -52,8 +48,9 @@ def lines(
     """Return the rows of a comparison, sorted; only the `different` ones, only the first `top`."""
 
     def natural(line: Line) -> tuple[object, ...]:
-        parts = zip(comparison.row_names, line.name, strict=True)
-        return tuple(params.natural(text) if key == "params" else text for key, text in parts)
+        known = dict(zip(comparison.row_names, line.name, strict=True))
+        names, values = params.natural(known.pop("params"))
+        return (known.pop("family"), known.pop("benchmark"), names, *known.values(), values)
 
     made = []
     for name in comparison.rows:
@@ -67,9 +64,9 @@ def lines(
     return sorted(made, key=natural)[:top]
 
 
-def _time(estimate: Estimate, scale: float) -> str:
+def _time(estimate: Estimate, scale: float, unit: str) -> str:
     assert estimate.seconds is not None
-    text = units.significant(estimate.seconds / scale)
+    text = f"{units.significant(estimate.seconds / scale)} {unit}"
     if estimate.low is not None and estimate.high is not None and estimate.low > 0:
         half = 50 * (estimate.high - estimate.low) / estimate.seconds
         if math.isfinite(half):
@@ -85,8 +82,8 @@ def _ratio(ratio: Ratio | None, colour: bool) -> str:
     return f"{_GREEN if ratio.value < 1 else _RED}{text}{_PLAIN}" if colour else text
 
 
-def _cells(line: Line, colour: bool, sizes: bool) -> tuple[str, list[str]]:
-    """Return the unit of a row, the same on all its sides, and its cells."""
+def _cells(line: Line, sizes: bool, colour: bool = False) -> list[str]:
+    """Return the cells of a row, all in the same unit."""
     times = [e.seconds for e, _ in line.cells if e and e.seconds]
     scale, unit = units.scale(min(times), sizes) if times else (1.0, "")
     texts = []
@@ -96,33 +93,7 @@ def _cells(line: Line, colour: bool, sizes: bool) -> tuple[str, list[str]]:
         elif estimate.seconds is None:
             texts.append(f"{_YELLOW}{estimate.status}{_PLAIN}" if colour else estimate.status)
         else:
-            texts.append(_time(estimate, scale) + _ratio(ratio, colour))
-    return unit, texts
-
-
-def means(comparison: Comparison) -> list[str]:
-    """Return the geometric mean of the ratios of each side, over the cells that all sides share.
-
-    The mean covers all rows, not only the rows shown: those that differ most are no sample.
-    """
-    every, sides = comparison.rows, comparison.sides
-    timed = {key for key, estimate in comparison.cells.items() if estimate.medians}
-    shared = [row for row in every if all((row, side) in timed for side in sides)]
-    memory = comparison.column == "peak_bytes"
-    verb, much = ("needs", "much") if memory else ("takes", "long")
-    texts = []
-    for side in sides:
-        values = [r.value for row in shared if (r := comparison.ratios.get((row, side)))]
-        if (mean := geometric_mean(values)) is not None:
-            texts.append(
-                f"{' '.join(side)} {verb} {units.significant(mean)} times as {much} as "
-                f"{' '.join(comparison.baseline)}, geometric mean of {len(values):,} cells"
-            )
-    if left_out := len(every) - len(shared):
-        texts.append(
-            f"{left_out:,} of {len(every):,} cells are left out of the mean: "
-            f"not all {len(sides)} sides have a usable time"
-        )
+            texts.append(_time(estimate, scale, unit) + _ratio(ratio, colour))
     return texts
 
 
@@ -141,31 +112,9 @@ def _common(comparison: Comparison) -> dict[str, str]:
     return found
 
 
-def _table(
-    comparison: Comparison,
-    found: list[Line],
-    tablefmt: str,
-    as_text: Callable[[str], str] = str,
-    colour: bool = False,
-) -> str:
-    # A terminal is narrow: what all cells have in common is above the table.
-    names = [
-        n for n in comparison.row_names if tablefmt != "simple" or n not in _common(comparison)
-    ]
-    rows = []
-    for line in found:
-        unit, cells = _cells(line, colour, comparison.column == "peak_bytes")
-        known = dict(zip(comparison.row_names, line.name, strict=True))
-        rows.append([*(as_text(known[name].replace(";", " ")) for name in names), *cells, unit])
-    if not rows:
-        return "no row is left"
-    base, sides = comparison.baseline, comparison.sides
-    titles = [" ".join(side) + (" (baseline)" if side == base else "") for side in sides]
-    if tablefmt == "simple":  # its headers may have several lines
-        titles = ["\n".join(textwrap.wrap(title, _TITLE)) for title in titles]
-    headers = [*names, *map(as_text, titles), "unit"]
-    align = ["left"] * len(names) + ["right"] * len(sides) + ["left"]
-    return tabulate(rows, headers, tablefmt, colalign=align, disable_numparse=True)
+def _titles(comparison: Comparison) -> list[str]:
+    labels, base = comparison.labels, comparison.baseline
+    return [labels[s] + (" (baseline)" if s == base else "") for s in comparison.sides]
 
 
 def _legend(comparison: Comparison) -> str:
@@ -177,24 +126,49 @@ def _legend(comparison: Comparison) -> str:
     return f"{what}; ~: no difference seen"
 
 
+def _folded(comparison: Comparison, found: list[Line], colour: bool, width: int) -> str:
+    """Return the tables for a terminal; what all cells have in common is above them."""
+    if not found:
+        return "no row is left"
+    hidden = _common(comparison).keys() | {"family", "benchmark", "params"}
+    named = [dict(zip(comparison.row_names, line.name, strict=True)) for line in found]
+    titles = params.titles((known["family"], known["benchmark"]) for known in named)
+    columns: dict[str, dict[fit.Name, str]] = {title: {} for title in _titles(comparison)}
+    rows = []
+    for line, known in zip(found, named, strict=True):
+        given = {name: value for name, value in known.items() if name not in hidden}
+        words = filter(None, (params.join(given), known["params"]))
+        rows.append((titles[known["family"], known["benchmark"]], ";".join(words)))
+        cells = _cells(line, comparison.column == "peak_bytes", colour)
+        for entries, text in zip(columns.values(), cells, strict=True):
+            entries[rows[-1]] = text
+    return "\n\n".join(fit.folded(rows, columns, width))
+
+
 def text(
-    comparison: Comparison, found: list[Line], colour: bool = False, width: int = WIDTH
+    comparison: Comparison, found: list[Line], colour: bool = False, width: int | None = None
 ) -> str:
-    """Return the comparison for a terminal of that width; a wide table stays as it is."""
-
-    def fill(lines: list[str]) -> list[str]:
-        return [textwrap.fill(line, max(width, WIDTH)) for line in lines]
-
-    table = _table(comparison, found, "simple", colour=colour)
-    remarks = fill([_legend(comparison), *means(comparison)])
-    head = [f"{name}: {value}" for name, value in _common(comparison).items()]
-    return "\n".join([*fill([*_head(comparison), *head]), "", table, "", *remarks]).lstrip("\n")
+    """Return the comparison for a terminal of that width: means of groups, then the rows."""
+    width = width or fit.terminal()
+    common = [f"{name}: {value}" for name, value in _common(comparison).items()]
+    head = "\n".join([*_head(comparison), *common])
+    parts = [overview.text(comparison, width), fit.fill(head, width)]
+    parts += [_folded(comparison, found, colour, width), fit.fill(_legend(comparison), width)]
+    return "\n\n".join(filter(None, parts))
 
 
 def markdown(comparison: Comparison, found: list[Line]) -> str:
     """Return the comparison as GitHub Markdown, with the text from files escaped."""
-    table = _table(comparison, found, "github", escape.markdown)
-    remarks = [*_head(comparison), _legend(comparison), *means(comparison)]
+    names, rows = comparison.row_names, []
+    for line in found:
+        cells = _cells(line, comparison.column == "peak_bytes")
+        rows.append([*(escape.markdown(n.replace(";", " ")) for n in line.name), *cells])
+    table = "no row is left"
+    if rows:
+        headers = [*names, *map(escape.markdown, _titles(comparison))]
+        align = ["left"] * len(names) + ["right"] * len(comparison.sides)
+        table = tabulate(rows, headers, "github", colalign=align, disable_numparse=True)
+    remarks = [*_head(comparison), _legend(comparison), *overview.sentences(comparison)]
     return "\n".join([table, "", *(f"- {escape.markdown(line)}" for line in remarks)])
 
 

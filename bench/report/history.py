@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tabulate import tabulate
 
 from bench.gate.history import Series
-from bench.report import escape, units
+from bench.report import escape, fit, units
 from bench.stats.changepoints import FEWEST, SESSIONS
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -27,25 +27,19 @@ def bars(seconds: Sequence[float]) -> str:
     return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in logs)
 
 
-def _row(one: Series, as_text: Callable[[str], str]) -> list[str]:
+def _row(one: Series) -> list[str]:
     changes = "; ".join(
         f"{change.started}: {change.change:+.0%}"
         + (f" ({', '.join(change.causes)})" if change.causes else "")
         for change in one.changes
     )
-    return [
-        as_text(one.key.label),
-        bars(one.seconds),
-        units.seconds(one.seconds[-1]),
-        as_text(changes),
-    ]
+    cell = ": ".join(filter(None, (one.key.label, changes)))
+    return [bars(one.seconds), units.seconds(one.seconds[-1]), cell]
 
 
-def _report(
-    found: Sequence[Series], every: bool, heading: str, tablefmt: str, as_text: Callable[[str], str]
-) -> str:
+def _report(found: Sequence[Series], every: bool, markdown: bool) -> str:
     """Return a part for each machine: what changed, the latest change first, or every cell."""
-    parts = []
+    parts, width = [], fit.terminal()
     for place in dict.fromkeys((one.machine, one.threads) for one in found):
         here = [one for one in found if (one.machine, one.threads) == place]
         changed = [one for one in here if one.changes]
@@ -58,10 +52,15 @@ def _report(
             if len(runs) < 2 * FEWEST
             else ""
         )
-        parts.append(heading + as_text(f"{title}, {len(changed)} changed{few}"))
-        if rows := [_row(one, as_text) for one in (here if every else changed)]:
-            headers = ("cell", "times", "now", "changes")
-            parts.append(tabulate(rows, headers, tablefmt, disable_numparse=True))
+        title += f", {len(changed)} changed{few}"
+        parts.append(f"### {escape.markdown(title)}" if markdown else fit.fill(title, width))
+        if rows := [_row(one) for one in (here if every else changed)]:
+            headers = ("times", "now", "cell and changes")
+            if markdown:
+                escaped = [[*row[:2], escape.markdown(row[2])] for row in rows]
+                parts.append(tabulate(escaped, headers, "github", disable_numparse=True))
+            else:
+                parts.append(fit.table(headers, rows, width, right="1"))
     return "\n\n".join(parts)
 
 
@@ -72,9 +71,7 @@ def as_json(found: Sequence[Series], every: bool) -> str:
 
 
 FORMATS: dict[str, Callable[[Sequence[Series], bool], str]] = {
-    "terminal": functools.partial(_report, heading="", tablefmt="simple", as_text=str),
-    "markdown": functools.partial(
-        _report, heading="### ", tablefmt="github", as_text=escape.markdown
-    ),
+    "terminal": functools.partial(_report, markdown=False),
+    "markdown": functools.partial(_report, markdown=True),
     "json": as_json,
 }

@@ -156,9 +156,9 @@ def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
         rows.append(("", row))
     columns = [("benchmark", "name"), ("dtype", "")]
     for side in made.others:
-        title = "times as long" if len(made.others) == 1 else f"{' '.join(side)}: times as long"
+        title = "times as long" if len(made.others) == 1 else f"{made.labels[side]}: times as long"
         columns.append((title, "number"))
-    columns += [(" ".join(side), "number") for side in (made.baseline, *made.others)]
+    columns += [(made.labels[side], "number") for side in (made.baseline, *made.others)]
     columns += [("device", ""), ("family", "")]
     return {
         "title": overview.title(made),

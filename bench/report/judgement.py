@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from xml.etree import ElementTree
 
 from tabulate import tabulate
@@ -12,11 +12,13 @@ from tabulate import tabulate
 from bench.gate.check import VERDICTS, Judged, Outcome
 from bench.gate.power import Power
 from bench.gate.reason import Reason
-from bench.report import escape, reasons
+from bench.report import escape, fit, reasons
 from bench.stats.ratios import relative
 
 #: Verdicts that need someone to look.
 NOTABLE = ("regressed", "errored", "missing", "improved")
+#: Cells without a notable verdict that a terminal shows; they are counted.
+FEW = 20
 #: Verdicts that pass unless they fail the whole.
 _QUIET = ("same", "improved", "new", "negligible")
 _HEADLINES = {
@@ -122,13 +124,14 @@ def _change(cell: Judged) -> str:
     return _percent(cell.change) + interval
 
 
-def _table(cells: list[Judged], tablefmt: str, as_text: Callable[[str], str] = str) -> str:
-    rows = [
-        (c.verdict, as_text(c.key.label), as_text(_change(c)), as_text(words(c.reason)))
-        for c in cells
-    ]
-    headers = ("verdict", "cell", "change (95 % interval)", "reason")
-    return tabulate(rows, headers, tablefmt, disable_numparse=True)
+def _rows(cells: Iterable[Judged], as_text: Callable[[str], str] = str) -> list[list[str]]:
+    return [[c.verdict, *map(as_text, (_change(c), c.key.label, words(c.reason)))] for c in cells]
+
+
+def _table(cells: Iterable[Judged]) -> str:
+    headers = ("verdict", "change (95 % interval)", "cell", "reason")
+    rows = _rows(cells, escape.markdown)
+    return tabulate(rows, headers, "github", disable_numparse=True)
 
 
 def _remarks(outcome: Outcome) -> list[str]:
@@ -150,13 +153,22 @@ def _share(outcome: Outcome) -> list[str]:
     ]
 
 
-def text(outcome: Outcome) -> str:
-    """Return the outcome for a terminal: what needs a look, then what is inconclusive."""
-    shown = [cell for cell in outcome.cells if cell.verdict not in ("same", "new")]
-    parts = [headline(outcome), ""]
-    if shown:
-        parts += [_table(shown, "simple"), ""]
-    return "\n".join(parts + _remarks(outcome)).rstrip()
+def text(outcome: Outcome, width: int | None = None) -> str:
+    """Return the outcome for a terminal: what needs a look, then a few of the other cells."""
+    width = width or fit.terminal()
+    shown = [cell for cell in outcome.cells if cell.verdict in NOTABLE]
+    others = [cell for cell in outcome.cells if cell.verdict not in (*NOTABLE, "same", "new")]
+    parts = [*fit.wrap(headline(outcome), width), ""]
+    if shown or others:
+        rows = [
+            (verdict, change, ": ".join(filter(None, cell)))
+            for verdict, change, *cell in _rows([*shown, *others[:FEW]])
+        ]
+        parts.append(fit.table(("verdict", "change (95 % interval)", "cell"), rows, width))
+    if len(others) > FEW:
+        parts.append(f"... and {len(others) - FEW:,} more: --format markdown shows all")
+    parts += ["", fit.fill("\n".join(_remarks(outcome)), width)]
+    return "\n".join(parts).rstrip()
 
 
 def markdown(outcome: Outcome) -> str:
@@ -166,10 +178,10 @@ def markdown(outcome: Outcome) -> str:
     rest = [cell for cell in outcome.cells if cell.verdict not in NOTABLE]
     parts = [f"### {mark} {escape.markdown(headline(outcome))}", ""]
     if moved:
-        parts += [_table(moved, "github", escape.markdown), ""]
+        parts += [_table(moved), ""]
     parts += [f"- {escape.markdown(line)}" for line in _remarks(outcome)]
     if rest:
-        table = _table(rest, "github", escape.markdown)
+        table = _table(rest)
         parts += ["", f"<details><summary>{len(rest):,} other cells</summary>", "", table, ""]
         parts.append("</details>")
     return "\n".join(parts)

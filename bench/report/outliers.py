@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from bench.compare.outliers import FEWEST, Fleet, Outlier
-from bench.report import escape
+from bench.report import escape, fit
 
 
 def _sentence(one: Outlier) -> str:
@@ -44,7 +44,7 @@ def lines(fleets: Sequence[Fleet]) -> list[str]:
 
 def text(fleets: Sequence[Fleet]) -> str:
     """Return it for a terminal."""
-    return "\n".join(_lines(fleets, str))
+    return fit.fill("\n".join(_lines(fleets, str)), fit.terminal())
 
 
 def markdown(fleets: Sequence[Fleet]) -> str:

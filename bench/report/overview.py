@@ -1,16 +1,15 @@
 """What a comparison begins with: how much each side differs, by group of benchmarks."""
 
-import textwrap
 from dataclasses import dataclass
 
-from tabulate import tabulate
-
 from bench.compare.sides import Comparison
-from bench.report import units
+from bench.report import fit, units
 from bench.stats.ratios import Ratio, mean
 from bench.verdicts import groups
 
 Row = tuple[str, ...]
+#: The group of all rows.
+ALL = "all"
 
 
 def _group(comparison: Comparison, row: Row) -> str:
@@ -44,37 +43,56 @@ def means(comparison: Comparison) -> list[Mean]:
     order = sorted(names, key=lambda group: (groups.place(group), group))
     made = []
     for side in comparison.others:
-        for group, rows in [*((g, names[g]) for g in order), ("all", comparison.rows)]:
+        for group, rows in [*((g, names[g]) for g in order), (ALL, comparison.rows)]:
             known = (comparison.ratios.get((row, side)) for row in rows)
             found = [ratio for ratio in known if ratio and ratio.bounded]
             if whole := mean(found):
                 slower = sum(r.low > 1 for r in found)
                 faster = sum(r.high < 1 for r in found)
-                made.append(Mean(" ".join(side), group, len(found), whole, slower, faster))
+                label = comparison.labels[side]
+                made.append(Mean(label, group, len(found), whole, slower, faster))
     return made
 
 
 def title(comparison: Comparison) -> str:
     """Return what is compared with what."""
-    others = comparison.others
-    versus = f"{' '.join(others[0])} against" if len(others) == 1 else "Against"
-    return f"{versus} {' '.join(comparison.baseline)}: geometric means and 95 % intervals"
+    labels, others = comparison.labels, comparison.others
+    versus = f"{labels[others[0]]} against" if len(others) == 1 else "Against"
+    return f"{versus} {labels[comparison.baseline]}: geometric means and 95 % intervals"
+
+
+def _effect(comparison: Comparison) -> str:
+    return "much" if comparison.column == "peak_bytes" else "long"
 
 
 def text(comparison: Comparison, width: int) -> str:
-    """Return the means as a table for a terminal."""
-    lines: list[tuple[object, ...]] = [
-        (one.side, one.group, one.cells, interval(one.ratio), one.slower, one.faster)
+    """Return the means as a table for a terminal, one for each side."""
+    found = means(comparison)
+    parts = [*fit.wrap(title(comparison), width)] if found else []
+    headers = ("group", "cells", f"times as {_effect(comparison)}", "slower", "faster")
+    for side in dict.fromkeys(one.side for one in found):
+        if len(comparison.others) > 1:
+            parts += ["", *fit.wrap(side, width)]
+        rows = [
+            (one.group, f"{one.cells:,}", interval(one.ratio), str(one.slower), str(one.faster))
+            for one in found
+            if one.side == side
+        ]
+        parts += ["", fit.table(headers, rows, width, right="134")]
+    return "\n".join(parts)
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Return the mean of all cells of each side as a sentence."""
+    much = _effect(comparison)
+    verb = "needs" if much == "much" else "takes"
+    base, total = comparison.labels[comparison.baseline], len(comparison.rows)
+    return [
+        f"{one.side} {verb} {interval(one.ratio)} times as {much} as {base}, geometric mean of "
+        f"{one.cells:,} of {total:,} cells"
         for one in means(comparison)
+        if one.group == ALL
     ]
-    if not lines:
-        return ""
-    headers = ["side", "group", "cells", "times as long", "slower", "faster"]
-    align = ["left", "left", "right", "left", "right", "right"]
-    if len(comparison.others) == 1:
-        lines, headers, align = [line[1:] for line in lines], headers[1:], align[1:]
-    table = tabulate(lines, headers, colalign=align, disable_numparse=True)
-    return f"{textwrap.fill(title(comparison), width)}\n\n{table}"
 
 
 def interval(ratio: Ratio) -> str:

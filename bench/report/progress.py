@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.report import fit
+
 
 class _Bars:
     """Bars that are drawn when a cell starts, while it is being set up.
@@ -49,7 +51,8 @@ class _Bars:
         self._progress.refresh()
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        text = fit.fill(line, self._progress.console.width)
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class RunBar(_Bars):

@@ -1,13 +1,12 @@
 """What a run says at its end: table, what went wrong, the first answers, what to do next."""
 
 import shlex
-import textwrap
 from pathlib import Path
 
 import pandas as pd
 
 from bench.records import schema
-from bench.report import table
+from bench.report import fit, table
 from bench.report.phrases import cut
 
 #: Cells named one by one; the rest are counted.
@@ -35,18 +34,15 @@ def lines(frame: pd.DataFrame) -> list[str]:
     return made + [f"for example {row}" for row in _named(frame[frame.status == "unstable"])[:1]]
 
 
-def text(frame: pd.DataFrame, path: Path, width: int) -> str:
-    """Return all of it for the rows of a file, in lines of at most `width` characters."""
+def text(frame: pd.DataFrame, path: Path) -> str:
+    """Return all of it for the rows of a file, for a terminal."""
     # Imported here: they load scipy, which every process of the suite would wait for.
     from bench.compare.pooled import pool
     from bench.report import answers
 
-    pooled, width = pool(frame), max(width, table.WIDTH)
-    wrapped = [
-        textwrap.fill(line, width, subsequent_indent="  ", break_on_hyphens=False)
-        for line in lines(pooled)
-    ]
-    parts = [table.by_dtype(pooled, width), "\n".join(wrapped), answers.first(frame, width)]
+    pooled, width = pool(frame), fit.terminal()
+    found = fit.fill("\n".join(lines(pooled)), width)
+    parts = [table.by_dtype(pooled, width), found, answers.first(frame, width)]
     return "\n\n".join([*filter(None, parts), following(frame, path)])
 
 

@@ -1,23 +1,16 @@
 """One table per device: rows are benchmarks and their params, columns are dtypes."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 
 from bench.records import params, schema
-from bench.report import units
+from bench.report import fit, units
+from bench.report.fit import Name
 
 BASE_DTYPE = "float32"
 BASE_DEVICE = "cpu"
-#: The narrowest terminal that a table is made for.
-WIDTH = 80
-#: A benchmark with one row is on one line if its name and params have so many characters.
-_ONE_LINE = 27
-
-#: Family, benchmark and params of a line.
-_Name = tuple[str, str, str]
 
 
 def _entry(status: str, median: Any, bases: list[float | None]) -> str:
@@ -31,7 +24,7 @@ def _entry(status: str, median: Any, bases: list[float | None]) -> str:
     return f"{text} ({', '.join(ratios)})" if ratios else text
 
 
-def by_dtype(frame: pd.DataFrame, width: int = WIDTH) -> str:
+def by_dtype(frame: pd.DataFrame, width: int = fit.WIDTH) -> str:
     """Return the tables of one run as text of that many columns.
 
     `frame` holds rows of `records.schema`. A ratio is the time over that of float32 on the same
@@ -45,23 +38,24 @@ def by_dtype(frame: pd.DataFrame, width: int = WIDTH) -> str:
         shown = frame.status.where(~(single & (frame.status == "ok")), "checked")
         frame = frame.assign(status=shown, median_s=math.nan)
     names = ("device", "family", "benchmark", "params", "dtype", "status", "median_s", "peak_bytes")
-    lines: dict[str, dict[_Name, dict[str, tuple[str, Any]]]] = {}
-    peaks: dict[tuple[str, _Name], int] = {}
+    lines: dict[str, dict[Name, dict[str, tuple[str, Any]]]] = {}
+    peaks: dict[tuple[str, Name], int] = {}
+    titles = params.titles(zip(frame.family, frame.benchmark, strict=True))
     for device, *parts, dtype, status, median, peak in frame[list(names)].to_numpy().tolist():
-        name = (parts[0], parts[1], parts[2])
+        name = (titles[parts[0], parts[1]], parts[2])
         lines.setdefault(device, {}).setdefault(name, {})[dtype] = (status, median)
         if not pd.isna(peak):
             peaks[device, name] = max(peak, peaks.get((device, name), 0))
     dtypes = sorted(dict.fromkeys(frame.dtype), key=lambda dtype: dtype != BASE_DTYPE)
 
-    def base(device: str, name: _Name) -> float | None:
+    def base(device: str, name: Name) -> float | None:
         status, median = lines.get(device, {}).get(name, {}).get(BASE_DTYPE, ("", None))
         return median if status == "ok" else None
 
     tables = []
     for device, entries in lines.items():
         host = device == BASE_DEVICE
-        columns: dict[str, dict[_Name, str]] = {dtype: {} for dtype in dtypes}
+        columns: dict[str, dict[Name, str]] = {dtype: {} for dtype in dtypes}
         columns["peak memory"] = {}
         for name, by_name in entries.items():
             for dtype, (status, median) in by_name.items():
@@ -70,49 +64,12 @@ def by_dtype(frame: pd.DataFrame, width: int = WIDTH) -> str:
                 columns[dtype][name] = _entry(status, median, bases)
             if (peak := peaks.get((device, name))) is not None:
                 columns["peak memory"][name] = units.size(peak)
-        order = list(dict.fromkeys(name[:2] for name in entries))
-        rows = sorted(entries, key=lambda n: (order.index(n[:2]), params.natural(n[2])))
+        order = list(dict.fromkeys(benchmark for benchmark, _ in entries))
+        rows = sorted(entries, key=lambda n: (order.index(n[0]), params.natural(n[1])))
         ratio = f"times as long as {BASE_DTYPE}" + ("" if host else f", as {BASE_DEVICE} float32")
         head = f"{device}: median of one iteration ({ratio})"
         if checked:
             head = f"{device}: answers checked, not timed"
         columns = {name: column for name, column in columns.items() if column}
-        tables += [f"{head}\n\n{one}" for one in _folded(rows, columns, width)]
+        tables += [f"{head}\n\n{one}" for one in fit.folded(rows, columns, width)]
     return "\n\n".join(tables)
-
-
-def _folded(rows: list[_Name], columns: dict[str, dict[_Name, str]], width: int) -> Iterator[str]:
-    """Yield tables of as many columns as fit; a row without an entry is left out."""
-    groups: dict[tuple[str, ...], list[_Name]] = {}
-    for name in rows:
-        groups.setdefault((*name[:2], *params.split(name[2])), []).append(name)
-    labels = {name: label for group in groups.values() for name, label in _labels(group).items()}
-    first = max(map(len, labels.values()))
-    sizes = {c: max(len(c), *map(len, entries.values())) for c, entries in columns.items()}
-    left = list(columns)
-    while left:
-        count = 1
-        while count < len(left) and first + sum(2 + sizes[c] for c in left[: count + 1]) <= width:
-            count += 1
-        shown, left = left[:count], left[count:]
-        made = [f"{'':{first}}" + "".join(f"  {c:>{sizes[c]}}" for c in shown)]
-        made += ["-" * len(made[0])]
-        for group in groups.values():
-            here = [name for name in group if any(name in columns[c] for c in shown)]
-            if here and labels[group[0]].startswith(" "):
-                made.append(f"{group[0][1]}: {', '.join(params.split(group[0][2]))}")
-            made += [
-                f"{labels[name]:{first}}"
-                + "".join(f"  {columns[c].get(name, ''):>{sizes[c]}}" for c in shown)
-                for name in here
-            ]
-        yield "\n".join(line.rstrip() for line in made)
-
-
-def _labels(group: list[_Name]) -> dict[_Name, str]:
-    """Return the label of each row of a benchmark: the values of its params, below their names."""
-    if len(group) == 1:
-        label = " ".join(filter(None, (group[0][1], group[0][2].replace(";", " "))))
-        if len(label) <= _ONE_LINE or not group[0][2]:
-            return {group[0]: label}
-    return {name: "  " + " ".join(params.split(name[2]).values()) for name in group}

@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
-from bench.report import units
+from bench.report import fit, units
 from bench.stats.ratios import Ratio
 
 
@@ -34,16 +32,16 @@ def table(
         part = units.significant(trial.rate / ranked[0].rate)
         rows.append((shown(trial.rate), span, part, str(trial.setting)))
     headers = (unit, "interval", "of the best", "setting")
-    align = ("right", "right", "right", "left")
-    lines = [tabulate(rows, headers, colalign=align, disable_numparse=True) if rows else ""]
+    width = fit.terminal()
+    parts = [fit.table(headers, rows, width, right="012"), ""] if rows else []
     pruned = sum(trial.reason.startswith("pruned") for trial in trials.values())
     turns = ", the best ones in turn" if ranked and ranked[0].compared else ""
-    lines += ["", f"{len(trials)} of {settings} settings were tried{turns}; {pruned} pruned."]
+    lines = [f"{len(trials)} of {settings} settings were tried{turns}; {pruned} pruned."]
     refused = [trial for trial in trials.values() if trial.reason and "pruned:" not in trial.reason]
     for reason, count in Counter(trial.reason for trial in refused).items():
         first = next(trial.setting for trial in refused if trial.reason == reason)
         lines.append(f"{count} like {first}: {reason}")
-    return "\n".join(lines)
+    return "\n".join([*parts, fit.fill("\n".join(lines), width)])
 
 
 def answer(
@@ -65,5 +63,5 @@ def answer(
                 default,
                 f"The plain default is as good ({default}): {best} is {factor}.",
             )
-    wrapped = textwrap.fill(f"{verdict} {seen}".strip(), 80)
-    return ["", wrapped, "", textwrap.indent(code(chosen), "    ")]
+    wrapped = fit.wrap(f"{verdict} {seen}", fit.terminal(), further="")
+    return ["", *wrapped, "", textwrap.indent(code(chosen), "    ")]
