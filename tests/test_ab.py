@@ -1,7 +1,6 @@
 """`bench ab` and `bench check --confirm`: a screen of two sides in turn, fresh runs to confirm."""
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -14,57 +13,11 @@ from bench.launch import ab as engine
 from bench.launch import command, runner, sides
 from bench.launch.command import CannotRun
 from bench.launch.sides import Side
-from bench.records import reader, schema
-from bench.records.writer import CannotWrite, Writer, reopen
+from bench.records import reader
+from bench.records.writer import CannotWrite
 from bench.stats import multiplicity
-from tests.helpers.frames import row
 from tests.helpers.listeners import RunListener
-
-CELLS = [("tensors", f"op{n}", "cpu", "float32", f"n={n}") for n in range(20)]
-
-
-class Machine:
-    """Takes the place of the processes: writes rows whose true times are known."""
-
-    def __init__(self, noise=0.02, seed=1):
-        self.random, self.noise = random.Random(seed), noise
-        self.slow, self.order, self.killed_at, self.columns = {}, [], None, {}
-
-    def run(self, arguments, runs, output, resume, listener, place=command.HERE, append=False):
-        options = dict(w.removeprefix("--").split("=", 1) for w in arguments if "=" in w)
-        side = "candidate" if "SIDE" in place.env else "baseline"
-        self.order.append((side, list(arguments)))
-        path = resume or output
-        assert append == bool(output and output.exists())
-        cells = CELLS
-        if "cells" in options:
-            named = reader.cells(Path(options["cells"]))
-            cells = [cell for cell in CELLS if cell in named]
-        done = set()
-        if resume:
-            rows = reader.read(resume)
-            last = rows[rows.run_id == rows.run_id.iloc[-1]]
-            done = set(last.params)
-            run_id = rows.run_id.iloc[-1]
-        else:
-            run_id = f"{len(self.order)}"
-        writer = reopen(path) if path.exists() else Writer(path)
-        listener.cell_started(1, 0, len(cells), dict(zip(schema.CELL, cells[0], strict=True)))
-        level = self.random.gauss(0, self.noise)
-        for number, (family, benchmark, device, dtype, params) in enumerate(cells):
-            if params in done:
-                continue
-            if self.killed_at == (len(self.order), number):
-                writer.close()
-                return 2, path
-            factor = self.slow.get(params, 1.0) if side == "candidate" else 1.0
-            seconds = 1e-3 * factor * self.random.lognormvariate(level / 4, self.noise)
-            identity = {"family": family, "benchmark": benchmark, "device": device}
-            identity |= {"dtype": dtype, "params": params, "run_id": run_id}
-            extra = self.columns.get((side, params), {})
-            writer.append(row(**identity, **({"min_s": seconds, "median_s": seconds} | extra)))
-        writer.close()
-        return 0, path
+from tests.helpers.processes import CELLS, Machine
 
 
 @pytest.fixture
@@ -284,6 +237,25 @@ def test_a_full_disk_is_one_line(ab, machine, tmp_path, monkeypatch, problem):
     assert "x.csv: No space left on device" in done.output
     assert "Traceback" not in done.output
     assert not isinstance(done.exception, OSError)
+
+
+def test_a_side_that_lost_all_its_rows_is_timed_again(machine, tmp_path):
+    machine.noise = 0.001
+    compared(tmp_path)
+    path = tmp_path / "candidate.csv"
+    path.write_text(path.read_text().partition("\n")[0] + "\n")
+    machine.order.clear()
+    assert compared(tmp_path)[0].code == 0
+    assert [side for side, _ in machine.order].count("candidate") == 3
+    assert len(reader.read(path)) == 60
+
+
+def test_ctrl_c_ends_with_the_folder_that_continues(ab, machine, monkeypatch):
+    monkeypatch.setattr(runner, "run", lambda words, runs, file, *_, **__: (runner.STOPPED, file))
+    done = ab(*CANDIDATE, "--folder", "mine")
+    assert done.exit_code == 130
+    assert "bench: the baseline was stopped;" in done.output
+    assert "continue with --resume mine" in " ".join(done.output.split())
 
 
 def test_threads_go_to_their_side(ab, machine):

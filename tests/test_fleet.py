@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import main
-from bench.records import reader, schema
-from tests.helpers.frames import row
+from bench.records import reader
+from tests.helpers.clusters import Client, Future, as_csv, described
 from tests.helpers.listeners import FleetListener
 
 pytest.importorskip("distributed", reason="an optional extra")
@@ -24,8 +24,6 @@ from bench.launch.cluster import Node
 from bench.launch.roster import PER, Roster, UnknownMachine
 
 WORDS = ("--profile", "smoke", "--device", "cpu", "--dtype", "float32")
-#: The variable in which Dask keeps the process that started a worker.
-PARENT = "__DASK_PARENT_PID"
 #: Twenty cells; machine b2 stops before the fifth one until a file exists.
 STOPS = """
 import sys, time, pathlib, pytest, torch
@@ -211,52 +209,6 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, words, message):
     assert message in " ".join(done.output.split())
 
 
-class Future:
-    """A task whose end the test decides."""
-
-    def __init__(self, outcome=None, problem=None):
-        self.outcome, self.problem = outcome, problem
-
-    def done(self):
-        return self.outcome is not None or self.problem is not None
-
-    def result(self, timeout=None):
-        if self.problem:
-            raise self.problem
-        if self.outcome is None:
-            raise TimeoutError
-        return self.outcome
-
-    def cancel(self):
-        pass
-
-
-class Client:
-    """A cluster without processes: what a task gives is known by the address it goes to."""
-
-    def __init__(self, **futures):
-        self.futures, self.submitted, self.handlers = futures, [], {}
-
-    def nthreads(self):
-        return dict.fromkeys(self.futures, 1)
-
-    def submit(self, task, *args, workers, **_):
-        self.submitted.append((workers[0], args))
-        return self.futures[workers[0]]
-
-    def subscribe_topic(self, topic, handler):
-        self.handlers[topic.rpartition("-")[2]] = handler
-
-    def unsubscribe_topic(self, topic):
-        pass
-
-
-def described(name, host, torch="2.11.0", address=""):
-    environment = {"torch": torch, "cpu": "a CPU"}
-    facts = {"name": name, "address": address or f"tcp://{name}", "host": host}
-    return Future(facts | {"environment": environment})
-
-
 def test_machines_are_found_once_and_problems_cost_only_themselves():
     client = Client(
         x1=described("node-17", "h1"),
@@ -354,14 +306,6 @@ def test_versions_that_differ_are_listed_with_who_has_them():
     assert cluster.differences([]) == []
 
 
-def as_csv(label, cells=3):
-    lines = [",".join(schema.COLUMNS)]
-    for n in range(cells):
-        made = row(machine=label, params=f"n={n}")
-        lines.append(",".join("" if v is None else str(v) for v in vars(made).values()))
-    return "\n".join(lines) + "\n"
-
-
 @pytest.fixture
 def quick(monkeypatch):
     """No waiting for what cannot come."""
@@ -409,6 +353,37 @@ def test_a_row_that_is_none_costs_its_machine_alone(tmp_path):
     found, _ = measured(client, tmp_path / "f", *nodes)
     assert "3 fields where the header has" in found["n1"].reason
     assert found["n2"].rows == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_machine_whose_file_is_damaged_costs_itself_alone(tmp_path):
+    (tmp_path / "n1.csv").write_text("no,result\n1,2\n")
+    client = Client(x1=Future((0, as_csv("n1"))), x2=Future((0, as_csv("n2"))))
+    nodes = [Node("n1", "x1", "h1", {}), Node("n2", "x2", "h2", {})]
+    found, listener = measured(client, tmp_path, *nodes)
+    assert (found["n2"].code, found["n2"].rows) == (0, 3)
+    assert found["n1"].code is None
+    assert "n1.csv, line 1" in found["n1"].reason
+    assert ("n1", 0, found["n1"].reason) in listener.ended
+    assert (tmp_path / "n1.csv").read_text() == "no,result\n1,2\n"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_fleet_that_is_stopped_keeps_the_rows_of_the_last_cell(tmp_path, monkeypatch):
+    client = Client(x1=Future())
+    event = threading.Event()
+    event.set = lambda: setattr(client.futures["x1"], "outcome", (130, as_csv("n1")))
+    monkeypatch.setattr(cluster, "Event", lambda *_, **__: event)
+    fleet = cluster.Fleet(client, tmp_path, [], 1, 60, FleetListener())
+
+    def stop():
+        del fleet._listen
+        raise KeyboardInterrupt
+
+    fleet._listen = stop
+    with pytest.raises(KeyboardInterrupt):
+        next(fleet.measure([Node("n1", "x1", "h1", {})]))
+    assert len(reader.read(tmp_path / "n1.csv")) == 3
 
 
 @pytest.mark.usefixtures("quick")
@@ -492,15 +467,11 @@ def test_what_a_nanny_sets_for_its_workers_does_not_reach_the_suite(monkeypatch)
 
 
 @pytest.mark.integration
-def test_a_local_cluster_leaves_the_environment_alone():
+def test_a_local_cluster_is_this_process_and_leaves_the_environment_alone():
     from bench.cli import fleet
 
-    def environment():
-        """Without what Dask sets in any process that starts another one."""
-        return {k: v for k, v in os.environ.items() if k not in ("PYTHONHASHSEED", PARENT)}
-
-    before = environment()
+    before = dict(os.environ)
     with fleet._connected(None, {}) as client:
-        there = client.submit(os.environ.get, "OMP_NUM_THREADS", pure=False).result()
-    assert there == os.environ.get("OMP_NUM_THREADS")
-    assert environment() == before
+        there = client.submit(os.getpid, pure=False).result()
+    assert there == os.getpid()
+    assert dict(os.environ) == before

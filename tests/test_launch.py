@@ -6,13 +6,17 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from bench.cli import main
 from bench.launch import command, runner
 from bench.records import reader
 from bench.report.progress import FleetBars, RunBar
+from tests.helpers.frames import store
 from tests.helpers.listeners import RunListener
 
 SMOKE = ["--profile", "smoke", "--machine", "here"]
@@ -291,3 +295,48 @@ def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
 def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "_one_run", lambda *_: (-11, tmp_path / "out.csv"))
     assert runner.run([], 3, None, None, RunListener()) == (139, tmp_path / "out.csv")
+
+
+#: Reports a cell, and a second one when it is asked to end; then it hangs.
+HANGS = f"""
+import json, signal, sys, time
+event = {{"file": "out.csv", "cell": {CELL!r}, "done": 0, "total": 2}}
+def report(*_):
+    print({runner.MARK!r} + json.dumps(event), file=sys.stderr, flush=True)
+signal.signal(signal.SIGINT, report)
+report()
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_a_second_ctrl_c_ends_at_once_and_still_names_the_file(monkeypatch):
+    class Impatient(RunListener):
+        def cell_started(self, *given):
+            super().cell_started(*given)
+            raise KeyboardInterrupt
+
+    words = [sys.executable, "-I", "-S", "-c", HANGS]
+    monkeypatch.setattr(command, "of", lambda *_, **__: words)
+    heard = Impatient()
+    assert runner.run([], 3, None, None, heard) == (130, Path("out.csv"))
+    assert len(heard.cells) == 2
+    assert heard.lines == ["stopping after this call; Ctrl-C again stops at once"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_the_caller_can_stop_a_run(monkeypatch):
+    heard = RunListener()
+    words = [sys.executable, "-I", "-S", "-c", HANGS]
+    monkeypatch.setattr(command, "of", lambda *_, **__: words)
+    done = runner.run([], 3, None, None, heard, stopped=lambda: bool(heard.cells))
+    assert done[0] == 130
+    assert len(heard.cells) == 1
+
+
+def test_a_run_that_is_stopped_says_how_to_go_on(monkeypatch, tmp_path):
+    path = store(tmp_path / "out.csv", {})
+    monkeypatch.setattr(runner, "run", lambda *_, **__: (130, path))
+    done = CliRunner().invoke(main.app, ["run", "-q", "--dtype", "float32"])
+    assert done.exit_code == 130
+    assert f"stopped; continue with bench run --resume {path} --dtype=float32" in done.output

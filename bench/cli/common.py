@@ -47,7 +47,7 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as problem:
-            fail(str(problem))
+            fail(str(problem), problem.code)
         except KeyboardInterrupt:
             fail("stopped", 130)
         except BrokenPipeError:  # the reader of the output has seen enough

@@ -1,6 +1,7 @@
 """The command `bench fleet`: run the suite on every machine of a Dask cluster."""
 
 import contextlib
+import logging
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from bench.launch.roster import Roster
 
+#: Any free port that only this machine reaches.
+LOOPBACK = "127.0.0.1:0"
 File = Annotated[Path | None, typer.Option(metavar="FILE", help="For a scheduler with TLS.")]
 
 
@@ -128,14 +131,21 @@ def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["
         options["security"] = Security(require_encryption=True, **given)
     with contextlib.ExitStack() as stack:
         if scheduler is None:
-            # Dask would set the variables in this process, too.
-            stack.enter_context(dask.config.set({NANNY_SETTING: {}}))
+            # A worker in a thread needs no port, and Ctrl-C reaches no other process. Dask must not
+            # set variables here, nor sample the stacks of this process while the suite is timed. It
+            # always has HTTP servers: they serve no page, on the loopback interface.
+            settings = {NANNY_SETTING: {}, "distributed.worker.profile.enabled": False}
+            settings |= {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
+            stack.enter_context(dask.config.set(settings))
             own = LocalCluster(
                 n_workers=1,
                 threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=None,
+                processes=False,
+                dashboard_address=LOOPBACK,
+                worker_dashboard_address=LOOPBACK,
+                scheduler_kwargs={"dashboard": False},
                 memory_limit=None,
+                silence_logs=logging.ERROR,
             )
             options["address"] = stack.enter_context(own)
         else:

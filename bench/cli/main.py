@@ -38,8 +38,8 @@ def _options(
     """How fast, and how right, PyTorch is on this machine."""
 
 
-#: Exit status of a run that Ctrl-C or a signal has ended, and of one with a wrong option.
-STOPPED, BAD_INPUT = 2, 2
+#: Exit status of a run with a wrong option, and of one whose process was ended from outside.
+BAD_INPUT = ENDED = 2
 #: Exit status of pytest for a wrong option; the gate's 4 is another matter.
 _USAGE_ERROR = 4
 Names = Annotated[
@@ -96,7 +96,7 @@ def run(
         code, file = runner.run(words, runs, output, resume, bar, append=append)
         if code in (0, 1):
             bar.complete()
-    if code == STOPPED and file:
+    if code in (runner.STOPPED, ENDED) and file:
         again = [
             "bench",
             "run",

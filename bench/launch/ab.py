@@ -107,21 +107,21 @@ def _stage(
         if file.exists() and not file.stat().st_size:  # killed before its header
             file.unlink()
     started = {side: _runs_in(file) for side, file in files.items()}
-    done = sum(started.values())
     for number, side in enumerate(sequence, 1):
-        if number < done or number <= ended:
+        turn = sequence[:number].count(side)
+        if turn < started[side] or number <= ended:
             continue
         file = files[side]
         given, reported = list(arguments[side]), _StageListener(listener, number, side)
-        if number == done:  # the last process that started, which may have been interrupted
-            code, wrote = runner.run(given, started[side], None, file, reported, places[side])
+        if turn == started[side]:  # the last run of this side, which may have been interrupted
+            code, wrote = runner.run(given, turn, None, file, reported, places[side])
         else:
             place, more = places[side], file.exists()
             code, wrote = runner.run(given, 1, file, None, reported, place, append=more)
         if wrote and wrote != file:
             raise CannotRun(f"{file} was changed by another program while it was written to")
-        if code == pytest.ExitCode.INTERRUPTED:
-            raise CannotRun(
+        if code in (runner.STOPPED, pytest.ExitCode.INTERRUPTED):
+            raise (runner.Stopped if code == runner.STOPPED else CannotRun)(
                 f"the {side} was stopped; what was measured is kept: "
                 f"continue with --resume {file.parent} and the same options"
             )

@@ -12,13 +12,14 @@ from distributed import Client, Event, Future
 from bench.launch import node
 from bench.launch.roster import Roster
 from bench.records import reader
+from bench.records.choices import UserError
 from bench.records.lines import of_exception
 from bench.records.schema import CELL, Row
 from bench.records.writer import CannotWrite, Writer, reopen
 
-#: Seconds between two polls of the cluster; that a worker may be missing; and that a task may take
-#: beyond its own limit to report that it has reached it.
-POLL_S, LOST_S, GRACE_S = 0.5, 3.0, 30.0
+#: Seconds between two polls of the cluster; that a worker may be missing; that a task may take
+#: beyond its own limit to report that it has reached it; and to end once it is stopped.
+POLL_S, LOST_S, GRACE_S, STOP_S = 0.5, 3.0, 30.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,12 @@ class Fleet:
                 for one in list(waiting):
                     if one.host not in busy:
                         waiting.remove(one)
-                        busy.add(one.host)
-                        self._start(one)
+                        try:
+                            self._start(one)
+                            busy.add(one.host)
+                        except UserError as problem:  # its file is damaged, or another's
+                            self._listener.machine_ended(one.label, 0, str(problem))
+                            yield MachineResult(one.label, None, str(problem), 0)
                 self._listen()
                 for label in list(self._tasks):
                     ended = self._ended(self._tasks[label])
@@ -166,9 +171,19 @@ class Fleet:
                         self._listener.machine_ended(ended.label, ended.rows, ended.reason)
                         yield ended
         finally:
-            for label in list(self._tasks):
-                Event(f"{self._topic}-{label}", client=self._client).set()
-                self._finish(label)
+            self._stop()
+
+    def _stop(self) -> None:
+        """End the tasks that still run; the rows of those that end in time are kept."""
+        for label in self._tasks:
+            Event(f"{self._topic}-{label}", client=self._client).set()
+        end = self._now() + STOP_S
+        while self._now() < end and not all(one.future.done() for one in self._tasks.values()):
+            self._listen()
+        for label, task in list(self._tasks.items()):
+            if task.future.done():
+                self._result(task)
+            self._finish(label)
 
     def _start(self, one: Node) -> None:
         file = self._folder / f"{one.label}.csv"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Event, Worker, get_worker
+from distributed import Event, Worker, get_client, get_worker
 
 from bench.launch import runner
 from bench.records.lines import last_line
@@ -48,32 +48,29 @@ def describe() -> dict[str, Any]:
     return name | {"environment": json.loads(asked.stdout)}
 
 
-class Stopped(Exception):
-    """The client has stopped the run."""
-
-
 class _EventSender:
     """Sends progress, and each row as soon as it is in the file, to the client."""
 
     def __init__(self, worker: Worker, topic: str, file: Path) -> None:
         self._worker, self._topic, self._file = worker, topic, file
-        self._stop = Event(topic)
+        self._stop = Event(topic, client=get_client())
         self._sent = len(self._lines())
 
     def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        """Send the progress and the new rows; raises Stopped."""
-        self._check()
+        """Send the progress and the new rows."""
         self._send_rows()
         progress = {"run": run, "done": done, "total": total, "cell": cell}
         self._worker.log_event(self._topic, {"progress": progress})
 
     def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
-        """Go on unless the client has stopped the run; the rows are sent at the end."""
-        self._check()
+        """Send nothing: the client gets the rows of later visits with the whole file."""
 
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Stopped
+    def stopped(self) -> bool:
+        """Return whether the client has stopped the run, or cannot be reached."""
+        try:
+            return bool(self._stop.is_set())
+        except Exception:
+            return True
 
     def message(self, line: str) -> None:
         """Send a line for the user."""
@@ -111,5 +108,7 @@ def suite(
             file.write_text(stored, encoding="utf-8", newline="")
         sender = _EventSender(get_worker(), topic, file)
         resume, output = (file, None) if stored else (None, file)
-        code, _ = runner.run(arguments, runs, output, resume, sender, limit_s=limit_s)
+        code, _ = runner.run(
+            arguments, runs, output, resume, sender, limit_s=limit_s, stopped=sender.stopped
+        )
         return code, file.read_text(encoding="utf-8") if file.exists() else ""

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,8 @@ from bench.records.writer import reopen
 
 #: Starts each line by which a process reports its progress; all other lines are for the user.
 MARK = "\x1e"
+#: The exit status of a run that Ctrl-C has ended, as in a shell.
+STOPPED = 130
 #: When this many cells have killed their process, the run stops.
 MAX_DEATHS = 10
 #: Seconds that a cell may take before its process is ended; --cell-timeout changes it.
@@ -33,6 +35,12 @@ CELL_LIMIT_S = 900.0
 LEAVE_S = 10.0
 #: Signals by which somebody ends a process from outside.
 _FROM_OUTSIDE = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+
+
+class Stopped(CannotRun):
+    """Ctrl-C has ended the suite; the message says how to go on."""
+
+    code = STOPPED
 
 
 class Listener(Protocol):
@@ -52,7 +60,8 @@ class Listener(Protocol):
 class ProcessReport:
     """What a process reported before it ended: its CSV, its last cell, lines for the user.
 
-    `lost` are lines on devices that fail since an earlier cell of the process.
+    `lost` are lines on devices that fail since an earlier cell of the process; `interrupted` says
+    that Ctrl-C, or the caller, has stopped it.
     """
 
     file: Path | None = None
@@ -124,12 +133,14 @@ def _process(
     place: Place,
     ends_at: float,
     cell_limit_s: float,
+    stopped: Callable[[], bool],
 ) -> tuple[int, ProcessReport, str]:
     """Run one process to its end; return its exit status, its report and its standard output.
 
     The process and its children are killed at `ends_at`, when a cell takes longer than
-    `cell_limit_s`, when `listener` raises, and at a second Ctrl-C. At the first one the process
-    is asked to end; it is in a group of its own, so that the terminal does not ask it as well.
+    `cell_limit_s`, soon after `stopped`, when `listener` raises, and at a second Ctrl-C. At the
+    first one the process is asked to end; it is in a group of its own, so that the terminal does
+    not ask it as well.
     """
     report = ProcessReport()
     ended = threading.Event()
@@ -140,8 +151,9 @@ def _process(
             if report.cell and not report.finished:
                 cell_ends = report.since + cell_limit_s
             left = min(ends_at, cell_ends) - time.monotonic()
-            if left <= 0:
-                report.timed_out = True
+            report.timed_out, quits = left <= 0, stopped()
+            if report.timed_out or quits:
+                report.interrupted |= quits
                 _kill(pid)
                 return
             if ended.wait(min(left, 1.0)):
@@ -170,10 +182,10 @@ def _process(
                     code = process.wait()
                     break
                 except KeyboardInterrupt:
-                    if report.interrupted:
-                        raise
-                    report.interrupted = True
-                    if report.cell is None:  # before the first cell there is nothing to keep
+                    again, report.interrupted = report.interrupted, True
+                    if again:
+                        _kill(process.pid)
+                    elif report.cell is None:  # before the first cell there is nothing to keep
                         _kill(process.pid)
                         listener.message("stopped before the first cell")
                     else:
@@ -211,6 +223,7 @@ def _one_run(
     place: Place,
     ends_at: float,
     cell_limit_s: float,
+    stopped: Callable[[], bool],
 ) -> tuple[int, Path | None]:
     """Run the suite once; start a new process after each cell that killed its process.
 
@@ -221,14 +234,14 @@ def _one_run(
     while True:
         kills = _out_of_memory_kills()
         code, report, output = _process(
-            [*arguments, *csv_options], run, listener, place, ends_at, cell_limit_s
+            [*arguments, *csv_options], run, listener, place, ends_at, cell_limit_s, stopped
         )
         file = report.file or file
         if report.timed_out and time.monotonic() >= ends_at:
             last = report.cell["benchmark"] if report.cell else "the start"
             raise CannotRun(f"the time limit was reached in {last}")
         if report.interrupted:
-            return pytest.ExitCode.INTERRUPTED, file
+            return STOPPED, file
         for line in report.lines:
             listener.message(line)
         if report.lost and report.file and deaths + 1 < MAX_DEATHS:
@@ -293,12 +306,14 @@ def run(
     place: Place = HERE,
     limit_s: float = math.inf,
     append: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[int, Path | None]:
     """Run the suite `runs` times, each in a fresh process, into one file.
 
     `arguments` are for pytest. `output` must be a new file, unless the runs `append` to it. With
     `resume`, the runs in that file count: the last one is completed, then the missing ones follow.
-    Returns the worst exit status of all runs, and the file.
+    Returns the worst exit status of all runs, and the file. Ctrl-C ends them with `STOPPED`, and so
+    does `stopped`, which another thread asks once a second.
 
     Raises CannotRun if `resume` is no result file, and after `limit_s` seconds.
     """
@@ -316,7 +331,7 @@ def run(
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
         code, found = _one_run(
-            arguments, csv_options, number, listener, place, ends_at, cell_limit_s
+            arguments, csv_options, number, listener, place, ends_at, cell_limit_s, stopped
         )
         code = code if code >= 0 else 128 - code  # ended by a signal: the exit status of a shell
         file = found or file

@@ -33,9 +33,9 @@ from bench.suite.loading import data
 from bench.tune import loader
 from bench.tune.loader import Setting
 from tests.faults import damage
+from tests.helpers.clusters import Client, Future, as_csv, described
 from tests.helpers.frames import row
-from tests.test_ab import Machine
-from tests.test_fleet import Client, Future, as_csv, described
+from tests.helpers.processes import Machine
 
 Target = Callable[[random.Random, Path], str]
 
@@ -78,20 +78,22 @@ def _connected(*_: object) -> Iterator[Client]:
 
 def roster(source: random.Random, folder: Path) -> str:
     """`bench fleet --resume` with a damaged fleet.json, or a damaged CSV of a machine."""
-    known = Roster(["--profile=smoke"], 1, "host", ["a1"])
+    damages_csv = source.random() < 0.3
+    known = Roster(["--profile=smoke"], 1, "host", [] if damages_csv else ["a1"])
     known.machines = {"a1": known._hash("host-a1"), "b2": known._hash("host-b2")}
     known.write(folder)
-    files = {"fleet.json": damage.damaged_json(vars(known), source)}
-    if source.random() < 0.3:
-        files = {"b2.csv": damage.damaged(as_csv("b2"), source)}
-    for name, raw in files.items():
-        (folder / name).write_bytes(raw)
+    if damages_csv:
+        (folder / "b2.csv").write_bytes(damage.damaged(as_csv("b2"), source))
+    else:
+        (folder / "fleet.json").write_bytes(damage.damaged_json(vars(known), source))
     with (
         mock.patch.object(fleet, "_connected", _connected),
         mock.patch.object(cluster, "POLL_S", 0.001),
     ):
         fault = command(["fleet", "--resume", str(folder), "--profile=smoke"], {0, 1, 2})
     outside = [path for path in folder.parent.iterdir() if path != folder]
+    if not fault and damages_csv and "a1" not in Roster.read(folder).complete:
+        fault = "a machine stopped the others"
     return fault or (f"wrote {outside[0]}" if outside else "")
 
 
