@@ -7,13 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.measure import layers, references
+from bench.suite import axes
 from bench.suite.loading import bench_dataset
 from bench.suite.tensors import bench_arithmetic, bench_creation, bench_inplace, bench_joining
 from bench.suite.training import (
     bench_autograd,
     bench_layers,
+    bench_networks,
     bench_optimizers,
     bench_step,
     expected,
@@ -52,6 +55,8 @@ INSIDE = [
     ("no momentum", bench_optimizers.bench_optimizer_step, ADAM),
     ("no second moment", bench_optimizers.bench_optimizer_step, ADAM),
     ("no weight decay", bench_optimizers.bench_optimizer_step, ADAM),
+    ("all 1 %", bench_layers.bench_parameters, {"look": "state_dict"}),
+    ("strides", bench_networks.bench_attention_layout, {"layout": "permuted"}),
     ("later step", bench_optimizers.bench_optimizer_step, ADAM),
     ("one index off", bench_step.bench_step, {"batch": 16}),
     ("channel of an image flipped", bench_dataset.bench_batched_fetch, {"fetch": "getitem"}),
@@ -71,6 +76,49 @@ def test_every_break_of_these_cells_is_seen(body, params, dtype):
 @pytest.mark.parametrize(("name", "body", "params"), INSIDE, ids=[name for name, *_ in INSIDE])
 def test_breaks_inside_a_call_are_seen(name, body, params):
     assert answers.seen(body, "float32", params, name)
+
+
+#: Kernels that were once called right: the benchmark, its params and dtypes, and the kernel.
+ONCE_MISSED = {
+    "zero off the diagonal": (
+        *(bench_arithmetic.bench_matmul, {"n": 64}, ["bfloat16"]),
+        lambda x, y: torch.diag_embed(torch.diagonal(x @ y)),
+    ),
+    "no bias": (
+        *(bench_layers.bench_linear, {"form": "module"}, ["float32", "bfloat16"]),
+        lambda layer, x: x @ layer.weight.t(),
+    ),
+    "other dimension": (
+        *(bench_arithmetic.bench_softmax, {"n": 16}, ["float32", "float16"]),
+        lambda x, dim: torch.softmax(x, 1 - dim),
+    ),
+    "reversed inputs": (
+        *(bench_joining.bench_cat, CELLS[7][1], axes.ALL),
+        lambda parts, dim: torch.cat(parts[::-1], dim),
+    ),
+    "contiguous returns its input": (
+        *(bench_arithmetic.bench_contiguous, {"n": 16}, axes.ALL),
+        lambda x: x,
+    ),
+    "clone returns its input": (
+        *(bench_inplace.bench_copy, {"n": 16, "form": "out_of_place"}, axes.ALL),
+        lambda x: x,
+    ),
+    "ones for zeros": (bench_creation.bench_zeros, {"n": 16}, ["float64"], torch.ones),
+    "a step that does nothing": (
+        *(bench_optimizers.bench_optimizer_step, CELLS[10][1], ["float32"]),
+        lambda _, model: model,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONCE_MISSED)
+def test_a_kernel_that_was_once_called_right_is_wrong(name, monkeypatch):
+    body, params, dtypes, kernel = ONCE_MISSED[name]
+    for dtype in dtypes:
+        assert answers.seen(body, dtype, params, "") == "", dtype
+    monkeypatch.setattr(answers, "broken", lambda *_: kernel)
+    assert [dtype for dtype in dtypes if not answers.seen(body, dtype, params, name)] == []
 
 
 def test_a_row_without_an_error_has_a_proof_that_the_docs_name():

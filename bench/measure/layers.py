@@ -90,7 +90,7 @@ def attended(
     inner = 2 * error.max(-1, keepdims=True) + short
     inner = inner + 4 * math.sqrt(a.shape[-2]) * accumulator(q.dtype)
     bound = 2 * ulp(exact, q.dtype) + inner * spread
-    return Reference(exact, q.dtype, bound, contiguous=q.is_contiguous())
+    return Reference(exact, q.dtype, bound, scale(q.dtype), strides=q.stride())
 
 
 def _normalised(
@@ -112,7 +112,7 @@ def _normalised(
     bound = 2 * ulp(exact, x.dtype) + inner * (2 * np.abs(ratio) + np.abs(weight) + np.abs(bias))
     stored = np.abs(ratio) + np.abs(bias) + 2 * np.abs(mean * factor)
     bound = bound + 2 * _rounds_twice(x.dtype) * stored
-    return Reference(exact, x.dtype, bound, contiguous=False)
+    return Reference(exact, x.dtype, bound)
 
 
 def layer_norm(x: torch.Tensor, shape: Any, weight: torch.Tensor, bias: torch.Tensor) -> Reference:
@@ -125,7 +125,8 @@ def batch_norm(
 ) -> Reference:
     """Return the normalisation of each channel over batch, height and width."""
     shape = (1, -1, 1, 1)
-    return _normalised(x, (0, 2, 3), wide(weight).reshape(shape), wide(bias).reshape(shape), 1e-5)
+    found = _normalised(x, (0, 2, 3), wide(weight).reshape(shape), wide(bias).reshape(shape), 1e-5)
+    return replace(found, strides=x.stride())
 
 
 def cumulated(x: torch.Tensor, dim: int) -> Reference:

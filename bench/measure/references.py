@@ -51,8 +51,8 @@ class Reference:
     largest error of the factor by which the whole result is too large, besides what independent
     errors within `bound` make of it; `norm` that of its Euclidean norm, relative to the norm of the
     values. `kind` is the type of the result: a tensor, a NumPy
-    array, a list of Python numbers, or one (float). `device` None is the cell's device. The row
-    gets the `note`.
+    array, a list of Python numbers, or one (float). `device` None is the cell's device. A tensor
+    that must be `contiguous` may have these `strides` instead. The row gets the `note`.
     """
 
     values: Array | Blocks
@@ -64,6 +64,7 @@ class Reference:
     device: torch.device | None = None
     requires_grad: bool = False
     contiguous: bool = True
+    strides: tuple[int, ...] = ()
     note: str = ""
 
 

@@ -23,7 +23,7 @@ from bench.measure import cell, devices, dtypes, references, refusal, rounds
 from bench.measure.cell import Cell
 from bench.plugin import rows
 from bench.suite.training import expected, models
-from tests.validation.breaks import NAMES, NO_FAULT, NotApplied, broken
+from tests.validation.breaks import NAMES, NotApplied, broken, is_fault
 from tests.validation.partial_sums import TERMS, PartialSums
 
 #: Larger cells are the same kernels again.
@@ -118,11 +118,8 @@ def tried(items: list[pytest.Function], names: tuple[str, ...]) -> Iterator[tupl
     """Yield each cell, the name of the break, and whether the cell noticed it."""
     for item in items:
         with contextlib.suppress(NotImplementedError, RuntimeError, TypeError):
-            benchmark = rows.benchmark(item).removesuffix("_like")
             for name in names:
-                if name in NO_FAULT.get(benchmark, ()):
-                    continue
-                if (noticed := caught(item, name)) is not None:
+                if is_fault(item.name, name) and (noticed := caught(item, name)) is not None:
                     yield item, name, noticed
 
 

@@ -1,14 +1,15 @@
 """Single layers as modules and as plain functions, and listing or zeroing parameters."""
 
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from bench.measure.answer import Answer
+from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.proofs import aliases
-from bench.measure.references import affine, flattened, linear, relu, softmax
+from bench.measure.references import affine, flattened, linear, relu, same, softmax
 from bench.suite.axes import FLOAT32, FLOATING, dtypes
 from bench.suite.training import expected
 from bench.suite.training.models import SIZES, forward_work, network, samples, with_gradients
@@ -90,7 +91,7 @@ LISTINGS = {
 
 
 def are_listed(found, model):
-    """Check the names and that each tensor is the parameter itself, found by its attribute."""
+    """Prove the names and that each tensor is the parameter itself, found by its attribute."""
     layers = model.linear_relu_stack
     wanted = {
         f"linear_relu_stack.{place}.{name}": getattr(layers[place], name)
@@ -103,14 +104,20 @@ def are_listed(found, model):
         named[name].data_ptr() == one.data_ptr() and named[name].shape == one.shape
         for name, one in wanted.items()
     )
-    return Answer(fault="" if right else f"listed {list(named)}, not the parameters")
+    if not right:
+        raise WrongAnswer(f"listed {list(named)}, not the parameters")
 
 
 @dtypes(*FLOAT32)
 @pytest.mark.parametrize("look", list(LISTINGS))
 def bench_parameters(cell, look):
     cell.work(items=2 * len(SIZES) - 2, unit="tensor")
-    cell(LISTINGS[look], network(cell), check=are_listed)
+    grad = look != "state_dict"
+
+    def expect(model):
+        return [replace(same(one), requires_grad=grad) for one in model.parameters()]
+
+    cell(LISTINGS[look], network(cell), expect=expect, proof=are_listed)
 
 
 def assign(gradients, model, *_):

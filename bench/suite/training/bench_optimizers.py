@@ -19,8 +19,8 @@ OPTIMIZERS = {
     "adam": (torch.optim.Adam, {"lr": 1e-2}, 7),
     "adamw": (torch.optim.AdamW, {"lr": 1e-2}, 7),
 }
-#: Steps of the check.
-STEPS = 3
+#: Steps of the check, and the weight decay of AdamW in it, which shows in every dtype.
+STEPS, DECAY = 3, 1.0
 IMPLEMENTATIONS = {
     "single_tensor": {"foreach": False},
     "foreach": {"foreach": True},
@@ -44,6 +44,8 @@ def three_steps(cell):
     """Return a trial of three steps, each with gradients of its own."""
 
     def trial(operation, optimizer, model):
+        for group in optimizer.param_groups:
+            group["weight_decay"] = DECAY if group["weight_decay"] else 0
         for seed in range(STEPS):
             operation(optimizer, with_gradients(cell, model, seed))
         return list(model.parameters())
@@ -75,7 +77,7 @@ def by_formula(cell, name):
                 elif name == "rmsprop":
                     update = g / (np.sqrt(v) + 1e-8)
                 else:
-                    value = value * (1 - rate * 1e-2) if name == "adamw" else value
+                    value = value * (1 - rate * DECAY) if name == "adamw" else value
                     m = beta * m + (1 - beta) * g
                     root = np.sqrt(v / (1 - square ** (seed + 1))) + 1e-8
                     update = m / (1 - beta ** (seed + 1)) / root

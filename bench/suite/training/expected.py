@@ -292,7 +292,8 @@ def moved(model: nn.Module, gradients: Sequence[Rough], rate: float) -> list[Ref
         value = double(parameter) - rate * gradient.value
         bound = ulp(rate * gradient.value, parameter.dtype) + ulp(value, parameter.dtype)
         bound += SIGMAS * rate * gradient.deviation
-        found.append(Reference(value, parameter.dtype, bound, requires_grad=True))
+        whole = scale(parameter.dtype)
+        found.append(Reference(value, parameter.dtype, bound, whole, requires_grad=True))
     return found
 
 
@@ -309,7 +310,7 @@ def epoch(
     """Return the mean loss of an epoch of gradient descent, and the parameters after it.
 
     Each step rounds the parameters. Where units are on differs from the cell, so only the norm of
-    the deviation is bounded.
+    the deviation and the scale are bounded; the small updates that rounding loses may change it.
     """
     parameters = [double(parameter) for parameter in model.parameters()]
     dtype, device = next((one.dtype, one.device) for one in model.parameters())
@@ -326,6 +327,8 @@ def epoch(
     bound = EPOCH_LOSS * max(unit(dtype), unit(torch.float32)) * float(mean)
     wanted = [Reference(mean, dtype, bound, kind=float)]
     for value, error in zip(parameters, errors, strict=True):
-        norm = EPOCH_NORM * math.sqrt(error) / float(np.linalg.norm(value))
-        wanted.append(Reference(value, dtype, math.inf, norm=norm, requires_grad=True))
+        size = float(np.linalg.norm(value))
+        norm = EPOCH_NORM * math.sqrt(error) / size
+        whole = 2 * scale(dtype) + SIGMAS * math.sqrt(error / value.size) / size
+        wanted.append(Reference(value, dtype, math.inf, whole, norm, requires_grad=True))
     return wanted
