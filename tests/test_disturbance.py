@@ -360,13 +360,23 @@ def test_threads_that_wait_in_another_way_have_bests_of_their_own(monkeypatch):
 def test_an_absurd_best_is_thrown_away_and_named():
     """Every cell of a day would be disturbed; a cached second is replaced as usual."""
     calibration.keep("here", {"core": 1e-12, "memory": 1.0})
+    known = calibration.known("here")
     made = kernels.ReferenceKernels([kernel("core", best_s=8e-6), kernel("memory", best_s=1e-6)])
-    loaded = made.load(calibration.known("here"))
+    loaded = made.load(known)
     assert [one.best_s for one in loaded] == [8e-6, 1e-6]
     assert list(loaded.absurd) == ["core"]
     assert "reference kernel core is absurd" in reasons.absurd(*loaded.absurd)
     loaded.store("here")
     assert calibration.known("here") == {"core": 8e-6, "memory": 1e-6}
+
+
+def test_a_search_beside_other_processes_does_not_contradict_the_cache():
+    calibration.keep("here", {"throughput": 15e-6})
+    made = kernels.ReferenceKernels([kernel("throughput", best_s=7e-3)])
+    loaded = made.load(calibration.known("here"), stolen=0.8)
+    assert ([one.best_s for one in loaded], list(loaded.absurd)) == ([15e-6], [])
+    loaded.store("here")
+    assert calibration.known("here") == {"throughput": 15e-6}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import platformdirs
@@ -66,13 +67,15 @@ def known(key: str) -> dict[str, float]:
     return {name: s for name, s in stored.items() if name != "stored" and 0 < s < math.inf}
 
 
-def keep(key: str, bests: dict[str, float]) -> None:
-    """Store best times in seconds; an entry keeps its age when its times improve."""
+def keep(key: str, bests: dict[str, float], absurd: Collection[str] = ()) -> None:
+    """Store best times in seconds; an entry keeps its age when its times improve.
+
+    A longer time replaces only those that are `absurd`.
+    """
     stored, key = _read(), _entry(key)
     before = stored.get(key, {})
     better = {
-        name: min(s, found) if (found := before.get(name, s)) > s / ABSURD else s
-        for name, s in bests.items()
+        name: s if name in absurd else min(s, before.get(name, s)) for name, s in bests.items()
     }
     if all(before.get(name) == s for name, s in better.items()):
         return

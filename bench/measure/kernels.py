@@ -14,6 +14,7 @@ import torch
 
 from bench.measure import calibration
 from bench.measure.devices import Device
+from bench.measure.threads import ThreadTimes
 
 #: Attempts per reading at most; a reading within this factor of the best ends them.
 TRIES, GOOD_ENOUGH = 6, 1.05
@@ -22,6 +23,8 @@ TOGETHER = 8
 #: Seconds to search for the best time of a kernel when a run starts: on a machine whose best is
 #: unknown, and on one for which the cache of the last day has it.
 SEARCH_S, SEARCH_KNOWN_S = 0.5, 0.1
+#: A search from which other processes took this share does not contradict the cache.
+DOUBTFUL = 0.1
 _INPUT = bytes(2_000)
 
 
@@ -199,12 +202,17 @@ class ReferenceKernels:
         """Return the loss that each short kernel shows now, by name: in some 30 microseconds."""
         return {kernel.name: kernel.loss(kernel.read()) for kernel in self.without_long()}
 
-    def load(self, known: Mapping[str, float]) -> "ReferenceKernels":
-        """Use the best times of earlier processes, by name, unless they are absurdly short."""
+    def load(self, known: Mapping[str, float], stolen: float = 0.0) -> "ReferenceKernels":
+        """Use the best times of earlier processes, by name, unless they are absurdly short.
+
+        `stolen` is the share of the search that other processes took. If that is much, threads wait
+        for each other, and a slow kernel says nothing against a short time of the cache.
+        """
         absurd = []
         for kernel in self:
             before_s = known.get(kernel.name, math.inf)
-            if before_s <= kernel.best_s / calibration.ABSURD and kernel.best_s < math.inf:
+            short = before_s <= kernel.best_s / calibration.ABSURD and kernel.best_s < math.inf
+            if short and stolen < DOUBTFUL:
                 absurd.append(kernel.name)
             else:
                 kernel.best_s = min(kernel.best_s, before_s)
@@ -212,7 +220,7 @@ class ReferenceKernels:
 
     def store(self, key: str) -> None:
         """Keep the best times for later processes."""
-        calibration.keep(key, {kernel.name: kernel.best_s for kernel in self})
+        calibration.keep(key, {kernel.name: kernel.best_s for kernel in self}, self.absurd)
 
 
 def core_only() -> ReferenceKernels:
@@ -250,5 +258,12 @@ def prepare(key: str, accelerators: Iterable[Device] = ()) -> ReferenceKernels:
     made = ReferenceKernels([*all_kernels(), *map(accelerator, accelerators)])
     known = calibration.known(key)
     for kernel in made:
+        kernel.read()  # starts the threads that are observed during the search
+    times, started = ThreadTimes(), time.perf_counter()
+    times.discover()
+    before_s = times.read().waited_s or 0.0
+    for kernel in made:
         kernel.search(SEARCH_KNOWN_S if kernel.name in known else SEARCH_S)
-    return made.load(known)
+    waited_s = (times.read().waited_s or 0.0) - before_s
+    times.close()
+    return made.load(known, waited_s / (time.perf_counter() - started))

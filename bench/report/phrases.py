@@ -9,6 +9,8 @@ from bench.verdicts.finding import Subject
 
 #: Names that a sentence lists; it counts the rest.
 NAMED = 3
+#: Of an interval with ends that are further apart than this factor, only the nearer one is shown.
+VAGUE = 5.0
 #: Characters of a reason that are shown.
 LONGEST = 300
 
@@ -28,10 +30,13 @@ def ends(ratio: Ratio) -> tuple[str, str, str]:
 
 
 def times(ratio: Ratio | None) -> str:
-    """Return ``2.4x slower (2.3 to 2.5)`` or ``1.8x faster (...)``."""
+    """Return ``2.4x slower (2.3 to 2.5)`` or ``1.8x faster (...)``, ``at least`` of a wide one."""
     assert ratio is not None
     middle, low, high = ends(ratio)
-    return f"{middle}x {'slower' if ratio.value > 1 else 'faster'} ({low} to {high})"
+    word = "slower" if ratio.value > 1 else "faster"
+    if ratio.significant and ratio.high / ratio.low > VAGUE:
+        return f"at least {low}x {word}"
+    return f"{middle}x {word} ({low} to {high})"
 
 
 def listed(names: Sequence[str], most: int = NAMED) -> str:
