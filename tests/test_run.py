@@ -468,7 +468,7 @@ def test_profile_quick_has_the_cells_that_the_main_answers_need(suite):
             assert any(one.startswith(f"{name}[cpu-{dtype}") for one in ids), (name, dtype)
     for name in ("loader", "optimizer_step", "copy", "autocast_step"):
         assert any(one.startswith(f"{name}[") for one in ids), name
-    assert profiles.find("quick").budget_s(len(ids)) <= 60
+    assert profiles.PROFILES["quick"].budget_s(len(ids)) <= 60
 
 
 def test_cells_that_a_file_names_are_timed_whatever_profile_they_came_from(suite):

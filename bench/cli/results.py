@@ -170,7 +170,8 @@ def import_results(
     from bench.compare import files as stored
     from bench.exchange import imports
     from bench.records.labels import is_label
-    from bench.records.writer import CannotWrite, Writer, why
+    from bench.records.lines import why
+    from bench.records.writer import CannotWrite, Writer
 
     if machine is not None and not is_label(machine):
         fail(f"--machine: {machine!r} is no label; use letters, digits, '.', '_' and '-'")

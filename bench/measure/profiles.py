@@ -1,10 +1,9 @@
 """The profiles: which cells are timed, and for how long."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.measure.rounds import Plan
-from bench.records.choices import unknown
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,10 @@ class Profile:
         return min(self.budget_per_cell_s * cells, self.max_budget_s)
 
 
+_DEFAULT = Profile(False, False, min_rounds=6, max_time_s=0.03, min_time_s=0.001, limit_s=0.4)
 PROFILES = {
     "smoke": Profile(False, False, min_rounds=1, max_time_s=0, min_time_s=0, limit_s=0),
-    "quick": Profile(
-        *(False, False, 6, 0.03, 0.001),
-        limit_s=0.4,
-        marked_only=True,
-        budget_per_cell_s=3,
-        max_budget_s=50,
-    ),
-    "default": Profile(False, False, min_rounds=6, max_time_s=0.03, min_time_s=0.001, limit_s=0.4),
+    "quick": replace(_DEFAULT, marked_only=True, budget_per_cell_s=3, max_budget_s=50),
+    "default": _DEFAULT,
     "full": Profile(True, True, min_rounds=20, max_time_s=0.5, min_time_s=0.001, limit_s=20),
 }
-
-
-def find(name: str) -> Profile:
-    """Return the profile called `name`. Raises ValueError for an unknown one."""
-    if fault := unknown([name], PROFILES):
-        raise ValueError(fault)
-    return PROFILES[name]

@@ -161,10 +161,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run.placement.undo()
 
 
-def _nothing() -> None:
-    """Replace a call that has already been timed."""
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Any:
     """Visit cells again when all have been visited once, until the budget is spent."""
@@ -199,7 +195,7 @@ def cell(request: pytest.FixtureRequest, benchmark: Any, device: str, dtype: str
             benchmark.pedantic(call)
             return
         profiled = request.config.getoption("benchmark_cprofile")
-        benchmark.pedantic(call if profiled else _nothing, iterations=visit.iterations)
+        benchmark.pedantic(call if profiled else lambda: None, iterations=visit.iterations)
         assert benchmark.stats.options["timer"] == on.clock, "timed by another device's clock"
         rows.hand_over(benchmark.stats, visit.rounds_s, visit.iterations)
 
@@ -237,20 +233,19 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         return report
     run = item.config.stash[RUN]
     raised = call.excinfo
-    if raised is None and call.when != "call":
+    if call.when == "teardown" or (call.when == "setup" and raised is None):
         return report
     if raised is None:
         status, reason = rows.outcome(item.stash[CELL].result, run)
     else:
-        if call.when == "teardown":
-            return report
         skipped = isinstance(raised.value, pytest.skip.Exception)
         if skipped:
             status, reason = "unsupported", f"skipped: {one_line(str(raised.value))}"
         else:
             status, reason = refusal.classify(raised.value)
-        if status == "unsupported" and not skipped:
-            _skip(report, item, reason)
+        if status == "unsupported" and not skipped:  # as `pytest.skip` does
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
         elif status not in ("error", "unsupported"):
             report.longrepr = f"{status}: {reason}"
         # Frames hold their tensors: free these before the next cell needs the memory.
@@ -266,12 +261,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if CELL in item.stash:
         del item.stash[CELL]
     return report
-
-
-def _skip(report: pytest.TestReport, item: pytest.Function, reason: str) -> None:
-    """Make a report that of a skipped test, as `pytest.skip` does."""
-    report.outcome = "skipped"
-    report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
 
 
 def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:

@@ -3,24 +3,17 @@
 import contextlib
 import os
 from importlib import metadata
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from bench.plugin import options, plans
+
 #: Options that ask for the table of pytest-benchmark, or for what it prints with it.
-_TABLE = tuple(
-    f"--benchmark-{name}"
-    for name in (
-        *("columns", "sort", "group-by", "name", "verbose", "compare", "histogram", "cprofile"),
-    )
-)
-#: The options of this suite, which another plugin may have too.
-OPTIONS = frozenset(
-    f"--{name}"
-    for name in (
-        *("device", "dtype", "family", "cells", "profile", "results", "output", "append"),
-        *("resume", "machine", "data-root", "download", "threads"),
-    )
+_TABLE = (
+    *("--benchmark-columns", "--benchmark-sort", "--benchmark-group-by", "--benchmark-name"),
+    *("--benchmark-verbose", "--benchmark-compare", "--benchmark-histogram"),
+    "--benchmark-cprofile",
 )
 #: What pytest-repeat adds to the params of a test.
 STEP = "__pytest_repeat_step_number"
@@ -52,34 +45,35 @@ def check_others(manager: pytest.PytestPluginManager) -> None:
             if not manager.is_blocked(entry.name):
                 with contextlib.suppress(Exception):  # pytest names what cannot be loaded
                     plugins.setdefault(entry.name, entry.load())
+    own = _Names()
+    options.add(cast(Any, own))
     for name, plugin in plugins.items():
-        check_options(plugin, name)
+        if clash := sorted(own.found & _added(plugin)):
+            module = getattr(plugin, "__name__", type(plugin).__module__)
+            raise pytest.UsageError(
+                f"the plugin {name} ({module}) has the option {clash[0]}, and so has this suite; "
+                f"leave it out with -p no:{name}"
+            )
 
 
-def check_options(plugin: object, name: str) -> None:
-    """Raise UsageError if a plugin adds an option that the suite has."""
+def _added(plugin: object) -> set[str]:
+    """Return the options that a plugin adds, unless it is pytest, pytest-benchmark or the suite."""
     add: Any = getattr(plugin, "pytest_addoption", None)
     module = str(getattr(plugin, "__name__", type(plugin).__module__))
-    if add is None or module.startswith(("_pytest.", "bench.", "pytest_benchmark")):
-        return
     names = _Names()
-    try:
-        add(names)
-    except Exception:  # it needs more than a parser; pytest names what clashes then
-        return
-    if clash := sorted(OPTIONS & names.found):
-        raise pytest.UsageError(
-            f"the plugin {name} ({module}) has the option {clash[0]}, and so has this suite; "
-            f"leave it out with -p no:{name}"
-        )
+    if add and not module.startswith(("_pytest.", "bench.", "pytest_benchmark")):
+        with contextlib.suppress(Exception):  # it needs more than a parser: pytest names a clash
+            add(names)
+    return names.found
 
 
 def check(config: pytest.Config) -> None:
     """Raise UsageError if an active plugin takes the benchmarks out of this process."""
     if config.getoption("benchmark_disable") or config.getoption("benchmark_skip"):
         return
+    distributed = config.getoption("dist", "no") != "no" or hasattr(config, "workerinput")
     active = {
-        "pytest-xdist": ("-n0", config.getoption("dist", "no") != "no" or _is_worker(config)),
+        "pytest-xdist": ("-n0", distributed),
         "pytest-forked": ("-p no:forked", config.getoption("forked", False)),
         "pytest-codspeed": ("-p no:codspeed", config.getoption("codspeed", False)),
     }
@@ -89,10 +83,6 @@ def check(config: pytest.Config) -> None:
                 f"{name} runs benchmarks in processes of its own or replaces their timer; "
                 f"time them without it: {remedy}, or leave them out: --benchmark-skip"
             )
-
-
-def _is_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
 
 
 def check_items(items: list[pytest.Function]) -> None:
@@ -107,5 +97,4 @@ def check_items(items: list[pytest.Function]) -> None:
 
 def wants_table(config: pytest.Config) -> bool:
     """Whether an option on the command line asks for the table of pytest-benchmark."""
-    words = [str(word).partition("=")[0] for word in config.invocation_params.args]
-    return any(word.startswith(_TABLE) for word in words)
+    return any(word.startswith(_TABLE) for word in plans.given(config))

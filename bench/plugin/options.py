@@ -1,15 +1,15 @@
 """The options of a run, and the `Run` that they make."""
 
+import contextlib
 import dataclasses
 import math
 import pkgutil
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from bench import __version__
@@ -110,8 +110,36 @@ def _names(given: list[str] | None) -> list[str]:
     return list(dict.fromkeys(name for name in split if name))
 
 
-def _usage(option: str, problem: str) -> pytest.UsageError:
-    return pytest.UsageError(f"--{option}: {problem}")
+@contextlib.contextmanager
+def _naming(option: str) -> Iterator[None]:
+    """Turn a ValueError, whose message is one line, into a UsageError that names an option."""
+    try:
+        yield
+    except ValueError as problem:
+        raise pytest.UsageError(f"--{option}: {problem}") from None
+
+
+def _faults(config: pytest.Config) -> Iterator[tuple[str, str]]:
+    """Yield the options that are wrong by themselves, and in one line what is wrong with each."""
+    of = config.getoption
+    yield "profile", choices.unknown([of("profile") or "default"], profiles.PROFILES)
+    yield "dtype", choices.unknown(_names(of("dtype")), dtypes.NAMES)
+    if of("threads") is not None and of("threads") < 1:
+        yield "threads", f"{of('threads')} is not a number of threads; give 1 or more"
+    if of("budget") is not None and not 0 <= of("budget") < math.inf:
+        yield "budget", f"{of('budget'):g} is not a time in seconds; give 0 or more"
+    if of("machine") is not None and not labels.is_label(of("machine")):
+        use = "use letters, digits, '.', '_' and '-', 80 at most"
+        yield "machine", f"{of('machine')!r} is not a label; {use}"
+    if of("output") and of("resume"):
+        yield "output", f"--resume continues {of('resume')}; give only one of the two"
+    root, download = of("data_root"), of("download")
+    if download and not root:
+        yield "download", "needs a folder to download to: --data-root DIR"
+    if root and not download and not Path(root).is_dir():
+        yield "data-root", f"{root} is not a folder; create it, or use --download"
+    if of("append") and not of("output"):
+        yield "append", "needs a file to add to: --output FILE"
 
 
 def read(config: pytest.Config) -> Run:
@@ -119,59 +147,29 @@ def read(config: pytest.Config) -> Run:
 
     This also sets the compute threads, and the options of pytest-benchmark.
     """
-    output, resumed = config.getoption("output"), config.getoption("resume")
+    for option, fault in _faults(config):
+        if fault:
+            raise pytest.UsageError(f"--{option}: {fault}")
+    output, resumed, root = map(config.getoption, ("output", "resume", "data_root"))
     kept = unfinished.read(Path(resumed)) if resumed else None
     name = config.getoption("profile") or (kept.profile if kept else "default")
-    try:
-        profile = profiles.find(name)
-    except ValueError as problem:
-        raise _usage("profile", str(problem)) from None
-    asked = _names(config.getoption("dtype"))
-    if fault := choices.unknown(asked, dtypes.NAMES):
-        raise _usage("dtype", fault)
     # The host clock of every device: pytest-benchmark's default, or the name of another timer.
     now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
-    try:
-        tick = clock.examine(now)
-    except clock.BadClock as problem:
-        name = getattr(now, "__qualname__", now)
-        remedy = "choose one that always advances, such as time.perf_counter"
-        raise _usage("benchmark-timer", f"{name} cannot time a call: {problem}; {remedy}") from None
+    tick = _tick_s(now)
     chosen, notices = _devices(_names(config.getoption("device")), now)
-    count = config.getoption("threads")
-    if count is not None and count < 1:
-        raise _usage("threads", f"{count} is not a number of threads; give 1 or more")
-    environment.set_threads(count)
-    budget = config.getoption("budget")
-    if budget is not None and not 0 <= budget < math.inf:
-        raise _usage("budget", f"{budget:g} is not a time in seconds; give 0 or more")
+    environment.set_threads(config.getoption("threads"))
+    plans.set_options(profiles.PROFILES[name], config)
     current = environment.current()
     machine = config.getoption("machine")
-    if machine is None:
-        machine = environment.machine_label(current, devices.accelerators())
-    elif not labels.is_label(machine):
-        raise _usage(
-            "machine",
-            f"{machine!r} is not a label; use letters, digits, '.', '_' and '-', 80 at most",
-        )
-    plans.set_options(profile, config)
-    if output and resumed:
-        raise _usage("output", f"--resume continues {resumed}; give only one of the two")
-    root = config.getoption("data_root")
-    if config.getoption("download") and not root:
-        raise _usage("download", "needs a folder to download to: --data-root DIR")
-    if root and not config.getoption("download") and not Path(root).is_dir():
-        raise _usage("data-root", f"{root} is not a folder; create it, or use --download")
-    if config.getoption("append") and not output:
-        raise _usage("append", "needs a file to add to: --output FILE")
+    machine = machine or environment.machine_label(current, devices.accelerators())
     run = Run(
         id=uuid.uuid4().hex[:12],
         started=datetime.now(UTC),
         machine=machine,
         environment=current,
         devices=chosen,
-        dtypes=asked,
-        profile=profile,
+        dtypes=_names(config.getoption("dtype")),
+        profile=profiles.PROFILES[name],
         profile_name=name,
         folder=Path(config.getoption("results")) / machine,
         families=_names(config.getoption("family")),
@@ -180,7 +178,7 @@ def read(config: pytest.Config) -> Run:
         data_root=Path(root) if root else None,
         download=config.getoption("download"),
         tick_s=tick,
-        budget_s=budget,
+        budget_s=config.getoption("budget"),
         notices=notices,
     )
     if resumed:
@@ -197,6 +195,17 @@ def read(config: pytest.Config) -> Run:
     return run
 
 
+def _tick_s(now: Callable[[], float]) -> float:
+    """Return the tick of a clock in seconds; UsageError if it cannot time a call."""
+    try:
+        return clock.examine(now)
+    except clock.BadClock as problem:
+        name = getattr(now, "__qualname__", now)
+        remedy = "choose one that always advances, such as time.perf_counter"
+        fault = f"{name} cannot time a call: {problem}; {remedy}"
+        raise pytest.UsageError(f"--benchmark-timer: {fault}") from None
+
+
 def _devices(
     asked: list[str], now: Callable[[], float]
 ) -> tuple[dict[str, devices.Device], list[str]]:
@@ -206,16 +215,14 @@ def _devices(
     """
     chosen, notices = {}, []
     for name in asked or devices.names():
-        try:
+        with _naming("device"):
             found = devices.find(name)
-        except devices.UnknownDevice as problem:
-            raise _usage("device", str(problem)) from None
-        if fault := found.fault():
-            line = reasons.unusable(found.name, fault)
-            if asked:
-                raise _usage("device", line)
-            notices.append(line)
-            continue
+            if fault := found.fault():
+                line = reasons.unusable(found.name, fault)
+                if asked:
+                    raise ValueError(line)
+                notices.append(line)
+                continue
         # By the name in the rows, where ``cpu:0`` is ``cpu``.
         other = now is not time.perf_counter
         chosen[found.name] = dataclasses.replace(found, now=now) if other else found
@@ -226,39 +233,30 @@ def check_families(run: Run, collected: Iterable[str]) -> None:
     """Raise UsageError if --family names neither a family of the suite nor a collected one."""
     known = sorted({path.parent.name for path in SUITE.glob("*/bench_*.py")}.union(collected))
     if fault := choices.unknown(run.families, known):
-        raise _usage("family", fault)
+        raise pytest.UsageError(f"--family: {fault}")
 
 
 def _cells(path: str | None) -> set[CellKey] | None:
     """Return the cells in a file; None without a file."""
-    try:
+    with _naming("cells"):
         return None if path is None else reader.cells(Path(path))
-    except reader.BadFile as problem:
-        raise _usage("cells", str(problem)) from None
 
 
-def _stored(option: str, path: Path) -> pd.DataFrame:
-    try:
-        return reader.read(path)
-    except reader.BadFile as problem:
-        raise _usage(option, str(problem)) from None
-
-
+@_naming("append")
 def _append(run: Run, path: Path) -> None:
     """Append the rows of this run to those in `path`."""
-    rows = _stored("append", path)
-    machines = set(rows.machine) - {run.machine}
-    if machines:
+    if machines := set(reader.read(path).machine) - {run.machine}:
         other = ", ".join(map(repr, sorted(machines)))
-        raise _usage("append", f"{path} is of machine {other}, this is {run.machine}")
+        raise ValueError(f"{path} is of machine {other}, this is {run.machine}")
     run.output, run.continues = path, True
 
 
+@_naming("resume")
 def _resume(run: Run, path: Path) -> None:
     """Take the identity and the finished cells of the last run in `path`."""
-    rows = _stored("resume", path)
+    rows = reader.read(path)
+    run.output, run.continues = path, True
     if rows.empty:  # killed before its first cell ended
-        run.output, run.continues = path, True
         return
     if notice := rows.attrs["notice"]:
         run.notices.append(notice)
@@ -267,10 +265,7 @@ def _resume(run: Run, path: Path) -> None:
     for column, value in here.items():
         then = last[column].tolist()[0]
         if then != value:
-            raise _usage(
-                "resume", f"{path} has {column} {then!r}, this is {value!r}; start a new run"
-            )
+            raise ValueError(f"{path} has {column} {then!r}, this is {value!r}; start a new run")
     run.id, run.machine = last.run_id.iloc[0], last.machine.iloc[0]
-    run.output, run.continues = path, True
     run.started = datetime.fromisoformat(last.run_started.iloc[0])
     run.finished = set(schema.cell_keys(last))

@@ -10,13 +10,7 @@ from bench.measure.profiles import Profile
 from bench.measure.rounds import Plan
 
 #: pytest-benchmark's own defaults: an option that has its default does not override the profile.
-_DEFAULTS = {
-    "benchmark_min_rounds": 5,
-    "benchmark_max_time": 1.0,
-    "benchmark_min_time": 0.000005,
-}
-
-
+_DEFAULTS = {"benchmark_min_rounds": 5, "benchmark_max_time": 1.0, "benchmark_min_time": 0.000005}
 #: Options of pytest-benchmark that have no effect on a cell, and why.
 IGNORED = {
     "--benchmark-confidence": "the interval is that of 95 %",
@@ -26,9 +20,14 @@ IGNORED = {
 }
 
 
+def given(config: pytest.Config) -> set[str]:
+    """Return the words on the command line of pytest, options without their values."""
+    return {str(word).partition("=")[0] for word in config.invocation_params.args}
+
+
 def ignored(config: pytest.Config) -> list[str]:
     """Return a line for each given option that has no effect on a cell."""
-    words = {str(word).partition("=")[0] for word in config.invocation_params.args}
+    words = given(config)
     return [f"note: {o} has no effect: {why}" for o, why in IGNORED.items() if o in words]
 
 
@@ -38,11 +37,9 @@ def set_options(profile: Profile, config: pytest.Config) -> None:
     Its header, its files and the plan then agree. Garbage collection is off in timed rounds.
     """
     values = (profile.min_rounds, profile.max_time_s, profile.min_time_s)
-    words = config.invocation_params.args
     for name, value in zip(_DEFAULTS, values, strict=True):
-        flag = f"--{name.replace('_', '-')}"
-        given = any(str(word).split("=")[0] == flag for word in words)
-        if not given and float(config.getoption(name)) == _DEFAULTS[name]:
+        by_user = f"--{name.replace('_', '-')}" in given(config)
+        if not by_user and float(config.getoption(name)) == _DEFAULTS[name]:
             setattr(config.option, name, value if isinstance(value, int) else str(value))
     config.option.benchmark_disable_gc = True
 

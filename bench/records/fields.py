@@ -121,21 +121,19 @@ def parsed(path: Path, line: int, fields: list[str]) -> dict[str, Any]:
     return row
 
 
-def faults_of(
-    path: Path, lines: Sequence[int], rows: Sequence[Mapping[str, Any]]
-) -> dict[int, BadFile]:
-    """Return the first fault of each parsed row that has one, by the place of the row."""
+def faults_of(path: Path, rows: Mapping[int, Mapping[str, Any]]) -> dict[int, BadFile]:
+    """Return the first fault of each parsed row that has one; both by the line of the row."""
+    lines, values = list(rows), list(rows.values())
     columns = {
-        name: np.array([row[name] for row in rows], object if name in schema.TEXTS else float)
+        name: np.array([row[name] for row in values], object if name in schema.TEXTS else float)
         for name in schema.COLUMNS
     }
     found: dict[int, BadFile] = {}
     for places, check, name in checks.faults(columns) if rows else ():
-        for place in map(int, places):
-            if place not in found:
-                value = rows[place][name]
-                text = "" if value is None else str(value)
-                found[place] = bad(path, lines[place], name, check.what(text), check.remedy)
+        for line in (lines[place] for place in places):
+            value = rows[line][name]
+            what = check.what("" if value is None else str(value))
+            found.setdefault(line, bad(path, line, name, what, check.remedy))
     return found
 
 
@@ -155,32 +153,25 @@ def by_line(path: Path, text: str) -> tuple[pd.DataFrame, list[BadFile]]:
         raise header[1]
     first = records[0][1] if records else []
     _check_header(path, header[1], "" if isinstance(first, BadFile) else "".join(first[:1]))
-    rows: list[dict[str, Any]] = []
-    numbers: list[int] = []
+    rows: dict[int, dict[str, Any]] = {}
     faults: dict[int, BadFile] = {}
-    for number, fields in records:
-        if isinstance(fields, BadFile):
-            faults[number] = fields
-            continue
+    for line, fields in records:
         try:
-            rows.append(parsed(path, number, fields))
-            numbers.append(number)
+            if isinstance(fields, BadFile):
+                raise fields
+            rows[line] = parsed(path, line, fields)
         except BadFile as problem:
-            faults[number] = problem
-    broken = faults_of(path, numbers, rows)
-    faults |= {numbers[place]: fault for place, fault in broken.items()}
-    rows = [row for place, row in enumerate(rows) if place not in broken]
-    numbers = [number for place, number in enumerate(numbers) if place not in broken]
-    made = frame(rows)
-    again = made.duplicated(list(UNIQUE), keep="last").to_numpy()
-    if again.any():
-        last = {tuple(key): numbers[i] for i, key in enumerate(made[list(UNIQUE)].to_numpy())}
-        keys = schema.cell_keys(made[again])
-        for place, key in zip(np.flatnonzero(again), keys, strict=True):
-            line = last[tuple(made.loc[place, list(UNIQUE)])]
-            what = f"cell {key.label[:120]!r} is also in line {line} of the same run"
-            faults[numbers[place]] = bad(
-                path, numbers[place], "benchmark", what, "delete one of the two"
-            )
-        made = made[~again].reset_index(drop=True)
+            faults[line] = problem
+    faults |= faults_of(path, rows)
+    keys = {
+        line: (row["run_id"], schema.CellKey(*(row[name] for name in schema.CELL)))
+        for line, row in rows.items()
+        if line not in faults
+    }
+    last = {key: line for line, key in keys.items()}
+    for line, key in keys.items():
+        if last[key] != line:
+            what = f"cell {key[1].label[:120]!r} is also in line {last[key]} of the same run"
+            faults[line] = bad(path, line, "benchmark", what, "delete one of the two")
+    made = frame([row for line, row in rows.items() if line not in faults])
     return made, [faults[line] for line in sorted(faults)]

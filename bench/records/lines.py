@@ -30,6 +30,11 @@ def of_exception(problem: BaseException) -> str:
     return ": ".join(filter(None, [type(problem).__name__, message]))
 
 
+def why(problem: OSError) -> str:
+    """Return the operating system's own words for `problem`, without its path."""
+    return problem.strerror or str(problem)
+
+
 def last_line(output: str, otherwise: str = "no message") -> str:
     """Return the last line that a failed process wrote, which in Python names the exception."""
     return (output.strip().splitlines() or [otherwise])[-1]

@@ -48,7 +48,7 @@ def split(text: str) -> dict[str, str]:
 
 
 def _unescape(text: str) -> str:
-    return unquote(text, errors="surrogatepass") if "%" in text else text
+    return unquote(text, errors="surrogatepass")
 
 
 def natural(text: str) -> tuple[list[str], list[tuple[float, str]]]:

@@ -18,6 +18,7 @@ from bench.records import checks, files, schema
 from bench.records.fields import KINDS, UNIQUE, bad, by_line, faults_of, frame, parsed, width_of
 from bench.records.fields import MAX_FIELD as MAX_FIELD
 from bench.records.fields import BadFile as BadFile
+from bench.records.lines import why
 
 #: Bytes of a file beyond which it is not read: two million rows have less.
 MAX_BYTES = 2**30
@@ -34,8 +35,7 @@ def _text(path: Path) -> str:
     try:
         raw = files.read_bytes(path, MAX_BYTES)
     except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise BadFile(f"{path}: {reason}; give the path of a result CSV") from problem
+        raise BadFile(f"{path}: {why(problem)}; give the path of a result CSV") from problem
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -156,7 +156,7 @@ def read_all(
             notices += [notice] if notice else []
             batch.append((path, text))
             size += len(text)
-        if number == len(paths) or size > BATCH:
+        if batch and (number == len(paths) or size > BATCH):
             for made, broken in _batch(batch, found):
                 frames.append(made)
                 if strict and any(fault.line for fault in broken):
@@ -182,7 +182,7 @@ def _batch(
     files: Sequence[tuple[Path, str]], found: Sequence[Path]
 ) -> list[tuple[pd.DataFrame, list[BadFile]]]:
     """Return the rows of some files: all at once if they are valid, else each half by itself."""
-    if files and all(_ordinary(text) for _, text in files):
+    if all(_ordinary(text) for _, text in files):
         made = _fast([text for _, text in files])
         if made is not None:
             names = np.array([str(path) for path, _ in files], object)
@@ -190,17 +190,15 @@ def _batch(
     if len(files) > 1:
         middle = len(files) // 2
         return [*_batch(files[:middle], found), *_batch(files[middle:], found)]
-    made_: list[tuple[pd.DataFrame, list[BadFile]]] = []
-    for path, text in files:
-        try:
-            rows, faults = by_line(path, text)
-        except BadFile as problem:
-            if path not in found:
-                raise
-            problem.line = 0  # the whole file is left out
-            rows, faults = frame([]), [problem]
-        made_.append((rows.assign(file=str(path)), faults))
-    return made_
+    ((path, text),) = files
+    try:
+        rows, faults = by_line(path, text)
+    except BadFile as problem:
+        if path not in found:
+            raise
+        problem.line = 0  # the whole file is left out
+        rows, faults = frame([]), [problem]
+    return [(rows.assign(file=str(path)), faults)]
 
 
 def lines(text: str) -> list[list[str]]:
@@ -213,7 +211,7 @@ def lines(text: str) -> list[list[str]]:
 def row(fields: list[str], source: str = "a row from another machine") -> dict[str, Any]:
     """Return the fields of a row as `schema.Row` takes them; BadFile if they are not valid."""
     made = parsed(Path(source), 1, fields)
-    for fault in faults_of(Path(source), [1], [made]).values():
+    for fault in faults_of(Path(source), {1: made}).values():
         raise fault
     return made
 

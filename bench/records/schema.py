@@ -129,7 +129,7 @@ WIDTHS = {1: COLUMNS.index("stolen"), SCHEMA_VERSION: len(COLUMNS)}
 INTEGERS: tuple[str, ...] = tuple(f.name for f in fields(Row) if f.type in (int, int | None))
 FLOATS: tuple[str, ...] = tuple(f.name for f in fields(Row) if f.type == float | None)
 TEXTS: tuple[str, ...] = tuple(c for c in COLUMNS if c not in INTEGERS + FLOATS)
-#: Columns that may not be blank: the fields of a row without a default, and the version.
+#: Columns that may not be blank.
 REQUIRED: tuple[str, ...] = (
     *("schema_version", "suite_version", "run_id", "run_started", "machine"),
     *("family", "benchmark", "device", "dtype", "status"),

@@ -14,6 +14,7 @@ from typing import Literal
 
 from bench.records import reader
 from bench.records.choices import UserError
+from bench.records.lines import why
 from bench.records.reader import BadFile
 from bench.records.schema import CELL, COLUMNS, SCHEMA_VERSION, Row
 
@@ -71,11 +72,6 @@ def _lock(file: io.FileIO) -> None:
             if time.monotonic() >= end:
                 raise BlockingIOError(errno.EWOULDBLOCK, "another process writes to it") from None
             time.sleep(0.05)
-
-
-def why(problem: OSError) -> str:
-    """Return the operating system's own words for `problem`, without its path."""
-    return problem.strerror or str(problem)
 
 
 def _key(row: Row) -> tuple[str, ...]:
@@ -148,18 +144,13 @@ class Writer:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = io.FileIO(os.open(path, flags, 0o666), "r+")
             _lock(file)
-        except FileExistsError as problem:
-            raise CannotWrite(
-                f"cannot write {path}: it exists; continue it with --resume, or name another file"
-            ) from problem
-        except BlockingIOError as problem:
-            raise CannotWrite(
-                f"cannot write {path}: {why(problem)}; wait until it has ended"
-            ) from problem
         except OSError as problem:
-            raise CannotWrite(
-                f"cannot write {path}: {why(problem)}; choose another folder with --results"
-            ) from problem
+            what = f"{why(problem)}; choose another folder with --results"
+            if isinstance(problem, FileExistsError):
+                what = "it exists; continue it with --resume, or name another file"
+            elif isinstance(problem, BlockingIOError):
+                what = f"{why(problem)}; wait until it has ended"
+            raise CannotWrite(f"cannot write {path}: {what}") from problem
         return file
 
     def append(self, row: Row) -> None:
