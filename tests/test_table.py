@@ -66,6 +66,20 @@ def test_rows_are_benchmarks_columns_are_dtypes():
     assert lines[6] == ["4096", "5.00", "us", "wrong", "9.00", "us"]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (9.1e-7, 1.64e-6, "0.91-1.6 us unstable"),
+        (1e-9, 1.64e-6, "< 1.6 us unstable"),
+        (None, None, "1.00 us unstable"),  # schema 1 has no such interval
+    ],
+)
+def test_a_time_that_is_not_settled_is_its_interval(low, high, shown):
+    rough = {"median_s": 1e-6, "status": "unstable", "ci_low_s": low, "ci_high_s": high}
+    text = table.by_dtype(frame(row(**rough), row(dtype="float16", median_s=2e-6)))
+    assert text.splitlines()[-1].split() == ["cat", "n=16", *shown.split(), "2.00", "us"]
+
+
 def test_a_table_fits_the_width_and_shows_each_entry_once():
     several = {"params": "implementation=single_tensor;optimizer=sgd_momentum"}
     rows = [row(dtype=dtype, median_s=1e-3, **several) for dtype in ("float32", "float16", "int8")]

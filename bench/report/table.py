@@ -11,12 +11,23 @@ from bench.report.fit import Name
 
 BASE_DTYPE = "float32"
 BASE_DEVICE = "cpu"
+#: An interval with ends that are further apart than this factor is shown as its upper end alone.
+_VAGUE = 20
 
 
-def _entry(status: str, median: Any, bases: list[float | None]) -> str:
-    """Return the time and its ratios to the bases; a status other than `ok` replaces the ratios."""
+def _entry(timed: list[Any], bases: list[float | None]) -> str:
+    """Return the time and its ratios to the bases; a status other than `ok` replaces the ratios.
+
+    A time that is not settled is shown as its interval.
+    """
+    status, median, low, high = timed
     if pd.isna(median):
-        return status
+        return str(status)
+    if status == "unstable" and pd.notna(low) and pd.notna(high) and low > 0:
+        length, unit = units.scale(high)
+        ends = [units.significant(end / length, 2) for end in (low, high)]
+        known = f"{ends[0]}-{ends[1]}" if high <= _VAGUE * low else f"< {ends[1]}"
+        return f"{known} {unit} unstable"
     text = units.seconds(median)
     if status != "ok":
         return f"{text} {status}"
@@ -37,19 +48,20 @@ def by_dtype(frame: pd.DataFrame, width: int = fit.WIDTH) -> str:
     if checked:  # a cold call is no time, and the ratio of two of them says nothing
         shown = frame.status.where(~(single & (frame.status == "ok")), "checked")
         frame = frame.assign(status=shown, median_s=math.nan)
-    names = ("device", "family", "benchmark", "params", "dtype", "status", "median_s", "peak_bytes")
-    lines: dict[str, dict[Name, dict[str, tuple[str, Any]]]] = {}
+    names = ["device", "family", "benchmark", "params", "dtype", "peak_bytes"]
+    names += ["status", "median_s", "ci_low_s", "ci_high_s"]
+    lines: dict[str, dict[Name, dict[str, list[Any]]]] = {}
     peaks: dict[tuple[str, Name], int] = {}
     titles = params.titles(zip(frame.family, frame.benchmark, strict=True))
-    for device, *parts, dtype, status, median, peak in frame[list(names)].to_numpy().tolist():
-        name = (titles[parts[0], parts[1]], parts[2])
-        lines.setdefault(device, {}).setdefault(name, {})[dtype] = (status, median)
+    for device, family, benchmark, of, dtype, peak, *timed in frame[names].to_numpy().tolist():
+        name = (titles[family, benchmark], of)
+        lines.setdefault(device, {}).setdefault(name, {})[dtype] = timed
         if not pd.isna(peak):
             peaks[device, name] = max(peak, peaks.get((device, name), 0))
     dtypes = sorted(dict.fromkeys(frame.dtype), key=lambda dtype: dtype != BASE_DTYPE)
 
     def base(device: str, name: Name) -> float | None:
-        status, median = lines.get(device, {}).get(name, {}).get(BASE_DTYPE, ("", None))
+        status, median, *_ = lines.get(device, {}).get(name, {}).get(BASE_DTYPE, ["", None])
         return median if status == "ok" else None
 
     tables = []
@@ -58,10 +70,10 @@ def by_dtype(frame: pd.DataFrame, width: int = fit.WIDTH) -> str:
         columns: dict[str, dict[Name, str]] = {dtype: {} for dtype in dtypes}
         columns["peak memory"] = {}
         for name, by_name in entries.items():
-            for dtype, (status, median) in by_name.items():
+            for dtype, timed in by_name.items():
                 own = None if dtype == BASE_DTYPE else base(device, name)
                 bases = [own, None if host else base(BASE_DEVICE, name)]
-                columns[dtype][name] = _entry(status, median, bases)
+                columns[dtype][name] = _entry(timed, bases)
             if (peak := peaks.get((device, name))) is not None:
                 columns["peak memory"][name] = units.size(peak)
         order = list(dict.fromkeys(benchmark for benchmark, _ in entries))
@@ -71,5 +83,6 @@ def by_dtype(frame: pd.DataFrame, width: int = fit.WIDTH) -> str:
         if checked:
             head = f"{device}: answers checked, not timed"
         columns = {name: column for name, column in columns.items() if column}
-        tables += [f"{head}\n\n{one}" for one in fit.folded(rows, columns, width)]
+        first, *further = fit.folded(rows, columns, width)
+        tables += [f"{head}\n\n{first}", *further]
     return "\n\n".join(tables)
