@@ -4,13 +4,13 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from statistics import geometric_mean
 
 import pandas as pd
 import pytest
 
 from bench.compare import cells
 from bench.report import answers as report
-from bench.stats.ratios import geometric_mean
 from bench.verdicts import answers, groups
 from bench.verdicts.finding import WORTH, Finding
 from tests.helpers import machines

@@ -1,7 +1,7 @@
 """The cells of one machine by name, for rules that look some of them up and compare them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -140,22 +140,11 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     return made
 
 
-def contrasts(cells: list[Cell], param: str) -> Iterator[dict[str, Cell]]:
-    """Give the groups of cells that differ in one param alone, by its value."""
-    groups: dict[tuple[object, ...], dict[str, Cell]] = {}
+def alike(cells: Iterable[Cell], *fields: str, param: str = "") -> Iterator[list[Cell]]:
+    """Give the groups of cells that differ in nothing but `fields` and the value of `param`."""
+    groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in cells:
-        if param in cell.params:
-            rest = tuple((k, v) for k, v in cell.params.items() if k != param)
-            key = (cell.family, cell.benchmark, cell.device, cell.dtype, rest)
-            groups.setdefault(key, {})[cell.params[param]] = cell
-    yield from groups.values()
-
-
-def across(cells: list[Cell], attribute: str) -> Iterator[dict[str, Cell]]:
-    """Give the groups of cells that differ in device or dtype alone, by its value."""
-    groups: dict[tuple[object, ...], dict[str, Cell]] = {}
-    for cell in cells:
-        parts = {name: getattr(cell, name) for name in CELL[:4] if name != attribute}
-        key = (*parts.values(), tuple(cell.params.items()))
-        groups.setdefault(key, {})[getattr(cell, attribute)] = cell
+        parts = (getattr(cell, name) for name in CELL[:4] if name not in fields)
+        rest = ((name, value) for name, value in cell.params.items() if name != param)
+        groups.setdefault((*parts, *rest), []).append(cell)
     yield from groups.values()

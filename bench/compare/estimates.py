@@ -1,6 +1,7 @@
 """The estimate of a cell on one side, and the ratio of two sides with its interval."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -46,9 +47,7 @@ class Estimate:
     @property
     def seconds(self) -> float | None:
         """Geometric mean of the runs' medians."""
-        if not self.medians:
-            return None
-        return math.exp(math.fsum(map(math.log, self.medians)) / len(self.medians))
+        return statistics.geometric_mean(self.medians) if self.medians else None
 
     @property
     def likely(self) -> float | None:

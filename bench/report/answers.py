@@ -216,7 +216,6 @@ def _plain(value: Any) -> Any:
 def data(finding: Finding) -> dict[str, Any]:
     """Return the fields of a finding that are not blank, and its sentence."""
     fields = {k: v for k, v in dataclasses.asdict(finding).items() if v not in (None, "", (), {})}
-    del fields["worth"]
     made: dict[str, Any] = _plain(fields)
     return made | {"text": sentence(finding)}
 

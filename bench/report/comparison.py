@@ -32,8 +32,7 @@ class Line:
     @property
     def change(self) -> float:
         """The largest significant change, as a factor of at least 1."""
-        found = [r.value for _, r in self.cells if r and r.significant]
-        return max((max(value, 1 / value) for value in found), default=1.0)
+        return max((r.factor for _, r in self.cells if r and r.significant), default=1.0)
 
     @property
     def differs(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from bench.report import units
 from bench.report.phrases import change, ends, listed, name, params, size
 from bench.report.sentences import against
-from bench.verdicts.finding import WORTH, worth
+from bench.verdicts.finding import WORTH
 from bench.verdicts.groups import ORDER
 
 _WITHOUT_FACTOR = {"same": "as fast", "unclear": "no clear difference"}
@@ -85,7 +85,7 @@ def sweeps(several: Sequence[Any]) -> str:
 def operations(several: Sequence[Any]) -> str:
     """Return what a device loses and wins of the benchmarks without a sweep of a dtype."""
     lost, won = (
-        [f"{name(end[0])} {change(end[1])}" for end in sorted(ends, key=lambda end: -worth(end[1]))]
+        [f"{name(end[0])} {change(end[1])}" for end in sorted(ends, key=lambda end: -end[1].factor)]
         for ends in (
             [one.worst for one in several if one.slower],
             [one.best for one in several if one.faster],

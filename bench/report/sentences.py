@@ -79,7 +79,7 @@ def _device(one: Any) -> str:
 def _extreme(pair: tuple[Subject, Ratio]) -> str:
     """Return ``2.0x slower (axis=0)``."""
     subject, ratio = pair
-    factor = units.factor(max(ratio.value, 1 / ratio.value))
+    factor = units.factor(ratio.factor)
     change = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
     return change + _in_brackets(params(subject))
 

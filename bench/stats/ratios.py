@@ -19,6 +19,11 @@ class Ratio:
         return self.low > 1 or self.high < 1
 
     @property
+    def factor(self) -> float:
+        """How many times as long the slower side takes."""
+        return max(self.value, 1 / self.value)
+
+    @property
     def bounded(self) -> bool:
         """Whether both ends of the interval are known."""
         return self.low > 0 and not math.isinf(self.high)
@@ -30,18 +35,12 @@ def variance(sample: Sequence[float]) -> float:
     return sum([(x - mean) ** 2 for x in sample]) / (len(sample) - 1)
 
 
-def geometric_mean(ratios: Sequence[float]) -> float | None:
-    """Return the geometric mean, the only mean of ratios that does not depend on the base.
-
-    P. J. Fleming and J. J. Wallace, "How not to lie with statistics", CACM 29(3), 1986.
-    """
-    if not ratios:
-        return None
-    return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
-
-
 def mean(ratios: Sequence[Ratio]) -> Ratio | None:
-    """Return the geometric mean of ratios, and of the ends of their intervals: a wide one."""
+    """Return the geometric mean of ratios, and of the ends of their intervals: a wide one.
+
+    It is the only mean of ratios that does not depend on the base (P. J. Fleming and J. J. Wallace,
+    "How not to lie with statistics", CACM 29(3), 1986).
+    """
     if not ratios:
         return None
 

@@ -20,7 +20,7 @@ import bench
 from bench.measure import environment
 from bench.records.lines import last_line
 from bench.report import units
-from bench.stats.ratios import Ratio, geometric_mean
+from bench.stats.ratios import Ratio
 from bench.suite.training.models import NeuralNetwork
 from bench.tune import training
 from bench.tune.named import called
@@ -132,7 +132,7 @@ def result(runs: Mapping[str, list[Any]], target: float) -> tuple[Ratio | None, 
     A value is the geometric mean of a process; None from fewer than two processes a side.
     """
     means = {
-        side: [geometric_mean(run["seconds"]) or 0.0 for run in runs.get(side, [])]
+        side: [statistics.geometric_mean(run["seconds"]) for run in runs.get(side, [])]
         for side in SIDES
     }
     default, winner = (means[side] for side in SIDES)

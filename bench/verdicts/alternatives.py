@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from bench.compare import cells
 from bench.compare.cells import Cell
-from bench.verdicts.finding import Alternatives, Finding, Subject, compared, worth
+from bench.verdicts.finding import Alternatives, Finding, Subject, compared
 from bench.verdicts.named import FROM_NUMPY, OPTIMIZER_STEP, TENSOR_FROM_ARRAY
 
 
@@ -15,10 +15,10 @@ def optimizers(found: list[Cell]) -> Iterator[Finding]:
     The advice is `faster` rather than `fastest` if another may be as fast or was not measured.
     """
     steps = [cell for cell in OPTIMIZER_STEP.among(found) if cell.dtype == "float32"]
-    groups = list(cells.contrasts(steps, "implementation"))
+    groups = list(cells.alike(steps, param="implementation"))
     among = sum(math.comb(len(group), 2) for group in groups)
     for group in groups:
-        timed = [cell for cell in group.values() if cell.estimate.likely]
+        timed = [cell for cell in group if cell.estimate.likely]
         if not timed:
             continue
         best, *others = sorted(timed, key=lambda cell: cell.estimate.likely or 0)
@@ -27,28 +27,27 @@ def optimizers(found: list[Cell]) -> Iterator[Finding]:
             continue
         alike = tuple(Subject.of(cell) for cell in others if cell not in slower)
         unmeasured = {
-            name: cell.estimate.status
-            for name, cell in group.items()
+            cell.params["implementation"]: cell.estimate.status
+            for cell in group
             if not cell.estimate.likely and cell.estimate.status != "unsupported"
         }
-        ratio = compared(best, slower[-1], among)
         yield Alternatives(
             topic="optimizer",
             subject=Subject.of(best),
             advice="faster" if alike or unmeasured else "fastest",
-            ratio=ratio,
+            ratio=compared(best, slower[-1], among),
             rival=Subject.of(slower[-1]),
             alike=alike,
             unmeasured=unmeasured,
             n=len(group),
-            worth=worth(ratio),
         )
 
 
 def in_place(found: list[Cell]) -> Iterator[Finding]:
     """Find what working in place gains or costs: the largest difference of each benchmark."""
     best: dict[tuple[str, str], Finding] = {}
-    groups = cells.contrasts([c for c in found if c.dtype == "float32"], "form")
+    formed = (c for c in found if c.dtype == "float32" and "form" in c.params)
+    groups = [{c.params["form"]: c for c in group} for group in cells.alike(formed, param="form")]
     pairs = [
         (here, base)
         for group in groups
@@ -63,7 +62,6 @@ def in_place(found: list[Cell]) -> Iterator[Finding]:
                 ratio=ratio,
                 rival=Subject.of(base),
                 n=2,
-                worth=worth(ratio),
             )
             key = (here.device, here.benchmark)
             if key not in best or made.worth > best[key].worth:
@@ -89,5 +87,4 @@ def copies(found: list[Cell]) -> Iterator[Finding]:
                 rival=Subject.of(sharing),
                 rival_amount=sharing.estimate.likely,
                 n=2,
-                worth=worth(ratio),
             )

@@ -25,7 +25,10 @@ QUESTIONS: dict[str, tuple[Rule, ...]] = {
     ),
 }
 #: Rules whose findings have an order of their own.
-IN_ORDER = (grouped.devices, grouped.dtypes, peaks.arithmetic)
+IN_ORDER = (
+    *(grouped.devices, grouped.dtypes),
+    *(peaks.bandwidth, peaks.arithmetic, calls.first_calls),
+)
 #: Topics of which a question shows all findings; of the others it shows the first few.
 WHOLE = ("use", "machine", "machine loading", "fault", "more faults", "unsupported")
 
@@ -56,10 +59,6 @@ def basis(found: Sequence[Cell]) -> Basis:
     return Basis(settled, settled + unsettled, single)
 
 
-def _rare(one: Finding) -> bool:
-    return one.subject.dtype != "float32"
-
-
 def of(found: list[Cell], question: str | None = None) -> list[Answer]:
     """Return the answer to each question, or to one of them."""
     made = []
@@ -70,7 +69,8 @@ def of(found: list[Cell], question: str | None = None) -> list[Answer]:
         for rule in rules:
             new = list(rule(found))
             if rule not in IN_ORDER:
-                new.sort(key=lambda one: (name == "device" and _rare(one), -one.worth))
+                float32_first = name == "device"
+                new.sort(key=lambda o: (float32_first and o.subject.dtype != "float32", -o.worth))
             findings += new
         made.append(Answer(name, tuple(findings)))
     return made

@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.compare import cells
 from bench.compare.cells import Cell
 from bench.stats.quantiles import median_interval
 from bench.stats.ratios import Ratio
-from bench.verdicts.finding import Finding, Subject, compared, worth
+from bench.verdicts import grouped
+from bench.verdicts.finding import Finding, Subject, compared
 from bench.verdicts.named import COMPILED, FORWARD_BACKWARD
 
 #: The param of the pass that compiles nothing and trains as much.
@@ -68,7 +68,6 @@ def compiled(found: list[Cell]) -> Iterator[Finding]:
             rival=Subject.of(base),
             rival_amount=base.first_call_s,
             n=2,
-            worth=worth(ratio),
             calls=calls,
         )
 
@@ -77,11 +76,8 @@ def memory(found: list[Cell]) -> Iterator[Finding]:
     """Find what training takes of the memory of an accelerator in each dtype beside float32."""
     pairs: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
     known = [cell for cell in found if cell.family == "training" and cell.peak_bytes]
-    for group in cells.across(known, "dtype"):
-        base = group.get("float32")
-        for dtype in ("float16", "bfloat16"):
-            if base and (cell := group.get(dtype)):
-                pairs.setdefault((cell.device, dtype), []).append((cell, base))
+    for cell, base in grouped.pairs_of_dtypes(known):
+        pairs.setdefault((cell.device, cell.dtype), []).append((cell, base))
     for several in pairs.values():
         cell, base = max(several, key=lambda pair: pair[1].peak_bytes or 0)
         shares = [(c.peak_bytes or 0) / (b.peak_bytes or 1) for c, b in several]

@@ -1,7 +1,6 @@
 """Which cells are wrong, fail, leave their device, are refused, or could not be measured."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 
 from bench.compare.cells import Cell
@@ -32,12 +31,11 @@ def faults(found: list[Cell]) -> Iterator[Finding]:
             yield Fault(topic="fault", subject=Subject.of(cell), advice=status, reason=reason)
         if len(several) > NAMED:
             more = several[NAMED]
-            yield Finding(
+            yield Fault(
                 topic="more faults",
                 subject=Subject(more.device, benchmark=more.name),
                 advice=more.estimate.status,
                 n=len(several) - NAMED,
-                worth=math.inf,
             )
 
 

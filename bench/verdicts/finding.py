@@ -1,7 +1,7 @@
 """A finding: what a rule found, as data; report/sentences.py puts it into words."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,7 @@ class Finding:
     `topic` names the rule and `advice` its answer, both as code words. `ratio` is the time of the
     subject over that of the rival. `amount` and `rival_amount` have the unit `unit`. The finding
     rests on `n` cells, of `total` if that is known. `alike` cannot be distinguished from the
-    subject. `worth` sorts findings: the logarithm of the factor at stake.
+    subject.
     """
 
     topic: str
@@ -50,15 +50,23 @@ class Finding:
     alike: tuple[Subject, ...] = ()
     n: int = 1
     total: int | None = None
-    worth: float = 0.0
+
+    @property
+    def worth(self) -> float:
+        """The factor at stake, by which findings are sorted; 1 if none is."""
+        return self.ratio.factor if self.ratio and self.advice != "keeps up" else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(Finding):
     """A cell that failed in all of its runs, or in some of them; `advice` is its status."""
 
-    reason: str
-    worth: float = math.inf
+    reason: str = ""
+
+    @property
+    def worth(self) -> float:
+        """More than any ratio."""
+        return math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,40 +136,36 @@ def notable(ratio: Ratio | None) -> Ratio | None:
     return ratio
 
 
-def compared(cell: Cell, base: Cell, among: int) -> Ratio | None:
-    """Return the ratio of the times of two cells, None if it is missing or not notable.
+def per_unit(cell: Cell, base: Cell, work: str, among: int = 1) -> Ratio | None:
+    """Return the ratio of the times that a unit of `work` takes in two cells, None if unknown.
 
-    That it is notable holds for `among` such comparisons at once; its interval is its own.
+    `work` is ``items``, ``bytes`` or ``flop``, or blank for the times of the cells themselves.
     """
-    sure = notable(estimates.ratio(cell.estimate, base.estimate, among))
-    return estimates.ratio(cell.estimate, base.estimate) if sure else None
-
-
-def per_unit(
-    cell: Cell, base: Cell, work: float | None, base_work: float | None, among: int = 1
-) -> Ratio | None:
-    """Return the ratio of the times that a unit of work takes in two cells, None if unknown."""
     found = estimates.ratio(cell.estimate, base.estimate, among)
-    if found is None or not work or not base_work:
+    if found is None or not work:
+        return found
+    here, there = getattr(cell, work), getattr(base, work)
+    if not here or not there:
         return None
-    scale = base_work / work
+    scale = there / here
     return Ratio(found.value * scale, found.low * scale, found.high * scale)
 
 
-def unsettled_rivals(
-    found: Iterable[Cell], best: Cell, work: Callable[[Cell], float | None]
-) -> list[Cell]:
-    """Return the cells without a settled time that may do more work in a second than `best`."""
-    rate = best.rate(work(best)) or 0.0
+def compared(cell: Cell, base: Cell, among: int, work: str = "") -> Ratio | None:
+    """Return the ratio of `per_unit`, None if it is missing or not notable.
+
+    That it is notable holds for `among` such comparisons at once; its interval is its own.
+    """
+    return per_unit(cell, base, work) if notable(per_unit(cell, base, work, among)) else None
+
+
+def unsettled_rivals(found: Iterable[Cell], best: Cell, work: str) -> list[Cell]:
+    """Return the cells without a settled time that may do more `work` in a second than `best`."""
+    rate = best.rate(getattr(best, work)) or 0.0
     made = []
     for cell in found:
         uncertain = cell.estimate.status in ("unstable", "unmeasurable", "not timed")
-        amount, least_s = work(cell), cell.estimate.low
+        amount, least_s = getattr(cell, work), cell.estimate.low
         if uncertain and not cell.settled and amount and not (least_s and amount / least_s <= rate):
             made.append(cell)
     return made
-
-
-def worth(ratio: Ratio | None) -> float:
-    """Return what a ratio is worth, 0 without one."""
-    return abs(math.log(ratio.value)) if ratio else 0.0

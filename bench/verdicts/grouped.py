@@ -9,7 +9,7 @@ from bench.compare import cells, estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio, mean
 from bench.verdicts import groups
-from bench.verdicts.finding import Finding, Subject, notable, worth
+from bench.verdicts.finding import Finding, Subject, notable
 
 #: Dtypes by precision: the CPU may do the work of a cell in the same dtype or a more precise one.
 _RIVALS = {
@@ -45,14 +45,19 @@ _Pair = tuple[Cell, Cell]
 
 def dtypes(found: list[Cell]) -> Iterator[Several]:
     """Compare float16 and bfloat16 with float32 on the same device, by group."""
-    pairs = [
+    yield from _several(pairs_of_dtypes(found), topic="dtype group")
+
+
+def pairs_of_dtypes(found: list[Cell]) -> list[_Pair]:
+    """Return each cell in float16 or bfloat16 with that in float32 on its device."""
+    return [
         (cell, base)
-        for group in cells.across(found, "dtype")
-        if (base := group.get("float32"))
-        for dtype, cell in group.items()
-        if dtype in ("float16", "bfloat16")
+        for group in cells.alike(found, "dtype")
+        for base in group
+        if base.dtype == "float32"
+        for cell in group
+        if cell.dtype in ("float16", "bfloat16")
     ]
-    yield from _several(pairs, topic="dtype group")
 
 
 def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
@@ -60,20 +65,16 @@ def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
     yield from _several(pairs_of_devices(found, base), topic="device group")
 
 
-def pairs_of_devices(found: list[Cell], base: str) -> list[tuple[Cell, Cell]]:
+def pairs_of_devices(found: list[Cell], base: str) -> list[_Pair]:
     """Return each cell of another device with the cell in which `base` does its work fastest."""
-    by_dtype: dict[tuple[object, ...], dict[str, Cell]] = {}
-    for cell in found:
-        if cell.device == base:
-            key = (cell.family, cell.benchmark, tuple(cell.params.items()))
-            by_dtype.setdefault(key, {})[cell.dtype] = cell
     pairs = []
-    for cell in found:
-        host = by_dtype.get((cell.family, cell.benchmark, tuple(cell.params.items())), {})
-        names = _RIVALS.get(cell.dtype, (cell.dtype,))
-        rivals = [c for name in names if (c := host.get(name)) and c.estimate.likely]
-        if cell.device != base and rivals:
-            pairs.append((cell, min(rivals, key=lambda c: c.estimate.likely or math.inf)))
+    for group in cells.alike(found, "device", "dtype"):
+        host = {cell.dtype: cell for cell in group if cell.device == base and cell.estimate.likely}
+        for cell in group:
+            names = _RIVALS.get(cell.dtype, (cell.dtype,))
+            rivals = [host[name] for name in names if name in host]
+            if cell.device != base and rivals:
+                pairs.append((cell, min(rivals, key=lambda c: c.estimate.likely or math.inf)))
     return pairs
 
 
@@ -124,7 +125,6 @@ def _one(
         ratio=shown,
         n=len(counted),
         total=len(pairs),
-        worth=worth(shown),
         group=key[2],
         best=best,
         worst=worst,

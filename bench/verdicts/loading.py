@@ -5,17 +5,14 @@ from collections.abc import Iterator
 
 from bench.compare import cells
 from bench.compare.cells import Cell
-from bench.stats.ratios import Ratio
 from bench.verdicts.finding import (
     WORTH,
     Alternatives,
     Finding,
     Subject,
     compared,
-    notable,
     per_unit,
     unsettled_rivals,
-    worth,
 )
 from bench.verdicts.named import FASHION, LOADER, PERSISTENT, PINNED, START_METHOD, STEP
 
@@ -33,15 +30,9 @@ def _likely(cell: Cell) -> float:
     return cell.items / cell.estimate.likely if cell.items and cell.estimate.likely else 0.0
 
 
-def _per_item(cell: Cell, base: Cell, among: int) -> Ratio | None:
-    """Return the ratio of the times of an item, None unless it is notable among so many."""
-    sure = notable(per_unit(cell, base, cell.items, base.items, among))
-    return per_unit(cell, base, cell.items, base.items) if sure else None
-
-
 def _as_fast(cell: Cell, fastest: Cell) -> bool:
     """Whether a setting is the fastest one, or surely within `WORTH` of it."""
-    made = per_unit(cell, fastest, cell.items, fastest.items)
+    made = per_unit(cell, fastest, "items")
     return cell is fastest or (made is not None and made.high <= WORTH)
 
 
@@ -64,11 +55,11 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
     fastest, among = timed[0], math.comb(len(timed), 2)
     best = min(filter(lambda cell: _as_fast(cell, fastest), timed), key=_workers)
     others = [cell for cell in timed if cell is not best]
-    ties = [cell for cell in others if not _per_item(cell, best, among)]
-    rest = unsettled_rivals(known, best, lambda cell: cell.items)
+    ties = [cell for cell in others if not compared(cell, best, among, "items")]
+    rest = unsettled_rivals(known, best, "items")
     alone = without_workers(best)
     rivals = [cell for cell in others if without_workers(cell) != alone]
-    ratio = _per_item(best, rivals[0], among) if rivals else None
+    ratio = compared(best, rivals[0], among, "items") if rivals else None
     yield Alternatives(
         topic="loading",
         subject=Subject.of(best),
@@ -79,19 +70,22 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
         rival=Subject.of(rivals[0]) if rivals else None,
         alike=tuple(Subject.of(cell) for cell in ties if without_workers(cell) == alone),
         memory_bytes=best.peak_bytes,
-        unmeasured={_name(cell): cell.estimate.status for cell in known if not _rate(cell)},
+        unmeasured={
+            f"workers={cell.params['workers']} batch={cell.params['batch']}": cell.estimate.status
+            for cell in known
+            if not _rate(cell)
+        },
         n=len(timed),
         total=len(known),
-        worth=worth(ratio),
     )
 
 
 def options(found: list[Cell]) -> Iterator[Finding]:
     """Find what other settings of a DataLoader gain: the best value of each, against the worst."""
     groups = [
-        [cell for cell in group.values() if cell.estimate.likely]
+        [cell for cell in group if cell.estimate.likely]
         for named in (START_METHOD, PERSISTENT, PINNED)
-        for group in cells.contrasts(named.among(found), named.params[0])
+        for group in cells.alike(named.among(found), param=named.params[0])
     ]
     for group in groups:
         if len(group) < 2:
@@ -104,7 +98,6 @@ def options(found: list[Cell]) -> Iterator[Finding]:
                 ratio=ratio,
                 rival=Subject.of(worst),
                 n=len(group),
-                worth=worth(ratio),
             )
 
 
@@ -123,10 +116,6 @@ def workers(found: list[Cell]) -> str:
         if settled:
             return " or ".join(map(str, sorted({*map(_workers, (one.subject, *one.alike))})))
     return ""
-
-
-def _name(cell: Cell) -> str:
-    return f"workers={cell.params['workers']} batch={cell.params['batch']}"
 
 
 def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
@@ -150,9 +139,9 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
         step = max(near, key=lambda cell: (cell.settled, _likely(cell)))
         if not _likely(step):
             continue
-        ratio = _per_item(source, step, len(names))
+        ratio = compared(source, step, len(names), "items")
         slower = ratio is not None and ratio.value > 1
-        if not slower and unsettled_rivals(near, step, lambda cell: cell.items):
+        if not slower and unsettled_rivals(near, step, "items"):
             ratio = None
         yield Finding(
             topic="bottleneck",
@@ -164,5 +153,4 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
             rival=Subject.of(step),
             rival_amount=_rate(step) or None,
             n=2,
-            worth=worth(ratio) if slower else 0.0,
         )

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, alike
 from bench.verdicts import grouped, loading, sizes, use
-from bench.verdicts.finding import Finding, Subject, notable, per_unit, worth
+from bench.verdicts.finding import Finding, Subject, compared
 
 
 def across(machines: Mapping[str, list[Cell]]) -> Iterator[Finding]:
@@ -27,12 +27,8 @@ def across(machines: Mapping[str, list[Cell]]) -> Iterator[Finding]:
 
 def _fastest(cells: list[Cell], name: str) -> Iterator[Cell]:
     """Yield each cell on the device that is the fastest, as the cell of a device of that name."""
-    kinds: dict[tuple[object, ...], list[Cell]] = {}
-    for cell in cells:
-        key = (cell.family, cell.benchmark, cell.dtype, *cell.params.items())
-        kinds.setdefault(key, []).append(cell)
-    for alike in kinds.values():
-        fastest = min(alike, key=lambda cell: cell.estimate.seconds or float("inf"))
+    for group in alike(cells, "device"):
+        fastest = min(group, key=lambda cell: cell.estimate.seconds or float("inf"))
         yield replace(fastest, device=name)
 
 
@@ -51,14 +47,11 @@ def _best(
     base = next(iter(machines))
     for name, cell in best.items() if base in best else ():
         other = best[base]
-        items = (cell.items, other.items)
-        sure = notable(per_unit(cell, other, *items, among=len(best)))
         yield Finding(
             topic=topic,
             subject=replace(Subject.of(cell), device=f"{name} {cell.device}"),
-            ratio=per_unit(cell, other, *items) if sure else None,
+            ratio=compared(cell, other, len(best), "items"),
             amount=cell.rate(cell.items),
             unit=unit,
             rival=replace(Subject.of(other), device=base),
-            worth=worth(sure),
         )

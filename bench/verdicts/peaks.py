@@ -32,12 +32,11 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
             continue
         best = max(copies, key=lambda cell: cell.rate(cell.bytes) or 0.0)
         peak = best.rate(best.bytes) or 0.0
-        rivals = unsettled_rivals(COPY.among(every), best, lambda cell: cell.bytes)
-        advice = "at least" if rivals else ""
+        rivals = unsettled_rivals(COPY.among(every), best, "bytes")
         yield Finding(
             topic="bandwidth",
             subject=Subject.of(best),
-            advice=advice,
+            advice="at least" if rivals else "",
             amount=peak,
             unit="B/s",
             n=len(copies),
@@ -48,7 +47,7 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
                     topic="far below",
                     subject=Subject.of(cell),
                     advice="at most" if rivals else "",
-                    ratio=per_unit(cell, best, cell.bytes, best.bytes),
+                    ratio=per_unit(cell, best, "bytes"),
                     amount=rate,
                     unit="B/s",
                     rival=Subject.of(best),
@@ -67,7 +66,7 @@ def arithmetic(found: list[Cell]) -> Iterator[Finding]:
         if not timed:
             continue
         best = max(timed, key=lambda cell: cell.rate(cell.flop) or 0.0)
-        rivals = unsettled_rivals(here, best, lambda cell: cell.flop)
+        rivals = unsettled_rivals(here, best, "flop")
         yield Finding(
             topic="arithmetic",
             subject=Subject.of(best),

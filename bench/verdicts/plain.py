@@ -1,11 +1,12 @@
 """How a device compares with the CPU in each benchmark that no sweep answers."""
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.compare.cells import Cell
-from bench.stats.ratios import Ratio, geometric_mean
-from bench.verdicts.finding import Finding, Subject, compared, worth
+from bench.stats.ratios import Ratio
+from bench.verdicts.finding import Finding, Subject, compared
 from bench.verdicts.grouped import pairs_of_devices
 from bench.verdicts.sizes import SIZES, devices
 
@@ -23,6 +24,11 @@ class Plain(Finding):
     worst: tuple[Subject, Ratio]
     faster: int
     slower: int
+
+    @property
+    def worth(self) -> float:
+        """That of the largest difference."""
+        return max(self.best[1].factor, self.worst[1].factor)
 
 
 def benchmarks(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
@@ -54,12 +60,11 @@ def benchmarks(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
             topic="benchmark",
             subject=Subject(*place),
             advice="mixed" if faster and slower else "faster" if faster else "slower",
-            amount=geometric_mean(times),
+            amount=statistics.geometric_mean(times),
             rival=Subject(base, *place[1:]),
             best=known[0],
             worst=known[-1],
             faster=faster,
             slower=slower,
             n=len(several),
-            worth=max(worth(known[0][1]), worth(known[-1][1])),
         )

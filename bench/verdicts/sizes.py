@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from bench.compare import estimates
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, alike
 from bench.compare.estimates import Estimate
 from bench.verdicts.crossover import Crossover, crossover
-from bench.verdicts.finding import Finding, Overhead, Subject, Sweep, notable, worth
+from bench.verdicts.finding import Finding, Overhead, Subject, Sweep, notable
 from bench.verdicts.named import ADD
 
 #: Params that are sizes: crossovers are looked for along them.
@@ -18,19 +18,14 @@ NEGLIGIBLE = 2.0
 
 def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[float, Estimate]]]]:
     """Give each benchmark's sweep: a cell of it, its param, and the estimates by device."""
-    groups: dict[tuple[object, ...], dict[str, dict[float, Estimate]]] = {}
-    example: dict[tuple[object, ...], tuple[Cell, str]] = {}
-    for cell in found:
-        for param in SIZES:
-            size = cell.number(param)
-            if size is None:
-                continue
-            rest = tuple((k, v) for k, v in cell.params.items() if k != param)
-            key: tuple[object, ...] = (cell.family, cell.benchmark, cell.dtype, rest, param)
-            example.setdefault(key, (cell, param))
-            groups.setdefault(key, {}).setdefault(cell.device, {})[size] = cell.estimate
-    for key, by_device in groups.items():
-        yield (*example[key], by_device)
+    found = list(found)
+    for param in SIZES:
+        sized = (cell for cell in found if cell.number(param))
+        for group in alike(sized, "device", param=param):
+            by_device: dict[str, dict[float, Estimate]] = {}
+            for cell in group:
+                by_device.setdefault(cell.device, {})[float(cell.params[param])] = cell.estimate
+            yield group[0], param, by_device
 
 
 def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
@@ -77,7 +72,6 @@ def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
             ties=tuple(size for size in ratios if size not in decisive),
             crossover=where,
             n=2 * len(ratios),
-            worth=worth(ratios[decisive[-1]]),
         )
 
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bench.compare import estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio
 from bench.verdicts import alternatives, calls, grouped, groups, loading
-from bench.verdicts.finding import Finding, Subject, notable, worth
+from bench.verdicts.finding import Finding, Subject, notable, per_unit
 from bench.verdicts.named import AUTOCAST, STEP
 
 #: Dtypes of steps that are as fast: the range of float16 needs a scaled loss.
@@ -42,14 +41,6 @@ class Use(Finding):
     avoid: Mapping[str, Ratio] = field(default_factory=dict)
 
 
-def _ratio(cell: Cell, base: Cell, among: int) -> Ratio | None:
-    made = estimates.ratio(cell.estimate, base.estimate, among)
-    if made is None or not cell.items or not base.items:
-        return None
-    scale = base.items / cell.items
-    return Ratio(made.value * scale, made.low * scale, made.high * scale)
-
-
 def settings(found: list[Cell]) -> Iterator[Use]:
     """Find the fastest step of a sample; of those as good, the one with the smallest batch."""
     autocast = AUTOCAST.among(found)
@@ -62,13 +53,10 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     if base is None:
         return
     settled, many = [cell for cell in steps if cell.settled], len(steps)
-    gains = {
-        id(cell): sure
-        for cell in steps
-        if cell is not base and (sure := notable(_ratio(cell, base, many))) and sure.value < 1
-    }
+    sure = {id(cell): notable(per_unit(cell, base, "items", many)) for cell in steps}
+    gains = {key: gain for key, gain in sure.items() if gain and gain.value < 1}
     fastest = max(settled, key=lambda cell: cell.rate(cell.items) or 0.0, default=base)
-    alike = [cell for cell in settled if not notable(_ratio(cell, fastest, 1))]
+    alike = [cell for cell in settled if not notable(per_unit(cell, fastest, "items"))]
     chosen = min(
         alike,
         key=lambda c: (c.number("batch") or 0, _PREFERRED.get(c.dtype, 3), c.device != "cpu"),
@@ -77,11 +65,11 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     if id(chosen) not in gains and gains:
         better = [cell for cell in steps if id(cell) in gains]
         chosen = min(better, key=lambda cell: gains[id(cell)].high)
-    ratio = _ratio(chosen, base, 1) if id(chosen) in gains else None
+    ratio = per_unit(chosen, base, "items") if id(chosen) in gains else None
     unsettled = [
         cell
         for cell in steps
-        if not cell.settled and (made := _ratio(cell, chosen, 1)) and made.low < 1
+        if not cell.settled and (made := per_unit(cell, chosen, "items")) and made.low < 1
     ]
     if ratio is None:
         advice = "unknown" if unsettled or not base.settled else "default"
@@ -89,8 +77,8 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         advice = "among the best" if unsettled else "use"
     shown = chosen if ratio else base
     between = _with(steps, chosen, dtype="float32") if ratio else None
-    of_dtype = _ratio(chosen, between, 1) if between and between is not chosen else None
-    of_batch = _ratio(between, base, 1) if between and between is not base else None
+    of_dtype = per_unit(chosen, between, "items") if between and between is not chosen else None
+    of_batch = per_unit(between, base, "items") if between and between is not base else None
     yield Use(
         topic="use",
         subject=Subject.of(shown),
@@ -103,7 +91,6 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         alike=tuple(Subject.of(cell) for cell in unsettled),
         n=len(settled),
         total=many,
-        worth=worth(ratio),
         autocast=shown in autocast,
         of_dtype=of_dtype if of_batch else None,
         of_batch=of_batch if of_dtype else None,
