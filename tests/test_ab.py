@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -218,6 +219,24 @@ def test_a_stored_comparison_chooses_no_program(ab, machine, tmp_path):
     assert done.exit_code == 2
     assert "--candidate-python=evil" in done.output
     assert len(machine.order) == before
+
+
+@pytest.mark.parametrize("words", [(), ("--baseline-threads=2", "--candidate-threads=2")])
+def test_sides_that_do_not_differ_are_one_line(ab, machine, words):
+    done = ab(*words)
+    assert done.exit_code == 2
+    assert re.search("both sides are (this environment|2 threads): say what differs", done.output)
+    assert machine.order == []
+
+
+def test_a_ref_that_is_not_there_is_one_line(ab, machine, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent)
+    answer = SimpleNamespace(returncode=1, stderr="", stdout="")
+    monkeypatch.setattr(sides.subprocess, "run", lambda *_, **__: answer)
+    done = ab("--baseline-ref", "nosuch")
+    assert done.exit_code == 2
+    last = done.output.strip().splitlines()[-1]
+    assert last == "bench: --baseline-ref: the repository here has no commit 'nosuch'"
 
 
 def test_a_file_that_a_full_disk_left_empty_is_written_again(machine, tmp_path):

@@ -287,7 +287,9 @@ def test_a_slow_call_of_a_plan_of_one_is_timed_and_checked_at_once(monkeypatch):
         else:
             made(slow, made.tensor(8), expect=same)
         assert len(calls) == 2
-        assert made.result.visits[0].rounds_s[0] > 0
+        (visit,) = made.result.visits
+        assert visit.rounds_s[0] > 0
+        assert visit.single  # a cold call has no interval and is no time
 
 
 def test_only_what_rounding_can_do_is_right():

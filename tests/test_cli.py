@@ -59,7 +59,7 @@ def test_the_same_file_on_both_sides_of_a_gate_is_refused(tmp_path):
     path = store(tmp_path / "a.csv", {})
     done = CliRunner().invoke(main.app, ["check", path, "--baseline", str(tmp_path)])
     assert done.exit_code == 2
-    assert "a.csv is on both sides" in done.stderr
+    assert "a.csv is on both sides" in done.output
 
 
 @pytest.mark.parametrize("command", ["run", "list"])

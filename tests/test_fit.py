@@ -126,3 +126,34 @@ def test_the_gate_shows_all_that_needs_a_look_and_some_of_the_rest():
     assert sum(line.startswith("inconclusive ") for line in lines) == judgement.FEW
     assert f"... and {others - judgement.FEW} more: --format markdown shows all" in lines
     assert judgement.markdown(outcome).count("| inconclusive ") == others
+
+
+def test_a_terminal_without_unicode_shows_other_characters(folder, monkeypatch):
+    assert fit.encodable("±3% ▁█ ✅ é 机", "ascii") == "+-3% 18 passed: ? ?"
+    assert fit.encodable("±3% ▁█ é", "utf-8") == "±3% ▁█ é"
+    monkeypatch.chdir(folder)
+    runner = CliRunner(charset="ascii")
+    assert "4.00 ms +-1%" in runner.invoke(main.app, ["compare", "amd-epyc.csv", "--all"]).output
+    assert re.search(r"^111 +1.00 ms ", runner.invoke(main.app, ["history", "."]).output, re.M)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "title"),
+    [
+        ("threads", (2, 1), "threads 1 against threads 2"),
+        ("torch", ("2.14.0", "2.15.0"), "torch 2.15.0 against torch 2.14.0"),
+        ("python", ("3.11.7", "3.13.0"), "Python 3.13.0 against Python 3.11.7"),
+    ],
+)
+def test_a_side_says_what_its_number_is(tmp_path, column, values, title):
+    rows = [{column: value, "run_id": str(value)} for value in values]
+    shown = CliRunner().invoke(main.app, ["compare", store(tmp_path / "x.csv", *rows)]).output
+    assert shown.startswith(f"{title}: geometric means")
+
+
+def test_files_are_named_without_the_folders_they_share(tmp_path):
+    for name in ("a/x", "b/x"):
+        (tmp_path / name).mkdir(parents=True)
+    rows = [store(tmp_path / f"{name}/x/1.csv", {"run_id": name}) for name in "ab"]
+    shown = CliRunner().invoke(main.app, ["compare", *rows, "--columns", "file"]).output
+    assert shown.startswith("b/x/1.csv against a/x/1.csv: ")

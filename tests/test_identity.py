@@ -396,7 +396,8 @@ def test_history_names_the_commit_of_a_change_and_check_takes_folders(tmp_path):
         )
     every = tmp_path / "every.csv"
     assert bench("import", folder, "-o", every).exit_code == 0
-    text = bench("history", every).output
+    text = " ".join(bench("history", every).output.split())
+    assert text.startswith("a-cpu: 1 cell in 16 runs from ")
     assert "suite_version commit aaaaaaaaaaaa -> commit bbbbbbbbbbbb" in text
     for name, runs in (("old", range(8)), ("rest", range(3, 8)), ("new", range(8, 16))):
         (tmp_path / name).mkdir()

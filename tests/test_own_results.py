@@ -51,15 +51,15 @@ def test_with_examples_alone_a_line_says_what_to_do(folder):
     for words in (("verdict",), ("verdict", "results"), ("card",), ("compare",), ("history",)):
         done = invoke(*words)
         assert done.exit_code == 2
-        assert "only examples" in done.stderr
-        assert "bench run" in done.stderr
+        assert "only examples" in done.output
+        assert "bench run" in done.output
 
 
 def test_without_a_folder_a_line_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = invoke("verdict")
     assert done.exit_code == 2
-    assert "bench run --profile quick" in done.stderr
+    assert "bench run --profile quick" in done.output
 
 
 def test_of_several_machines_this_one_is_meant(folder, monkeypatch):
@@ -70,7 +70,7 @@ def test_of_several_machines_this_one_is_meant(folder, monkeypatch):
     monkeypatch.setattr(environment, "machine_label", lambda *_: "new")
     done = invoke("verdict")
     assert done.exit_code == 2
-    assert "mine, other, and none of this machine (new)" in done.stderr
+    assert "mine, other, and none of this machine (new)" in done.output
 
 
 def test_the_last_run_decides_which_torch_comes_first(folder):

@@ -119,12 +119,13 @@ def read(files: Sequence[str] | None, copies: bool = False, strict: bool = False
 
 
 def give(text: str, output: Path | None = None) -> None:
-    """Write the text to a file, or print it without the characters the terminal cannot show."""
+    """Write the text to a file, or print it in the encoding of the terminal."""
+    from bench.report import fit
+
     if output:
         replace(output, text)
-        return
-    encoding = sys.stdout.encoding or "utf-8"
-    typer.echo(text.encode(encoding, "replace").decode(encoding))
+    else:
+        typer.echo(fit.encodable(text, sys.stdout.encoding or "utf-8"))
 
 
 def new_folder(folder: Path | None, kind: str, resumable: bool = True) -> Path:

@@ -183,6 +183,11 @@ def ab(
         if resume:
             ab.same(resume, both, plan, limits, how)
         kept = resume or new_folder(folder, "ab")
+        if both[0] == both[1]:
+            fail(
+                f"both sides are {both[0].label}: say what differs with --baseline-python, -env, "
+                "-ref or -threads, or --candidate-...; bench doctor --gate shows false alarms"
+            )
         outcome = ab.run(both, plan, limits, kept, bar, **how)
         bar.complete()
     _finish(outcome, format, output, summary)

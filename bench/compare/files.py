@@ -70,7 +70,7 @@ def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
     """Return a column as texts, blank where it is blank."""
     if column.name in schema.TEXTS or column.name == "file":
         return column
-    return column.astype(str).fillna("")
+    return column.astype(str).where(column.notna(), "")
 
 
 def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:

@@ -29,7 +29,7 @@ ASPECTS: dict[str, tuple[str, ...]] = {
     "run": ("run_id",),
 }
 #: How a side is named by the aspects whose values say little alone.
-_WORDS = {"torch": "torch {}", "threads": "{} threads", "python": "Python {}"}
+_WORDS = {"torch": "torch {}", "threads": "threads {}", "python": "Python {}"}
 #: Columns of the environment that should be equal unless the user compares them.
 ENVIRONMENT = ("machine", "cpu", "torch", "torchvision", "python", "threads", "os", "driver")
 #: What can be compared: every column of a time, and the peak memory; one value of each run.

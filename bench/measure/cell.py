@@ -206,7 +206,7 @@ class Cell:
         if not fault:
             fault, seconds = again()
             if shared:
-                self.result.visits.append(Visit((seconds,), 1))
+                self.result.visits.append(Visit((seconds,), 1, single=True))
         self._give(call)
         if fault:
             raise WrongAnswer(fault)

@@ -16,7 +16,14 @@ def _memory(value: Any) -> tuple[Any, int, int]:
         start = value.data_ptr()
         reach = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
         return value.device, start, start + (reach + 1) * value.element_size() * bool(value.numel())
-    return CPU, *np.lib.array_utils.byte_bounds(value)
+    start, reaches = (
+        value.ctypes.data,
+        [(n - 1) * s for n, s in zip(value.shape, value.strides, strict=True)],
+    )
+    if not value.size:
+        return CPU, start, start
+    above = sum(max(0, reach) for reach in reaches) + value.itemsize
+    return CPU, start + sum(min(0, reach) for reach in reaches), start + above
 
 
 def _overlap(one: Any, other: Any) -> bool:

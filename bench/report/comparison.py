@@ -102,11 +102,11 @@ def _head(comparison: Comparison) -> list[str]:
 
 
 def _common(comparison: Comparison) -> dict[str, str]:
-    """Return the device and the dtype of all cells, if they have one in common."""
+    """Return the family, the device and the dtype of all cells, if they have one in common."""
     found = {}
     for place, name in enumerate(comparison.row_names):
         values = {row[place] for row in comparison.rows}
-        if name in ("device", "dtype") and len(values) == 1:
+        if name in ("family", "device", "dtype") and len(values) == 1:
             found[name] = values.pop()
     return found
 
@@ -131,13 +131,13 @@ def _folded(comparison: Comparison, found: list[Line], colour: bool, width: int)
         return "no row is left"
     hidden = _common(comparison).keys() | {"family", "benchmark", "params"}
     named = [dict(zip(comparison.row_names, line.name, strict=True)) for line in found]
-    titles = params.titles((known["family"], known["benchmark"]) for known in named)
+    first = ("family", "benchmark") if "family" not in _common(comparison) else ("benchmark",)
     columns: dict[str, dict[fit.Name, str]] = {title: {} for title in _titles(comparison)}
     rows = []
     for line, known in zip(found, named, strict=True):
         given = {name: value for name, value in known.items() if name not in hidden}
         words = filter(None, (params.join(given), known["params"]))
-        rows.append((titles[known["family"], known["benchmark"]], ";".join(words)))
+        rows.append((" ".join(known[name] for name in first), ";".join(words)))
         cells = _cells(line, comparison.column == "peak_bytes", colour)
         for entries, text in zip(columns.values(), cells, strict=True):
             entries[rows[-1]] = text

@@ -17,6 +17,13 @@ _NARROW, _TITLE = 20, 12
 #: What a terminal does not show: escape sequences for colours (ECMA-48, SGR).
 _COLOUR = re.compile(r"\x1b\[\d*m")
 
+#: Bars from low to high.
+BARS = "▁▂▃▄▅▆▇█"
+#: What stands for characters that an encoding lacks, as with LANG=C.
+_PLAIN = str.maketrans(
+    {"±": "+-", "✅": "passed:", "❌": "failed:"} | dict(zip(BARS, "12345678", strict=True))
+)
+
 #: A row: the name of its benchmark, and its params as in the CSV.
 Name = tuple[str, str]
 
@@ -24,6 +31,15 @@ Name = tuple[str, str]
 def terminal() -> int:
     """Return the width of the terminal, at least `WIDTH`."""
     return max(WIDTH, shutil.get_terminal_size().columns)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return a text with other characters for those that the encoding lacks."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    return text
 
 
 def wrap(line: str, width: int, first: str = "", further: str = "  ") -> list[str]:

@@ -12,7 +12,6 @@ from bench.gate.history import Series
 from bench.report import escape, fit, units
 from bench.stats.changepoints import FEWEST, SESSIONS
 
-_BARS = "▁▂▃▄▅▆▇█"
 #: The number of runs that a line of bars shows, the last ones.
 _SHOWN = 30
 
@@ -24,7 +23,7 @@ def bars(seconds: Sequence[float]) -> str:
     """
     logs = [math.log(value) for value in seconds[-_SHOWN:]]
     low, span = min(logs), max(max(logs) - min(logs), math.log(1.25))
-    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in logs)
+    return "".join(fit.BARS[round((value - low) / span * (len(fit.BARS) - 1))] for value in logs)
 
 
 def _row(one: Series) -> list[str]:
@@ -45,8 +44,10 @@ def _report(found: Sequence[Series], every: bool, markdown: bool) -> str:
         changed = [one for one in here if one.changes]
         changed.sort(key=lambda one: one.changes[-1].started, reverse=True)
         runs = sorted({start for one in here for start in one.started})
-        machine = place[0] + (f", {place[1]} threads" if place[1] else "")
-        title = f"{machine}: {len(here)} cells in {len(runs)} runs from {runs[0]} to {runs[-1]}"
+        threads = f"{place[1]} thread{'' if place[1] == '1' else 's'}" if place[1] else ""
+        machine = ", ".join(filter(None, (place[0], threads)))
+        cells = f"{len(here):,} cell{'' if len(here) == 1 else 's'}"
+        title = f"{machine}: {cells} in {len(runs)} runs from {runs[0]} to {runs[-1]}"
         few = (
             f"; a change needs {2 * FEWEST} runs in {2 * SESSIONS} sessions"
             if len(runs) < 2 * FEWEST

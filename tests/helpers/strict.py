@@ -449,6 +449,8 @@ def machine(name: str) -> Iterator[Strict]:
             changed = _disabling(torch.autocast.__init__, profile.autocast)
             stack.enter_context(patch(torch.autocast, "__init__", changed))
         common = torch.cuda.amp.common
+        # torch 2.6 asks the driver of a Mac whether autocast has bfloat16.
+        stack.enter_context(patch(torch.backends.mps, "is_macos_or_newer", lambda *_: True))
         stack.enter_context(patch(common, "amp_definitely_not_available", lambda: False))
         for owner, function, answers in (
             (torch.cuda, "is_bf16_supported", True),

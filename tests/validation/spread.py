@@ -25,7 +25,6 @@ from pathlib import Path
 
 import torch
 from tabulate import tabulate
-from torch.utils.benchmark import Timer
 
 from bench.measure import operations
 from tests.validation import sixty as cells
@@ -47,6 +46,9 @@ Found = dict[str, tuple[float | None, float]]
 
 def by_timer(tool: str, sixty: bool) -> Found:
     """Time the cells in this process with a method of ``torch.utils.benchmark.Timer``."""
+    # Imported here: that of torch 2.6 needs setuptools, which only this tool uses.
+    from torch.utils.benchmark import Timer
+
     cpu = torch.device("cpu")
     found: Found = {}
     for name, operation, args in cells.sixty(cpu) if sixty else operations.core(cpu):
