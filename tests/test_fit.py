@@ -134,7 +134,8 @@ def test_a_terminal_without_unicode_shows_other_characters(folder, monkeypatch):
     monkeypatch.chdir(folder)
     runner = CliRunner(charset="ascii")
     assert "4.00 ms +-1%" in runner.invoke(main.app, ["compare", "amd-epyc.csv", "--all"]).output
-    assert re.search(r"^111 +1.00 ms ", runner.invoke(main.app, ["history", "."]).output, re.M)
+    shown = runner.invoke(main.app, ["history", ".", "--all"]).output
+    assert re.search(r"^111 +1.00 ms ", shown, re.M)
 
 
 @pytest.mark.parametrize(
