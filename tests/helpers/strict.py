@@ -130,6 +130,8 @@ FREE = {
 }
 #: What the device computes in 16 bits with sums in float32; the CPU would take seconds for it.
 PRODUCTS = ("matmul", "bmm", "mm", "linear", "__matmul__", "conv2d", "einsum", "lstm", "gru")
+#: Elements from which a product takes the CPU seconds.
+LARGE = 2**24
 #: What takes tensors of both devices.
 MIXES = (
     "__deepcopy__",
@@ -173,6 +175,10 @@ class Strict(TorchFunctionMode):
         self.broken = bool(profile.fault) and not profile.sticky
         #: How many times longer the device takes for everything.
         self.slowness = 1.0
+        #: The last product of large matrices: the factors, their versions, the result.
+        self.product: tuple = ((), [], torch.empty(0))
+        #: What any work of the host alone takes, and whether the device was used since a reading.
+        self.host_s, self.used = 0.0, False
         self.kernel_s, self.switches, self.bytes, self.pending = 20e-6, 0, 0, False
 
     # The device as the suite sees it.
@@ -184,10 +190,16 @@ class Strict(TorchFunctionMode):
         return devices.Device(
             **vars(made)
             | {"torch_device": torch.device(self.profile.kind), "synchronize": self.synchronize}
-            | {"peak_bytes": self.peak_bytes, "launcher": self.long_work}
+            | {"peak_bytes": self.peak_bytes, "launcher": self.long_work, "now": self.now}
             | {"starter": lambda: self.launch(0.0), "count": self.profile.count}
             | events
         )
+
+    def now(self) -> float:
+        """Read the clock; without the device, what the host did since the last time took `host_s`."""
+        self.clock.host += 0.0 if self.used else self.host_s
+        self.used = False
+        return self.clock.now()
 
     def synchronize(self) -> None:
         """Wait for the queue, at the price of the profile; without work it costs next to nothing.
@@ -198,6 +210,7 @@ class Strict(TorchFunctionMode):
         works = self.pending or self.clock.busy_until > self.clock.host
         self.clock.wait_s = self.profile.wait_s if works else self.profile.idle_wait_s
         self.pending = False
+        self.used |= works
         self.switches += works
         self.clock.synchronize()
         self.arrive()
@@ -207,7 +220,12 @@ class Strict(TorchFunctionMode):
         self.use()
         read = self.clock.long_work(device)
         self.clock.busy_until += (self.slowness - 1) * 50e-3
-        return read
+
+        def waits() -> None:
+            self.used = True
+            read()
+
+        return waits
 
     def peak_bytes(self, call: Callable[[], object]) -> int:
         """Return the bytes that a call allocates."""
@@ -228,7 +246,7 @@ class Strict(TorchFunctionMode):
     def launch(self, seconds: float | None = None) -> None:
         """Queue work."""
         self.use()
-        self.pending = True
+        self.pending = self.used = True
         self.clock.launch(self.slowness * (self.kernel_s if seconds is None else seconds))
 
     def arrive(self) -> None:
@@ -271,12 +289,10 @@ class Strict(TorchFunctionMode):
                 f"{self.profile.kind}:0 and cpu!"
             )
         self.refuse(name, [*here, *([kwargs["dtype"]] if kwargs.get("dtype") else [])])
-        if name in READS:
-            self.synchronize()
-        elif name in FREE:
-            self.clock.host += 1e-6  # the host's own work, so that the clock always advances
-        else:
+        if name not in FREE:
             self.launch()
+        if name in READS:  # the copy to the host is a launch
+            self.synchronize()
         self.use()
         if name in PRODUCTS and torch.is_autocast_enabled(self.profile.kind):
             lower = torch.get_autocast_dtype(self.profile.kind)
@@ -285,7 +301,9 @@ class Strict(TorchFunctionMode):
         if name == "cross_entropy" and torch.is_autocast_enabled(self.profile.kind):
             args = _wider(args, torch.get_autocast_dtype(self.profile.kind))
         half = here[0].dtype if here and name in PRODUCTS and here[0].dtype.itemsize == 2 else None
-        if half and half.is_floating_point:
+        if name == "matmul" and here[0].numel() >= LARGE:
+            result = self.large(args, half)
+        elif half and half.is_floating_point:
             args, kwargs = _wider((args, kwargs), half)
             result = _wider(func(*args, **kwargs), half, back=True)
         else:
@@ -293,6 +311,15 @@ class Strict(TorchFunctionMode):
         if target and name in ("as_tensor", "asarray"):
             result = result.clone()
         return self.mark(result, host=asked is not None and not target)
+
+    def large(self, factors, half):
+        """Return the product of large matrices, computed once for all calls: time is virtual."""
+        known, versions, product = self.product
+        if versions != [one._version for one in known] or not _equal(known, factors):
+            product = torch.matmul(*_wider(factors, half))
+            product = _wider(product, half, back=True) if half else product
+            self.product = factors, [one._version for one in factors], product
+        return product.clone()
 
     def on_host(self, func, args, kwargs):
         if kwargs.pop("pin_memory", False):
@@ -412,6 +439,14 @@ def _tensors(value) -> Iterator[torch.Tensor]:
         yield from itertools.chain.from_iterable(map(_tensors, value.values()))
     elif isinstance(value, (list, tuple)):
         yield from itertools.chain.from_iterable(map(_tensors, value))
+
+
+def _equal(some, others):
+    """Whether two lists of tensors have the same values."""
+    return len(some) == len(others) and all(
+        x is y or (x.dtype == y.dtype and torch.equal(x, y))
+        for x, y in zip(some, others, strict=True)
+    )
 
 
 def _wider(value, half, back=False):
