@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 from bench.cli import main
 from bench.launch import command, runner
 from bench.measure import (
+    answer,
     cell,
     devices,
     disturbance,
     doctor,
     environment,
     kernels,
+    references,
     refusal,
     rounds,
     visits,
@@ -150,6 +152,60 @@ def test_a_copy_that_the_host_does_not_wait_for_arrives_with_the_wait(machine):
     assert host.sum() == 4
 
 
+@on(["mps-2.15"])
+def test_the_stand_in_waits_for_a_value_and_lets_no_work_of_the_host_be_free(machine):
+    one = torch.ones(1, device="mps")
+    machine.synchronize()
+    start = machine.now()
+    one.item()
+    assert machine.now() - start >= machine.profile.wait_s
+    machine.host_s = 0.5
+    start = machine.now()
+    torch.empty(4, device="mps")
+    assert machine.now() - start == pytest.approx(0.5)
+
+
+@on(["mps-2.15", "cuda"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_stand_in_computes_a_large_product_once(machine, dtype, monkeypatch):
+    monkeypatch.setattr(strict, "LARGE", 16)
+    x = torch.rand(4, 4).to(dtype)
+    on_device = x.to(machine.profile.kind)
+    first, again = on_device @ on_device, torch.matmul(on_device, on_device.clone())
+    assert first.data_ptr() != again.data_ptr()
+    for product in (first, again):
+        assert torch.allclose(product.cpu().float(), (x.float() @ x.float()), rtol=1e-3)
+    on_device.mul_(2)
+    changed = torch.matmul(on_device, on_device).cpu().float()
+    assert torch.allclose(changed, 4 * (x.float() @ x.float()), rtol=1e-3)
+
+
+@on(["mps-2.15"])
+def test_the_clock_of_an_accelerator_settles_before_the_first_cell(machine, monkeypatch):
+    """Its reference kernel runs until the clock is up, here after 20 ms of work."""
+
+    def read(kernel):
+        machine.slowness = 3.0 if machine.clock.host < 20e-3 else 1.0
+        return REAL_READ(kernel)
+
+    monkeypatch.setattr(kernels.ReferenceKernel, "read", read)
+    monkeypatch.setattr(kernels, "SEARCH_S", 1e-4)
+    found = kernels.prepare("key", [find("mps")])
+    (own,) = found.named(["device mps"])
+    assert own.best_s == pytest.approx(50e-3, rel=0.01)
+
+
+def test_a_float16_arange_whose_index_overflows_is_wrong():
+    """As on MPS up to torch 2.11: float16 holds no index above 65,504."""
+    n = 2**17
+    want = references.spaced(0, 1, 1 / n, dtype=torch.float16)
+    overflows = torch.arange(n).half() * torch.tensor(1 / n).half()
+    right = torch.arange(0, 1, 1 / n, dtype=torch.float16)
+    device = torch.device("cpu")
+    assert not answer.judge(right, want, device).fault
+    assert answer.judge(overflows, want, device).fault.startswith("off by")
+
+
 def test_signs_that_mean_something_else_on_macos_are_not_used(monkeypatch):
     assert disturbance.switches() is None  # the tests have no counter
     counter = types.SimpleNamespace(getrusage=lambda _: types.SimpleNamespace(ru_nivcsw=7))
@@ -248,13 +304,25 @@ def test_bench_run_continues_in_a_fresh_process_after_a_sticky_error(pytester, p
     assert line.startswith("cuda fails since an earlier cell of this process: CUDA error")
 
 
-@on(["unusable"])
+@on(["unusable", "unusable-mps", "full"])
 def test_info_and_doctor_name_a_device_that_cannot_be_used(machine, monkeypatch):
-    found = doctor.device(find("cuda"))
+    """They name the cause and what to do about it, in lines of a terminal."""
+    found = doctor.device(find(machine.profile.kind))
     assert (found.code, found.fit) == ("unusable", True)
-    assert "no kernel image" in words.seen(found.code, found.figures)
-    shown = CliRunner().invoke(main.app, ["info"])
-    assert "cannot be used: CUDA error: no kernel image" in shown.output
+    cause, advice = (
+        words.seen(found.code, found.figures),
+        words.remedy(found.remedies, found.figures),
+    )
+    assert "kernel image" in cause or "out of memory" in cause
+    assert advice.startswith(("install a torch that", "end the programs that hold"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(doctor, "examine", lambda names: iter([found]))
+    shown = CliRunner().invoke(main.app, ["info"]).output
+    examined = CliRunner().invoke(main.app, ["doctor", "--processes", "0"]).output
+    for text in (shown, examined):
+        assert max(map(len, text.splitlines())) <= 80
+        assert cause in " ".join(text.split())
+    assert advice in " ".join(examined.split())
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,19 @@ def test_links_between_pages_lead_somewhere(page):
             assert anchor in slugs, f"{target}#{anchor}"
 
 
+def test_each_fact_about_accelerators_names_tests_that_exist():
+    text = (ROOT / "docs/accelerators.md").read_text()
+    (table,) = re.findall(r"\| fact \|.*?\n\| ---.*?\n(.*?)\n\n", text, re.S)
+    facts = [line.strip("|").split("|") for line in table.splitlines()]
+    assert len(facts) > 20
+    for fact, _, tests in facts:
+        file, *named = re.findall(r"`(test_\w+(?:\.py)?)`", tests)
+        if not file.endswith(".py"):
+            file, named = "test_accelerators.py", [file, *named]
+        code = (ROOT / "tests" / file).read_text()
+        assert all(f"def {name}(" in code for name in named), fact
+
+
 def test_every_column_and_status_is_documented():
     text = (ROOT / "docs/csv.md").read_text()
     for name in (*schema.COLUMNS, *schema.STATUSES):

@@ -141,7 +141,7 @@ def list_cells(context: typer.Context) -> None:
 def info() -> None:
     """Print the hardware, the versions and the devices of this machine."""
     from bench.measure import devices, environment
-    from bench.report import fit
+    from bench.report import fit, reasons
 
     environment.set_threads()
     current = environment.current()
@@ -151,7 +151,8 @@ def info() -> None:
     for one in found:
         fault = one.fault()
         seen = f"{one.model or current.cpu} {one.driver}".strip()
-        rows[f"device {one.name}"] = f"{seen}: cannot be used: {fault}" if fault else seen
+        text = f"{seen}: cannot be used: {fault}; {reasons.remedy(fault)}" if fault else seen
+        rows[f"device {one.name}"] = text
     if message := devices.unavailable():
         rows["accelerator"] = message
     width = fit.terminal()

@@ -130,7 +130,7 @@ class Device:
 
 
 def _fault(problem: Exception) -> str:
-    text = lines.one_line(str(problem)) or type(problem).__name__
+    text = lines.one_line(str(problem)).rstrip(".") or type(problem).__name__
     if "no kernel image" in text:
         has = ", ".join(torch.cuda.get_arch_list())
         text += f" (this torch has kernels for {has or 'no GPU'})"

@@ -90,7 +90,7 @@ _MADE: dict[str, Callable[[Figures], str]] = {
 }
 REMEDIES = {
     "other clock": "choose another clock source or machine",
-    "without device": "update torch or the driver, or time only the CPU: --device cpu",
+    "without device": "{device}, or time only the CPU: --device cpu",
     "newer system": "update macOS or the driver, or install a torch that was built for it",
     "wait for host": "other virtual machines use the CPU: try again later",
     "stop or fewer threads": "stop them, or measure with fewer threads (--threads)",
@@ -122,5 +122,8 @@ def seen(code: str, figures: Figures) -> str:
 
 def remedy(codes: Sequence[str], figures: Figures) -> str:
     """Return what to do about a finding as text, empty if there is nothing to do."""
-    percent = math.ceil(100 * (figures.get("middle", 1) - 1))
-    return "; ".join(REMEDIES[code].format(percent=percent) for code in codes)
+    known = {
+        "percent": math.ceil(100 * (figures.get("middle", 1) - 1)),
+        "device": reasons.remedy(figures.get("message", "")),
+    }
+    return "; ".join(REMEDIES[code].format(**known) for code in codes)

@@ -67,16 +67,21 @@ def changed_state(parts: Sequence[str]) -> str:
     return f"the benchmark changed, and the suite restored: {', '.join(parts)}"
 
 
-def unusable(device: str, fault: str) -> str:
-    """Return one line on a device that cannot be used: what is wrong, and what to do."""
+def remedy(fault: str) -> str:
+    """Return what to do about a device that cannot be used."""
     remedies = {
         "no kernel image": "install a torch that was built for this GPU",
         "out of memory": "end the programs that hold its memory; a virtual Mac may have none",
         "does not wait": "update torch or the driver",
     }
     found = (remedy for words, remedy in remedies.items() if words in fault)
-    remedy = next(found, "update the driver or torch")
-    return f"{device} cannot be used: {fault}; {remedy}, or time only the CPU with --device cpu"
+    return next(found, "update the driver or torch")
+
+
+def unusable(device: str, fault: str) -> str:
+    """Return one line on a device that cannot be used: what is wrong, and what to do."""
+    advice = f"{remedy(fault)}, or time only the CPU with --device cpu"
+    return f"{device} cannot be used: {fault}; {advice}"
 
 
 def lost(device: str, fault: str) -> str:

@@ -13,6 +13,7 @@ def always(replace: Callable[[object, str, Any], None] = setattr) -> None:
     replace(kernels.ReferenceKernel, "read", _at_its_best)
     replace(threads.ThreadTimes, "discover", lambda self: None)
     replace(threads.ThreadTimes, "read", lambda self: threads.Sample(0.0, 0.0))
+    replace(threads, "used_by_others_s", float)
     replace(disturbance, "resource", None)
     replace(visits, "WIDEST", math.inf)
     replace(kernels, "SEARCH_S", 0)

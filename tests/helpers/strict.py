@@ -196,7 +196,7 @@ class Strict(TorchFunctionMode):
         )
 
     def now(self) -> float:
-        """Read the clock; without the device, what the host did since the last time took `host_s`."""
+        """Read the clock; if the device was not used since the last time, that took `host_s`."""
         self.clock.host += 0.0 if self.used else self.host_s
         self.used = False
         return self.clock.now()
