@@ -171,7 +171,6 @@ def test_a_rank_that_dies_ends_the_cell_and_all_others():
 @pytest.mark.usefixtures("no_leftovers", "room")
 def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
     with Ranks(CPU, 2, "all_reduce", 1024, limit_s=30) as group:
-        group._connection.settimeout(2)
         group._limit_s = 2
         for child in map(psutil.Process, (one.pid for one in group._processes)):
             child.suspend()

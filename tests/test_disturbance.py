@@ -143,8 +143,11 @@ def test_threads_that_end_are_left_out(tasks):
 
 @pytest.mark.real_machine
 @pytest.mark.parametrize(("waited", "stolen"), [([0.0, 2e-4], (0.2,)), ([None, None], None)])
-def test_without_such_files_the_platform_is_asked_and_may_not_know(tmp_path, waited, stolen):
-    times = ThreadTimes(tasks=tmp_path / "nothing", elsewhere=iter(waited).__next__)
+def test_without_such_files_the_platform_is_asked_and_may_not_know(
+    monkeypatch, tmp_path, waited, stolen
+):
+    monkeypatch.setattr("bench.measure.threads._waited_elsewhere", iter(waited).__next__)
+    times = ThreadTimes(tasks=tmp_path / "nothing")
     monitor = DisturbanceMonitor(times=times)
     monitor.begin()
     monitor.after_round(1e-3)

@@ -86,11 +86,6 @@ class _StageListener:
         self.listener.message(f"{self.side}: {line}")
 
 
-def _runs_in(file: Path) -> int:
-    """Return how many runs have rows in a file."""
-    return int(reader.read(file).run_id.nunique()) if file.exists() else 0
-
-
 def _stage(
     sequence: Sequence[str],
     places: Mapping[str, Place],
@@ -106,7 +101,10 @@ def _stage(
     for file in files.values():
         if file.exists() and not file.stat().st_size:  # killed before its header
             file.unlink()
-    started = {side: _runs_in(file) for side, file in files.items()}
+    started = {
+        side: reader.read(file).run_id.nunique() if file.exists() else 0
+        for side, file in files.items()
+    }
     for number, side in enumerate(sequence, 1):
         turn = sequence[:number].count(side)
         if turn < started[side] or number <= ended:
@@ -153,14 +151,6 @@ def _options(
     words += [f"--{name}={value}" for name, value in known.items()]
     words += [f"--{name.replace('_', '-')}" for name, given in sorted(settings.items()) if given]
     return [*words, *plan.arguments]
-
-
-def _write_plan(
-    folder: Path, both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
-) -> None:
-    """Store what is compared and how it is judged, for `same`."""
-    made = {"options": _options(both, plan, limits, settings)}
-    replace(folder / "ab.json", json.dumps(made, indent=1) + "\n")
 
 
 def same(
@@ -266,7 +256,8 @@ def run(
     named = {name: sides.pinned(side, name) for name, side in zip(SIDES, both, strict=True)}
     with _prepared(named) as places:
         _make_folder(folder)
-        _write_plan(folder, list(named.values()), plan, limits, settings)
+        options = {"options": _options(list(named.values()), plan, limits, settings)}  # for `same`
+        replace(folder / "ab.json", json.dumps(options, indent=1) + "\n")
         what = "; ".join(f"{name}: {side.label}" for name, side in named.items())
         listener.message(f"{what}; in {folder}")
         files = {side: folder / f"{side}.csv" for side in SIDES}

@@ -194,7 +194,7 @@ class Fleet:
             stored = file.read_text(encoding="utf-8")
             known = set(frame[["run_id", *CELL]].itertuples(index=False, name=None))
         topic = f"{self._topic}-{one.label}"
-        self._client.subscribe_topic(topic, self._handler(one.label))
+        self._client.subscribe_topic(topic, lambda event: self._events.put((one.label, event[1])))
         arguments = [*self._arguments, f"--machine={one.label}"]
         future = self._client.submit(
             node.suite,
@@ -206,12 +206,6 @@ class Fleet:
         )
         writer = reopen(file) if stored else Writer(file)
         self._tasks[one.label] = _Task(one, future, writer, known, self._now())
-
-    def _handler(self, label: str) -> Callable[[Any], None]:
-        def handle(event: Any) -> None:
-            self._events.put((label, event[1]))
-
-        return handle
 
     def _listen(self) -> None:
         """Handle the events of the machines; wait `POLL_S` for the first."""

@@ -57,8 +57,14 @@ class _EventSender:
         self._sent = len(self._lines())
 
     def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        """Send the progress and the new rows."""
-        self._send_rows()
+        """Send the progress, and the complete rows that were written since the last call.
+
+        Later visits replace rows that were sent; the client gets those with the whole file.
+        """
+        lines = self._lines()
+        if rows := lines[max(1, self._sent) :]:
+            self._sent = len(lines)
+            self._worker.log_event(self._topic, {"rows": rows})
         progress = {"run": run, "done": done, "total": total, "cell": cell}
         self._worker.log_event(self._topic, {"progress": progress})
 
@@ -75,16 +81,6 @@ class _EventSender:
     def message(self, line: str) -> None:
         """Send a line for the user."""
         self._worker.log_event(self._topic, {"message": line})
-
-    def _send_rows(self) -> None:
-        """Send the complete rows that were written since the last call.
-
-        Later visits replace rows that were sent; the client gets those with the whole file.
-        """
-        lines = self._lines()
-        if rows := lines[max(1, self._sent) :]:
-            self._sent = len(lines)
-            self._worker.log_event(self._topic, {"rows": rows})
 
     def _lines(self) -> list[list[str]]:
         """Return the complete lines of the file, its header included."""

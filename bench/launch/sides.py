@@ -15,14 +15,8 @@ from bench.records.lines import last_line
 #: A program that imports what the suite needs.
 _ASK = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
 _NEEDED = (
-    "numpy",
-    "pandas",
-    "psutil",
-    "torch",
-    "pytest",
-    "pytest_benchmark",
-    "torchvision",
-    "bench.plugin.options",
+    *("numpy", "pandas", "psutil", "torch", "pytest"),
+    *("pytest_benchmark", "torchvision", "bench.plugin.options"),
 )
 
 
@@ -73,7 +67,8 @@ def prepare(side: Side, name: str, folder: Path) -> command.Place:
     package = command.PACKAGE
     tree = None
     if side.ref:
-        tree = _checkout(side.ref, f"--{name}-ref", folder / "tree")
+        tree = folder / "tree"
+        _git(f"--{name}-ref", "worktree", "add", "--detach", "--force", str(tree), side.ref)
         paths.append(tree)
         if (tree / "bench" / "plugin" / "suite.ini").exists():
             package = tree / "bench"
@@ -138,12 +133,6 @@ def pinned(side: Side, name: str) -> Side:
     words = ("rev-parse", "--verify", "--quiet", "--short=12", side.ref + "^{commit}")
     missing = f"the repository here has no commit {side.ref!r}"
     return replace(side, ref=_git(f"--{name}-ref", *words, otherwise=missing))
-
-
-def _checkout(ref: str, option: str, tree: Path) -> Path:
-    """Check `ref` of the current repository out into `tree`."""
-    _git(option, "worktree", "add", "--detach", "--force", str(tree), ref)
-    return tree
 
 
 def clean(folder: Path) -> None:

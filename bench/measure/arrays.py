@@ -8,8 +8,6 @@ import numpy as np
 import torch
 
 Array = np.ndarray[Any, Any]
-
-
 #: Returns the exact numbers in a part of a flattened array.
 Pieces = Callable[[slice], Array]
 

@@ -5,6 +5,7 @@ earlier process knows better. The nodes of a cluster often share a home folder a
 each host has its own entries: a slow node is not disturbed, just because another one is fast.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import platformdirs
 
-from bench.records.files import read_json
+from bench.records.files import read_json, replace
 
 #: Older entries are ignored: the machine may have changed permanently.
 MAX_AGE_S = 24 * 3600
@@ -80,10 +81,6 @@ def keep(key: str, bests: dict[str, float], absurd: Collection[str] = ()) -> Non
     if all(before.get(name) == s for name, s in better.items()):
         return
     stored[key] = {"stored": before.get("stored", time.time())} | better
-    unfinished = path().with_suffix(f".{_host()}-{os.getpid()}")
-    try:
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(stored), encoding="utf-8")
-        unfinished.replace(path())
-    except OSError:
-        return  # works without a cache
+    with contextlib.suppress(OSError):  # works without a cache
+        path().parent.mkdir(parents=True, exist_ok=True)
+        replace(path(), json.dumps(stored))

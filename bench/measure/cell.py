@@ -11,13 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from bench.measure import (
-    disturbance,
-    kernels,
-    operands,
-    rounds,
-    state,
-)
+from bench.measure import disturbance, kernels, operands, rounds, state
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.checks import Check, Result, first_call
 from bench.measure.devices import Device
@@ -72,8 +66,7 @@ class Cell:
         `reference` are the reference kernels of the run. With the result of an `earlier` visit,
         this one adds its rounds to it and does not check the answer again. In the context
         `unpinned`, processes that are started may run on every CPU. Data sets are read from
-        `data_root`, with `download` fetched to it first;
-        without a folder they are generated.
+        `data_root`, with `download` fetched to it first; without a folder they are generated.
         """
         self._device, self.plan, self._clock_cost_s = device, plan, clock_cost_s
         self._hand_over, self._reference, self._unpinned = hand_over, reference, unpinned
@@ -199,7 +192,8 @@ class Cell:
         if self.plan is not None and not shared:
             before = operands.health(operation, args, kwargs)
             self._visit(waits)
-            self._time_parts(None if prepare else launches, call)
+            if not self.plan.once:
+                self._time_parts(None if prepare else launches, call)
             after = operands.health(operation, args, kwargs)
             fault = fault or operands.fault(before, after)
             self.result.denormal = operands.became_denormal(before, after)
@@ -265,8 +259,6 @@ class Cell:
 
         The loop `launches` does not wait for the device.
         """
-        if self.plan is None or self.plan.once:
-            return
         call_s = statistics.median(self.result.visits[-1].rounds_s)
         if launches and not self._device.is_host:
             self.result.dispatch_s = rounds.dispatch(launches, self._device.synchronize, call_s)

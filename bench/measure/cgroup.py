@@ -8,9 +8,11 @@ scheduler/sched-bwc.rst; proc_pid_cgroup(5), proc_pid_mountinfo(5).
 
 import contextlib
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _SELF = Path("/proc/self")
 #: A version 1 memory limit from here on means "none": the kernel rounds 2**63 - 1 to pages.
@@ -25,8 +27,7 @@ class Limits:
     memory_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class Throttling:
+class Throttling(NamedTuple):
     """The periods of a quota so far, how many of them stopped the group, and for how long.
 
     `stopped_s` is the sum over the CPUs of the group: one second of two CPUs counts as two.
@@ -37,12 +38,7 @@ class Throttling:
     stopped_s: float
 
     def __sub__(self, before: "Throttling") -> "Throttling":
-        """Return the difference since `before`."""
-        return Throttling(
-            self.periods - before.periods,
-            self.throttled - before.throttled,
-            self.stopped_s - before.stopped_s,
-        )
+        return Throttling(*map(operator.sub, self, before))
 
 
 def _unescape(text: str) -> str:

@@ -112,7 +112,7 @@ def first_call(
     fault = found.answer.fault
     # Training changes its module; a plain argument changes only where that is declared.
     proof = asked.proof or (proofs.fresh if asked.expect and not asked.changes else None)
-    left = bool(proof is proofs.wrote)
+    left = proof is proofs.wrote
     trained = [isinstance(one, (torch.nn.Module, torch.optim.Optimizer)) for one in args]
     plain = [not (asked.changes and one) for one in trained]
     kept = [list(itertools.compress(one, plain))[left:] for one in (used, args)]

@@ -54,7 +54,6 @@ class Visit:
     throttled: cgroup.Throttling | None = None
     switches: float | None = None
     core_s: float | None = None
-
     single: bool = False
 
     @property

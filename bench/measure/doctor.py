@@ -98,13 +98,10 @@ def gpu_state(found: devices.Device) -> Finding | None:
     if state is None:
         return Finding(name, "no nvml", {}, ("install nvml",))
     capped = bool(state.power_cap_w and state.usual_cap_w and state.power_cap_w < state.usual_cap_w)
-    remedies = [
-        *(["gpu in use"] if state.others else []),
-        *(["gpu hot"] if state.hot else []),
-        *(["gpu capped"] if capped else []),
-    ]
+    seen = {"gpu in use": state.others, "gpu hot": state.hot, "gpu capped": capped}
+    remedies = tuple(remedy for remedy, on in seen.items() if on)
     figures = {key: value for key, value in vars(state).items() if value is not None}
-    return Finding(name, "gpu", figures, tuple(remedies), not (state.others or state.hot))
+    return Finding(name, "gpu", figures, remedies, not (state.others or state.hot))
 
 
 def _used(seconds: float) -> tuple[float, float, list[tuple[str, int, float]]]:

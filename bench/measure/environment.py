@@ -114,19 +114,17 @@ def set_threads(count: int | None = None) -> None:
         torch.set_num_threads(count)
 
 
-def settle_allocator() -> bool:
-    """Fix the thresholds of glibc's allocator, as in a long process; return whether it succeeded.
+def settle_allocator() -> None:
+    """Fix the thresholds of glibc's allocator, as in a long process.
 
     They start low and grow with what is freed. A call that returns some MiB reuses memory or needs
     fresh pages depending on the cells before it, and its time differs tenfold (mallopt(3),
     M_MMAP_THRESHOLD). With fixed thresholds, every run reuses memory below 32 MiB and needs fresh
     pages above. Other allocators are not changed.
     """
-    if platform.libc_ver()[0] != "glibc" or ctypes.sizeof(ctypes.c_void_p) < 8:
-        return False
-    mallopt = ctypes.CDLL(None).mallopt
-    done = [mallopt(parameter, value) == 1 for parameter, value in _MALLOC.items()]
-    return all(done)
+    if platform.libc_ver()[0] == "glibc" and ctypes.sizeof(ctypes.c_void_p) == 8:
+        for parameter, value in _MALLOC.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def machine_label(environment: Environment, accelerators: list[devices.Device]) -> str:

@@ -164,11 +164,9 @@ class ReferenceKernels:
     absurd: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[ReferenceKernel]:
-        """Iterate over the kernels."""
         return iter(self.kernels)
 
     def __len__(self) -> int:
-        """Return their number."""
         return len(self.kernels)
 
     def of_threads(self, several: bool) -> "ReferenceKernels":
@@ -238,16 +236,13 @@ def accelerator(device: Device) -> ReferenceKernel:
     power; that of a laptop by half after minutes.
     """
 
-    def make() -> Callable[[], object]:
-        def work() -> None:
-            device.long_work()
-            device.synchronize()
+    def work() -> None:
+        device.long_work()
+        device.synchronize()
 
-        return work
-
-    name = f"device {device.name}"
-    found = ReferenceKernel(name, make, 1.1, "slow_device", None, once_a_visit=True)
-    return replace(found, device=device.name, now=device.now)
+    made = ReferenceKernel(f"device {device.name}", lambda: work, 1.1, "slow_device", None, True)
+    made.device, made.now = device.name, device.now
+    return made
 
 
 def prepare(key: str, accelerators: Iterable[Device] = ()) -> ReferenceKernels:

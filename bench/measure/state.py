@@ -1,7 +1,6 @@
 """The state of this process that a benchmark may change: read before a cell, restored after it."""
 
 import contextlib
-import functools
 import gc
 import os
 import sys
@@ -30,26 +29,22 @@ def _default_device() -> str | None:
 
 
 def _autocast(device: str) -> Part:
+    def read() -> tuple[bool, torch.dtype]:
+        return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
     def restore(was: tuple[bool, torch.dtype]) -> None:
         torch.set_autocast_enabled(device, was[0])
         torch.set_autocast_dtype(device, was[1])
 
-    read = functools.partial(_read_autocast, device)
     return Part(f"autocast on {device}", read, restore)
 
 
-def _read_autocast(device: str) -> tuple[bool, torch.dtype]:
-    return torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+def _attributes(name: str, owner: Any, *attributes: str) -> Part:
+    def restore(was: list[Any]) -> None:
+        for attribute, value in zip(attributes, was, strict=True):
+            setattr(owner, attribute, value)
 
-
-def _read_cudnn() -> tuple[bool, bool, bool]:
-    cudnn = torch.backends.cudnn
-    return cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
-
-
-def _set_cudnn(was: tuple[bool, bool, bool]) -> None:
-    cudnn = torch.backends.cudnn
-    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = was
+    return Part(name, lambda: [getattr(owner, attribute) for attribute in attributes], restore)
 
 
 def _set_environ(was: dict[str, str]) -> None:
@@ -77,9 +72,7 @@ PARTS = (
         lambda was: torch.use_deterministic_algorithms(was[0], warn_only=was[1]),
     ),
     Part(
-        "matmul precision",
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
+        "matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
     ),
     Part(
         "anomaly mode",
@@ -87,12 +80,8 @@ PARTS = (
         lambda was: torch.autograd.set_detect_anomaly(*was),
     ),
     Part("denormals", _flushes_denormals, torch.set_flush_denormal),
-    Part(
-        "oneDNN",
-        lambda: torch.backends.mkldnn.enabled,
-        lambda was: setattr(torch.backends.mkldnn, "enabled", was),
-    ),
-    Part("cuDNN", _read_cudnn, _set_cudnn),
+    _attributes("oneDNN", torch.backends.mkldnn, "enabled"),
+    _attributes("cuDNN", torch.backends.cudnn, "benchmark", "deterministic", "allow_tf32"),
     _autocast("cpu"),
     _autocast("cuda"),
     Part("garbage collection", gc.isenabled, lambda was: gc.enable() if was else gc.disable()),
@@ -103,16 +92,10 @@ PARTS = (
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Part("working directory", os.getcwd, os.chdir),
     Part("environment variables", _read_environ, _set_environ),
-    *(
-        [
-            Part(
-                "niceness",
-                lambda: os.getpriority(os.PRIO_PROCESS, 0),
-                lambda was: os.setpriority(os.PRIO_PROCESS, 0, was),
-            )
-        ]
-        if hasattr(os, "getpriority")
-        else []
+    Part(
+        "niceness",  # not on Windows
+        lambda: os.getpriority(os.PRIO_PROCESS, 0),
+        lambda was: os.setpriority(os.PRIO_PROCESS, 0, was),
     ),
 )
 

@@ -8,7 +8,6 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +41,6 @@ class ThreadTimes:
 
     files: dict[str, int] = field(default_factory=dict)
     tasks: Path = _TASKS
-    elsewhere: Callable[[], float | None] = field(default_factory=lambda: _waited_elsewhere)
 
     def discover(self) -> None:
         """Look for threads that have started or ended; `read` reads those known."""
@@ -72,7 +70,7 @@ class ThreadTimes:
             waited += ready
         if self.files:
             return Sample(others / 1e9, waited / 1e9)
-        return Sample(time.process_time() - time.thread_time(), self.elsewhere())
+        return Sample(time.process_time() - time.thread_time(), _waited_elsewhere())
 
     def close(self) -> None:
         """Close all files."""

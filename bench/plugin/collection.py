@@ -8,7 +8,7 @@ import pytest
 from bench.measure import dtypes
 from bench.plugin import neighbours, options, rows
 from bench.plugin.options import SUITE, Run
-from bench.records.params import split
+from bench.records.params import split, word
 from bench.suite import axes
 
 
@@ -62,8 +62,9 @@ def nameless(items: list[pytest.Item]) -> list[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for item in filter(rows.is_cell, items):
         words = split(rows.params(item))
-        for name in rows.nameless(item):
-            found.setdefault((item.originalname, name), []).append(words[name])
+        for name, value in rows.given(item).items():
+            if word(value) is None:
+                found.setdefault((item.originalname, name), []).append(words[name])
     return [
         f"{benchmark}: values of {name!r} have no name and are recorded as "
         f"{', '.join(dict.fromkeys(ids))}; name them: pytest.param(..., id=...)"

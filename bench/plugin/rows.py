@@ -21,6 +21,11 @@ from bench.report import reasons
 CELL = pytest.StashKey[Cell]()
 #: The parts of the process's state that a benchmark has changed.
 CHANGED = pytest.StashKey[list[str]]()
+#: Columns that are fields of a `Result`.
+_OF_RESULT = (
+    *("first_call_s", "device_s", "dispatch_s", "peak_bytes"),
+    *("items", "item_unit", "bytes", "flop"),
+)
 #: Characters of a reason.
 LONGEST = 2_000
 
@@ -61,11 +66,6 @@ def key(item: pytest.Function) -> CellKey:
     values = given(item)
     names = (family(item), benchmark(item), values["device"], values["dtype"])
     return CellKey(*names, params(item))
-
-
-def nameless(item: pytest.Function) -> list[str]:
-    """Return the params whose value has no name, such as an object or a lambda."""
-    return [name for name, value in given(item).items() if word(value) is None]
 
 
 def _id(item: pytest.Function, name: str) -> str:
@@ -123,18 +123,8 @@ def row(
         if result.visits:
             judged = judged or visits.judge(result.visits, run.kernels)
             known |= judged.columns
-        known |= {
-            "first_call_s": result.first_call_s,
-            "device_s": result.device_s,
-            "dispatch_s": result.dispatch_s,
-            "items": result.items,
-            "item_unit": result.item_unit,
-            "bytes": result.bytes,
-            "flop": result.flop,
-            "rel_error": result.answer.rel_error,
-            "tolerance": result.answer.tolerance,
-            "peak_bytes": result.peak_bytes,
-        }
+        known |= {name: getattr(result, name) for name in _OF_RESULT}
+        known |= {name: getattr(result.answer, name) for name in ("rel_error", "tolerance")}
     if changed := item.stash.get(CHANGED, []):
         reason = "; ".join(filter(None, [reason, reasons.changed_state(changed)]))
     return Row(status=status, reason=shortened(private(reason), LONGEST), **known)

@@ -25,17 +25,23 @@ _RIGHT = ("ok", "unstable", "fallback")
 
 
 class Check(NamedTuple):
-    """One rule of a valid row: the columns it holds for, which values break it, and the message."""
+    """One rule of a valid row: the columns it holds for, which values break it, and the message.
+
+    ``{}`` in the message stands for the value, ``{!r}`` for the value in quotes.
+    """
 
     columns: Sequence[str]
     broken: Callable[[np.ndarray, Columns], np.ndarray]
-    what: Callable[[str], str]
+    message: str
     remedy: str = RESTORE
 
+    def what(self, text: str) -> str:
+        """Return what is wrong with a value."""
+        return self.message.format(text[:40])
 
-def newer(version: str) -> str:
-    """Return the message for a schema that only a later suite knows."""
-    return f"schema {version[:20]} is newer than {schema.SCHEMA_VERSION}, the newest known here"
+
+#: The message for a schema that only a later suite knows.
+NEWER = f"schema {{}} is newer than {schema.SCHEMA_VERSION}, the newest known here"
 
 
 def is_time(text: object) -> bool:
@@ -68,7 +74,7 @@ def _in_order(lower: str, upper: str) -> Check:
                 found[place] = not (imported and columns["status"][place] == "unstable")
         return found
 
-    return Check([upper], broken, lambda text: f"{text[:40]} is below {lower}")
+    return Check([upper], broken, f"{{}} is below {lower}")
 
 
 def _is(columns: Columns, *statuses: str) -> np.ndarray:
@@ -85,73 +91,65 @@ _PAIRS = (
 #: What makes a row valid besides numbers that are numbers, in the order in which faults are named.
 CHECKS = (
     Check(
-        [c for c in schema.REQUIRED if c in schema.TEXTS],
-        lambda values, _: values == "",
-        lambda text: "blank",
+        [c for c in schema.REQUIRED if c in schema.TEXTS], lambda values, _: values == "", "blank"
     ),
-    Check(["schema_version"], lambda values, _: np.isnan(values), lambda text: "blank"),
+    Check(["schema_version"], lambda values, _: np.isnan(values), "blank"),
     Check(
         [c for c in _NUMBERS if c not in schema.UNBOUNDED],
         lambda values, _: np.isinf(values),
-        lambda text: f"{text[:40]!r} is not a finite number",
+        "{!r} is not a finite number",
     ),
     Check(
         [c for c in _NUMBERS if c not in schema.SIGNED],
         lambda values, _: values < 0,
-        lambda text: f"{text[:40]!r} is negative",
+        "{!r} is negative",
     ),
-    Check(["schema_version"], lambda values, _: values > schema.SCHEMA_VERSION, newer, UPGRADE),
+    Check(["schema_version"], lambda values, _: values > schema.SCHEMA_VERSION, NEWER, UPGRADE),
     Check(
         ["schema_version"],
         lambda values, _: ~np.isin(values, list(schema.WIDTHS)),
-        lambda text: f"no schema {text} exists",
+        "no schema {} exists",
     ),
     Check(
         ["status"],
         lambda values, _: ~np.isin(values.astype(str), schema.STATUSES),
-        lambda text: f"unknown status {text[:40]!r}",
+        "unknown status {!r}",
         f"it is one of {', '.join(schema.STATUSES)}",
     ),
-    Check(["run_started"], _no_times, lambda text: f"{text[:40]!r} is not a time"),
+    Check(["run_started"], _no_times, "{!r} is not a time"),
     Check(
         ["rounds", "iterations", "cpu_count", "threads", "memory_bytes"],
         lambda values, _: values < 1,
-        lambda text: f"{text} is less than 1",
+        "{} is less than 1",
     ),
     Check(
         ["median_s"],
         lambda values, columns: np.isnan(values) & _is(columns, "ok"),
-        lambda text: "blank in a row with status 'ok'",
+        "blank in a row with status 'ok'",
     ),
     Check(
         ["median_s", "min_s"],
         lambda values, columns: (values < SHORTEST_S) & _is(columns, "ok"),
-        lambda text: f"{text[:40]} s is shorter than any call",
+        "{} s is shorter than any call",
     ),
-    Check(
-        _SECONDS,
-        lambda values, _: values > LONGEST_S,
-        lambda text: f"{text[:40]} s is longer than any call",
-    ),
+    Check(_SECONDS, lambda values, _: values > LONGEST_S, "{} s is longer than any call"),
     *(_in_order(*pair) for pair in _PAIRS),
     Check(
         ["min_s"],
         lambda values, columns: (
             (values * MIN_BELOW_MEDIAN < columns["median_s"]) & _is(columns, "ok")
         ),
-        lambda text: f"{text[:40]} is less than a hundredth of the median",
+        "{} is less than a hundredth of the median",
     ),
     Check(
-        ["tolerance"],
-        lambda values, _: values > LARGEST_TOLERANCE,
-        lambda text: f"{text[:40]} would accept any answer",
+        ["tolerance"], lambda values, _: values > LARGEST_TOLERANCE, "{} would accept any answer"
     ),
     Check(
         ["rel_error"],
         lambda values, columns: (
             ((values > columns["tolerance"]) | np.isinf(values)) & _is(columns, *_RIGHT)
         ),
-        lambda text: f"{text[:40]} is outside the tolerance of an answer that agrees",
+        "{} is outside the tolerance of an answer that agrees",
     ),
 )
 

@@ -58,7 +58,7 @@ def _check_header(path: Path, header: list[str], first: str) -> None:
         return
     version = first if header[:1] == ["schema_version"] else ""
     if version.isdecimal() and int(version[:20]) > schema.SCHEMA_VERSION:
-        raise bad(path, 2, "schema_version", checks.newer(version), UPGRADE)
+        raise bad(path, 2, "schema_version", checks.NEWER.format(version[:20]), UPGRADE)
     missing = [name for name in schema.COLUMNS if name not in header]
     extra = [name[:60] for name in header if name not in schema.COLUMNS]
     column: str | None = None

@@ -8,7 +8,7 @@ translation buffers cover the 4 KiB pages of one process and not those of anothe
 took 95 us in every round of one process and 300 us in the next. Profile `full` has these sizes too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -23,6 +23,11 @@ DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
 #: The same for a benchmark whose dtype answers no question of its own.
 FLOAT32 = ("float32",)
 
+#: Marks an operation that always runs on the host, such as loading files.
+host_only = pytest.mark.host_only
+#: Marks an operation that needs a device other than the host, such as a transfer.
+accelerator_only = pytest.mark.accelerator_only
+
 #: Devices for which a DataLoader pins no memory (pytorch issue 86060).
 NOT_PINNED = ("mps",)
 
@@ -35,7 +40,7 @@ def values(
     Those in `accelerator` are for every profile, but not for the CPU.
     """
     more = [pytest.param(value, marks=pytest.mark.full) for value in full]
-    large = [pytest.param(value, marks=pytest.mark.accelerator_only) for value in accelerator]
+    large = [pytest.param(value, marks=accelerator_only) for value in accelerator]
     return [*default, *more, *large]
 
 
@@ -53,15 +58,3 @@ def quick(**chosen: Iterable[Any]) -> pytest.MarkDecorator:
     Profile `quick` answers the questions of most users in a minute, so it has some thirty cells.
     """
     return pytest.mark.quick(**{name: tuple(values) for name, values in chosen.items()})
-
-
-def host_only(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark an operation that always runs on the host, such as loading files."""
-    marked: Callable[..., Any] = pytest.mark.host_only(function)
-    return marked
-
-
-def accelerator_only(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark an operation that needs a device other than the host, such as a transfer."""
-    marked: Callable[..., Any] = pytest.mark.accelerator_only(function)
-    return marked

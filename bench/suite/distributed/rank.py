@@ -1,6 +1,6 @@
-"""One rank: ``python -m bench.suite.distributed.rank DEVICE WORK SIZE PORT``, one process a rank.
+"""One rank: ``python -m bench.suite.distributed.rank DEVICE WORK SIZE``, one process a rank.
 
-Rank 0 receives commands over the socket at PORT and passes them on to the others. WORK is ``step``
+Rank 0 receives commands from standard input and passes them on to the others. WORK is ``step``
 (forward, all-reduced backward and optimizer step of SIZE samples in total), ``compute`` (the same
 without the all-reduce) or ``all_reduce`` (a message of SIZE numbers).
 """
@@ -9,7 +9,7 @@ import argparse
 import datetime
 import json
 import os
-import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -157,13 +157,15 @@ def backend(device: torch.device) -> str:
 
 
 def main() -> None:
-    """Serve until the benchmark closes the connection."""
+    """Serve until the benchmark closes standard input of rank 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("device", type=torch.device)
     parser.add_argument("work", choices=["step", "compute", "all_reduce"])
     parser.add_argument("size", type=int)
-    parser.add_argument("port", type=int)
     given = parser.parse_args()
+    # Standard output is for replies only: what a library prints there goes to the log.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     device = device_of_rank(given.device, int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
@@ -188,21 +190,20 @@ def main() -> None:
         distributed.broadcast(word, 0, group=commands)
         return int(word)
 
+    def reply(**words: Any) -> None:
+        print(json.dumps(words), file=replies, flush=True)
+
     if distributed.get_rank() == 0:
-        connection = socket.create_connection(("127.0.0.1", given.port))
-        connection.sendall(os.environ["BENCH_RANK_TOKEN"].encode())
-        with connection, connection.makefile("rw", encoding="utf-8") as lines:
-            for line in lines:
-                asked = json.loads(line)
-                if "run" in asked:
-                    reply = {"seconds": seconds(run, broadcast(asked["run"]), device, commands)}
-                else:
-                    broadcast(CHECK)
-                    found = check()
-                    assert found
-                    reply = asdict(found)
-                lines.write(json.dumps(reply) + "\n")
-                lines.flush()
+        reply()
+        for line in sys.stdin:
+            asked = json.loads(line)
+            if "run" in asked:
+                reply(seconds=seconds(run, broadcast(asked["run"]), device, commands))
+            else:
+                broadcast(CHECK)
+                found = check()
+                assert found
+                reply(**asdict(found))
         broadcast(LEAVE)
     else:
         while (number := broadcast(0)) != LEAVE:

@@ -1,20 +1,21 @@
-"""Ranks of a benchmark: processes that are asked over a local socket to run steps.
+"""Ranks of a benchmark: processes that are asked to run steps.
 
 `Ranks` is the side of the benchmark, `bench.suite.distributed.rank` that of the processes. They
-exchange lines of JSON: ``{"run": n}`` answers ``{"seconds": s}`` for n steps in a row,
-``{"check": true}`` answers ``{"rel_error": ..., "tolerance": ..., "fault": ...}``.
+exchange lines of JSON over the standard streams of rank 0: ``{}`` says that the ranks are ready,
+``{"run": n}`` is answered by ``{"seconds": s}`` for n steps in a row,
+``{"check": true}`` by ``{"rel_error": ..., "tolerance": ..., "fault": ...}``.
 """
 
 import contextlib
 import json
 import os
+import queue
 import re
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,9 @@ class Ranks:
         self._limit_s = limit_s
         self._folder = tempfile.TemporaryDirectory(prefix="bench-ranks-")
         self._log = Path(self._folder.name) / "log"
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.settimeout(limit_s)
-        token = secrets.token_hex(16)
         threads = max(1, torch.get_num_threads() // count)
         paths = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-m", "bench.suite.distributed.rank", str(device), work]
-        command += [str(size), str(self._server.getsockname()[1])]
-        env = {"OMP_NUM_THREADS": str(threads), "BENCH_RANK_TOKEN": token}
+        env = {"OMP_NUM_THREADS": str(threads), "WORLD_SIZE": str(count)}
         env |= {"PYTHONPATH": os.pathsep.join(paths), "TORCH_CPP_LOG_LEVEL": "ERROR"}
         # The ranks find each other through a file in a private folder, and connect over loopback:
         # a TCP store would listen on all interfaces and unpickle what anybody sends.
@@ -81,42 +77,48 @@ class Ranks:
         if sys.platform != "win32":  # there, gloo takes no name of an interface
             loopback = "lo0" if sys.platform == "darwin" else "lo"
             env |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
-        self._processes = []
+        words = ["-m", "bench.suite.distributed.rank", str(device), work, str(size)]
+        self._processes: list[subprocess.Popen[str]] = []
         with self._log.open("ab") as log:
             for rank in range(count):
-                place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
                 process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | env | {name: str(value) for name, value in place.items()},
+                    [sys.executable, *words],
+                    stdin=subprocess.DEVNULL if rank else subprocess.PIPE,
+                    stdout=log if rank else subprocess.PIPE,
+                    stderr=log,
+                    env=os.environ | env | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                    encoding="utf-8",
                 )
                 self._processes.append(process)
+        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
         try:
-            self._connection = self._accept(token)
+            self._reply("the ranks did not start", "the ranks did not connect")
         except BaseException:
+            for process in self._processes:
+                process.kill()
             self.close()
             raise
-        self._lines = self._connection.makefile("rw", encoding="utf-8")
 
-    def _accept(self, token: str) -> socket.socket:
-        """Wait for rank 0, which knows the token, as long as the processes run."""
-        self._server.settimeout(0.5)
-        waited = 0.0
-        while waited < self._limit_s:
-            try:
-                connection, _ = self._server.accept()
-            except TimeoutError:
-                waited += 0.5
-                if any(process.poll() is not None for process in self._processes):
-                    raise RankDied(f"the ranks did not start: {self._message()}") from None
-                continue
-            connection.settimeout(self._limit_s)
-            if connection.recv(len(token)).decode("ascii", "replace") == token:
-                return connection
-            connection.close()
-        raise RankDied(f"the ranks did not connect within {self._limit_s:.0f} s: {self._message()}")
+    def _listen(self) -> None:
+        replies = self._processes[0].stdout
+        assert replies
+        with replies:
+            for line in replies:
+                self._replies.put(line)
+
+    def _reply(
+        self, died: str = "a rank died", late: str = "a rank did not answer"
+    ) -> dict[str, Any]:
+        """Wait for a reply of rank 0, as long as all processes run."""
+        end = time.monotonic() + self._limit_s
+        while time.monotonic() < end:
+            with contextlib.suppress(queue.Empty):
+                found: dict[str, Any] = json.loads(self._replies.get(timeout=0.5))
+                return found
+            if any(process.poll() is not None for process in self._processes):
+                raise RankDied(f"{died}: {self._message()}")
+        raise RankDied(f"{late} within {self._limit_s:.0f} s: {self._message()}")
 
     def _message(self) -> str:
         """Return the signal that ended a rank, or the last error that the processes wrote."""
@@ -128,22 +130,9 @@ class Ranks:
         return (found or ["no message"])[-1].strip()[:200]
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        try:
-            self._lines.write(json.dumps(question) + "\n")
-            self._lines.flush()
-            answer = self._lines.readline()
-        except TimeoutError:
-            if any(process.poll() is not None for process in self._processes):
-                raise RankDied(f"a rank died: {self._message()}") from None
-            raise RankDied(f"a rank did not answer within {self._limit_s:.0f} s") from None
-        except OSError:
-            answer = ""
-        if not answer:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._processes[0].wait(timeout=10)
-            raise RankDied(f"a rank died: {self._message()}")
-        found: dict[str, Any] = json.loads(answer)
-        return found
+        with contextlib.suppress(OSError):  # it has ended, and `_reply` says why
+            print(json.dumps(question), file=self._processes[0].stdin, flush=True)
+        return self._reply()
 
     def run(self, count: int) -> float:
         """Run `count` steps in a row on all ranks; return their seconds.
@@ -158,19 +147,17 @@ class Ranks:
 
     def close(self) -> None:
         """End all processes, including those that hang."""
-        if hasattr(self, "_lines"):
-            with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RDWR)
-            end = time.monotonic() + 5
-            for process in self._processes:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=max(0.0, end - time.monotonic()))
+        questions = self._processes[0].stdin
+        assert questions
+        with contextlib.suppress(OSError):
+            questions.close()  # then rank 0 makes the others leave
+        end = time.monotonic() + 5
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, end - time.monotonic()))
         for process in self._processes:
             process.kill()
             process.wait()
-        if hasattr(self, "_connection"):
-            self._connection.close()
-        self._server.close()
         self._folder.cleanup()
 
     def __enter__(self) -> "Ranks":

@@ -30,8 +30,6 @@ from bench.suite.loading.workers import (
 GROUP = "loading"
 
 YES_NO = ["yes", "no"]
-
-
 #: Batches of an epoch for each worker, and workers at least for which it has them.
 BATCHES, WORKERS = 8, 4
 FILES = "jpeg"
@@ -95,14 +93,9 @@ def bench_loader_shuffle(cell, shuffle):
     time_epochs(cell, **TWO, persistent_workers=True, shuffle=shuffle == "yes")
 
 
-def to_device(loader, device, wait):
-    for batch in loader:
-        yield [part.to(device, non_blocking=not wait) for part in batch]
-
-
 def epoch_on_device(loader, device, wait, take):
-    for batch in to_device(loader, device, wait):
-        take(batch)
+    for batch in loader:
+        take([part.to(device, non_blocking=not wait) for part in batch])
 
 
 def leave(_):

@@ -138,14 +138,12 @@ class CustomImageDataset(Dataset[tuple[torch.Tensor, int]]):
     """Images on disk, with the columns file and label in a CSV."""
 
     def __init__(self, annotations_file, img_dir, transform=None, target_transform=None):
-        """Read the annotations; `__getitem__` reads the images."""
         self.img_labels = pd.read_csv(annotations_file)
         self.img_dir = img_dir
         self.transform = transform
         self.target_transform = target_transform
 
     def __len__(self):
-        """Return how many images there are."""
         return len(self.img_labels)
 
     def __getitem__(self, idx):

@@ -33,11 +33,9 @@ class Batches:
     """
 
     def __init__(self, loader):
-        """Hold `loader`."""
         self._loader = loader
 
     def __iter__(self):
-        """Start an epoch."""
         return iter(self._loader)
 
     def __deepcopy__(self, _):
@@ -106,7 +104,6 @@ class FirstBatch:
     """Starts workers and fetches one batch; ending the workers is not a part of the call."""
 
     def __init__(self, dataset, settings):
-        """Take the settings of the DataLoader that each call makes."""
         self._dataset, self._settings, self._iterator = dataset, settings, None
 
     def __call__(self):
@@ -124,20 +121,16 @@ class Pass:
     """What a loop over batches or samples gets, kept as it passes, and how many workers work."""
 
     def __init__(self, source):
-        """Watch the iterations over `source`, or its samples by index."""
         self._source, self.seen, self.workers = source, [], 0
 
     def __len__(self):
-        """Return the length of the source."""
         return len(self._source)
 
     def __getitem__(self, index):
-        """Return a sample of the source, and keep it."""
         self.seen.append(self._source[index])
         return self.seen[-1]
 
     def __iter__(self):
-        """Yield the batches of the source, and keep them."""
         for batch in self._source:
             if not self.seen:
                 self.workers = len(multiprocessing.active_children())

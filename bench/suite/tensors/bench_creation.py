@@ -31,87 +31,82 @@ def like(cell, made, *args):
     return made(*args, dtype=cell.dtype, device=cell.device)
 
 
-def create(cell, n, factory, *args, **checked):
-    cell.work(items=n, bytes=0 if factory is torch.empty else cell.nbytes(n))
-    cell(factory, *args, **keywords(cell), **checked)
-
-
-def create_like(cell, n, factory, *args, **checked):
-    cell.work(items=n, bytes=0 if factory is torch.empty_like else cell.nbytes(n))
-    cell(factory, cell.tensor(n), *args, **checked)
+def create(cell, n, factory, *args, **given):
+    cell.work(items=n, bytes=0 if factory in (torch.empty, torch.empty_like) else cell.nbytes(n))
+    cell(factory, *args, **given)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty(cell, n):
-    create(cell, n, torch.empty, n, check=like(cell, layout, n))
+    create(cell, n, torch.empty, n, check=like(cell, layout, n), **keywords(cell))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros(cell, n):
-    create(cell, n, torch.zeros, n, expect=constant(0))
+    create(cell, n, torch.zeros, n, expect=constant(0), **keywords(cell))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones(cell, n):
-    create(cell, n, torch.ones, n, expect=constant(1))
+    create(cell, n, torch.ones, n, expect=constant(1), **keywords(cell))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full(cell, n):
-    create(cell, n, torch.full, (n,), 3.0, expect=constant(3))
+    create(cell, n, torch.full, (n,), 3.0, expect=constant(3), **keywords(cell))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand(cell, n):
-    create(cell, n, torch.rand, n, **like(cell, drawn, UNIFORM, n))
+    create(cell, n, torch.rand, n, **like(cell, drawn, UNIFORM, n), **keywords(cell))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_randn(cell, n):
-    create(cell, n, torch.randn, n, **like(cell, drawn, NORMAL, n))
+    create(cell, n, torch.randn, n, **like(cell, drawn, NORMAL, n), **keywords(cell))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_arange(cell, n):
     # From 0 to 1, because float16 cannot hold the numbers up to n.
-    create(cell, n, torch.arange, 0, 1, 1 / n, expect=spaced)
+    create(cell, n, torch.arange, 0, 1, 1 / n, expect=spaced, **keywords(cell))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty_like(cell, n):
-    create_like(cell, n, torch.empty_like, check=like(cell, layout, n), proof=fresh)
+    create(cell, n, torch.empty_like, cell.tensor(n), check=like(cell, layout, n), proof=fresh)
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros_like(cell, n):
-    create_like(cell, n, torch.zeros_like, expect=constant(0))
+    create(cell, n, torch.zeros_like, cell.tensor(n), expect=constant(0))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones_like(cell, n):
-    create_like(cell, n, torch.ones_like, expect=constant(1))
+    create(cell, n, torch.ones_like, cell.tensor(n), expect=constant(1))
 
 
 @dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full_like(cell, n):
-    create_like(cell, n, torch.full_like, 3, expect=constant(3))
+    create(cell, n, torch.full_like, cell.tensor(n), 3, expect=constant(3))
 
 
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand_like(cell, n):
-    create_like(cell, n, torch.rand_like, proof=fresh, **like(cell, drawn, UNIFORM, n))
+    create(cell, n, torch.rand_like, cell.tensor(n), proof=fresh, **like(cell, drawn, UNIFORM, n))
 
 
 @dtypes(*ALL, default=FLOAT32)

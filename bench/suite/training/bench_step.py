@@ -146,11 +146,9 @@ class Endless:
     """The batches of a loader, epoch after epoch; a copy starts at the first one."""
 
     def __init__(self, loader):
-        """Start the first epoch."""
         self._loader, self._batches = loader, iter(loader)
 
     def __next__(self):
-        """Return the next batch."""
         try:
             return next(self._batches)
         except StopIteration:
@@ -158,7 +156,6 @@ class Endless:
             return next(self._batches)
 
     def __deepcopy__(self, _):
-        """Return the batches from the first one on."""
         return Endless(self._loader)
 
 
@@ -201,31 +198,26 @@ def step_parts(cell):
         for parameter, gradient in zip(model.parameters(), kept, strict=True):
             parameter.grad = gradient
 
-    def next_two(operation, batches):
-        return [operation(batches), operation(batches)]
-
     def two_batches(_):
         wanted = [same(part[k * BATCH :][:BATCH]) for k in (0, 1) for part in (images, labels)]
         return [replace(one, device=torch.device("cpu")) for one in wanted]
-
-    def moved(model, _):
-        return expected.moved(model, [Rough.exact(double(one)) for one in kept], CHECKED_RATE)
 
     def with_parameters(operation, model, optimizer, *args):
         result = with_a_step_that_shows(operation, model, optimizer, *args)
         return [*([] if result is None else [result]), *model.parameters()]
 
-    def both_same(x, y, _):
-        return [same(x), same(y)]
-
-    def shared(both, x, *_):
-        aliases(both[0], x)
-
-    proof = shared if cell.device.type == "cpu" else fresh
+    proof = (lambda both, x, *_: aliases(both[0], x)) if cell.device.type == "cpu" else fresh
+    exact = [Rough.exact(double(gradient)) for gradient in kept]
     trains = {"changes": True, "trial": with_parameters}
     return {
-        "load": ((next, batches), {"expect": two_batches, "trial": next_two}),
-        "transfer": ((to_device, *on_host, cell.device), {"expect": both_same, "proof": proof}),
+        "load": (
+            (next, batches),
+            {"expect": two_batches, "trial": lambda call, source: [call(source), call(source)]},
+        ),
+        "transfer": (
+            (to_device, *on_host, cell.device),
+            {"expect": lambda x, y, _: [same(x), same(y)], "proof": proof},
+        ),
         "forward": ((nn.Module.__call__, model, x), {"expect": expected.outputs}),
         "loss": ((loss_function, logits, y), {"expect": cross_entropy}),
         "backward": (
@@ -234,7 +226,9 @@ def step_parts(cell):
         ),
         "step": (
             (step_and_zero, model, optimizer),
-            trains | {"expect": moved, "prepare": give_gradients, "proof": without_gradients},
+            trains
+            | {"expect": lambda model, _: expected.moved(model, exact, CHECKED_RATE)}
+            | {"prepare": give_gradients, "proof": without_gradients},
         ),
         "item": ((torch.Tensor.item, loss.detach()), {"expect": item}),
         "whole": (
@@ -252,22 +246,22 @@ def without_gradients(parameters, *_):
 
 def declare_part(cell, part):
     """Declare the work of a part of the step, or of all of them."""
-    batch = BATCH * (SIZES[0] * cell.dtype.itemsize + torch.int64.itemsize)
-    if part in ("load", "transfer"):
-        cell.work(items=BATCH, unit="sample", bytes=2 * batch)
-    elif part == "forward":
+    labels = BATCH * torch.int64.itemsize
+    moved = {
+        "load": 2 * (cell.nbytes(BATCH * SIZES[0]) + labels),
+        "transfer": 2 * (cell.nbytes(BATCH * SIZES[0]) + labels),
+        "loss": cell.nbytes(BATCH * SIZES[-1] + 1) + labels,
+        "step": cell.nbytes(MOVED),
+        "item": cell.nbytes(1),
+    }
+    if part == "forward":
         forward_work(cell, BATCH)
-    elif part == "loss":
-        numbers = cell.nbytes(BATCH * SIZES[-1] + 1) + BATCH * torch.int64.itemsize
-        cell.work(items=BATCH, unit="sample", bytes=numbers)
     elif part == "backward":
         training_work(cell, BATCH, backward_moved(BATCH), BACKWARD_FLOP)
-    elif part == "step":
-        cell.work(items=BATCH, unit="sample", bytes=cell.nbytes(MOVED))
-    elif part == "item":
-        cell.work(items=BATCH, unit="sample", bytes=cell.nbytes(1))
-    else:
+    elif part == "whole":
         training_work(cell, BATCH, MOVED)
+    else:
+        cell.work(items=BATCH, unit="sample", bytes=moved[part])
 
 
 @pytest.mark.parametrize("part", [*PARTS, "whole"])
@@ -286,10 +280,6 @@ def bench_step_part(cell, part):
     if part == "whole" and timed.keys() >= set(PARTS):
         share = sum(timed[name] for name in PARTS) / timed[part]
         if not math.isclose(share, 1, abs_tol=MAX_GAP):
-            cell.note(f"the parts timed apart add up to {share:.2f} of the whole: " + why(share))
-
-
-def why(share):
-    if share > 1:
-        return "each part waits for the device or refills the caches"
-    return "each part finds its data in the caches"
+            apart = "waits for the device or refills the caches"
+            why = apart if share > 1 else "finds its data in the caches"
+            cell.note(f"the parts timed apart add up to {share:.2f} of the whole: each part {why}")

@@ -14,8 +14,6 @@ FORWARD_FLOP = sum(2 * a * b for a, b in pairwise(SIZES))
 #: Those of its backward pass: as many for the gradients of the weights, and as many for those of
 #: the inputs of all layers but the first, whose input is the image.
 BACKWARD_FLOP = FORWARD_FLOP + sum(2 * a * b for a, b in pairwise(SIZES[1:]))
-#: Summands of an element of the output, over all layers.
-TERMS = sum(SIZES[:-1])
 #: Samples in a batch: powers of four, along which verdicts search for crossovers.
 BATCHES = values((1, 16, 64, 256, 1024), full=(4, 4096))
 
@@ -24,7 +22,6 @@ class NeuralNetwork(nn.Module):
     """Flatten, then Linear 784-512-512-10 with ReLU between: the classifier of FashionMNIST."""
 
     def __init__(self) -> None:
-        """Make the layers with PyTorch's own initial values."""
         super().__init__()
         self.flatten = nn.Flatten()
         self.linear_relu_stack = nn.Sequential(
