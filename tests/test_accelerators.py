@@ -446,7 +446,11 @@ def test_doctor_looks_at_the_power_mode_and_the_heat_of_a_mac(
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(doctor.psutil, "sensors_battery", lambda: None, raising=False)
     monkeypatch.setattr(doctor, "_read", lambda _: "")
-    monkeypatch.setattr(doctor, "_output", lambda *words: therm if "therm" in words else settings)
+    done = {
+        word: subprocess.CompletedProcess([], 0, text)
+        for word, text in (("-g", settings), ("therm", therm))
+    }
+    monkeypatch.setattr(devices, "run_program", lambda *words: done[words[-1]])
     found = doctor.power()
     assert (found.remedies, found.fit) == (remedies, not remedies)
 

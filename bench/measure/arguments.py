@@ -72,9 +72,9 @@ def _upcast(leaf: Any) -> Any:
 
 def on_reference(arguments: Any) -> Any:
     """Return a copy of arguments on the CPU, with floating-point values in float64."""
-    leaves: list[Any] = []
-    walk(arguments, leaves.append)
-    tied = any(isinstance(leaf, (torch.nn.Module, torch.optim.Optimizer)) for leaf in leaves)
+    found: list[Any] = []
+    walk(arguments, found.append)
+    tied = any(isinstance(leaf, (torch.nn.Module, torch.optim.Optimizer)) for leaf in found)
     return walk(copies(arguments) if tied else arguments, _upcast)
 
 

@@ -242,7 +242,7 @@ class Cell:
             monitor = disturbance.DisturbanceMonitor(own_threads=False)
         else:
             host = self._device.is_host
-            reference = self._reference or kernels.core_only()
+            reference = self._reference or kernels.ReferenceKernels()
             reference = reference.of_device("" if host else self._device.name)
             if host and (self.result.bytes or 0) < STREAM_BYTES:
                 reference = reference.without_long()

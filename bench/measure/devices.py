@@ -25,6 +25,14 @@ class UnknownDevice(ValueError):
     """The name of a device is unknown, or this machine does not have it."""
 
 
+def run_program(*command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a program of the system; one that does not exist, or takes 20 s, has failed silently."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return subprocess.CompletedProcess(command, 1, "", "")
+
+
 def _nothing_to_wait_for() -> None:
     pass
 
@@ -214,12 +222,11 @@ def _apple_gpu() -> str:
     mps: Any = torch.backends.mps
     if hasattr(mps, "get_core_count"):  # torch 2.11
         return f"{mps.get_name()} {mps.get_core_count()}-core GPU"
-    command = ["/usr/sbin/system_profiler", "-json", "SPDisplaysDataType"]
+    listed = run_program("/usr/sbin/system_profiler", "-json", "SPDisplaysDataType").stdout
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        found = json.loads(asked.stdout)["SPDisplaysDataType"][0]
+        found = json.loads(listed)["SPDisplaysDataType"][0]
         return f"{found['sppci_model']} {found['sppci_cores']}-core GPU"
-    except (OSError, subprocess.SubprocessError, ValueError, LookupError):
+    except (ValueError, LookupError):
         return f"{platform.machine()} GPU"
 
 
@@ -279,17 +286,12 @@ def unavailable() -> str:
 
 def _nvidia_driver() -> str:
     """Return the version of the NVIDIA driver and of the CUDA it supports, as nvidia-smi has it."""
-    try:
-        asked = subprocess.run(
-            ["nvidia-smi"], capture_output=True, text=True, check=False, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    found = re.search(r"Driver Version: *([\d.]+).*?CUDA[^:]*Version: *([\d.]+)", asked.stdout)
+    done = run_program("nvidia-smi")
+    found = re.search(r"Driver Version: *([\d.]+).*?CUDA[^:]*Version: *([\d.]+)", done.stdout)
     if found:
         return f"{found[1]} supports CUDA {found[2]}"
-    failed = lines.one_line(asked.stdout or asked.stderr)
-    return f"does not answer: {failed}" if asked.returncode and failed else ""
+    failed = lines.one_line(done.stdout or done.stderr)
+    return f"does not answer: {failed}" if done.returncode and failed else ""
 
 
 #: Devices that torch does not list: your own backend, or a simulated device.

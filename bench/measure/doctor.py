@@ -182,15 +182,6 @@ def _read(path: str) -> str:
         return ""
 
 
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=20
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
 def power() -> Finding:
     """Check for mains or battery and the power mode, as far as the platform reports them."""
     figures: dict[str, Any] = {}
@@ -207,11 +198,13 @@ def power() -> Finding:
         if governor == "powersave" and "intel_pstate" not in driver:
             remedies.append("governor")
     if sys.platform == "darwin":
-        modes = dict(re.findall(r"^\s*(\w+)\s+(\d+)", _output("/usr/bin/pmset", "-g"), re.M))
+        settings = devices.run_program("/usr/bin/pmset", "-g").stdout
+        modes = dict(re.findall(r"^\s*(\w+)\s+(\d+)", settings, re.M))
         # Macs with a high power mode print powermode: 0 automatic, 1 low, 2 high.
         figures["low_power"] = "1" in (modes.get("lowpowermode"), modes.get("powermode"))
         remedies += ["low power mode"] if figures["low_power"] else []
-        limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", _output("/usr/bin/pmset", "-g", "therm"))
+        heat = devices.run_program("/usr/bin/pmset", "-g", "therm").stdout
+        limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", heat)
         if limit and int(limit[1]) < 100:
             figures["thermal"] = int(limit[1])
             remedies.append("hot")

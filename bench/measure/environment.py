@@ -6,7 +6,6 @@ import math
 import os
 import platform
 import re
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -65,10 +64,9 @@ def cpu_model() -> str:
         if found := re.search(r"^model name\s*:\s*(.+)$", text, re.M):
             return found[1].strip()
     elif sys.platform == "darwin":
-        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
-        if asked.stdout.strip():
-            return asked.stdout.strip()
+        asked = devices.run_program("/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string")
+        if name := asked.stdout.strip():
+            return name
     return platform.processor() or platform.machine()
 
 

@@ -166,9 +166,6 @@ class ReferenceKernels:
     def __iter__(self) -> Iterator[ReferenceKernel]:
         return iter(self.kernels)
 
-    def __len__(self) -> int:
-        return len(self.kernels)
-
     def of_threads(self, several: bool) -> "ReferenceKernels":
         """Return the kernels for an operation on several threads, or on one.
 
@@ -219,14 +216,6 @@ class ReferenceKernels:
     def store(self, key: str) -> None:
         """Keep the best times for later processes."""
         calibration.keep(key, {kernel.name: kernel.best_s for kernel in self}, self.absurd)
-
-
-def core_only() -> ReferenceKernels:
-    """Return the kernels of one thread with their best times searched."""
-    made = ReferenceKernels(all_kernels()).of_threads(several=False)
-    for kernel in made:
-        kernel.search(SEARCH_S)
-    return made
 
 
 def accelerator(device: Device) -> ReferenceKernel:

@@ -59,7 +59,6 @@ def convolution_gradients(x: torch.Tensor, weight: torch.Tensor, grad: torch.Ten
     turned = convolved(image.transpose(0, 1), grad.transpose(0, 1), parts=9)
     assert isinstance(turned.values, np.ndarray)
     assert isinstance(turned.bound, np.ndarray)
-    assert isinstance(turned.values, np.ndarray)
     values, bound = turned.values.swapaxes(0, 1), turned.bound.swapaxes(0, 1)
     return of_x, replace(turned, values=values, bound=bound)
 

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from bench.measure.arrays import double, ulp, ulps
 from bench.measure.references import Reference
 from bench.suite.axes import dtypes, host_only
-from bench.suite.loading.data import CLASSES, SIDE, image_folder, one_hot
+from bench.suite.loading.data import CLASSES, SIDE, image_folder, label_of, one_hot
 
 GROUP = "loading"
 
@@ -74,7 +74,7 @@ def rows(labels):
 @dtypes("float32")
 @pytest.mark.parametrize("encoder", list(ENCODERS))
 def bench_one_hot(cell, encoder):
-    labels = [label * 7 % CLASSES for label in range(LABELS)]
+    labels = [label_of(number) for number in range(LABELS)]
     cell.work(items=LABELS, unit="label", bytes=cell.nbytes(LABELS * CLASSES))
     cell(ENCODERS[encoder], labels, expect=rows)
 
