@@ -84,7 +84,8 @@ def test_runs_of_one_session_are_no_history():
     rows = [r | {"run_started": f"2026-01-01T00:{n:02}:00Z"} for n, r in enumerate(runs(3.0))]
     assert all(one.changes == () for one in history.series(frame(*rows), 0.05))
     starts = ["2026-01-01T00:00:00Z", "2026-01-01T00:50:00Z", "2026-01-01T03:00:00Z", "unknown"]
-    assert observations.sessions(starts) == [0, 0, 1, 2]
+    rows = [{"run_started": start, "machine": m} for m in ("here", "there") for start in starts]
+    assert observations.sessions(frame(*rows[::-1])).tolist() == [6, 5, 4, 4, 3, 2, 1, 1]
 
 
 def runs(factor=1.3, machine="here", **columns):

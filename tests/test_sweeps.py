@@ -25,6 +25,35 @@ def test_a_ratio_of_runs_is_that_of_welch():
     assert found.significant
 
 
+def of_sessions(medians, sessions):
+    return estimates.Estimate(medians, None, None, "ok", sessions=sessions)
+
+
+def test_runs_of_other_sessions_differ_by_more_than_their_noise():
+    """Runs within 0.1 % of each other, of which those of another session are 1.5 % slower."""
+    near = tuple(1 + 0.001 * (n % 2) for n in range(10))
+    here, there = of_sessions(near, (0,) * 10), tuple(1.015 * x for x in near)
+    assert estimates.ratio(of_sessions(there, (0,) * 10), here).significant
+    assert not estimates.ratio(of_sessions(there, (1,) * 10), here).significant
+    much = tuple(1.1 * x for x in near)
+    assert estimates.ratio(of_sessions(much, (1,) * 10), here).significant
+
+
+def test_several_sessions_show_how_much_they_differ():
+    """Each side has five sessions of two runs; those of the first pair agree to 0.1 %."""
+    wide = []
+    for gap in (0.001, 0.05):
+        level = [(1 + gap * (n // 2 % 2)) * (1 + 0.001 * (n % 2)) for n in range(10)]
+        sides = (of_sessions(tuple(level), tuple(k + n // 2 for n in range(10))) for k in (0, 5))
+        wide.append(estimates.ratio(*sides).high)
+    assert wide[0] < 1.02 < wide[1]
+
+
+def test_a_number_that_all_runs_share_has_no_noise_of_sessions():
+    found = estimates.ratio(of_sessions((1.01,) * 3, (0,) * 3), of_sessions((1.0,) * 3, (1,) * 3))
+    assert found.significant
+
+
 def test_a_single_run_must_differ_by_more_than_the_noise():
     assert not estimates.ratio(estimate(1.14), estimate(1.0)).significant
     assert estimates.ratio(estimate(1.16), estimate(1.0)).significant

@@ -12,11 +12,16 @@ from scipy.special import ndtri, stdtrit
 from bench.compare import observations
 from bench.records import schema
 from bench.records.schema import FAULTLESS, FAULTS, SEVERITY
+from bench.stats import moderated
+from bench.stats.moderated import BETWEEN_DEGREES, Prior
 from bench.stats.ratios import Ratio, variance
 
 #: With a single run on a side a smaller difference is not reported: of 48,000 pairs of fresh
 #: processes of unchanged code on a quiet host, 99 % were within 14 % (docs/gate.md).
 NOISE = math.log(1.15)
+#: What a cell differs between sessions of a machine, on a log scale: the medians of two sessions,
+#: two hours apart, differed by 1.5 % (standard deviation of 141 cells, docs/gate.md).
+SESSION = 0.015 / math.sqrt(2)
 CONFIDENCE = 0.95
 
 
@@ -29,7 +34,8 @@ class Estimate:
     over runs on a log scale, or of the only run. An `unstable` cell has an interval too: what it
     does not contain is excluded, and a `low` of 0 means that only an upper bound is known. `reason`
     explains why the cell is not settled, or what failed in some of the runs. `covers`: the interval
-    covers the differences between processes (schema 2).
+    covers the differences between processes (schema 2). `sessions` has the number of the session of
+    each time, and is empty if unknown.
     """
 
     medians: tuple[float, ...]
@@ -38,6 +44,7 @@ class Estimate:
     status: str
     reason: str = ""
     covers: bool = False
+    sessions: tuple[int, ...] = ()
 
     @property
     def flawed(self) -> bool:
@@ -61,28 +68,26 @@ def ratio(side: Estimate, base: Estimate, among: int = 1) -> Ratio | None:
     """Return `side` over `base`, or None if nothing is known of one of them.
 
     With two runs or more per side the interval is Welch's, of the difference of mean logarithms (B.
-    L. Welch, Biometrika 34, 1947): runs are the replicates. Otherwise it is made of the intervals
-    of both sides (G. Y. Zou and A. Donner, Statistics in Medicine 27, 2008), whose widths may
-    differ above and below, and be infinite. A single run says nothing about the noise of this cell
-    between processes; `NOISE`, a 99 % quantile, is then added. The interval holds for all of
-    `among` ratios at once (Bonferroni).
+    L. Welch, Biometrika 34, 1947): runs are the replicates, and sessions the units above them, if
+    the sides have runs of different ones. Otherwise it is made of the intervals of both sides (G.
+    Y. Zou and A. Donner, Statistics in Medicine 27, 2008), whose widths may differ above and below,
+    and be infinite; those that cover other processes cover other sessions, too. A single run says
+    nothing about the noise of this cell between processes; `NOISE`, a 99 % quantile, is then added.
+    The interval holds for all of `among` ratios at once (Bonferroni).
     """
     here, there = side.likely, base.likely
     if not here or not there:
         return None
     difference = math.log(here) - math.log(there)
     upper = 1 - (1 - CONFIDENCE) / 2 / among
-    a, b = [math.log(x) for x in side.medians], [math.log(x) for x in base.medians]
-    if len(a) > 1 and len(b) > 1 and not (side.covers and base.covers):
-        va, vb = variance(a) / len(a), variance(b) / len(b)
-        below = above = 0.0
-        if va + vb > 0:
-            degrees = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-            below = above = float(stdtrit(degrees, upper)) * math.sqrt(va + vb)
+    covered, fewest = side.covers and base.covers, min(len(side.medians), len(base.medians))
+    if fewest > 1 and not covered:
+        apart = {*side.sessions} != {*base.sessions}
+        terms = [*_terms(side, apart), *_terms(base, apart)]
+        below = above = moderated.half(terms, upper)
     else:
         wider = float(ndtri(upper) / ndtri((1 + CONFIDENCE) / 2))
-        covered = side.covers and base.covers and min(len(a), len(b)) > 1
-        noise = 0.0 if covered else NOISE
+        noise = 0.0 if covered and fewest > 1 else NOISE
         (a_below, a_above), (b_below, b_above) = _widths(side, here), _widths(base, there)
         below = wider * math.hypot(noise, a_below, b_above)
         above = wider * math.hypot(noise, a_above, b_below)
@@ -94,6 +99,31 @@ def ratio(side: Estimate, base: Estimate, among: int = 1) -> Ratio | None:
         math.exp(low) if low > -700 else 0.0,
         math.exp(high) if high < 700 else math.inf,
     )
+
+
+def _terms(side: Estimate, apart: bool) -> list[tuple[float, float]]:
+    """Return the variances that the mean of a side is the sum of, with their degrees of freedom.
+
+    If the sides are `apart`, the runs vary within sessions, and what the means of sessions vary
+    beyond that is moderated by `SESSION`. Runs without any noise have none between sessions: their
+    number is no time.
+    """
+    logs = [math.log(x) for x in side.medians]
+    runs, noise = len(logs), variance(logs)
+    if not (apart and noise):
+        return [(noise / runs, runs - 1)]
+    groups: dict[int, list[float]] = {}
+    for session, log in zip(side.sessions, logs, strict=True):
+        groups.setdefault(session, []).append(log)
+    degrees, further = runs - len(groups), len(groups) - 1
+    if degrees:
+        noise = sum((len(g) - 1) * variance(g) for g in groups.values() if len(g) > 1) / degrees
+    means = [sum(group) / len(group) for group in groups.values()]
+    squares = further * variance(means) if further else 0.0
+    squares -= further * noise * sum(1 / len(group) for group in groups.values()) / len(groups)
+    between, known = Prior(SESSION**2, BETWEEN_DEGREES).weighted(max(0.0, squares), further)
+    share = sum((len(group) / runs) ** 2 for group in groups.values())
+    return [(noise / runs, degrees or runs - 1), (share * between, known)]
 
 
 def _widths(estimate: Estimate, likely: float) -> tuple[float, float]:
@@ -121,20 +151,22 @@ def by_group(
     )
     valid = ~observations.wrong_somewhere(frame, group) & ~schema.single_call(frame).to_numpy()
     ok = observations.timed(frame).to_numpy() & (frame.status == "ok").to_numpy() & valid
-    covers = frame.schema_version.to_numpy(int) > 1
+    covers = (frame.schema_version.to_numpy(int) > 1) & (low > 0) & (high > 0)
     place = np.flatnonzero(ok)[np.argsort(group[ok], kind="stable")]
     counts = np.bincount(group[ok], minlength=len(first))
     whole = np.bincount(group[ok], covers[ok], len(first)) == counts
     ends = np.cumsum(counts)
-    medians = median[place].tolist()
+    medians, session = (
+        median[place].tolist(),
+        observations.sessions(frame).to_numpy()[place].tolist(),
+    )
     bounds = np.column_stack((low, high))[place[(ends - counts)[counts == 1]]]
     lows, highs = np.full(len(first), np.nan), np.full(len(first), np.nan)
     lows[counts == 1], highs[counts == 1] = bounds.T
     lows[counts > 1], highs[counts > 1] = _intervals(np.log(median[place]), counts)
     for number in np.flatnonzero(whole & (counts > 1)).tolist():
         chosen = place[ends[number] - counts[number] : ends[number]]
-        if (joined := _joined(median[chosen], low[chosen], high[chosen])) is not None:
-            lows[number], highs[number] = joined
+        lows[number], highs[number] = _joined(median[chosen], low[chosen], high[chosen])
     bare = ~np.isin(group, group[ok])
     faults: dict[int, list[tuple[str, str]]] = {}
     notable = bare | frame.status.isin(FAULTS).to_numpy()
@@ -163,8 +195,10 @@ def by_group(
             known = not (math.isnan(least) or math.isnan(most))
             low_s, high_s = (least, most) if known else (None, None)
             flaw = _flaw(faults[number], runs[number]) if number in faults else ""
+            own = slice(end - count, end)
             made = Estimate(
-                tuple(medians[end - count : end]), low_s, high_s, "ok", flaw, known and all_
+                *(tuple(medians[own]), low_s, high_s, "ok", flaw, all_),
+                tuple(session[own]),
             )
         found[key[:cut], key[cut:]] = made
     return found
@@ -176,19 +210,17 @@ def _unsettled(covers: bool, median: float, low: float, high: float) -> tuple[fl
     That of schema 1 is of the disturbed rounds. Disturbance only adds: the cell takes no longer
     than they took, and how much less is not known.
     """
-    if covers and low > 0 and not math.isnan(high):
+    if covers:
         return low, high
     return 0.0, median if math.isnan(high) else max(median, high)
 
 
-def _joined(median: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float] | None:
+def _joined(median: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
     """Return the interval of the mean of runs of schema 2, whose own intervals are known.
 
     Their errors may have one cause, so their average is no narrower. If the runs differ by more
     than their intervals, the interval is at least that of their differences.
     """
-    if not ((low > 0) & (high > 0)).all():  # NaN is not
-        return None
     middle = np.log(median).mean()
     spread = float(ndtri((1 + CONFIDENCE) / 2)) * np.log(median).std(ddof=1) / math.sqrt(len(low))
     return (

@@ -1,7 +1,7 @@
 """What the runs of a side observed of each cell: its times, its statuses, and their reasons."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,17 +66,22 @@ def times(frame: pd.DataFrame) -> dict[CellKey, list[float]]:
     return found
 
 
-def sessions(starts: Sequence[str]) -> list[int]:
-    """Return the number of the session of each run, from the sorted times at which they started.
+def sessions(frame: pd.DataFrame) -> "pd.Series[int]":
+    """Return the number of the session of each row; no machines share a session.
 
     A session ends where no run starts for an hour. What the machine does by itself, and how it
     placed its memory, changes between sessions more than within one.
     """
-    times = pd.to_datetime(
-        pd.Series(starts, dtype=object), errors="coerce", utc=True, format="ISO8601"
+    names = ["machine", "run_started"]
+    runs = frame[names].drop_duplicates().sort_values(names)
+    starts = pd.to_datetime(
+        runs.run_started.astype(object), errors="coerce", utc=True, format="ISO8601"
     )
-    gaps = times.diff().dt.total_seconds()
-    return (~(gaps <= SESSION_S)).cumsum().sub(1).tolist()
+    follows = starts.diff().dt.total_seconds() <= SESSION_S
+    number = (~(follows & (runs.machine == runs.machine.shift()))).cumsum()
+    rows = pd.MultiIndex.from_frame(frame[names])
+    found = number.to_numpy()[pd.MultiIndex.from_frame(runs).get_indexer(rows)]
+    return pd.Series(found, frame.index)
 
 
 def kernel(frame: pd.DataFrame) -> list[float]:

@@ -304,9 +304,10 @@ def measured(baseline: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, Shift
 
 def _apart(baseline: pd.DataFrame, candidate: pd.DataFrame) -> bool:
     """Return whether no session has runs of both sides."""
-    starts = sorted({*baseline.run_started, *candidate.run_started})
-    session = dict(zip(starts, observations.sessions(starts), strict=True))
-    return not {*baseline.run_started.map(session)} & {*candidate.run_started.map(session)}
+    # The sides may give one machine different labels.
+    both = pd.concat([baseline, candidate], ignore_index=True).assign(machine="")
+    session = observations.sessions(both)
+    return not {*session[: len(baseline)]} & {*session[len(baseline) :]}
 
 
 def _unjudged(

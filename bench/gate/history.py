@@ -45,19 +45,19 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
 
     The levels are those of sessions: the runs of one resemble each other more than those of two.
     """
-    frame = frame.assign(seconds=observations.seconds(frame), threads=files.texts(frame.threads))
+    frame = frame.assign(
+        seconds=observations.seconds(frame),
+        threads=files.texts(frame.threads),
+        session=observations.sessions(frame),
+    )
     ok = frame[frame.seconds.notna()].sort_values(["run_started", "run_id"], kind="stable")
     found = []
     for (machine, threads), here in ok.groupby(["machine", "threads"], sort=True):
-        runs = here.drop_duplicates("run_id")
-        session = dict(
-            zip(runs.run_id, observations.sessions(runs.run_started.tolist()), strict=True)
-        )
         cells = [
             (CellKey(*map(str, key)), rows)
             for key, rows in here.groupby(list(schema.CELL), sort=True)
         ]
-        places = [_sessions(rows.run_id.map(session).tolist()) for _, rows in cells]
+        places = [_sessions(rows.session.tolist()) for _, rows in cells]
         logs = [
             [
                 trimmed(part.tolist()).mean

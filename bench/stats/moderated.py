@@ -102,16 +102,13 @@ class Pair:
 
     @property
     def degrees(self) -> float:
-        """Return the degrees of freedom of the error (F. E. Satterthwaite, Biometrics 2, 1946)."""
-        total = sum(variance for variance, _ in self._terms)
-        if len(self._terms) == 1 or not total:
-            return self._terms[0][1]
-        return total**2 / sum(variance**2 / degrees for variance, degrees in self._terms)
+        """Return the degrees of freedom of the error."""
+        return summed(self._terms)[1]
 
     @functools.cached_property
     def error(self) -> float:
         """Return the standard error of the difference."""
-        return math.sqrt(sum(variance for variance, _ in self._terms))
+        return summed(self._terms)[0]
 
     def p_above(self, bound: float, sign: int) -> float:
         """Return the one-sided p-value of the difference if the true one is at most `bound`."""
@@ -122,7 +119,7 @@ class Pair:
 
     def half(self) -> float:
         """Return half the 95 % interval of the difference."""
-        return float(stdtrit(self.degrees, 0.975)) * self.error if self.error else 0.0
+        return half(self._terms)
 
     def runs_needed(self, threshold: float) -> int | None:
         """Return how many runs per side would make the interval exclude `threshold`.
@@ -139,6 +136,24 @@ class Pair:
             if half < math.log1p(threshold) / 2:
                 return runs
         return None if fixed else 1000
+
+
+def summed(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the standard error and the degrees of freedom of a sum of independent terms.
+
+    Of each term the variance and its degrees are given (F. E. Satterthwaite, Biometrics 2, 1946).
+    """
+    total = sum(variance for variance, _ in terms)
+    if len(terms) == 1 or not total:
+        return math.sqrt(total), terms[0][1] if terms else 1.0
+    squares = sum(variance**2 / degrees for variance, degrees in terms if variance)
+    return math.sqrt(total), total**2 / squares
+
+
+def half(terms: Sequence[tuple[float, float]], upper: float = 0.975) -> float:
+    """Return half the interval of a sum of terms, whose upper end is the quantile `upper`."""
+    error, degrees = summed(terms)
+    return float(stdtrit(degrees, upper)) * error if error else 0.0
 
 
 @dataclass(frozen=True)

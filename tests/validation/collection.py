@@ -2,7 +2,9 @@
 
 ``python -m tests.validation.collection FILE`` times forty cells of the suite on the CPU in fresh
 processes and writes one line for each cell of each process. With ``--busy N``, N more processes
-run while another process keeps a core busy. `tests.validation.gates` resamples suites from such a file.
+run while another process keeps a core busy. With ``--stored DIR``, the runs are those of a folder:
+result CSVs, each with the JSON of pytest-benchmark beside it. `tests.validation.gates` resamples
+suites from such a file.
 """
 
 import argparse
@@ -53,18 +55,24 @@ def _cell(benchmark: str, params: dict[str, Any]) -> str:
 def in_process() -> Iterator[dict[str, Any]]:
     """Time the cells in a fresh process, as a user would; yield a line for each."""
     with tempfile.TemporaryDirectory() as folder:
-        rows, rounds = Path(folder) / "rows.csv", Path(folder) / "rounds.json"
+        rows = Path(folder) / "rows.csv"
         words = command.of("--benchmark-only", "--quiet", f"--output={rows}", *WORDS)
-        subprocess.run([*words, f"--benchmark-json={rounds}"], check=False, capture_output=True)
-        entries = json.loads(rounds.read_text())["benchmarks"]
-        found = {_cell(e["group"], e["params"]): e["stats"]["data"] for e in entries}
-        columns = ["benchmark", "dtype", "params", "status", "min_s", "median_s"]
-        for benchmark, dtype, params, *outcome in reader.read(rows)[columns].to_numpy().tolist():
-            cell = " ".join(filter(None, (benchmark, dtype, params))).replace(";", " ")
-            data: Sequence[float] = found.get(cell, ())
-            kept = data[:: max(1, len(data) // KEPT)][:KEPT]
-            text = " ".join(f"{seconds:.4g}" for seconds in kept)
-            yield dict(zip(COLUMNS[2:], (cell, *outcome, text), strict=True))
+        words.append(f"--benchmark-json={rows.with_suffix('.json')}")
+        subprocess.run(words, check=False, capture_output=True)
+        yield from stored(rows)
+
+
+def stored(rows: Path) -> Iterator[dict[str, Any]]:
+    """Yield a line for each cell of a run that is stored: a CSV, and beside it pytest's JSON."""
+    entries = json.loads(rows.with_suffix(".json").read_text())["benchmarks"]
+    found = {_cell(e["group"], e["params"]): e["stats"]["data"] for e in entries}
+    columns = ["benchmark", "dtype", "params", "status", "min_s", "median_s"]
+    for benchmark, dtype, params, *outcome in reader.read(rows)[columns].to_numpy().tolist():
+        cell = " ".join(filter(None, (benchmark, dtype, params))).replace(";", " ")
+        data: Sequence[float] = found.get(cell, ())
+        kept = data[:: max(1, len(data) // KEPT)][:KEPT]
+        text = " ".join(f"{seconds:.4g}" for seconds in kept)
+        yield dict(zip(COLUMNS[2:], (cell, *outcome, text), strict=True))
 
 
 def read(path: Path, busy: bool | None = None) -> Runs:
@@ -96,7 +104,12 @@ def main() -> None:
     parser.add_argument(
         "--busy", type=int, default=0, help="processes while another one keeps a core busy"
     )
+    parser.add_argument("--stored", type=Path, nargs="+", metavar="DIR", help="take these runs")
     given = parser.parse_args()
+    found = [path for folder in given.stored or () for path in folder.glob("*.csv")]
+    if given.stored:
+        given.processes, given.busy = len(found), 0
+        found.sort(key=lambda path: reader.read(path).run_started[0])
     with gzip.open(given.file, "wt", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -104,7 +117,8 @@ def main() -> None:
             busy = number >= given.processes
             print(f"process {number + 1} of {given.processes + given.busy}", file=sys.stderr)
             with burner(busy):
-                writer.writerows({"run": number, "busy": int(busy)} | x for x in in_process())
+                cells = stored(found[number]) if found else in_process()
+                writer.writerows({"run": number, "busy": int(busy)} | x for x in cells)
             file.flush()
 
 

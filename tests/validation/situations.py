@@ -280,6 +280,36 @@ def _one_run(seed: int) -> float:
     return float(np.mean([made is not None and made.significant for made in ratios]))
 
 
+def _missed(seed: int, runs: int, base: int = 1, covers: bool = False) -> float:
+    """Of 60 equal cells with so many runs in `base` sessions and in another one, what share misses?
+
+    That is, the interval of the ratio does not hold 1. Sessions differ as in `Suite.sessions`.
+    With `covers`, each run has the interval of `stats.undisturbed`.
+    """
+    suite = Suite.draw(seed, (runs, runs), apart_h=24)
+    effects = 0.015 / 2 * suite.source.standard_t(4, (base + 1, 60))
+    session = np.arange(runs) * base // runs
+    suite.base += effects[session]
+    suite.new += effects[-1]
+    sides = []
+    for place, rows in enumerate(suite.frames()):
+        if not place:
+            rows["run_started"] = [_time(-24.0 * n) for n in np.repeat(session, 60)]
+        if covers:
+            rows["ci_low_s"], rows["ci_high_s"] = 0.97 * rows.median_s, 1.025 * rows.median_s
+        rows["machine"] = "here"
+        sides.append(rows)
+    both = estimates.by_group(
+        pd.concat(sides).assign(side=np.repeat(["a", "b"], 60 * runs)), ["params"], ["side"]
+    )
+    ratios = [
+        estimates.ratio(both[key, ("b",)], one)
+        for (key, side), one in both.items()
+        if side == ("a",)
+    ]
+    return float(np.mean([made is None or made.significant for made in ratios]))
+
+
 SITUATIONS = (
     Situation(
         "75 % of the cells 8 % slower: found, named, nothing improved",
@@ -358,6 +388,18 @@ SITUATIONS = (
     ),
     Situation("a cell of 2 us 10 % slower: called the same", _tiny, 0.05),
     Situation("compare, one run on each side: equal cells claimed to differ", _one_run, 0.01),
+    *(
+        Situation(
+            f"compare, {runs} runs in {base} and in another session{kind}: ratio of 1 missed",
+            functools.partial(_missed, runs=runs, base=base, covers=bool(kind)),
+            0.07,
+            trials=100,
+        )
+        for runs, base, kind in (
+            *((3, 1, ""), (10, 1, ""), (10, 2, "")),
+            (10, 1, ", schema 2"),
+        )
+    ),
     *(
         Situation(
             f"history of {runs} runs, sessions differ by 3 %: cells with a change",
