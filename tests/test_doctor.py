@@ -9,8 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import main
+from bench.gate import power
 from bench.measure import doctor, environment, kernels, placement
+from bench.records.schema import CellKey
 from bench.report import doctor as words
+from tests.helpers.frames import frame
+
+BASE_CELL = ("tensors", "cat", "cpu", "float32")
 
 
 def test_the_clock_of_this_machine_has_a_tick_and_a_cost():
@@ -190,6 +195,49 @@ def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
     assert re.search(r"5 runs per side: false alarms in [01]\.\d% of 200 suites", done.output)
     assert remedy in done.output
     assert ("+10% in 100%" in done.output) == (noise < 0.01)
+
+
+def stored_runs(count, noise=0.001):
+    """Rows of so many runs of twelve cells, and an older run of another torch."""
+    source = random.Random(5)
+    cells = [{"run_id": f"r{run}", "params": f"n={n}"} for run in range(count) for n in range(12)]
+    rows = [each | {"min_s": 1e-3 * source.lognormvariate(0, noise)} for each in cells]
+    old = {"run_id": "old", "run_started": "2025-01-01T00:00:00Z", "torch": "2.10.0"}
+    return frame(*rows, old | {"params": "n=0"})
+
+
+def test_the_newest_stored_runs_that_are_alike_count():
+    found = power.stored(stored_runs(10), "cpu")
+    assert (found.runs, len(found.times)) == (10, 12)
+    assert power.stored(stored_runs(10), "mps") == power.Stored()
+    rows = stored_runs(10)
+    rows.loc[rows.index[:6], "status"] = "unstable"
+    assert None in power.stored(rows, "cpu").times[CellKey(*BASE_CELL, "n=0")]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(10, "from 10 stored runs of 12 cells"), (9, "9 stored runs with the newest")],
+)
+def test_doctor_takes_stored_runs_for_the_gate_and_says_if_they_are_too_few(
+    monkeypatch, count, said
+):
+    monkeypatch.setattr(power, "STORED_SUITES", 2)
+    monkeypatch.setattr(power, "of_processes", lambda *_: power.of_gate(kernels_of(10), 5, 2))
+    monkeypatch.setattr(doctor, "examine", lambda names: iter(()))
+    monkeypatch.setattr(doctor, "fresh_runs", lambda name, count, report: results(0.001, count))
+    monkeypatch.setattr(main, "rows", lambda files: stored_runs(count))
+    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--gate"])
+    shown = " ".join(done.output.split())
+    assert said in shown
+    assert "+20% in 100% of them" in shown
+
+
+def kernels_of(count):
+    return {
+        CellKey("", "", "cpu", "float32", str(n)): [-7.0 + 1e-4 * (n % 3)] * count
+        for n in range(12)
+    }
 
 
 def test_doctor_needs_processes_enough_for_two_sides():

@@ -1,5 +1,6 @@
 """The command `bench`, and its commands that run something on this machine."""
 
+import contextlib
 import functools
 import shlex
 import subprocess
@@ -10,7 +11,7 @@ import typer
 
 from bench import __version__
 from bench.cli import fleet, gate, results, tune
-from bench.cli.common import FORWARD, Group, fail, give, option_words, run_bar
+from bench.cli.common import FORWARD, RESULTS, Group, fail, give, option_words, rows, run_bar
 from bench.records.choices import UserError
 
 # Boxes of help would leave too little of 80 columns for the names of options.
@@ -171,7 +172,11 @@ def doctor(
         typer.Option(min=0, help="Fresh processes that time the same code (4); 0: none."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="Estimate how often bench check errs (12 processes).")
+        bool,
+        typer.Option(
+            "--gate",
+            help=f"How often bench check errs here, from runs in {RESULTS}/ or 12 processes.",
+        ),
     ] = False,
 ) -> None:
     """Check that this machine is fit for measurements; exit with 3 if it is not."""
@@ -184,9 +189,15 @@ def doctor(
         names = [devices.find(name).name for name in device or devices.names()]
     except devices.UnknownDevice as problem:
         fail(f"--device: {problem}")
-    count = (12 if gate else 4) if processes is None else processes
-    if gate and count < 2 * power.FEWEST:
-        fail(f"--processes {count}: --gate needs {2 * power.FEWEST} or more, half of them per side")
+    fewest, stored = 2 * power.FEWEST, dict.fromkeys(names, power.Stored())
+    if gate:
+        with contextlib.suppress(UserError):  # no runs of this machine
+            own = rows(None)
+            stored = {name: power.stored(own, name) for name in names}
+    few = gate and any(one.runs < fewest for one in stored.values())
+    count = (12 if few else 4) if processes is None else processes
+    if few and count < fewest:
+        fail(f"--processes {count}: --gate needs {fewest} or more, half of them per side")
     environment.set_threads()
     unfit, width = 0, fit.terminal()
 
@@ -213,11 +224,12 @@ def doctor(
             continue
         show_finding(doctor.noise(name, runs))
         if gate:
-            seen = power.of_processes(name, runs)
+            seen = stored[name].power() or power.of_processes(name, runs)
+            source = judgement.source(stored[name], fewest)
             remedy = "" if seen.sharp else "time more runs per side: bench run --runs 8"
             if not seen.honest:
                 remedy = "correct the findings above, or raise --threshold"
-            show(f"gate {name}", judgement.power(seen), remedy, seen.honest)
+            show(f"gate {name}", f"{judgement.power(seen)}; {source}", remedy, seen.honest)
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
     raise typer.Exit(3 if unfit else 0)

@@ -8,12 +8,16 @@ after the other, drift included. One cell of the candidate is then slowed by a k
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from bench.compare import observations
+import numpy as np
+import pandas as pd
+
+from bench.compare import files, observations
 from bench.gate import check
 from bench.gate.settings import Limits
+from bench.records import schema
 from bench.records.schema import CellKey
 
 #: The observation of a cell in one run, in the form that a rule needs; None if there is none.
@@ -25,6 +29,9 @@ SLOWDOWNS = (1.05, 1.10, 1.20)
 #: Runs per side of `bench doctor --gate`, and the share of slowdowns by 10 % that a useful gate
 #: finds.
 FEWEST, WANTED = 5, 0.85
+#: Suites that are drawn from stored runs, and what these must have in common to be replicates.
+STORED_SUITES = 100
+ALIKE = ("machine", "torch", "threads", "suite_version", "python", "driver")
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,40 @@ def of_gate(
         return time + math.log(factor)
 
     return examine(runs, regressed, slower, per_side, suites, slowed)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How many stored runs are alike, and the logarithm of the time of each cell in each of them.
+
+    None stands for a run in which a cell has no time.
+    """
+
+    runs: int = 0
+    times: Mapping[CellKey, Sequence[float | None]] = field(default_factory=dict)
+
+    def power(self) -> Power | None:
+        """Examine the gate on these runs; None if they are too few."""
+        enough = self.runs >= 2 * FEWEST and self.times
+        return of_gate(self.times, FEWEST, STORED_SUITES) if enough else None
+
+
+def stored(frame: pd.DataFrame, device: str) -> Stored:
+    """Return the newest runs of a device that are `ALIKE`, without cells that most of them lack."""
+    rows = frame[frame.device == device]
+    if rows.empty:
+        return Stored()
+    rows = rows.assign(log=np.log(observations.seconds(rows)), threads=files.texts(rows.threads))
+    sets = [each for _, each in rows.groupby(list(ALIKE), dropna=False)]
+    newest = max(sets, key=lambda each: str(each.run_started.max())).sort_values("run_started")
+    runs = newest.run_id.unique()
+    cells = newest.pivot_table("log", list(schema.CELL), "run_id", "first", observed=True)
+    table = cells.reindex(columns=runs)[2 * cells.notna().sum(axis=1) > len(runs)]
+    times = {
+        CellKey(*map(str, key)): [None if math.isnan(y) else y for y in logs]
+        for key, logs in zip(table.index, table.to_numpy().tolist(), strict=True)
+    }
+    return Stored(len(runs), times)
 
 
 def of_processes(device: str, runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> Power:

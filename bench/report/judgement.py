@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from tabulate import tabulate
 
 from bench.gate.check import VERDICTS, Judged, Outcome
-from bench.gate.power import Power
+from bench.gate.power import Power, Stored
 from bench.gate.reason import Reason
 from bench.report import escape, fit, reasons
 from bench.stats.ratios import relative
@@ -97,6 +97,16 @@ def power(seen: Power) -> str:
     found = ", ".join(f"+{f - 1:.0%} in {n / seen.suites:.0%}" for f, n in seen.found.items())
     alarms = f"false alarms in {seen.alarms / seen.suites:.1%} of {seen.suites} suites"
     return f"{seen.per_side} runs per side: {alarms}; found {found} of them"
+
+
+def source(stored: Stored, fewest: int) -> str:
+    """Return what the power of the gate was estimated from: stored runs, or kernels if too few."""
+    if stored.runs >= fewest:
+        return f"from {stored.runs} stored runs of {len(stored.times)} cells"
+    return (
+        f"from a few kernels: {stored.runs} stored runs with the newest settings are too few for "
+        f"the cells of this machine (bench run --runs {fewest})"
+    )
 
 
 def headline(outcome: Outcome) -> str:
