@@ -168,7 +168,6 @@ def _process(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.PIPE,
-            text=True,
             encoding="utf-8",
             errors="replace",
             **alone,

@@ -64,23 +64,19 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
     for _ in range(VISITS):
         for name, operation, args in operations:
             start = time.perf_counter()
-            cell = Cell(
-                *(device, torch.float32, plan, cost),
-                reference=reference,
-                earlier=results.get(name),
-            )
+            earlier = results.get(name)
+            cell = Cell(device, torch.float32, plan, cost, reference=reference, earlier=earlier)
             cell(operation, *args, check=cell.unchecked)
             results[name] = cell.result
             spent[name] += time.perf_counter() - start
     reference.store(key)
-    return {name: _columns(result, reference, spent[name]) for name, result in results.items()}
-
-
-def _columns(result: Result, reference: kernels.ReferenceKernels, spent_s: float) -> dict[str, Any]:
-    judged = visits.judge(result.visits, reference)
-    faults = [one.code for one in judged.found] if judged.width > visits.WIDEST else []
-    times = {name: judged.columns[name] for name in ("median_s", "min_s")}
-    return times | {"spent_s": spent_s, "faults": faults}
+    found: Found = {}
+    for name, result in results.items():
+        judged = visits.judge(result.visits, reference)
+        times = {column: judged.columns[column] for column in ("median_s", "min_s")}
+        faults = [one.code for one in judged.found] if judged.width > visits.WIDEST else []
+        found[name] = {**times, "spent_s": spent[name], "faults": faults}
+    return found
 
 
 def main() -> None:

@@ -237,16 +237,13 @@ def sixteen_bit(dtype: torch.dtype, device: torch.device) -> bool:
     CUDA declares it by flags that are on by default; nothing is known of MPS.
     """
     flags = torch.backends.cuda.matmul
-    if dtype not in (torch.float16, torch.bfloat16) or device.type == "cpu":
+    reduced: dict[torch.dtype, Any] = {
+        torch.float16: flags.allow_fp16_reduced_precision_reduction,
+        torch.bfloat16: flags.allow_bf16_reduced_precision_reduction,
+    }
+    if dtype not in reduced or device.type == "cpu":
         return False
-    if device.type != "cuda":
-        return True
-    half = dtype == torch.float16
-    return bool(
-        flags.allow_fp16_reduced_precision_reduction
-        if half
-        else flags.allow_bf16_reduced_precision_reduction
-    )
+    return device.type != "cuda" or bool(reduced[dtype])
 
 
 def allowed(dtype: torch.dtype, device: torch.device) -> str:
