@@ -154,10 +154,10 @@ FINDINGS = {
     "slower than at its best beside 1": Unsettled(
         topic="unstable", subject=Subject(), n=3, total=1633, stolen=2, slowed=1
     ),
-    "step mode=a in float32: mps overtakes cpu at batch 96 (64 to beyond 4,096); at 4,096 it is "
-    "2.0x faster (1.7 to 2.5)": sweep("above", Crossover(96.2, 64, None, True)),
-    "step mode=a in float32: mps falls behind cpu at batch 96 (below 1 to 256)": sweep(
-        "below", Crossover(96.2, None, 256, False), at=1024
+    "step mode=a in float32: mps overtakes cpu at batch 96 (measured: 64 and 256); at 4,096 it is "
+    "2.0x faster (1.7 to 2.5)": sweep("above", Crossover(96.2, 64, 256, True)),
+    "step mode=a in float32: mps falls behind cpu at batch 96 (measured: 64 and 256)": sweep(
+        "below", Crossover(96.2, 64, 256, False), at=1024
     ),
     "step mode=a in float32: mps is faster than cpu in the range measured, batch 1 to 4,096": (
         sweep("always", at=1024)

@@ -123,6 +123,8 @@ def test_devices_are_compared_as_they_are(seen):
             faster = [s for s, ratio in sorted(sizes.items()) if (ratio < 1) == where.faster_above]
             slower = [s for s in sizes if s not in faster]
             assert max(slower) / 1.2 <= where.size <= 1.2 * min(faster)
+            ends = {where.low: not where.faster_above, where.high: where.faster_above}
+            assert {size: size in faster for size in ends} == ends
         else:
             way = {"always": "faster", "never": "slower"}.get(one.advice, one.advice)
             worst = max(sizes.values()) if way == "faster" else 1 / min(sizes.values())

@@ -67,9 +67,8 @@ def sweeps(several: Sequence[Any]) -> str:
     words: dict[str, list[str]] = {}
     for one in several:
         if where := one.crossover:
-            low = f"below {size(one.smallest)}" if where.low is None else size(where.low)
-            high = f"beyond {size(one.largest)}" if where.high is None else size(where.high)
-            text = f"{name(one.subject)} {one.param}={size(where.size)} ({low} to {high})"
+            text = f"{name(one.subject)} {one.param}={size(where.size)}"
+            text += f" (measured: {size(where.low)} and {size(where.high)})"
             key = f"{'faster' if one.advice == 'above' else 'slower'} from a size on:"
         else:
             text = name(one.subject)

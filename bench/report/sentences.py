@@ -61,10 +61,9 @@ def _device(one: Any) -> str:
     where, smallest, largest = one.crossover, size(one.smallest), size(one.largest)
     text = f"{name(one.subject)} in {one.subject.dtype}: {one.subject.device} "
     if where:
-        low = f"below {smallest}" if where.low is None else size(where.low)
-        high = f"beyond {largest}" if where.high is None else size(where.high)
         text += "overtakes" if one.advice == "above" else "falls behind"
-        text += f" {one.rival.device} at {one.param} {size(where.size)} ({low} to {high})"
+        text += f" {one.rival.device} at {one.param} {size(where.size)} (measured: "
+        text += f"{size(where.low)} and {size(where.high)})"
     else:
         word = {"always": "faster", "never": "never faster"}.get(one.advice, one.advice)
         text += f"is {word} than {one.rival.device} in the range measured, "

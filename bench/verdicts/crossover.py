@@ -10,27 +10,24 @@ from bench.compare.estimates import Estimate, ratio
 
 @dataclass(frozen=True)
 class Crossover:
-    """The size at which the ratio of two sides passes 1, with its interval.
+    """The size at which the ratio of two sides passes 1, interpolated.
 
-    `faster_above` is true if the candidate is faster above it. `low` or `high` is None if that end
-    of the interval is beyond the measured sizes.
+    `low` and `high` are the measured sizes that enclose it: there the sides differ significantly.
+    `faster_above` is true if the candidate is faster above it.
     """
 
     size: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     faster_above: bool
 
 
-def _zero(sizes: list[float], logs: list[float]) -> float | None:
-    """Return the size at which `logs` pass 0, interpolated in the logarithm of the size."""
-    for (a, ya), (b, yb) in itertools.pairwise(zip(sizes, logs, strict=True)):
-        if ya == 0:
-            return a
-        if ya * yb < 0:
-            share = ya / (ya - yb)
-            return math.exp(math.log(a) + share * (math.log(b) - math.log(a)))
-    return None
+def _zero(sizes: list[float], logs: list[float]) -> float:
+    """Return the size at which `logs`, of opposite signs at the ends, first pass 0."""
+    points = list(zip(sizes, logs, strict=True))
+    pairs = itertools.pairwise(points)
+    (a, ya), (b, yb) = next((one, two) for one, two in pairs if one[1] * two[1] <= 0)
+    return math.exp(math.log(a) + ya / (ya - yb) * math.log(b / a))
 
 
 def crossover(
@@ -38,10 +35,10 @@ def crossover(
 ) -> Crossover | str:
     """Return the size at which `candidate` overtakes `base` or falls behind.
 
-    The logarithm of the ratio is interpolated between neighbouring common sizes. The ends of its
-    95 % interval give those of the crossover. A crossover needs ratios in opposite directions that
-    are significant among so many. Without one, the result is a word: the candidate is faster
-    ``always`` or ``never``, or the sizes are ``unclear`` or ``too few``.
+    The logarithm of the ratio is interpolated between neighbouring common sizes. A crossover needs
+    ratios in opposite directions that are significant among so many. Without one, the result is a
+    word: the candidate is faster ``always`` or ``never``, or the sizes are ``unclear`` or
+    ``too few``.
     """
     sizes = sorted(size for size in candidate.keys() & base.keys() if size > 0)
     ratios = {size: r for size in sizes if (r := ratio(candidate[size], base[size]))}
@@ -66,14 +63,5 @@ def crossover(
     before = max(place for place, sign in enumerate(signs) if sign == clear[0])
     behind = min(place for place, sign in enumerate(signs) if sign == clear[-1])
     sizes = sizes[before : behind + 1]
-    found = [
-        _zero(sizes, [math.log(getattr(ratios[size], end)) for size in sizes])
-        for end in ("value", "low", "high")
-    ]
-    middle, *ends = found
-    if middle is None:
-        return "unclear"
-    known = sorted(end for end in ends if end is not None)
-    low = next((end for end in known if end <= middle), None)
-    high = next((end for end in reversed(known) if end >= middle), None)
-    return Crossover(middle, low, high, faster_above)
+    found = _zero(sizes, [math.log(ratios[size].value) for size in sizes])
+    return Crossover(found, sizes[0], sizes[-1], faster_above)
