@@ -273,7 +273,7 @@ def test_each_compute_thread_gets_a_cpu_of_its_own(python):
 
 
 def test_a_wait_that_does_not_wait_is_caught(suite, simulated):
-    assert simulated.device().synchronize_waits(simulated.device().long_work)
+    assert simulated.device().synchronize_waits()
     device = devices.Device(
         "sim",
         simulated.device().torch_device,
@@ -281,7 +281,7 @@ def test_a_wait_that_does_not_wait_is_caught(suite, simulated):
         simulated.now,
         launcher=simulated.long_work,
     )
-    assert not device.synchronize_waits(device.long_work)
+    assert not device.synchronize_waits()
     devices.register(device)
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     result = suite.run("--device", "sim")

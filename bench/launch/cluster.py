@@ -1,7 +1,7 @@
 """The client side of `bench fleet`: find the machines, run one task on each, store their rows."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -139,11 +139,10 @@ class Fleet:
         runs: int,
         limit_s: float,
         listener: Listener,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`arguments` are for pytest; a machine may take `limit_s` seconds for all its runs."""
         self._client, self._folder, self._arguments = client, folder, list(arguments)
-        self._runs, self._limit_s, self._listener, self._now = runs, limit_s, listener, now
+        self._runs, self._limit_s, self._listener = runs, limit_s, listener
         self._topic = f"bench-{id(self):x}-{time.time_ns():x}"
         self._events: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
         self._tasks: dict[str, _Task] = {}
@@ -177,8 +176,8 @@ class Fleet:
         """End the tasks that still run; the rows of those that end in time are kept."""
         for label in self._tasks:
             Event(f"{self._topic}-{label}", client=self._client).set()
-        end = self._now() + STOP_S
-        while self._now() < end and not all(one.future.done() for one in self._tasks.values()):
+        end = time.monotonic() + STOP_S
+        while time.monotonic() < end and not all(one.future.done() for one in self._tasks.values()):
             self._listen()
         for label, task in list(self._tasks.items()):
             if task.future.done():
@@ -205,7 +204,7 @@ class Fleet:
             retries=0,
         )
         writer = reopen(file) if stored else Writer(file)
-        self._tasks[one.label] = _Task(one, future, writer, known, self._now())
+        self._tasks[one.label] = _Task(one, future, writer, known, time.monotonic())
 
     def _listen(self) -> None:
         """Handle the events of the machines; wait `POLL_S` for the first."""
@@ -237,7 +236,7 @@ class Fleet:
 
     def _ended(self, task: _Task) -> MachineResult | None:
         """Return the result of a machine, or None while it is running."""
-        label, now = task.node.label, self._now()
+        label, now = task.node.label, time.monotonic()
         if task.future.done():
             return self._result(task)
         if task.node.address in self._client.nthreads():

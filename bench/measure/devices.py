@@ -91,13 +91,13 @@ class Device:
         """Launch work of some milliseconds; return a function that reads its result."""
         return (self.launcher or long_matmul)(self.torch_device)
 
-    def synchronize_waits(self, launch: Callable[[], Callable[[], object]]) -> bool:
+    def synchronize_waits(self) -> bool:
         """Return whether `synchronize` returns only when the device has done its work.
 
-        `launch` is like `long_work`. A device can read the result only when the work has ended: if
-        reading it after `synchronize` takes long, `synchronize` did not wait.
+        A device can read the result of `long_work` only when the work has ended: if reading it
+        after `synchronize` takes long, `synchronize` did not wait.
         """
-        read = launch()
+        read = self.long_work()
         start = self.now()
         self.synchronize()
         waited = self.now()
@@ -127,7 +127,7 @@ class Device:
             return self.broken
         try:
             found = float((torch.ones(256, device=self.torch_device) + 1).sum())
-            waits = self.synchronize_waits(self.long_work)
+            waits = self.synchronize_waits()
         except Exception as problem:  # each backend has its own
             return _fault(problem)
         if found != 512:
@@ -150,9 +150,9 @@ def _smallest(device: Device) -> Callable[[], object]:
 
 
 @functools.cache
-def _matmul(device: torch.device, side: int = 2048) -> tuple[torch.Tensor, int]:
+def _matmul(device: torch.device) -> tuple[torch.Tensor, int]:
     """Return a matrix, and how many products of it the device computes in `LONG_S`."""
-    matrix = torch.rand(side, side, device=device) / side
+    matrix = torch.rand(2048, 2048, device=device) / 2048
     (matrix @ matrix)[0, :1].cpu()
     start = time.perf_counter()
     (matrix @ matrix)[0, :1].cpu()  # reading waits, whatever `synchronize` does

@@ -11,8 +11,6 @@ from bench.report import doctor as words
 
 #: Seconds of a visit besides its rounds: data, the check of the answer, warm-up.
 AROUND_S = 0.2
-#: Seconds for which the run looks at the other programs.
-LOOK_S = 1.0
 
 
 def lines(run: Run, cells: Sequence[Any]) -> list[str]:
@@ -29,7 +27,7 @@ def lines(run: Run, cells: Sequence[Any]) -> list[str]:
 
 def look() -> list[str]:
     """Return what disturbs a run that starts now: the run goes on, and says it."""
-    found = [doctor.neighbours(LOOK_S), doctor.power()]
+    found = [doctor.neighbours(), doctor.power()]
     made = [
         f"process {pid} runs benchmarks too, and both disturb each other" for pid in _other_runs()
     ]

@@ -2,16 +2,18 @@
 
 import re
 
+#: Characters of a message.
+LONGEST = 300
 #: Control characters, changes of writing direction, and what XML 1.0 cannot hold.
 CONTROLS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 
 
-def one_line(text: str, limit: int = 300) -> str:
-    """Return the first line of a text that is not blank, whitespace folded, cut at `limit`."""
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    return shortened(lines[0] if lines else "", limit)
+def one_line(text: str) -> str:
+    """Return the first line of a text that is not blank, whitespace folded, cut at `LONGEST`."""
+    lines = (" ".join(line.split()) for line in text.splitlines() if line.strip())
+    return shortened(next(lines, ""), LONGEST)
 
 
 def printable(text: str) -> str:
@@ -26,7 +28,7 @@ def shortened(text: str, limit: int) -> str:
 
 def of_exception(problem: BaseException) -> str:
     """Return the type of an exception and its whole message, in one line."""
-    message = shortened(" ".join(str(problem).split()), 300)
+    message = shortened(" ".join(str(problem).split()), LONGEST)
     return ": ".join(filter(None, [type(problem).__name__, message]))
 
 
