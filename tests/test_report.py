@@ -97,7 +97,7 @@ def test_two_versions_of_torch_on_a_machine_are_two_parts_of_the_report():
     assert "<button>threads</button>" not in page
     assert page.count("<td>2.15.0</td>") == page.count("<td>2.11.0</td>") == 14
     # What the two differ in is compared, not only listed.
-    assert "m 2.15.0 against m 2.11.0: geometric means" in page or "2.15.0 against" in page
+    assert "torch 2.15.0 against torch 2.11.0: geometric means and 95 % intervals" in page
     assert '<table id="ratios"' in page
 
 
@@ -161,6 +161,21 @@ def test_the_heatmap_divides_times_of_the_same_size():
     assert drawn_texts(machine) == ["1.00x", "0.50x"]
     machine.fault("oom", "x", params="n=1024", items=1024, device="mps")
     assert drawn_texts(machine) == ["1.00x", "0.50x"]
+
+
+def test_the_heatmap_has_all_rows_and_its_colours_end_where_the_ratios_do():
+    machine = Machine(noise=0)
+    for n in range(60):
+        for dtype, seconds in (("float32", 1e-3), ("float16", 0.47e-3 if n else 4e-3)):
+            machine.cell(seconds, benchmark=f"op{n}", dtype=dtype)
+    figure = heatmap(cells.of(machine.frame())).figure
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"op{n}" for n in range(60)]
+    assert len(axes.texts) == 120
+    norm = axes.images[0].norm
+    # From the least range of the colours, a factor of 2, to the largest ratio, a factor of 4.
+    assert (2**norm.vmin, 2**norm.vmax) == pytest.approx((0.47, 4), rel=1e-3)
+    assert figure.axes[1].get_ylabel() == "times as long: red is slower"
 
 
 def test_a_roofline_has_a_roof_for_each_dtype(stored):

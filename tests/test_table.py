@@ -40,6 +40,23 @@ def test_rates():
     assert units.rate(999, "FLOP") == "999 FLOP/s"
 
 
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        ((1.15, 1.08, 1.24), "1.15 (1.08 to 1.24)"),
+        ((0.098, 0.09, 0.11), "0.098 (0.090 to 0.11)"),
+        ((0.47, 0.4, 0.55), "0.47 (0.40 to 0.55)"),
+        ((1.994, 1.5, 2.5), "1.99 (1.50 to 2.50)"),
+        ((1.996, 1.5, 2.5), "2.0 (1.5 to 2.5)"),
+        ((2.44, 1.96, 3.1), "2.4 (2.0 to 3.1)"),
+        ((19.4, 9.96, 104.0), "19 (10 to 100)"),
+    ],
+)
+def test_ratios_near_one_have_two_decimals_and_others_two_figures(ratio, text):
+    value, low, high = units.factors(*ratio)
+    assert f"{value} ({low} to {high})" == text
+
+
 def frame(*rows):
     return pd.DataFrame([dataclasses.asdict(row) for row in rows])
 
