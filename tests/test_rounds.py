@@ -1,11 +1,12 @@
 """Timing: a device with known durations, and the rules by which rounds end."""
 
+import cProfile
 import itertools
 import statistics
 
 import pytest
 
-from bench.measure import devices, rounds
+from bench.measure import devices, rounds, state
 
 PLAN = rounds.Plan(min_rounds=8, max_time_s=0.1, min_time_s=0.001)
 
@@ -102,3 +103,23 @@ def test_a_later_visit_of_a_long_call_needs_no_warm_up(call_s, calls):
     plan = rounds.Plan(min_rounds=4, max_time_s=0, min_time_s=0.001)
     rounds.measure(loop, plan, iterations=1, call_s=call_s)
     assert made == [1] * calls
+
+
+def test_a_profiler_pauses_during_the_rounds_and_continues_after_them():
+    def inside():
+        pass
+
+    def after():
+        pass
+
+    profile = cProfile.Profile()
+    profile.enable()
+    try:
+        with state.tracers_paused():
+            inside()
+        after()
+    finally:
+        profile.disable()
+    names = {getattr(one.code, "co_name", "") for one in profile.getstats()}
+    assert "after" in names
+    assert "inside" not in names

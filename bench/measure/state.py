@@ -47,6 +47,13 @@ def _attributes(name: str, owner: Any, *attributes: str) -> Part:
     return Part(name, lambda: [getattr(owner, attribute) for attribute in attributes], restore)
 
 
+def _set_profiler(was: Any) -> None:
+    if was is None or callable(was):
+        sys.setprofile(was)
+    else:  # cProfile before Python 3.12
+        was.enable()
+
+
 def _set_environ(was: dict[str, str]) -> None:
     for name in os.environ.keys() - was.keys():
         del os.environ[name]
@@ -87,7 +94,7 @@ PARTS = (
     Part("garbage collection", gc.isenabled, lambda was: gc.enable() if was else gc.disable()),
     Part("garbage collection thresholds", gc.get_threshold, lambda was: gc.set_threshold(*was)),
     Part("tracer", sys.gettrace, sys.settrace),
-    Part("profiler", sys.getprofile, sys.setprofile),
+    Part("profiler", sys.getprofile, _set_profiler),
     Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Part("working directory", os.getcwd, os.chdir),
@@ -150,7 +157,7 @@ def tracers_paused() -> Iterator[None]:
         yield
     finally:
         sys.settrace(trace)
-        sys.setprofile(profile)
+        _set_profiler(profile)
         for tool, event, call in held:
             monitoring.register_callback(tool, event, call)
         for tool, mask in events.items():
