@@ -25,8 +25,8 @@ RESULTS = "results"
 Files = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[FILE.csv...]",
-        help=f"Result files or folders; without any, this machine's runs in {RESULTS}/.",
+        metavar="FILE.csv",
+        help=f"Result files or folders; default: this machine's runs in {RESULTS}/.",
         show_default=False,
     ),
 ]

@@ -25,7 +25,8 @@ File = Annotated[Path | None, typer.Option(metavar="FILE", help="For a scheduler
 def fleet(
     context: typer.Context,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler; a local one by default.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler; default: this machine alone."),
     ] = None,
     per: Annotated[str, typer.Option(help="What counts as a machine: host or worker.")] = "host",
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes on each machine.")] = 1,
@@ -42,9 +43,10 @@ def fleet(
     tls_cert: File = None,
     tls_key: File = None,
 ) -> None:
-    """Run the suite on every machine of a cluster; exit with 1 if a machine failed.
+    """Run the suite on every machine of a cluster.
 
-    All other options are for pytest: --device, --dtype, --family, --profile, -k.
+    Other options are passed to pytest, for example --device, --family and --profile. Exit status 1
+    means that a machine failed.
     """
     try:
         from bench.launch import cluster, roster

@@ -25,15 +25,19 @@ if TYPE_CHECKING:
 Threshold = Annotated[
     float | None, typer.Option(help="A cell fails from this change in percent (5).")
 ]
-Margin = Annotated[float | None, typer.Option(help="Change in percent that the t test allows (2).")]
+Margin = Annotated[
+    float | None, typer.Option(help="Change in percent that the t test ignores (2).")
+]
 Floor = Annotated[
     float | None, typer.Option(help="Change in seconds below which no cell fails (1e-6).")
 ]
 MinJudged = Annotated[
     float | None, typer.Option(help="Percent of the cells that must be judged to pass (80).")
 ]
-AllowMissing = Annotated[bool, typer.Option(help="Missing cells do not fail.")]
-FailOnImprovement = Annotated[bool, typer.Option(help="Faster cells fail too.")]
+AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Missing cells do not fail.")]
+FailOnImprovement = Annotated[
+    bool, typer.Option("--fail-on-improvement", help="Faster cells fail too.")
+]
 Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or json.")]
 Summary = Annotated[
     Path | None,
@@ -55,11 +59,11 @@ Ref = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Compute threads of this side on the CPU.")
 ]
-Runs = Annotated[int, typer.Option(min=3, help="Fresh processes per side for the second look.")]
+Runs = Annotated[int, typer.Option(min=3, help="Fresh processes per side that confirm them.")]
 
 
 def check(
-    candidate: Annotated[list[str], typer.Argument(metavar="CANDIDATE.csv...", show_default=False)],
+    candidate: Annotated[list[str], typer.Argument(metavar="CANDIDATE.csv", show_default=False)],
     baseline: Annotated[
         list[str],
         typer.Option("--baseline", metavar="BASELINE.csv", help="The results to compare with."),
@@ -143,10 +147,10 @@ def ab(
     baseline_threads: Threads = None,
     candidate_threads: Threads = None,
     screen_runs: Annotated[
-        int, typer.Option(min=2, help="Fresh processes per side for the first look.")
+        int, typer.Option(min=2, help="Fresh processes per side that find changes.")
     ] = 3,
     confirm_runs: Runs = 5,
-    order: Annotated[str, typer.Option(help="abba or random.")] = "abba",
+    order: Annotated[str, typer.Option(help="Order of the sides: abba or random.")] = "abba",
     folder: Folder = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Resume the comparison in this folder.")
@@ -161,10 +165,10 @@ def ab(
     output: Output = None,
     summary: Summary = None,
 ) -> None:
-    """Compare two sides on this machine, in fresh processes that alternate between them.
+    """Compare two sides on this machine, in processes that alternate.
 
-    Files and folders with your own benchmarks replace the suite. All other options are for pytest:
-    --device, --dtype, --family, --profile, --threads, -k. The exit status is that of `bench check`.
+    Files and folders with your own benchmarks replace the suite. Other options are passed to
+    pytest, for example --device, --family and --profile. The exit status is that of bench check.
     """
     from bench.gate import settings
     from bench.launch import ab
@@ -198,12 +202,12 @@ def history(
     where: Where = None,
     threshold: Annotated[float, typer.Option(help="Smallest change in percent to report.")] = 5,
     every: Annotated[
-        bool, typer.Option("--all", help="Show cells that did not change, too.")
+        bool, typer.Option("--all", help="Show cells that did not change too.")
     ] = False,
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
 ) -> None:
-    """Find the runs from which a machine was slower or faster."""
+    """Show which cells became slower or faster, and when."""
     from bench.compare import sides
     from bench.gate import history as found
     from bench.gate.settings import number

@@ -43,13 +43,15 @@ def _options(
 BAD_INPUT = ENDED = 2
 #: Exit status of pytest for a wrong option; the gate's 4 is another matter.
 _USAGE_ERROR = 4
+#: What help shows where benchmarks of the user may replace the suite.
+PATHS = "[OPTIONS] [FILE_OR_FOLDER]..."
 Names = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", show_default=False, help="Only these: repeat it, or write a,b."),
+    typer.Option(metavar="NAME", show_default=False, help="Only these; repeatable, or a,b."),
 ]
 
 
-@app.command(context_settings=FORWARD)
+@app.command(context_settings=FORWARD, options_metavar=PATHS)
 def run(
     context: typer.Context,
     device: Names = None,
@@ -73,17 +75,18 @@ def run(
         bool, typer.Option("--append", help="Add the runs to the CSV of --output.")
     ] = False,
     resume: Annotated[Path | None, typer.Option(help="Complete the runs in this CSV.")] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Fresh processes; all write into one CSV.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes that write one CSV.")] = 1,
     cell_timeout: Annotated[
         float | None, typer.Option(help="Seconds after which a cell is an error (900).")
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("-q", "--quiet", help="Print no tables and answers.")
+        bool, typer.Option("-q", "--quiet", help="Print no tables and no answers.")
     ] = False,
 ) -> None:
-    """Time the suite, or your own benchmarks: bench run [OPTIONS] [FILE_OR_FOLDER...].
+    """Time the suite, or your own benchmarks.
 
-    Other options are passed to pytest, for example --cells, --data-root and --download.
+    Files and folders with your own benchmarks replace the suite. Other options are passed to
+    pytest, for example --budget, --cells and --data-root.
     """
     from bench.launch import runner
 
@@ -123,11 +126,11 @@ def _show(file: Path, quiet: bool) -> None:
     give((summary.following if quiet else summary.text)(frame, file))
 
 
-@app.command("list", context_settings=FORWARD)
+@app.command("list", context_settings=FORWARD, options_metavar=PATHS)
 def list_cells(context: typer.Context) -> None:
-    """List the cells that `bench run` would time; time nothing.
+    """List the cells that bench run would time.
 
-    Takes the options, files and folders of `bench run`.
+    Takes the options, files and folders of bench run.
     """
     from bench.launch import command
 
@@ -169,7 +172,7 @@ def doctor(
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=0, help="Fresh processes that time the same code (4); 0: none."),
+        typer.Option(min=0, help="Fresh processes that time the same code (4)."),
     ] = None,
     gate: Annotated[
         bool,
@@ -179,7 +182,10 @@ def doctor(
         ),
     ] = False,
 ) -> None:
-    """Check that this machine is fit for measurements; exit with 3 if it is not."""
+    """Check whether this machine is fit for measurements.
+
+    Exit status 3 means that it is not.
+    """
     from bench.gate import power
     from bench.measure import devices, doctor, environment
     from bench.report import doctor as words
@@ -243,6 +249,6 @@ app.command("report")(results.report)
 app.command("export")(results.export_results)
 app.command("import")(results.import_results)
 app.command("check")(gate.check)
-app.command("ab", context_settings=FORWARD)(gate.ab)
+app.command("ab", context_settings=FORWARD, options_metavar=PATHS)(gate.ab)
 app.command("history")(gate.history)
 app.command("fleet", context_settings=FORWARD)(fleet.fleet)

@@ -22,9 +22,11 @@ def compare(
     baseline: Annotated[str | None, typer.Option(help="The column that ratios refer to.")] = None,
     sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
     top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    only_different: Annotated[bool, typer.Option(help="Only rows with a difference.")] = False,
+    only_different: Annotated[
+        bool, typer.Option("--only-different", help="Only rows with a difference.")
+    ] = False,
     all_: Annotated[
-        bool, typer.Option("--all", help="Every row in a terminal, not only those that differ.")
+        bool, typer.Option("--all", help="All rows, not only those that differ.")
     ] = False,
     outliers: Annotated[
         bool, typer.Option("--outliers", help="Find machines that differ from others like them.")
@@ -83,17 +85,19 @@ def verdict(
     question: Annotated[
         str | None,
         typer.Option(
-            help="Only this block: use, device, dtype, loading, implementations, faults, quality, "
-            "or machine, which compares several."
+            help="Only this block: use, device, dtype, loading, implementations, faults, quality "
+            "or machine."
         ),
     ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every finding, not the first few.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Every finding, not only the first few.")
+    ] = False,
     top: Annotated[
         int | None, typer.Option(min=1, help="Only the first N findings of each kind.")
     ] = None,
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
 ) -> None:
-    """Answer what to use on this machine, question by question, with figures."""
+    """Answer what to use on this machine, question by question."""
     from bench.report import answers
 
     choose("--format", format, ("terminal", "markdown", "json"))
@@ -109,7 +113,7 @@ def verdict(
 
 
 def card(files: Files = None) -> None:
-    """Print at most 15 lines of Markdown on a machine, to paste into an issue or a README."""
+    """Print the answers as at most 15 lines of Markdown."""
     from bench.report import answers
 
     give(answers.card(read(files)))
@@ -117,7 +121,7 @@ def card(files: Files = None) -> None:
 
 def report(
     files: Files = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML file.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML page.")] = None,
     png: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pictures to DIR as PNG.")
     ] = None,
@@ -125,7 +129,7 @@ def report(
         bool, typer.Option("--markdown", help="Print a short summary in Markdown.")
     ] = False,
 ) -> None:
-    """Write one HTML file with verdicts, pictures and all cells; it works offline."""
+    """Write one HTML page with answers, pictures and all cells."""
     from bench.compare.sides import WIDE
     from bench.report import digest, html
 
@@ -160,13 +164,13 @@ def export_results(
 
 
 def import_results(
-    files: Annotated[list[str], typer.Argument(metavar="FILE.json...", show_default=False)],
+    files: Annotated[list[str], typer.Argument(metavar="FILE.json", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="The new CSV.")],
     machine: Annotated[
         str | None, typer.Option(metavar="LABEL", help="Label of the machine that was timed.")
     ] = None,
 ) -> None:
-    """Convert JSON files of pytest-benchmark, or folders of them, to one result CSV."""
+    """Convert JSON files of pytest-benchmark to one result CSV."""
     from bench.compare import files as stored
     from bench.exchange import imports
     from bench.records.labels import is_label

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bench.tune.search import Problem, Search
     from bench.tune.study import Study
 
-app = typer.Typer(no_args_is_help=True, help="Find the fastest settings of this machine.")
+app = typer.Typer(no_args_is_help=True, help="Find the fastest settings on this machine.")
 
 Budget = Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")]
 Method = Annotated[
@@ -28,7 +28,7 @@ Settings = Annotated[
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option(metavar="MODULE:NAME", help="A function of yours that returns a Dataset."),
+    typer.Option(metavar="MODULE:NAME", help="Your function that returns a Dataset."),
 ]
 Resume = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Continue the search in this file.")
@@ -152,25 +152,26 @@ def training(
     ] = None,
     optimizer: Annotated[
         list[str] | None,
-        typer.Option(help="Search these too: sgd, momentum, rmsprop, adam; repeatable."),
+        typer.Option(metavar="NAME", help="Search it too: sgd, momentum, rmsprop, adam."),
     ] = None,
     lr: Annotated[
         list[float] | None,
-        typer.Option(help="Search these learning rates; repeatable. The first is the default's."),
+        typer.Option(metavar="RATE", help="Learning rates to try; the first is the default."),
     ] = None,
     target: Annotated[float, typer.Option(help="Held-out loss to reach.")] = 0.5,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODULE:NAME", help="A function or class of yours: a Module."),
+        typer.Option(metavar="MODULE:NAME", help="Your function or class that makes a Module."),
     ] = None,
     dataset: Dataset = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder of the real FashionMNIST, instead of its format.")
-    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the real FashionMNIST.")] = None,
     resume: Resume = None,
     top: Top = 8,
 ) -> None:
-    """Find the settings that reach a target loss soonest; prove the best against the default."""
+    """Find the settings that reach a target loss soonest.
+
+    Fresh processes compare the best one with the plain default.
+    """
     from bench.measure import devices
     from bench.report import tuning
     from bench.suite.loading import data
