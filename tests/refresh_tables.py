@@ -28,9 +28,9 @@ def _table(found: re.Match[str]) -> str:
 
 
 def _verdicts(found: re.Match[str]) -> str:
-    top = int(found[3]) if found[3] else None
+    top = int(found[3]) if found[3] else answers.FEW
     frame = reader.read(ROOT / found[2])
-    text = answers.text(frame, top=None if found[4] else top)
+    text = answers.text(frame, top=answers.FEW if found[4] else top)
     if found[4]:
         text = "\n".join(text.splitlines()[:top])
     return found[1] + text + "\n" + found[6]

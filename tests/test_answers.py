@@ -196,7 +196,7 @@ def test_the_groups_of_a_dtype_are_one_sentence_unless_all_are_asked_for():
     assert "faster in training 2.0x (2.0 to 2.0), matrix products 2.0x" in text
     assert "slower in training 20x" in text
     assert text.endswith("one by one: bench verdict --question dtype --all")
-    whole = report.text(machine.frame(), "dtype", everything=True)
+    whole = report.text(machine.frame(), "dtype", top=None)
     assert whole.count("- bfloat16 on cpu: ") == 2
 
 

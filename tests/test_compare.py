@@ -173,6 +173,17 @@ def test_columns_can_be_chosen_and_what_differs_besides_is_warned_of(tmp_path):
     )
 
 
+def test_json_has_null_for_a_bound_that_is_not_known(tmp_path):
+    slow = {"machine": "b", "status": "unstable", "ci_high_s": 9.0, "median_s": 3.0}
+    path = store(tmp_path / "a.csv", {}, slow | {"run_id": "b"})
+    shown = run(path, "--columns", "machine", "--format", "json").output
+    made = json.loads(shown, parse_constant=pytest.fail)["cells"][1]
+    assert (made["ratio_low"], made["ratio_high"] is None) == (0.0, False)
+    shown = run(path, "--columns", "machine", "--baseline", "b", "--format", "json").output
+    made = json.loads(shown, parse_constant=pytest.fail)["cells"][0]
+    assert made["ratio_high"] is None
+
+
 def test_several_runs_are_replicates(tmp_path):
     rows = [
         {"machine": m, "run_id": f"{m}{k}", "median_s": s * (1 + 0.001 * k)}

@@ -12,13 +12,13 @@ from bench.gate.settings import Limits
 from bench.records import schema
 from bench.records.schema import CellKey
 from bench.stats import multiplicity
+from tests.helpers.frames import frame
 from tests.helpers.gates import (
     CELLS,
     NEW_WITH,
     NEW_WITHOUT,
     WITH,
     WITHOUT,
-    as_frame,
     judged,
     runs,
     spoiled,
@@ -382,7 +382,7 @@ def test_every_cell_of_either_side_has_one_verdict():
 
 
 def suspected(old, new):
-    keys = screen.suspects(as_frame(old), as_frame(new), Limits(), one_machine=True)
+    keys = screen.suspects(frame(*old), frame(*new), Limits(), one_machine=True)
     return "n=2" in {key[-1] for key in keys}
 
 
@@ -461,12 +461,12 @@ def test_a_threshold_that_was_given_holds_with_any_number_of_runs(tmp_path):
 
 def test_a_nan_and_a_zero_time_are_no_time():
     """A time that is not a number, or that no clock can resolve, counts as none."""
-    frame = as_frame(runs(count=5))
+    rows = frame(*runs(count=5))
     for value in (float("nan"), 0.0):
-        broken = frame.copy()
+        broken = rows.copy()
         first = broken.index[broken.params == broken.params.iloc[0]][0]
         broken.loc[first, ["min_s", "median_s"]] = value
-        whole, found = observations.times(frame), observations.times(broken)
+        whole, found = observations.times(rows), observations.times(broken)
         assert sum(map(len, found.values())) == sum(map(len, whole.values())) - 1
 
 

@@ -65,13 +65,9 @@ def fail(message: str, code: int = 2) -> NoReturn:
 
 
 def option_words(**given: Any) -> list[str]:
-    """Return the given options as words of a command line, which has them under these names."""
-    arguments = []
-    for name, value in given.items():
-        for item in value if isinstance(value, list) else [value]:
-            if item is not None:
-                arguments.append(f"--{name}={item}")
-    return arguments
+    """Return the given options as words of a command line, with ``-`` in place of ``_``."""
+    several = {n: v if isinstance(v, list) else [v] for n, v in given.items() if v is not None}
+    return [f"--{n.replace('_', '-')}={item}" for n, values in several.items() for item in values]
 
 
 def choose(option: str, value: str, known: Iterable[str]) -> None:

@@ -90,25 +90,19 @@ def run(
     """
     from bench.launch import runner
 
-    arguments = option_words(
+    words = option_words(
         device=device, dtype=dtype, family=family, profile=profile, threads=threads
     )
-    arguments += option_words(machine=machine, results=results) + (["-k", k] if k else [])
-    arguments += option_words(**{"cell-timeout": cell_timeout})
+    words += option_words(machine=machine, results=results, cell_timeout=cell_timeout)
+    words += [*(["-k", k] if k else []), *context.args]
     with run_bar(runs) as bar:
-        words = [*arguments, *context.args]
         code, file = runner.run(words, runs, output, resume, bar, append=append)
         if code in (0, 1):
             bar.complete()
     if code in (runner.STOPPED, ENDED) and file:
-        again = [
-            "bench",
-            "run",
-            "--resume",
-            str(file),
-            *option_words(runs=runs if runs > 1 else None),
-        ]
-        typer.echo(f"stopped; continue with {shlex.join([*again, *words])}", err=True)
+        again = option_words(runs=runs if runs > 1 else None) + words
+        line = shlex.join(["bench", "run", "--resume", str(file), *again])
+        typer.echo(f"stopped; continue with {line}", err=True)
     if file:
         try:
             _show(file, quiet)

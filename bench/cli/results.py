@@ -103,13 +103,13 @@ def verdict(
     choose("--format", format, ("terminal", "markdown", "json"))
     if question is not None:
         choose("--question", question, answers.TITLES)
-    frame = read(files)
+    frame, limit = read(files), None if all_ else top or answers.FEW
     if format == "json":
         give(answers.as_json(frame, question))
     elif format == "markdown":
-        give(answers.markdown(frame, question, all_, top))
+        give(answers.markdown(frame, question, limit))
     else:
-        give(answers.text(frame, question, all_, top=top))
+        give(answers.text(frame, question, limit))
 
 
 def card(files: Files = None) -> None:

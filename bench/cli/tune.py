@@ -190,7 +190,7 @@ def training(
     options = option_words(
         method=method, setting=setting, device=device, optimizer=optimizer, lr=lr, target=target
     )
-    options += option_words(model=model, dataset=dataset, **{"data-root": data_root})
+    options += option_words(model=model, dataset=dataset, data_root=data_root)
     default, space = tune.space(names, optimizer or (), lr or ())
     method, space = _chosen(method, setting, default, space)
     make = proof.network(model or "")

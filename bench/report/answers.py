@@ -1,9 +1,7 @@
 """The answers of a machine by question: for a terminal, as Markdown, as data, as a card."""
 
 import dataclasses
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -11,6 +9,7 @@ import pandas as pd
 from bench.compare import cells
 from bench.compare.cells import Setting
 from bench.report import bars, escape, fit, groups
+from bench.report.data import dumps
 from bench.report.sentences import sentence
 from bench.verdicts import answers, machines
 from bench.verdicts.answers import Answer, Basis
@@ -46,6 +45,10 @@ BLOCKS = 3
 DOMINATES = 0.8
 #: The version of the JSON.
 FORMAT = 1
+
+
+#: Makes the line above the answers of a machine from its title and what they rest on.
+Head = Callable[[str, str], str]
 
 
 def rests_on(basis: Basis) -> str:
@@ -126,22 +129,27 @@ def _across(frame: pd.DataFrame, question: str | None) -> list[Answer]:
     return [Answer("machine", tuple(machines.across(found)) if several else ())]
 
 
-def text(
-    frame: pd.DataFrame,
-    question: str | None = None,
-    everything: bool = False,
-    width: int | None = None,
-    top: int | None = None,
+def _parts(
+    frame: pd.DataFrame, question: str | None, block: Callable[[Answer], list[str]], head: Head
 ) -> str:
-    """Return the answers on each machine, torch and threads for a terminal of that width."""
-    width, top = width or fit.terminal(), None if everything else top or FEW
-    parts = ["\n".join(_block(one, top, width)) for one in _across(frame, question)]
-    for _, head, found in _heads(frame) if question != "machine" else ():
-        shown = fit.wrap(f"{head}; {rests_on(answers.basis(found))}", width, further="")
-        for answer in answers.of(found, question):
-            shown += ["", *_block(answer, top, width)]
-        parts.append("\n".join(shown))
+    """Return the answers across machines, then those on each machine, torch and threads."""
+    parts = ["\n".join(block(one)) for one in _across(frame, question)]
+    for _, title, found in _heads(frame) if question != "machine" else ():
+        parts.append(head(title, rests_on(answers.basis(found))))
+        parts += ["\n".join(block(answer)) for answer in answers.of(found, question)]
     return "\n\n".join(parts)
+
+
+def text(
+    frame: pd.DataFrame, question: str | None = None, top: int | None = FEW, width: int = 0
+) -> str:
+    """Return the answers for a terminal of that width, `top` findings of each topic or all."""
+    width = width or fit.terminal()
+    return _parts(
+        *(frame, question),
+        lambda answer: _block(answer, top, width),
+        lambda title, basis: "\n".join(fit.wrap(f"{title}; {basis}", width, further="")),
+    )
 
 
 def first(frame: pd.DataFrame, width: int) -> str:
@@ -165,24 +173,17 @@ def _block(answer: Answer, top: int | None, width: int) -> list[str]:
     ]
 
 
-def markdown(
-    frame: pd.DataFrame,
-    question: str | None = None,
-    everything: bool = False,
-    top: int | None = None,
-) -> str:
+def markdown(frame: pd.DataFrame, question: str | None = None, top: int | None = FEW) -> str:
     """Return them as Markdown, with the text from files escaped."""
-    limit = None if everything else top or FEW
 
-    def block(answer: Answer) -> str:
-        shown = [f"- {escape.markdown(line)}" for line in lines(answer, limit)]
-        return "\n".join([f"**{TITLES[answer.question]}**", "", *shown])
+    def block(answer: Answer) -> list[str]:
+        shown = [f"- {escape.markdown(line)}" for line in lines(answer, top)]
+        return [f"**{TITLES[answer.question]}**", "", *shown]
 
-    parts = [block(answer) for answer in _across(frame, question)]
-    for _, head, found in _heads(frame) if question != "machine" else ():
-        parts.append(f"**{escape.markdown(head)}** ({rests_on(answers.basis(found))})")
-        parts += [block(answer) for answer in answers.of(found, question)]
-    return "\n\n".join(parts)
+    return _parts(
+        *(frame, question, block),
+        lambda title, basis: f"**{escape.markdown(title)}** ({basis})",
+    )
 
 
 def card(frame: pd.DataFrame) -> str:
@@ -200,24 +201,10 @@ def card(frame: pd.DataFrame) -> str:
     return "\n".join(made[:15])
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that JSON holds: infinite numbers, which it lacks, become null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return _number(value) if isinstance(value, float) else value
-
-
 def data(finding: Finding) -> dict[str, Any]:
     """Return the fields of a finding that are not blank, and its sentence."""
     fields = {k: v for k, v in dataclasses.asdict(finding).items() if v not in (None, "", (), {})}
-    made: dict[str, Any] = _plain(fields)
-    return made | {"text": sentence(finding)}
+    return fields | {"text": sentence(finding)}
 
 
 def as_json(frame: pd.DataFrame, question: str | None = None) -> str:
@@ -240,4 +227,4 @@ def as_json(frame: pd.DataFrame, question: str | None = None) -> str:
         )
     across = [data(finding) for one in _across(frame, question) for finding in one.findings]
     whole = {"format": FORMAT, "machines": made, "across": across}
-    return json.dumps(whole, indent=1, allow_nan=False)
+    return dumps(whole)

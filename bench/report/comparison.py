@@ -1,19 +1,17 @@
 """A comparison as text: for a terminal, for GitHub, for a spreadsheet, for a program."""
 
-import csv
-import io
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
 from tabulate import tabulate
 
 from bench.compare.estimates import Estimate
 from bench.compare.sides import Comparison
 from bench.records import params
 from bench.records.writer import no_formula
-from bench.report import escape, fit, overview, units
+from bench.report import data, escape, fit, overview, units
 from bench.stats.ratios import Ratio
 
 SORTS = ("name", "ratio")
@@ -207,19 +205,17 @@ def as_json(comparison: Comparison, found: list[Line]) -> str:
         "warnings": comparison.warnings,
         "cells": records(comparison, found),
     }
-    return json.dumps(made, indent=1)
+    return data.dumps(made)
 
 
 def as_csv(comparison: Comparison, found: list[Line]) -> str:
     """Return one line for each cell and side."""
-    out = io.StringIO()
-    made = records(comparison, found)
-    writer = csv.DictWriter(out, list(made[0]) if made else ["status"], lineterminator="\n")
-    writer.writeheader()
-    for one in made:
-        texts = {key: no_formula(v) for key, v in one.items() if isinstance(v, str)}
-        writer.writerow(one | texts)
-    return out.getvalue()
+    made = [
+        {key: no_formula(v) if isinstance(v, str) else v for key, v in one.items()}
+        for one in records(comparison, found)
+    ]
+    table = pd.DataFrame(made, columns=list(made[0]) if made else ["status"], dtype=object)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 FORMATS: dict[str, Callable[[Comparison, list[Line]], str]] = {

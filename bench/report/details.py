@@ -6,23 +6,6 @@ from typing import Any
 
 from bench.report import units
 
-
-def _count(value: float) -> str:
-    return f"{value:,}"
-
-
-def _error(value: float) -> str:
-    return f"{value:.1e}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.0%}"
-
-
-def _change(value: float) -> str:
-    return f"{value:+.1%}"
-
-
 #: Column -> its label and how its value is written, in the order of the line.
 _LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "run_started": ("run of", str),
@@ -30,8 +13,8 @@ _LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "threads": ("threads", str),
     "device_name": ("device", str),
     "driver": ("driver", str),
-    "rounds": ("rounds", _count),
-    "iterations": ("iterations", _count),
+    "rounds": ("rounds", "{:,}".format),
+    "iterations": ("iterations", "{:,}".format),
     "min_s": ("min", units.seconds),
     "q1_s": ("q1", units.seconds),
     "q3_s": ("q3", units.seconds),
@@ -43,14 +26,14 @@ _LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "first_call_s": ("first call", units.seconds),
     "device_s": ("on the device", units.seconds),
     "dispatch_s": ("launch", units.seconds),
-    "items": ("items", _count),
+    "items": ("items", "{:,}".format),
     "item_unit": ("unit", str),
     "bytes": ("moved", units.size),
-    "flop": ("flop", _count),
-    "tolerance": ("tolerance", _error),
+    "flop": ("flop", "{:,}".format),
+    "tolerance": ("tolerance", "{:.1e}".format),
     "involuntary_switches": ("involuntary switches", units.significant),
-    "drift": ("drift", _change),
-    "stolen": ("taken by others", _share),
+    "drift": ("drift", "{:+.1%}".format),
+    "stolen": ("taken by others", "{:.0%}".format),
     "slowdown": ("reference kernels slower by", units.significant),
     "core_s": ("reference kernel", units.seconds),
 }

@@ -17,6 +17,11 @@ def _neighbours(figures: Figures) -> str:
     return f"{text}: {', '.join(busiest)}" if busiest else text
 
 
+def _known(parts: Mapping[str, str], figures: Figures) -> str:
+    """Return the texts of the figures that there are."""
+    return ", ".join(text.format(**figures) for name, text in parts.items() if name in figures)
+
+
 def _power(figures: Figures) -> str:
     parts = {
         "battery": "on battery ({battery:.0f} %)",
@@ -26,8 +31,7 @@ def _power(figures: Figures) -> str:
         "low_power": f"low power mode {'on' if figures.get('low_power') else 'off'}",
         "mhz": "{mhz:.0f} of {max_mhz:.0f} MHz",
     }
-    found = [text.format(**figures) for name, text in parts.items() if name in figures]
-    return ", ".join(found) or "this platform does not report it"
+    return _known(parts, figures) or "this platform does not report it"
 
 
 def _gpu(figures: Figures) -> str:
@@ -37,9 +41,8 @@ def _gpu(figures: Figures) -> str:
         "power_cap_w": "limit {power_cap_w:.0f} W",
         "temperature": "{temperature} degrees C",
     }
-    found = [text.format(**figures) for name, text in parts.items() if name in figures]
-    found += [f"{figures['others']} other processes compute on it"] if figures["others"] else []
-    return ", ".join(found)
+    others = f"{figures['others']} other processes compute on it" if figures["others"] else ""
+    return ", ".join(filter(None, (_known(parts, figures), others)))
 
 
 def _container(figures: Figures) -> str:

@@ -4,12 +4,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import units
-from bench.report.phrases import change, ends, listed, name, params, size
+from bench.report.phrases import change, crossing, ends, listed, name, params
 from bench.report.sentences import against
 from bench.verdicts.finding import WORTH
 from bench.verdicts.groups import ORDER
 
-_WITHOUT_FACTOR = {"same": "as fast", "unclear": "no clear difference"}
+#: The words of each advice, and whether a factor follows each group.
+_ADVICE = {
+    "faster": ("faster", True),
+    "slower": ("slower", True),
+    "same": ("as fast", False),
+    "unclear": ("no clear difference", False),
+}
 #: Operations and sweeps that a sentence names; it counts the rest.
 NAMED = 4
 
@@ -19,29 +25,26 @@ def together(several: Sequence[Any]) -> str:
     first = several[0]
     known = [one for one in several if one.ratio]
     parts = []
-    for advice in ("faster", "slower"):
-        if here := [_factor(one) for one in known if one.advice == advice]:
-            parts.append(f"{advice} in {', '.join(here)}")
-    for advice, word in _WITHOUT_FACTOR.items():
-        if named := [one.group for one in known if one.advice == advice]:
-            parts.append(f"{word} in {', '.join(named)}")
+    for advice, (word, factors) in _ADVICE.items():
+        if here := [one for one in known if one.advice == advice]:
+            shown = [_factor(one) if factors else one.group for one in here]
+            parts.append(f"{word} in {', '.join(shown)}")
     if named := [one.group for one in several if not one.ratio]:
         parts.append(f"not settled in {', '.join(named)}")
     bounded = " of those known" if any(one.exceeded for one in several) else ""
-    worst = [one.worst for one in several if one.worst]
-    best = [one.best for one in several if one.best]
-    if worst:
-        end = max(worst, key=lambda one: one[1].value)
-        parts.append(f"at worst{bounded} {name(end[0])} {change(end[1])}")
-    if best:
-        end = min(best, key=lambda one: one[1].value)
-        parts.append(f"at best{bounded} {name(end[0])} {change(end[1])}")
+    for word, most in (("worst", max), ("best", min)):
+        if found := [end for one in several if (end := getattr(one, word))]:
+            subject, ratio = most(found, key=lambda end: end[1].value)
+            parts.append(f"at {word}{bounded} {name(subject)} {change(ratio)}")
     errors = [one.error for one in several if one.error]
     if errors and first.topic == "dtype group":
         parts.append(f"relative error up to {max(errors):.0e} (median of a group)")
     count = f"{sum(one.n for one in several):,} of {sum(one.total or 0 for one in several):,} cells"
-    head = f"{first.subject.dtype} on {first.subject.device} against {against(first)}, from {count}"
-    return f"{head}: {'; '.join(parts)}"
+    return f"{_head(first, against(first))}, from {count}: {'; '.join(parts)}"
+
+
+def _head(one: Any, rival: str) -> str:
+    return f"{one.subject.dtype} on {one.subject.device} against {rival}"
 
 
 def _factor(one: Any) -> str:
@@ -58,42 +61,32 @@ def _factor(one: Any) -> str:
     return f"{text})"
 
 
-def _few(names: Sequence[str]) -> str:
-    return listed(names, NAMED)
-
-
 def sweeps(several: Sequence[Any]) -> str:
     """Return from which size on a device is faster, in a sentence on all sweeps of a dtype."""
     words: dict[str, list[str]] = {}
     for one in several:
-        if where := one.crossover:
-            text = f"{name(one.subject)} {one.param}={size(where.size)}"
-            text += f" (measured: {size(where.low)} and {size(where.high)})"
+        if one.crossover:
+            text = f"{name(one.subject)} {one.param}={crossing(one.crossover)}"
             key = f"{'faster' if one.advice == 'above' else 'slower'} from a size on:"
         else:
             text = name(one.subject)
             way = "slower" if one.advice in ("never", "slower") else "faster"
             key = f"{way} at every size{' with a difference' if one.ties else ''}:"
         words.setdefault(key, []).append(text)
-    first = several[0]
-    parts = [f"{key} {_few(names)}" for key, names in sorted(words.items())]
-    head = f"{first.subject.dtype} on {first.subject.device} against {first.rival.device}"
-    return f"{head} by size: {'; '.join(parts)}"
+    parts = [f"{key} {listed(names, NAMED)}" for key, names in sorted(words.items())]
+    return f"{_head(several[0], several[0].rival.device)} by size: {'; '.join(parts)}"
 
 
 def operations(several: Sequence[Any]) -> str:
     """Return what a device loses and wins of the benchmarks without a sweep of a dtype."""
-    lost, won = (
-        [f"{name(end[0])} {change(end[1])}" for end in sorted(ends, key=lambda end: -end[1].factor)]
-        for ends in (
-            [one.worst for one in several if one.slower],
-            [one.best for one in several if one.faster],
-        )
-    )
-    parts = [f"{word}: {_few(names)}" for word, names in (("loses", lost), ("wins", won)) if names]
-    first = several[0]
-    head = f"{first.subject.dtype} on {first.subject.device} against {first.rival.device}"
-    return f"{head} by operation: {'; '.join(parts)}"
+    lost = [one.worst for one in several if one.slower]
+    won = [one.best for one in several if one.faster]
+    parts = []
+    for word, cells in (("loses", lost), ("wins", won)):
+        cells.sort(key=lambda end: -end[1].factor)
+        if names := [f"{name(subject)} {change(ratio)}" for subject, ratio in cells]:
+            parts.append(f"{word}: {listed(names, NAMED)}")
+    return f"{_head(several[0], several[0].rival.device)} by operation: {'; '.join(parts)}"
 
 
 def peaks(several: Sequence[Any]) -> str:

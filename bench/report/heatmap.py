@@ -8,6 +8,7 @@ from matplotlib.ticker import FuncFormatter
 
 from bench.compare.cells import Cell
 from bench.report import units
+from bench.report.phrases import cut
 from bench.report.picture import INK, Picture, figure_of
 
 #: Where the colours end: a factor of 8, and of 2 at least, as powers of 2.
@@ -83,10 +84,8 @@ def heatmap(cells: list[Cell]) -> Picture | None:
             axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color=colour)
     ticks = FuncFormatter(lambda power, _: f"{units.factor(2**power)}x")
     label = "times as long: red is slower"
-    sides = (min(known) < -low, max(known) > high)
-    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
-        sides, "neither"
-    )
+    ends = "min" * (min(known) < -low) + "max" * (max(known) > high)
+    extend = {"minmax": "both", "": "neither"}.get(ends, ends)
     figure.colorbar(image, ax=axes, shrink=0.5, label=label, format=ticks, extend=extend)
     return Picture(
         "heatmap", "Times as long as float32 on the CPU, at the largest size they share", figure
@@ -96,4 +95,4 @@ def heatmap(cells: list[Cell]) -> Picture | None:
 def _label(cell: Cell) -> str:
     """Return the benchmark and its params, cut where a row has no room."""
     words = " ".join((cell.name, *(f"{name}={value}" for name, value in cell.params.items())))
-    return words if len(words) <= _LETTERS else f"{words[: _LETTERS - 3]}..."
+    return cut(words, _LETTERS)

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
 from bench.gate.history import Series
-from bench.report import escape, fit, units
+from bench.report import data, escape, fit, units
 from bench.stats.changepoints import FEWEST, SESSIONS
 
 #: The number of runs that a line of bars shows, the last ones.
@@ -68,7 +67,7 @@ def _report(found: Sequence[Series], every: bool, markdown: bool) -> str:
 def as_json(found: Sequence[Series], every: bool) -> str:
     """Return it as a JSON list of series."""
     shown = [dataclasses.asdict(one) for one in found if every or one.changes]
-    return json.dumps(shown, indent=1)
+    return data.dumps(shown)
 
 
 FORMATS: dict[str, Callable[[Sequence[Series], bool], str]] = {

@@ -67,18 +67,9 @@ def _time(estimate: Estimate) -> list[Entry]:
     return [_number(units.seconds(time or 0), time), _number(f"{half or 0:.1%}", half)]
 
 
-def _optional(estimate: Estimate, items: float, error: float, peak: float) -> list[Entry]:
-    rate = items / estimate.seconds if estimate.seconds else None
-    return [
-        _number(f"{rate or 0:,.0f}", rate),
-        _number(f"{error:.1e}", error),
-        _number("" if math.isnan(peak) else units.size(peak), peak),
-    ]
-
-
 def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
     """Return the table of all cells, those alike beside each other, and the number of them."""
-    frame = frame.assign(threads=["" if n is pd.NA else str(n) for n in frame.threads])
+    frame = frame.assign(threads=files.texts(frame.threads))
     between = [name for name in ("machine", "torch", "threads") if frame[name].nunique() > 1]
     names = [*schema.CELL, *between]
     found = estimates.by_group(frame, names, [])
@@ -92,37 +83,36 @@ def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
     ]
     ranks = sorted(range(len(cells)), key=order.__getitem__)
     last = cells.iloc[ranks[:MAX_ROWS]]
-    amounts = dict.fromkeys(("items", "rel_error", "peak_bytes"), "float64")
     values = last[list(details.COLUMNS)].astype(object)
     lines = map(details.line, values.where(values.notna(), None).to_numpy().tolist())
-    # The reason of an `ok` row is a note, for example that the data were made up.
-    noted = last.assign(note=last.reason.where(last.status == "ok", ""))
+    peaks = last.peak_bytes.notna().any()
+    columns = [("benchmark", "name"), ("dtype", ""), ("median", "number"), ("±", "number")]
+    columns += [(title, "") for title in ("device", *between, "status")] + [("reason", "reason")]
+    columns += [("items/s", "number"), ("error", "number")]
+    columns += [("peak memory", "number")] if peaks else []
+    columns += [("family", ""), ("last run", "details")]
+    amounts = last[["items", "rel_error", "peak_bytes"]].astype("float64").to_numpy().tolist()
+    texts = last[[*names, "status", "reason"]].to_numpy().tolist()
     rows = []
-    for (*key, items, error, peak, note), line in zip(
-        noted[[*names, *amounts, "note"]].astype(amounts).to_numpy().tolist(), lines, strict=True
-    ):
+    for (*key, status, note), (items, error, peak), line in zip(texts, amounts, lines, strict=True):
         family, benchmark, device, dtype, given, *others = map(str, key)
         estimate = found[tuple(key), ()]
+        rate = items / estimate.seconds if estimate.seconds else math.nan
+        # The reason of an `ok` row is a note, for example that the data were made up.
+        reason = estimate.reason or (note if status == "ok" else "")
         row = [
             _name(benchmark, given),
             Entry(dtype),
             *_time(estimate),
             *map(Entry, (device, *others, estimate.status)),
-            Entry(cut(estimate.reason or note), kind="reason"),
-            *_optional(estimate, items, error, peak),
+            Entry(cut(reason), kind="reason"),
+            _number(f"{rate:,.0f}", rate),
+            _number(f"{error:.1e}", error),
+            *([_number("" if math.isnan(peak) else units.size(peak), peak)] if peaks else []),
             Entry(family),
             Entry(line, kind="details"),
         ]
         rows.append(("/".join(map(str, key)).replace(" ", "_"), row))
-    columns = [("benchmark", "name"), ("dtype", ""), ("median", "number"), ("±", "number")]
-    columns += [(title, "") for title in ("device", *between, "status")] + [("reason", "reason")]
-    columns += [(title, "number") for title in ("items/s", "error", "peak memory")]
-    columns += [("family", ""), ("last run", "details")]
-    if last.peak_bytes.isna().all():
-        place = columns.index(("peak memory", "number"))
-        del columns[place]
-        for _, row in rows:
-            del row[place]
     return Table("cells", columns, rows), len(cells)
 
 
@@ -130,7 +120,7 @@ def _change(ratio: Ratio | None) -> Entry:
     """Return a ratio to the baseline with its interval; marked if no difference was seen."""
     if ratio is None:
         return _number("", None)
-    text = overview.interval(ratio)
+    text = units.interval(ratio)
     return _number(text if ratio.significant else f"~ {text}", ratio.value)
 
 
@@ -254,6 +244,6 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
         parts=parts,
         compared=None if fleet else _compared(frame),
         table=table,
-        factor=overview.interval,
+        factor=units.interval,
     )
     return text, pictures

@@ -1,7 +1,6 @@
 """The outcome of the gate, for a terminal, a pull request, GitHub, JUnit or a program."""
 
 import dataclasses
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,7 +11,7 @@ from tabulate import tabulate
 from bench.gate.check import VERDICTS, Judged, Outcome
 from bench.gate.power import Power, Stored
 from bench.gate.reason import Reason
-from bench.report import escape, fit, reasons
+from bench.report import data, escape, fit, reasons
 from bench.stats.ratios import relative
 
 #: Verdicts that need someone to look.
@@ -269,7 +268,7 @@ def as_json(outcome: Outcome) -> str:
         "notes": _remarks(outcome),
         "cells": cells,
     }
-    return json.dumps(made, indent=1)
+    return data.dumps(made)
 
 
 FORMATS: dict[str, Callable[[Outcome], str]] = {

@@ -1,11 +1,10 @@
 """Machines that differ from others of the same hardware, in sentences or for a program."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 
 from bench.compare.outliers import FEWEST, Fleet, Outlier
-from bench.report import escape, fit
+from bench.report import data, escape, fit
 
 
 def _sentence(one: Outlier) -> str:
@@ -54,7 +53,7 @@ def markdown(fleets: Sequence[Fleet]) -> str:
 
 def as_json(fleets: Sequence[Fleet]) -> str:
     """Return it as a JSON list of fleets."""
-    return json.dumps([dataclasses.asdict(fleet) for fleet in fleets], indent=1)
+    return data.dumps([dataclasses.asdict(fleet) for fleet in fleets])
 
 
 FORMATS: dict[str, Callable[[Sequence[Fleet]], str]] = {

@@ -15,8 +15,7 @@ ALL = "all"
 def _group(comparison: Comparison, row: Row) -> str:
     """Return the group of a row; of benchmarks of the user it is their family."""
     known = dict(zip(comparison.row_names, row, strict=True))
-    family, benchmark = known.get("family", ""), known.get("benchmark", "")
-    return groups.declared().get((family, benchmark), family)
+    return groups.declared().get((known["family"], known["benchmark"]), known["family"])
 
 
 @dataclass(frozen=True)
@@ -74,9 +73,9 @@ def text(comparison: Comparison, width: int) -> str:
         if len(comparison.others) > 1:
             parts += ["", *fit.wrap(side, width)]
         rows = [
-            (one.group, f"{one.cells:,}", interval(one.ratio), str(one.slower), str(one.faster))
-            for one in found
-            if one.side == side
+            (o.group, f"{o.cells:,}", units.interval(o.ratio), str(o.slower), str(o.faster))
+            for o in found
+            if o.side == side
         ]
         parts += ["", fit.table(headers, rows, width, right="134")]
     return "\n".join(parts)
@@ -88,14 +87,8 @@ def sentences(comparison: Comparison) -> list[str]:
     verb = "needs" if much == "much" else "takes"
     base, total = comparison.labels[comparison.baseline], len(comparison.rows)
     return [
-        f"{one.side} {verb} {interval(one.ratio)} times as {much} as {base}, geometric mean of "
-        f"{one.cells:,} of {total:,} cells"
+        f"{one.side} {verb} {units.interval(one.ratio)} times as {much} as {base}, geometric "
+        f"mean of {one.cells:,} of {total:,} cells"
         for one in means(comparison)
         if one.group == ALL
     ]
-
-
-def interval(ratio: Ratio) -> str:
-    """Return ``0.87 (0.80 to 0.94)``."""
-    value, low, high = units.factors(ratio.value, ratio.low, ratio.high)
-    return f"{value} ({low} to {high})"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from bench.report import units
 from bench.stats.ratios import Ratio
+from bench.verdicts.crossover import Crossover
 from bench.verdicts.finding import Subject
 
 #: Names that a sentence lists; it counts the rest.
@@ -15,18 +16,17 @@ VAGUE = 5.0
 LONGEST = 300
 
 
-def cut(reason: str) -> str:
-    """Return a reason short enough for a sentence; the CSV has all of it."""
-    return reason if len(reason) <= LONGEST else reason[: LONGEST - 3] + "..."
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return a text of at most so many characters; the CSV has all of a reason."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def ends(ratio: Ratio) -> tuple[str, str, str]:
     """Return a ratio and its interval as factors; those of a ratio below 1 are of its inverse."""
-    bounds = (ratio.value, ratio.low, ratio.high)
     if ratio.value < 1:
-        bounds = (1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
-    middle, low, high = units.factors(*bounds)
-    return middle, low, high
+        high = 1 / ratio.low if ratio.low else math.inf
+        ratio = Ratio(1 / ratio.value, 1 / ratio.high, high)
+    return units.factors(ratio)
 
 
 def times(ratio: Ratio | None) -> str:
@@ -59,6 +59,11 @@ def size(value: float) -> str:
     """Return a size as a whole number; one between those measured in three digits."""
     between = not float(value).is_integer() and value > 1000
     return f"{round(value, 2 - math.floor(math.log10(value))) if between else value:,.0f}"
+
+
+def crossing(where: Crossover) -> str:
+    """Return the size of a crossover: ``1,024 (measured: 512 and 2,048)``."""
+    return f"{size(where.size)} (measured: {size(where.low)} and {size(where.high)})"
 
 
 def change(ratio: Ratio) -> str:

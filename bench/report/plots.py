@@ -57,26 +57,14 @@ def over_size(cells: list[Cell]) -> list[Picture]:
         styles = dict(zip(dict.fromkeys(d for d, _ in lines), ("-", "--", ":", "-."), strict=False))
         for (device, dtype), points in sorted(lines.items(), key=_cpu_first):
             sizes = sorted(points)
-            middles = [points[size].estimate.seconds or math.nan for size in sizes]
-            lows = [
-                points[size].estimate.low or middle
-                for size, middle in zip(sizes, middles, strict=True)
-            ]
-            highs = [
-                points[size].estimate.high or middle
-                for size, middle in zip(sizes, middles, strict=True)
-            ]
+            known = [points[size].estimate for size in sizes]
+            middles = [one.seconds or math.nan for one in known]
+            lows = [one.low or one.seconds or math.nan for one in known]
+            highs = [one.high or one.seconds or math.nan for one in known]
             colour = colours.get(dtype, COLOURS[-1])
             axes.fill_between(sizes, lows, highs, color=colour, alpha=0.2, linewidth=0)
-            axes.loglog(
-                sizes,
-                middles,
-                marker="o",
-                markersize=3,
-                linestyle=styles.get(device, "-"),
-                color=colour,
-                label=f"{device} {dtype}",
-            )
+            line = {"linestyle": styles.get(device, "-"), "color": colour}
+            axes.loglog(sizes, middles, marker="o", markersize=3, label=f"{device} {dtype}", **line)
         _mark_crossovers(axes, lines, colours)
         axes.set_xlabel(param)
         axes.set_ylabel("time of one call")
@@ -85,11 +73,8 @@ def over_size(cells: list[Cell]) -> list[Picture]:
         ticks_in_words(axes, "x", lambda value: f"{value:,.0f}")
         axes.grid(alpha=0.25, which="major")
         axes.legend(frameon=False, fontsize=8)
-        made.append(
-            Picture(
-                f"size-{benchmark}", f"{benchmark}: time over {param}, with 95 % intervals", figure
-            )
-        )
+        title = f"{benchmark}: time over {param}, with 95 % intervals"
+        made.append(Picture(f"size-{benchmark}", title, figure))
     return made
 
 
@@ -125,13 +110,8 @@ def loading(cells: list[Cell]) -> Picture | None:
     figure, (axes,) = figure_of(6.4, 3.4)
     for (batch, points), colour in zip(sorted(lines.items()), COLOURS, strict=False):
         counts = sorted(points)
-        axes.plot(
-            counts,
-            [points[n] for n in counts],
-            marker="o",
-            color=colour,
-            label=f"batch {batch:.0f}",
-        )
+        rates = [points[n] for n in counts]
+        axes.plot(counts, rates, marker="o", color=colour, label=f"batch {batch:.0f}")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("workers")
     axes.set_ylabel("images a second")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import units
-from bench.report.phrases import NAMED, change, cut, listed, name, params, size, times
+from bench.report.phrases import NAMED, change, crossing, cut, listed, name, params, size, times
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding, Subject
 from bench.verdicts.loading import without_workers
@@ -58,12 +58,11 @@ def _unsupported(one: Any) -> str:
 
 
 def _device(one: Any) -> str:
-    where, smallest, largest = one.crossover, size(one.smallest), size(one.largest)
+    smallest, largest = size(one.smallest), size(one.largest)
     text = f"{name(one.subject)} in {one.subject.dtype}: {one.subject.device} "
-    if where:
+    if one.crossover:
         text += "overtakes" if one.advice == "above" else "falls behind"
-        text += f" {one.rival.device} at {one.param} {size(where.size)} (measured: "
-        text += f"{size(where.low)} and {size(where.high)})"
+        text += f" {one.rival.device} at {one.param} {crossing(one.crossover)}"
     else:
         word = {"always": "faster", "never": "never faster"}.get(one.advice, one.advice)
         text += f"is {word} than {one.rival.device} in the range measured, "
@@ -170,8 +169,7 @@ def _launch(one: Any) -> str:
 
 
 def _first_call(one: Any) -> str:
-    bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
-    middle, low, high = units.factors(*bounds)
+    middle, low, high = units.factors(one.ratio)
     return (
         f"{one.subject.device}: the first call takes {middle} times as long as a later one "
         f"({low} to {high}, median of {one.n:,} cells); {units.seconds(one.amount)} at most "
@@ -223,18 +221,16 @@ def _several(one: Any) -> str:
     if one.ratio is None:
         text += f"not settled against {rival}"
     elif one.advice == "same":
-        bounds = (one.ratio.value, one.ratio.low, one.ratio.high)
-        middle, low, high = units.factors(*bounds)
+        middle, low, high = units.factors(one.ratio)
         text += f"as fast as {rival} (takes {middle} times as long, {low} to {high})"
     elif one.advice == "unclear":
         text += f"no clear difference to {rival}"
     else:
         text += f"{times(one.ratio)} than {rival}"
     text += f", from {one.n} of {one.total} cells"
-    for end, word in ((one.worst, "worst"), (one.best, "best")):
+    for word, end in (("worst", one.worst), ("best", one.best)):
         if end:
-            seen = "the worst known" if one.exceeded else word
-            seen = seen.replace("worst", word)
+            seen = f"the {word} known" if one.exceeded else word
             text += f"; {seen}: {name(end[0])} {change(end[1])}"
     if one.error and one.topic == "dtype group":
         text += f"; relative error {one.error:.1e}"

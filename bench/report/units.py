@@ -2,6 +2,8 @@
 
 import math
 
+from bench.stats.ratios import Ratio
+
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _SIZES = ((2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 
@@ -24,9 +26,16 @@ def factor(value: float, beside: float | None = None) -> str:
     return f"{value:.2f}" if near and 0.1 <= value < 9.995 else significant(value, 2)
 
 
-def factors(value: float, low: float, high: float) -> tuple[str, str, str]:
+def factors(ratio: Ratio) -> tuple[str, str, str]:
     """Return a ratio and the ends of its interval."""
-    return factor(value), factor(low, value), factor(high, value)
+    value = ratio.value
+    return factor(value), factor(ratio.low, value), factor(ratio.high, value)
+
+
+def interval(ratio: Ratio) -> str:
+    """Return ``0.87 (0.80 to 0.94)``."""
+    value, low, high = factors(ratio)
+    return f"{value} ({low} to {high})"
 
 
 def scale(value: float, sizes: bool = False) -> tuple[float, str]:

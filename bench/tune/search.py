@@ -37,7 +37,7 @@ class Pruned(Exception):
 Watch = Callable[[int, float], bool]
 
 
-def never(_: int, __: float) -> bool:
+def never(_: float, __: float) -> bool:
     """Give no setting up."""
     return False
 

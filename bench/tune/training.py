@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from bench.measure import devices, dtypes, refusal
-from bench.tune.search import CannotTune, Pruned, Watch
+from bench.tune.search import CannotTune, Pruned, Watch, never
 
 DTYPES = ("float32", "bfloat16", "float16")
 BATCHES = (16, 32, 64, 128, 256, 1024)
@@ -156,13 +156,28 @@ def _compute_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _batches(
+    task: Task, setting: Setting, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield shuffled batches on the device without end; of one size, for which code is compiled."""
+    x, y = task.train
+    dtype = dtypes.find("float32" if setting.autocast else setting.dtype)
+    order, device = torch.Generator().manual_seed(seed), devices.find(setting.device).torch_device
+    while True:
+        shuffled = torch.randperm(len(x), generator=order)
+        for place in range(0, max(1, len(x) - setting.batch + 1), setting.batch):
+            chosen = shuffled[place : place + setting.batch]
+            there = x[chosen].to(device, dtype if x.is_floating_point() else None)
+            yield there, y[chosen].to(device)
+
+
 def train(
     task: Task,
     setting: Setting,
     seed: int,
     target: float,
     limit_s: float,
-    watch: Callable[[float, float], bool] = lambda seconds, loss: False,
+    watch: Callable[[float, float], bool] = never,
 ) -> Reached:
     """Train from the initial weights of `seed` until the held-out loss is `target`.
 
@@ -171,18 +186,6 @@ def train(
     looks nor the first steps, which may compile, count. Each look evaluates the weights in float32.
     Raises Pruned after `limit_s`, or when `watch`, which gets seconds and loss, says so.
     """
-    with _compute_threads(setting.threads):
-        return _train(task, setting, seed, target, limit_s, watch)
-
-
-def _train(
-    task: Task,
-    setting: Setting,
-    seed: int,
-    target: float,
-    limit_s: float,
-    watch: Callable[[float, float], bool],
-) -> Reached:
     device = devices.find(setting.device)
     dtype = dtypes.find("float32" if setting.autocast else setting.dtype)
     torch.manual_seed(seed)
@@ -199,17 +202,6 @@ def _train(
         with torch.no_grad():
             return float(task.loss(judge(held_out[0]), held_out[1]))
 
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        x, y = task.train
-        order = torch.Generator().manual_seed(seed)
-        while True:
-            shuffled = torch.randperm(len(x), generator=order)
-            # Batches have one size, for which code is compiled.
-            for place in range(0, max(1, len(x) - setting.batch + 1), setting.batch):
-                chosen = shuffled[place : place + setting.batch]
-                there = x[chosen].to(device.torch_device, dtype if x.is_floating_point() else None)
-                yield there, y[chosen].to(device.torch_device)
-
     def timed(steps: int, step: Callable[..., object], source: Iterator[Any]) -> tuple[int, float]:
         begin, done = device.clock(), 0
         while True:
@@ -218,24 +210,27 @@ def _train(
             if done == steps or device.now() - begin > limit_s:
                 return done, device.clock() - begin
 
-    with refusal.fallbacks(device):  # autocast may disable itself with a warning
-        warm, source = _steps(task, model, setting), batches()
-        _, first_s = timed(1, warm, source)
-        timed(2, warm, source)
-    model.load_state_dict(start)
-    step, source = _steps(task, model, setting), batches()
-    count, each, before = 0, [], look()
-    while True:
-        made, took = timed(EVERY, step, source)
-        each.append(took / made)
-        a_step, now = statistics.median(each), look()
-        if now <= target:
-            part = math.log(before / target) / math.log(before / now) if now > 0 else 1.0
-            return Reached((count + part * made) * a_step, now, first_s)
-        count, before = count + made, now
-        seconds = count * a_step
-        if not math.isfinite(now) or seconds > limit_s or watch(seconds, now):
-            raise Pruned(f"the loss was {now:.3g} after {seconds:.2g} s, not {target:g} (--target)")
+    with _compute_threads(setting.threads):
+        with refusal.fallbacks(device):  # autocast may disable itself with a warning
+            warm, source = _steps(task, model, setting), _batches(task, setting, seed)
+            _, first_s = timed(1, warm, source)
+            timed(2, warm, source)
+        model.load_state_dict(start)
+        step, source = _steps(task, model, setting), _batches(task, setting, seed)
+        count, each, before = 0, [], look()
+        while True:
+            made, took = timed(EVERY, step, source)
+            each.append(took / made)
+            a_step, now = statistics.median(each), look()
+            if now <= target:
+                part = math.log(before / target) / math.log(before / now) if now > 0 else 1.0
+                return Reached((count + part * made) * a_step, now, first_s)
+            count, before = count + made, now
+            seconds = count * a_step
+            if not math.isfinite(now) or seconds > limit_s or watch(seconds, now):
+                raise Pruned(
+                    f"the loss was {now:.3g} after {seconds:.2g} s, not {target:g} (--target)"
+                )
 
 
 @dataclass(frozen=True)
@@ -268,14 +263,9 @@ class Training:
         rates: list[float] = []
         for seed in range(turn * SEEDS, (turn + 1) * SEEDS):
             # The pruner compares settings at the same twentieth of the limit, for the first seed.
-            at = (lambda s, loss: watch(int(20 * s / self.limit_s), loss)) if not rates else _on
+            at = (lambda s, loss: watch(int(20 * s / self.limit_s), loss)) if not rates else never
             rates.append(1 / self.trainer(setting, seed, limit_s, at).seconds)
         return rates
-
-
-def _on(_: float, __: float) -> bool:
-    """Give no training up."""
-    return False
 
 
 def code(setting: Setting, loss: str, model: str = "", dataset: str = "") -> str:

@@ -3,8 +3,7 @@
 import random
 
 from bench.gate import check
-from bench.records.reader import frame as to_frame
-from tests.helpers.frames import row
+from tests.helpers.frames import frame
 
 CELLS = 40
 
@@ -25,12 +24,8 @@ def runs(count=5, slow=None, noise=0.02, seed=1, cells=CELLS, **columns):
     return rows
 
 
-def as_frame(rows):
-    return to_frame([dict(vars(row(**columns))) for columns in rows])
-
-
 def judged(old, new, **settings):
-    return check.check(as_frame(old), as_frame(new), **settings)
+    return check.check(frame(*old), frame(*new), **settings)
 
 
 def spoiled(rows, *statuses, params="n=2"):

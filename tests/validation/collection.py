@@ -23,7 +23,7 @@ from bench.launch import command
 from bench.records import reader
 from bench.records.params import join
 from bench.records.schema import CellKey
-from tests.validation.spread import burner
+from tests.validation.coverage import neighbour
 
 #: Forty cells from 1 us to 2 ms: 20 operations in two dtypes.
 CELLS = "matmul or softmax or bench_contiguous or chain or bench_sum or bench_linear or bmm"
@@ -116,7 +116,7 @@ def main() -> None:
         for number in range(given.processes + given.busy):
             busy = number >= given.processes
             print(f"process {number + 1} of {given.processes + given.busy}", file=sys.stderr)
-            with burner(busy):
+            with neighbour("one core" if busy else "none"):
                 cells = stored(found[number]) if found else in_process()
                 writer.writerows({"run": number, "busy": int(busy)} | x for x in cells)
             file.flush()

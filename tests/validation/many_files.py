@@ -19,7 +19,7 @@ import numpy as np
 from tabulate import tabulate
 
 from bench.records.schema import COLUMNS
-from tests.validation.reading import row
+from tests.validation.reading import cell
 
 LIMIT_S, LIMIT_GB, LIMIT_ROWS = 30.0, 2.0, 3_500_000
 ROWS = 350
@@ -40,7 +40,7 @@ def make(folder: Path, files: int) -> None:
     made = []
     for number in range(ROWS):
         text = io.StringIO()
-        csv.writer(text).writerow(astuple(row("@MACHINE", "@RUN", number, 1.0)))
+        csv.writer(text).writerow(astuple(cell("@MACHINE", "@RUN", number, 1.0)))
         start, _, end = text.getvalue().partition(",1.0,")
         made.append((start, end.replace("0.99,1.01", "@LOW,@HIGH")))
     for number in range(files):

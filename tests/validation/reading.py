@@ -15,52 +15,28 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from bench import __version__
 from bench.records.schema import Row
 from bench.records.writer import Writer
+from tests.helpers.frames import row
 
 LIMITS = {"bench compare": (3.0, 1.0), "bench --version": (0.6, 1.0)}
 REPEATS = 3
 
 
-def row(machine: str, run_id: str, cell: int, seconds: float) -> Row:
+def cell(machine: str, run_id: str, number: int, seconds: float) -> Row:
     """Return a row of a cell that has a number."""
-    return Row(
-        suite_version=__version__,
-        run_id=run_id,
-        run_started="2026-01-01T00:00:00Z",
-        machine=machine,
-        os="Linux",
-        python="3.12",
-        torch="2.11",
-        torchvision="0.26",
-        cpu="a CPU",
-        cpu_count=8,
-        memory_bytes=2**34,
-        threads=4,
-        device_name="a CPU",
-        driver="",
-        family="tensors",
-        benchmark=f"operation{cell % 50}",
-        device="cpu",
-        dtype="float32",
-        params=f"n={cell}",
-        status="ok",
-        rounds=20,
-        iterations=100,
-        median_s=seconds,
-        ci_low_s=0.99 * seconds,
-        ci_high_s=1.01 * seconds,
-    )
+    identity = {"machine": machine, "run_id": run_id, "benchmark": f"operation{number % 50}"}
+    times = {"median_s": seconds, "ci_low_s": 0.99 * seconds, "ci_high_s": 1.01 * seconds}
+    return row(params=f"n={number}", rounds=20, iterations=100, **identity, **times)
 
 
 def make(path: Path, machine: str, rows: int) -> None:
     """Write a file of `rows` cells in five runs."""
     writer = Writer(path)
     for number in range(rows):
-        run, cell = divmod(number, rows // 5)
-        seconds = 1e-6 * (1 + cell % 997) * (1 + run / 100)
-        writer.append(row(machine, f"{machine}-{run}", cell, seconds))
+        run, place = divmod(number, rows // 5)
+        seconds = 1e-6 * (1 + place % 997) * (1 + run / 100)
+        writer.append(cell(machine, f"{machine}-{run}", place, seconds))
     writer.close()
 
 

@@ -17,10 +17,10 @@ from bench.compare import estimates, outliers
 from bench.gate import check, screen
 from bench.gate.check import Outcome
 from bench.gate.settings import Limits
-from bench.records import reader, schema
+from bench.records import schema
 from bench.stats import changepoints
 from bench.stats.moderated import trimmed
-from tests.helpers.frames import frame, row
+from tests.helpers.frames import frame
 
 #: Seeds from which the suites of a situation are numbered.
 TUNING, TABLE = 1_000_000, 0
@@ -48,23 +48,15 @@ class Situation:
 def _blank(cells: int, runs: int, side: str, apart_h: float) -> pd.DataFrame:
     """The rows of a side, run by run, without times."""
     names = ("add", "cat", "matmul", "softmax", "sum", "chain")
-    rows = [
-        dict(
-            vars(
-                row(
-                    run_id=f"{side}{run}",
-                    run_started=_time(24 * (side == "new") * (apart_h > 0) + run / 20),
-                    benchmark=names[cell % len(names)],
-                    params=f"n={cell}",
-                    min_s=1.0,
-                    core_s=1e-5,
-                )
-            )
+    started = [_time(24 * (side == "new") * (apart_h > 0) + run / 20) for run in range(runs)]
+    return frame(
+        *(
+            {"run_id": f"{side}{run}", "run_started": started[run], "min_s": 1.0, "core_s": 1e-5}
+            | {"benchmark": names[cell % len(names)], "params": f"n={cell}"}
+            for run in range(runs)
+            for cell in range(cells)
         )
-        for run in range(runs)
-        for cell in range(cells)
-    ]
-    return reader.frame(rows)
+    )
 
 
 def _time(hours: float) -> str:

@@ -10,7 +10,6 @@ Cells that this suite marks as unstable do not count for it: it says that it cou
 """
 
 import argparse
-import contextlib
 import itertools
 import json
 import math
@@ -20,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,15 +26,8 @@ from tabulate import tabulate
 
 from bench.measure import operations
 from tests.validation import sixty as cells
+from tests.validation.coverage import neighbour
 
-#: Keeps a core busy until the process that started it is gone.
-_BURN = """
-import os
-parent = os.getppid()
-while os.getppid() == parent:
-    for _ in range(1_000_000):
-        pass
-"""
 TOOLS = ("this suite", "pytest-benchmark", "blocked_autorange", "adaptive_autorange")
 PLAIN = Path(__file__).with_name("plain.py")
 
@@ -85,26 +76,12 @@ def in_process(tool: str, sixty: bool) -> Found:
             e["name"].partition("[")[2][:-1]: (e["stats"]["median"], e["extra_info"]["seconds"])
             for e in entries
         }
-    out = _output([*python, "tests.validation.spread", "--tool", tool, *cells])
+    out = _output([*python, "tests.validation.spread", "--tool", tool, *["--sixty"] * sixty])
     return {name: (median, seconds) for name, (median, seconds) in json.loads(out).items()}
 
 
 def _output(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-@contextlib.contextmanager
-def burner(wanted: bool) -> Iterator[None]:
-    """Keep one core busy, if wanted."""
-    if not wanted:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", _BURN])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def collect(processes: int, sixty: bool, tools: list[str]) -> dict[str, list[Found]]:
@@ -171,7 +148,7 @@ def main() -> None:
     lines = [line(tool, quiet[tool], None) for tool in tools]
     print(tabulate(lines, headers, disable_numparse=True))
     if given.burner:
-        with burner(True):
+        with neighbour("one core"):
             busy = collect(given.processes, given.sixty, tools)
         lines = [line(tool, busy[tool], quiet[tool]) for tool in tools]
         headers += ["off quiet: median", "worst off"]

@@ -17,10 +17,10 @@ from tabulate import tabulate
 
 from bench.compare import files
 from bench.gate import check
+from bench.gate.power import SLOWDOWNS
 from bench.records import schema
 from bench.records.schema import CellKey
 
-SLOWDOWNS = (1.05, 1.10, 1.20)
 TIMES = ("min_s", "q1_s", "median_s", "q3_s", "max_s", "mean_s", "ci_low_s", "ci_high_s")
 
 
@@ -42,11 +42,10 @@ def suites(
         )
 
 
-def regressed(base: pd.DataFrame, new: pd.DataFrame) -> tuple[bool, set[CellKey]]:
-    """Return whether the gate fails, and the cells that it names."""
+def failing(base: pd.DataFrame, new: pd.DataFrame) -> set[CellKey]:
+    """Return the cells for which the gate fails."""
     outcome = check.check(base, new)
-    named = {cell.key for cell in outcome.cells if cell.verdict in outcome.failing}
-    return bool(named), named
+    return {cell.key for cell in outcome.cells if cell.verdict in outcome.failing}
 
 
 def slowed(frame: pd.DataFrame, cell: CellKey, factor: float) -> pd.DataFrame:
@@ -66,10 +65,10 @@ def line(
     alarms, found = 0, dict.fromkeys(SLOWDOWNS, 0)
     for base, new in suites(sessions, count, per_side, source):
         timed = [cell.key for cell in check.check(base, new).cells if cell.verdict == "same"]
-        alarms += regressed(base, new)[0]
+        alarms += bool(failing(base, new))
         victim = source.choice(timed or list(schema.cell_keys(new)))
         for factor in SLOWDOWNS:
-            found[factor] += victim in regressed(base, slowed(new, victim, factor))[1]
+            found[factor] += victim in failing(base, slowed(new, victim, factor))
     return [name, str(per_side), *(f"{n / count:.1%}" for n in (alarms, *found.values()))]
 
 
