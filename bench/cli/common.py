@@ -16,6 +16,7 @@ from bench.records.lines import printable
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.measure.devices import Device
     from bench.report.progress import RunBar
 
 #: Settings of a command that passes the options it does not know to pytest.
@@ -74,6 +75,16 @@ def choose(option: str, value: str, known: Iterable[str]) -> None:
     """Exit with one line if the value of an option is not among the known ones."""
     if fault := unknown([value], known):
         fail(f"{option}: {fault}")
+
+
+def named_device(name: str) -> "Device":
+    """Return a device; exit with one line if this machine lacks it."""
+    from bench.measure import devices
+
+    try:
+        return devices.find(name)
+    except devices.UnknownDevice as problem:
+        fail(f"--device: {problem}")
 
 
 def rows(files: Sequence[str] | None, copies: bool = False, strict: bool = False) -> "pd.DataFrame":

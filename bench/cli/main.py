@@ -11,7 +11,17 @@ import typer
 
 from bench import __version__
 from bench.cli import fleet, gate, results, tune
-from bench.cli.common import FORWARD, RESULTS, Group, fail, give, option_words, rows, run_bar
+from bench.cli.common import (
+    FORWARD,
+    RESULTS,
+    Group,
+    fail,
+    give,
+    named_device,
+    option_words,
+    rows,
+    run_bar,
+)
 from bench.records.choices import UserError
 
 # Boxes of help would leave too little of 80 columns for the names of options.
@@ -185,10 +195,7 @@ def doctor(
     from bench.report import doctor as words
     from bench.report import fit, judgement
 
-    try:
-        names = [devices.find(name).name for name in device or devices.names()]
-    except devices.UnknownDevice as problem:
-        fail(f"--device: {problem}")
+    names = [named_device(name).name for name in device or devices.names()]
     fewest, stored = 2 * power.FEWEST, dict.fromkeys(names, power.Stored())
     if gate:
         with contextlib.suppress(UserError):  # no runs of this machine

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.common import choose, fail, option_words, run_bar
+from bench.cli.common import choose, fail, named_device, option_words, run_bar
 
 if TYPE_CHECKING:
     from bench.tune.search import Problem, Search
@@ -116,16 +116,12 @@ def loader(
     top: Top = 8,
 ) -> None:
     """Find the DataLoader settings that load most samples per second."""
-    from bench.measure import devices
     from bench.report import tuning
     from bench.suite.axes import NOT_PINNED
     from bench.suite.loading import data
     from bench.tune import loader, named, search
 
-    try:
-        on = devices.find(device)
-    except devices.UnknownDevice as problem:
-        fail(f"--device: {problem}")
+    on = named_device(device)
     options = option_words(method=method, setting=setting, dataset=dataset, device=device)
     samples = named.called("--dataset", dataset) if dataset else data.custom_images()
     space = loader.space(pin=not on.is_host and on.torch_device.type not in NOT_PINNED)
@@ -178,11 +174,8 @@ def training(
     from bench.tune import named, proof, search
     from bench.tune import training as tune
 
-    try:
-        names = [devices.find(name).name for name in device or devices.names()]
-    except devices.UnknownDevice as problem:
-        fail(f"--device: {problem}")
-    names = [name for name in names if device or not devices.find(name).fault()]
+    asked = map(named_device, device or devices.names())
+    names = [one.name for one in asked if device or not one.fault()]
     for name in optimizer or ():
         choose("--optimizer", name, tune.OPTIMIZERS)
     if not all(math.isfinite(rate) and rate > 0 for rate in [*(lr or ()), target]):

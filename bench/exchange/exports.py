@@ -103,10 +103,6 @@ def _plain(value: Any) -> str | int | float | None:
     return value if isinstance(value, (str, float)) else int(value)
 
 
-def _text(value: Any) -> str:
-    return "" if pd.isna(value) else str(value)
-
-
 def _stats(row: Any) -> dict[str, Any]:
     """Return the statistics of the rounds, in seconds.
 
@@ -213,7 +209,7 @@ def go(frame: pd.DataFrame) -> str:
     lines = []
     for row in rows:
         config = {"goos": row.os.partition(" ")[0].lower(), "cpu": row.cpu, "machine": row.machine}
-        config |= {name: _text(getattr(row, name)) for name in mixed}
+        config |= {name: str(_plain(getattr(row, name)) or "") for name in mixed}
         changed = {key: value for key, value in config.items() if written.get(key) != value}
         lines += [f"{key}: {value}".rstrip() for key, value in changed.items()]
         written |= changed

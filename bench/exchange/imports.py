@@ -254,6 +254,10 @@ def _row(entry: dict[str, Any], run: dict[str, Any], path: Path, where: str) -> 
     return row
 
 
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(getattr(row, name) for name in ("run_id", *CELL))
+
+
 def pytest_benchmark(path: Path) -> list[Row]:
     """Return the rows of a file that ``--benchmark-json`` or `exports.pytest_benchmark` wrote.
 
@@ -272,11 +276,10 @@ def pytest_benchmark(path: Path) -> list[Row]:
     ]
     if not entries:
         raise BadFile(f"{path}: it holds no benchmark; run pytest with --benchmark-json again")
-    rows, seen = [], dict[tuple[object, ...], str]()
+    rows, seen = [], dict[tuple[str, ...], str]()
     for where, entry in entries:
         row = _row(_need(entry, dict, path, where), run, path, where)
-        key = tuple(getattr(row, name) for name in ("run_id", *CELL))
-        if key in seen:
+        if (key := _key(row)) in seen:
             raise BadFile(
                 f"{path}: {where} is the same benchmark with the same params as {seen[key]}, "
                 f"{entry.get('fullname')!r:.120}; a run has each once, so leave one of them out"
@@ -292,13 +295,10 @@ def several(paths: Iterable[Path], machine: str | None = None) -> tuple[list[Row
     `machine` is the label of the machine that was timed, instead of the one made from its CPU.
     Raises BadFile.
     """
-    rows: dict[tuple[object, ...], Row] = {}
+    rows: dict[tuple[str, ...], Row] = {}
     notices = []
     for path in paths:
-        found = {
-            tuple(getattr(row, name) for name in ("run_id", *CELL)): row
-            for row in pytest_benchmark(path)
-        }
+        found = {_key(row): row for row in pytest_benchmark(path)}
         if found.keys() & rows.keys():
             notices.append(f"{path}: the same run as in another file, counted once")
         rows |= found

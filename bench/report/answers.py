@@ -1,6 +1,7 @@
 """The answers of a machine by question: for a terminal, as Markdown, as data, as a card."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from bench.compare import cells
 from bench.compare.cells import Setting
-from bench.report import bars, escape, fit, groups
+from bench.report import bars, escape, fit, groups, units
 from bench.report.data import dumps
 from bench.report.sentences import sentence
 from bench.verdicts import answers, machines
@@ -66,34 +67,24 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
 
     With `top`, findings of a topic that has a sentence for several are one per device and dtype.
     """
-    counts: dict[str, int] = {}
-    made, left_out = [], 0
-    folded: dict[tuple[str, ...], list[Finding]] = {}
-
-    def key(one: Finding) -> tuple[str, ...]:
-        names = groups.FOLDED[one.topic][0]
-        return one.topic, *(getattr(one.subject, name) for name in names)
-
-    for one in answer.findings if top is not None else ():
-        if one.topic in groups.FOLDED:
-            folded.setdefault(key(one), []).append(one)
-    short = any(len(several) > 1 for several in folded.values())
-    for one in answer.findings:
+    several: dict[object, list[Finding]] = {}
+    for number, one in enumerate(answer.findings):
+        key: object = number
         if top is not None and one.topic in groups.FOLDED:
-            if several := folded.pop(key(one), None):
-                alone = len(several) == 1
-                made.append(sentence(one) if alone else groups.FOLDED[one.topic][1](several))
-            continue
-        counts[one.topic] = counts.get(one.topic, 0) + 1
-        if top is None or one.topic in answers.WHOLE or counts[one.topic] <= top:
-            made.append(sentence(one))
-        else:
-            left_out += 1
-    if left_out:
-        more = f"{left_out} more {'finding' if left_out == 1 else 'findings'}"
-        made.append(f"{more}: bench verdict --question {answer.question} --all")
-    elif short:
-        made.append(f"one by one: bench verdict --question {answer.question} --all")
+            key = one.topic, *(getattr(one.subject, name) for name in groups.FOLDED[one.topic][0])
+        several.setdefault(key, []).append(one)
+    made, counts = [], Counter[str]()
+    for found in several.values():
+        topic = found[0].topic
+        counts[topic] += topic not in groups.FOLDED
+        if top is None or topic in answers.WHOLE or counts[topic] <= top:
+            alone = len(found) == 1
+            made.append(sentence(found[0]) if alone else groups.FOLDED[topic][1](found))
+    every = f"bench verdict --question {answer.question} --all"
+    if left_out := len(several) - len(made):
+        made.append(f"{units.count(left_out, 'more finding')}: {every}")
+    elif any(len(found) > 1 for found in several.values()):
+        made.append(f"one by one: {every}")
     return made or [_NOTHING[answer.question]]
 
 
@@ -114,9 +105,9 @@ def cards(found: list[cells.Cell]) -> list[dict[str, Any]]:
 
 def _heads(frame: pd.DataFrame) -> Iterator[tuple[Setting, str, list[cells.Cell]]]:
     for setting in cells.settings(frame):
-        runs = setting.rows.run_id.nunique()
-        words = (setting.machine, f"{runs} run{'s' if runs > 1 else ''}", setting.torch)
-        head = ", ".join(filter(None, (*words, setting.threads)))
+        runs = units.count(setting.rows.run_id.nunique(), "run")
+        words = (setting.machine, runs, setting.torch, setting.threads)
+        head = ", ".join(filter(None, words))
         yield setting, head, cells.of(setting.rows)
 
 

@@ -135,19 +135,15 @@ def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
     for line in comparison.lines(made, "ratio", MAX_ROWS):
         known = dict(zip(made.row_names, line.name, strict=True))
         cells = dict(zip(made.sides, line.cells, strict=True))
-        base, _ = cells[made.baseline]
+        others = [cells[side] for side in made.others]
+        times = [_side(estimate) for estimate, _ in (cells[made.baseline], *others)]
         row = [_name(known["benchmark"], known["params"]), Entry(known["dtype"])]
-        times = []
-        for side in made.others:
-            estimate, ratio = cells[side]
-            row.append(_change(ratio))
-            times.append(_side(estimate))
-        row += [_side(base), *times, Entry(known["device"]), Entry(known["family"])]
-        rows.append(("", row))
+        row += [_change(ratio) for _, ratio in others] + times
+        rows.append(("", [*row, Entry(known["device"]), Entry(known["family"])]))
     columns = [("benchmark", "name"), ("dtype", "")]
     for side in made.others:
-        title = "times as long" if len(made.others) == 1 else f"{made.labels[side]}: times as long"
-        columns.append((title, "number"))
+        whose = f"{made.labels[side]}: " if len(made.others) > 1 else ""
+        columns.append((f"{whose}times as long", "number"))
     columns += [(made.labels[side], "number") for side in (made.baseline, *made.others)]
     columns += [("device", ""), ("family", "")]
     return {
@@ -221,11 +217,10 @@ def page(frame: pd.DataFrame) -> tuple[str, list[Picture]]:
         )
     table, count = _cells(frame)
     runs = frame.run_id.nunique()
-    shown = f"{count:,} cell{'s' if count != 1 else ''}"
+    shown = units.count(count, "cell")
     if len(table.rows) < count:
         shown = f"{len(table.rows):,} of {shown}, the rest is in the CSV"
-    what = f"{runs:,} run{'s' if runs != 1 else ''}, {shown}; "
-    what += "median of one call, with the 95 % interval"
+    what = f"{units.count(runs, 'run')}, {shown}; median of one call, with the 95 % interval"
     if len(settings) > MAX_PICTURED:
         what += f"; pictures of the first {MAX_PICTURED} of {len(settings)} parts"
     machines = [setting.machine for setting in settings] or [str(parts[0]["machine"])]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.records import schema
-from bench.report import fit, table
+from bench.report import fit, table, units
 from bench.report.phrases import cut
 
 #: Cells named one by one; the rest are counted.
@@ -25,8 +25,8 @@ def lines(frame: pd.DataFrame) -> list[str]:
     if frame.empty:
         return []
     counts = frame.status.value_counts()
-    noun = "cell" if len(frame) == 1 else "cells"
-    made = [f"{len(frame):,} {noun}: " + ", ".join(f"{n:,} {s}" for s, n in counts.items())]
+    shown = ", ".join(f"{n:,} {status}" for status, n in counts.items())
+    made = [f"{units.count(len(frame), 'cell')}: {shown}"]
     faults = _named(frame[frame.status.isin(schema.FAULTS)])
     made += faults[:NAMED]
     if len(faults) > NAMED:
@@ -48,9 +48,8 @@ def text(frame: pd.DataFrame, path: Path) -> str:
 
 def following(frame: pd.DataFrame, path: Path) -> str:
     """Return what to do with the rows of a file."""
-    runs = frame.run_id.nunique()
-    counted = f"{len(frame):,} row{'s' if len(frame) != 1 else ''} of {runs} run"
-    made = [f"{counted}{'s' if runs > 1 else ''} in {path}"]
+    runs = units.count(frame.run_id.nunique(), "run")
+    made = [f"{units.count(len(frame), 'row')} of {runs} in {path}"]
     single = schema.single_call(frame)
     if single.any() and single.sum() == frame.rounds.notna().sum():
         return "\n".join([*made, "time the decisive cells: bench run --profile quick"])

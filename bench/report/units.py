@@ -51,6 +51,11 @@ def seconds(value: float) -> str:
     return f"{significant(value / length)} {unit}"
 
 
+def count(number: int, noun: str) -> str:
+    """Return ``1 run`` or ``2,000 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def rate(value: float, unit: str) -> str:
     """Return an amount per second such as ``13.2 GB/s``."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M")):

@@ -203,12 +203,11 @@ def _bayesian(search: Search[S], seed: int) -> Iterator[_Suggestion[S]]:
         name: optuna.distributions.CategoricalDistribution(axes[name]) for name in names
     }
 
-    def drawn_as(setting: S, trial: Trial[S]) -> Any:
-        given = {name: getattr(setting, name) for name in names}
-        return optuna.trial.create_trial(params=given, distributions=spaces, value=trial.rate)
-
-    for setting, known in search.trials.items():
-        study.add_trial(drawn_as(setting, known))
+    for known in search.trials.values():
+        given = {name: getattr(known.setting, name) for name in names}
+        study.add_trial(
+            optuna.trial.create_trial(params=given, distributions=spaces, value=known.rate)
+        )
     for _ in range(20 * len(settings)):
         if all(setting in search.trials for setting in settings):
             return
@@ -233,11 +232,10 @@ def _bayesian(search: Search[S], seed: int) -> Iterator[_Suggestion[S]]:
         if setting not in search.trials:  # the budget is spent
             return
         found = search.trials[setting]
-        state = optuna.trial.TrialState
         if found.rates or not seen[1:]:
             study.tell(asked, found.rate)
         else:
-            study.tell(asked, state=state.PRUNED)
+            study.tell(asked, state=optuna.trial.TrialState.PRUNED)
 
 
 def run(

@@ -26,6 +26,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from bench.records.schema import CELL
+
 #: What each neighbour runs, until the process that started it is gone.
 _NEIGHBOUR = """
 import os, subprocess, sys, tempfile, time
@@ -111,20 +113,12 @@ def neighbour(name: str) -> Iterator[None]:
 def run(cells: list[str], file: Path, options: list[str]) -> tuple[Rows, float]:
     """Time the cells in a fresh process; return their timed rows and the seconds it took."""
     start = time.perf_counter()
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *cells,
-        "--benchmark-only",
-        "--benchmark-quiet",
-        "-q",
-    ]
-    subprocess.run([*command, f"--output={file}", *options], stdout=subprocess.DEVNULL, check=False)
+    command = [sys.executable, "-m", "pytest", *cells, "--benchmark-only", "--benchmark-quiet"]
+    command += ["-q", f"--output={file}", *options]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     seconds = time.perf_counter() - start
-    names = ("family", "benchmark", "device", "dtype", "params")
     with file.open(newline="") as lines:
-        rows = {" ".join(row[n] for n in names): row for row in csv.DictReader(lines)}
+        rows = {" ".join(row[n] for n in CELL): row for row in csv.DictReader(lines)}
     return {cell: row for cell, row in rows.items() if row["status"] in ("ok", "unstable")}, seconds
 
 
