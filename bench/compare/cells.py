@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,8 @@ from bench.compare.estimates import Estimate
 from bench.records.params import split, titles
 from bench.records.schema import CELL, FAULTLESS
 
+#: Columns of the work declared for one iteration.
+_AMOUNTS = ("items", "bytes", "flop")
 #: Columns of what a cell costs besides its time, the error of its answer, and what disturbed it.
 _COSTS = ("first_call_s", "device_s", "dispatch_s", "peak_bytes", "rel_error", "stolen", "slowdown")
 
@@ -106,37 +109,23 @@ class Cell:
         return amount / seconds if amount and seconds else None
 
 
-def _amount(value: float) -> float | None:
-    """Return a number of the frame, or None where it is blank."""
-    return None if math.isnan(value) else value
-
-
 def of(frame: pd.DataFrame) -> list[Cell]:
     """Return the cells of a frame in the order of their first rows, runs put together."""
     first = frame.drop_duplicates(list(CELL))
     found = estimates.by_group(frame, list(CELL), [])
     names = titles(zip(first.family.astype(str), first.benchmark.astype(str), strict=True))
-    made = []
-    amounts = dict.fromkeys(("items", "bytes", "flop"), "float64")
     faultless = frame[frame.status.isin(FAULTLESS)].astype(dict.fromkeys(_COSTS, "float64"))
     ok = faultless.groupby(list(CELL), sort=False, dropna=False)
-    costs = {key: tuple(map(_amount, row)) for key, *row in ok[list(_COSTS)].median().itertuples()}
-    none = (None,) * len(_COSTS)
-    for row in first[[*CELL, *amounts]].astype(amounts).itertuples(index=False):
+    costs = {key: row for key, *row in ok[list(_COSTS)].median().itertuples()}
+    unknown = [math.nan] * len(_COSTS)
+    amounts = first[[*CELL, *_AMOUNTS]].astype(dict.fromkeys(_AMOUNTS, "float64"))
+    made = []
+    for row in amounts.to_numpy(object):
         family, benchmark, device, dtype, params = key = tuple(map(str, row[:5]))
-        items, moved, flop = map(_amount, row[5:])
-        made.append(
-            Cell(
-                *(family, benchmark, device, dtype),
-                params=split(params),
-                estimate=found[key, ()],
-                items=items,
-                bytes=moved,
-                flop=flop,
-                name=names[family, benchmark],
-                **dict(zip(_COSTS, costs.get(key, none), strict=True)),  # type: ignore[arg-type]
-            )
-        )
+        figures = zip((*_AMOUNTS, *_COSTS), (*row[5:], *costs.get(key, unknown)), strict=True)
+        known: Any = {name: None if math.isnan(value) else value for name, value in figures}
+        identity = (family, benchmark, device, dtype, split(params))
+        made.append(Cell(*identity, found[key, ()], name=names[family, benchmark], **known))
     return made
 
 

@@ -26,8 +26,7 @@ from scipy.special import bdtrc
 
 from bench.compare import observations
 from bench.records.schema import CELL
-from bench.stats.ratios import relative
-from bench.stats.robust import standard_deviation
+from bench.stats.ratios import MAD_DEVIATIONS, relative
 
 #: Fewest machines of one hardware that are compared.
 FEWEST = 5
@@ -130,7 +129,7 @@ def _deviations(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.n
     enough = (~np.isnan(each)).sum(axis=1) >= FEWEST
     off = np.where(enough[:, None], table - np.nanmedian(each, axis=1, keepdims=True), np.nan)
     spread = np.nanmedian(_of_machines(np.abs(off[enough]), starts), axis=1)
-    spread = standard_deviation(np.maximum(spread, np.median(spread) if len(spread) else 0.0))
+    spread = MAD_DEVIATIONS * (np.maximum(spread, np.median(spread) if len(spread) else 0.0))
     scale = np.ones(len(table))
     scale[enough] = np.maximum(spread, 1e-9)
     return off, off / scale[:, None]

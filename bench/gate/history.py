@@ -53,25 +53,15 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
     ok = frame[frame.seconds.notna()].sort_values(["run_started", "run_id"], kind="stable")
     found = []
     for (machine, threads), here in ok.groupby(["machine", "threads"], sort=True):
-        cells = [
-            (CellKey(*map(str, key)), rows)
-            for key, rows in here.groupby(list(schema.CELL), sort=True)
-        ]
-        places = [_sessions(rows.session.tolist()) for _, rows in cells]
-        logs = [
-            [
-                trimmed(part.tolist()).mean
-                for part in np.split(np.log(rows.seconds.to_numpy()), firsts[1:])
-            ]
-            for (_, rows), firsts in zip(cells, places, strict=True)
-        ]
-        counts = [
-            np.diff([*firsts, len(rows)]).tolist()
-            for (_, rows), firsts in zip(cells, places, strict=True)
-        ]
-        for (key, rows), firsts, steps in zip(
-            cells, places, changepoints.find(logs, counts), strict=True
-        ):
+        cells, logs, counts = [], [], []
+        for key, rows in here.groupby(list(schema.CELL), sort=True):
+            firsts = _sessions(rows.session.tolist())
+            parts = np.split(np.log(rows.seconds.to_numpy()), firsts[1:])
+            cells.append((CellKey(*map(str, key)), rows, firsts))
+            logs.append([trimmed(part.tolist()).mean for part in parts])
+            counts.append(list(map(len, parts)))
+        levels = changepoints.find(logs, counts)
+        for (cell, rows, firsts), steps in zip(cells, levels, strict=True):
             starts, changes = rows.run_started.tolist(), []
             causes = rows[list(CAUSES)].astype(str).to_numpy().tolist()
             for place, step in steps:
@@ -79,7 +69,7 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
                     run = firsts[place]
                     why = _causes(causes[run - 1], causes[run])
                     changes.append(Change(run, starts[run], relative(step), why))
-            where = (str(machine), str(threads), key)
+            where = (str(machine), str(threads), cell)
             found.append(Series(*where, tuple(starts), tuple(rows.seconds), tuple(changes)))
     return found
 

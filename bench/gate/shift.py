@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bench.records.schema import CellKey
 from bench.stats import moderated
 from bench.stats.moderated import Pair
-from bench.stats.robust import standard_deviation
+from bench.stats.ratios import MAD_DEVIATIONS
 
 #: Fewest cells of a device and dtype whose median change is the change of everything.
 SHIFT_CELLS = 5
@@ -91,7 +91,7 @@ def everything(group: Sequence[Pair], threshold: float, margin: float) -> float 
         return None
     changes = [pair.difference for pair in group]
     middle = statistics.median(changes)
-    spread = standard_deviation(statistics.median(abs(y - middle) for y in changes))
+    spread = MAD_DEVIATIONS * (statistics.median(abs(y - middle) for y in changes))
     error = math.hypot(1.25 * spread / math.sqrt(len(group)), COMMON, math.sqrt(group[0].between))
     return middle if middle > threshold and middle > margin + 2 * error else None
 

@@ -80,15 +80,9 @@ def find(
         deviation = max(LEAST_NOISE, math.sqrt(variance))
         clean = _without_flukes(np.array(logs), deviation)
         ends = [0, *sorted(_splits(clean, np.array(counts), deviation, degrees)), len(logs)]
-        ends = [
-            0,
-            *(
-                end
-                for a, end, b in zip(ends, ends[1:], ends[2:], strict=False)
-                if _apart(logs[a:end], logs[end:b])
-            ),
-            ends[-1],
-        ]
+        places = zip(ends, ends[1:], ends[2:], strict=False)
+        kept = [end for a, end, b in places if _apart(logs[a:end], logs[end:b])]
+        ends = [0, *kept, len(logs)]
         levels = [statistics.median(logs[a:b]) for a, b in itertools.pairwise(ends)]
         inner = zip(ends[1:-1], itertools.pairwise(levels), strict=True)
         made.append([(end, after - before) for end, (before, after) in inner])

@@ -40,15 +40,12 @@ def find(*sides: Sequence[float]) -> Levels | None:
     ordered = sorted(y for side in sides for y in side)
     if len(ordered) < 4:
         return None
-    best, cut = math.inf, 0
-    total = np.cumsum(ordered)
-    squares = np.cumsum(np.square(ordered))
-    for place in range(1, len(ordered)):
-        left = squares[place - 1] - total[place - 1] ** 2 / place
-        rest = len(ordered) - place
-        right = squares[-1] - squares[place - 1] - (total[-1] - total[place - 1]) ** 2 / rest
-        if left + right < best:
-            best, cut = left + right, place
+    total, squares = np.cumsum(ordered), np.cumsum(np.square(ordered))
+    places = np.arange(1, len(ordered))
+    left = squares[:-1] - total[:-1] ** 2 / places
+    right = squares[-1] - squares[:-1] - (total[-1] - total[:-1]) ** 2 / places[::-1]
+    cut = int(np.argmin(left + right)) + 1
+    best = float((left + right).min())
     low, high = statistics.fmean(ordered[:cut]), statistics.fmean(ordered[cut:])
     middle = (ordered[cut - 1] + ordered[cut]) / 2
     within = math.sqrt(max(best, 0.0) / (len(ordered) - 2))

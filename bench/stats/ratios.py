@@ -4,6 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+#: Standard deviations of a normal distribution in one median absolute deviation (F. R. Hampel,
+#: Journal of the American Statistical Association 69, 1974).
+MAD_DEVIATIONS = 1.4826
+
 
 @dataclass(frozen=True)
 class Ratio:

@@ -46,9 +46,3 @@ CROSSING = (
     Named("tensors", "device_to_host"),
     Named("tensors", "uint8_images"),
 )
-EVERY = (
-    *(ADD, COPY, MATMUL, TENSOR_FROM_ARRAY, FROM_NUMPY, LOADER, FORWARD, STEP, STEP_PART),
-    *(OPTIMIZER_STEP, AUTOCAST, COMPILED, FORWARD_BACKWARD),
-    *(FASHION, START_METHOD, PINNED, PERSISTENT),
-    *CROSSING,
-)

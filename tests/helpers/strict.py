@@ -134,12 +134,7 @@ PRODUCTS = ("matmul", "bmm", "mm", "linear", "__matmul__", "conv2d", "einsum", "
 LARGE = 2**24
 #: What takes tensors of both devices.
 MIXES = (
-    "__deepcopy__",
-    "copy_",
-    "__getitem__",
-    "__setitem__",
-    "data",
-    "index_put_",
+    *("__deepcopy__", "copy_", "__getitem__", "__setitem__", "data", "index_put_"),
     "is_same_size",
 )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.records.schema import CellKey
-from bench.stats.robust import standard_deviation
+from bench.stats.ratios import MAD_DEVIATIONS
 from tests.validation.collection import KEPT, Runs, Sample
 
 #: A sample this many deviations above the median of its cell is an outlier.
@@ -40,7 +40,7 @@ class Noise:
 
 def _spread(values: Sequence[float]) -> float:
     middle = statistics.median(values)
-    return standard_deviation(statistics.median(abs(value - middle) for value in values))
+    return MAD_DEVIATIONS * (statistics.median(abs(value - middle) for value in values))
 
 
 def _neighbours(values: Sequence[float]) -> float:
