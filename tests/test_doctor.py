@@ -216,11 +216,11 @@ def test_the_newest_stored_runs_that_are_alike_count():
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "message"),
     [(10, "from 10 stored runs of 12 cells"), (9, "9 stored runs with the newest")],
 )
 def test_doctor_takes_stored_runs_for_the_gate_and_says_if_they_are_too_few(
-    monkeypatch, count, said
+    monkeypatch, count, message
 ):
     monkeypatch.setattr(power, "STORED_SUITES", 2)
     monkeypatch.setattr(power, "of_processes", lambda *_: power.of_gate(kernels_of(10), 5, 2))
@@ -229,7 +229,7 @@ def test_doctor_takes_stored_runs_for_the_gate_and_says_if_they_are_too_few(
     monkeypatch.setattr(main, "rows", lambda files: stored_runs(count))
     done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--gate"])
     shown = " ".join(done.output.split())
-    assert said in shown
+    assert message in shown
     assert "+20% in 100% of them" in shown
 
 

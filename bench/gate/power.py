@@ -129,7 +129,7 @@ def of_gate(
 class Stored:
     """How many stored runs are alike, and the logarithm of the time of each cell in each of them.
 
-    None stands for a run in which a cell has no time.
+    None stands for a run in which a cell was not measured.
     """
 
     runs: int = 0
