@@ -103,8 +103,7 @@ class Law:
 
 
 UNIFORM = Law(
-    *(lambda x: x.clip(0, 1), 0, 1, 0.5, 1 / math.sqrt(12), 1.8),
-    *(_uniform, torch.Tensor.uniform_),
+    lambda x: x.clip(0, 1), 0, 1, 0.5, 1 / math.sqrt(12), 1.8, _uniform, torch.Tensor.uniform_
 )
 NORMAL = Law(ndtr, -math.inf, math.inf, 0, 1, 3, _normal, torch.Tensor.normal_)
 

@@ -203,8 +203,8 @@ def power() -> Finding:
         # Macs with a high power mode print powermode: 0 automatic, 1 low, 2 high.
         figures["low_power"] = "1" in (modes.get("lowpowermode"), modes.get("powermode"))
         remedies += ["low power mode"] if figures["low_power"] else []
-        heat = devices.run_program("/usr/bin/pmset", "-g", "therm").stdout
-        limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", heat)
+        thermal = devices.run_program("/usr/bin/pmset", "-g", "therm").stdout
+        limit = re.search(r"CPU_Speed_Limit\s*=\s*(\d+)", thermal)
         if limit and int(limit[1]) < 100:
             figures["thermal"] = int(limit[1])
             remedies.append("hot")

@@ -88,11 +88,11 @@ def bench_backward(cell, batch):
     training_work(cell, batch, backward_moved(batch), BACKWARD_FLOP)
     model, (x, y) = network(cell), samples(cell, batch)
     loss, parameters = loss_of(model, x, y), list(model.parameters())
-    cell(
-        lambda *_: torch.autograd.grad(loss, parameters, retain_graph=True),
-        *(model, x, y),
-        expect=expected.gradients,
-    )
+
+    def backward(*_):
+        return torch.autograd.grad(loss, parameters, retain_graph=True)
+
+    cell(backward, model, x, y, expect=expected.gradients)
 
 
 def freeze(model):
