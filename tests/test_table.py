@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from bench.report import table, units
+from bench.stats.ratios import Ratio
 from tests.helpers.frames import ROW
 
 
@@ -53,8 +54,7 @@ def test_rates():
     ],
 )
 def test_ratios_near_one_have_two_decimals_and_others_two_figures(ratio, text):
-    value, low, high = units.factors(*ratio)
-    assert f"{value} ({low} to {high})" == text
+    assert units.interval(Ratio(*ratio)) == text
 
 
 def frame(*rows):
