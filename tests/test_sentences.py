@@ -192,6 +192,16 @@ FINDINGS = {
     "no workers; workers=4 batch=64 may be about as fast": loading(
         *(loader(64, 2), loader(64, 0), "among the best", None, (loader(64, 4),))
     ),
+    "neither is clearly the bottleneck on cpu: FashionMNIST gives an unsettled number of images/s "
+    "without workers, the training step on them takes an unsettled number of samples/s (float32, "
+    "batch=64)": (
+        Finding(
+            topic="bottleneck",
+            subject=loader(64, 2),
+            advice="unclear",
+            rival=Subject("cpu", "float32", "step", {"batch": "64"}),
+        )
+    ),
     "loading is the bottleneck on mps: FashionMNIST gives 9,915 images/s without workers, the "
     "training step on them takes 19,830 samples/s (float32, batch=64); loading is 2.0x slower (1.9 "
     "to 2.1)": (

@@ -139,9 +139,10 @@ _BOTTLENECK = {
 def _bottleneck(one: Any) -> str:
     step = one.rival
     text = f"{_BOTTLENECK[one.advice]} on {step.device}: FashionMNIST gives "
-    text += f"{one.amount:,.0f} images/s" if one.amount else "images"
-    text += " without workers, the training step on them takes "
-    text += f"{one.rival_amount:,.0f} samples/s" if one.rival_amount else "samples"
+    text += f"{one.amount:,.0f}" if one.amount else "an unsettled number of"
+    text += " images/s without workers, the training step on them takes "
+    text += f"{one.rival_amount:,.0f}" if one.rival_amount else "an unsettled number of"
+    text += " samples/s"
     text += f" ({step.dtype}, {params(step)})"
     return text + (f"; loading is {times(one.ratio)}" if one.advice == "loading" else "")
 
