@@ -36,6 +36,10 @@ def test_sizes(value, text):
     assert units.size(value) == text
 
 
+def test_a_count_has_its_plural():
+    assert [units.count(n, "cell") for n in (0, 1, 1200)] == ["0 cells", "1 cell", "1,200 cells"]
+
+
 def test_rates():
     assert units.rate(1.32e10, "B") == "13.2 GB/s"
     assert units.rate(999, "FLOP") == "999 FLOP/s"

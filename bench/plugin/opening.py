@@ -8,6 +8,7 @@ import psutil
 from bench.measure import doctor
 from bench.plugin.options import Run
 from bench.report import doctor as words
+from bench.report import units
 
 #: Seconds of a visit besides its rounds: data, the check of the answer, warm-up.
 AROUND_S = 0.2
@@ -21,7 +22,7 @@ def lines(run: Run, cells: Sequence[Any]) -> list[str]:
     seconds = visits_s if once else max(budget_s, visits_s)
     about = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
     does = "called once, not timed" if once else "timed"
-    made = [f"{len(cells):,} {'cell' if len(cells) == 1 else 'cells'} to be {does}: about {about}"]
+    made = [f"{units.count(len(cells), 'cell')} to be {does}: about {about}"]
     return made if once else made + look()
 
 

@@ -43,9 +43,9 @@ def _report(found: Sequence[Series], every: bool, markdown: bool) -> str:
         changed = [one for one in here if one.changes]
         changed.sort(key=lambda one: one.changes[-1].started, reverse=True)
         runs = sorted({start for one in here for start in one.started})
-        threads = f"{place[1]} thread{'' if place[1] == '1' else 's'}" if place[1] else ""
+        threads = units.count(int(place[1]), "thread") if place[1] else ""
         machine = ", ".join(filter(None, (place[0], threads)))
-        cells = f"{len(here):,} cell{'' if len(here) == 1 else 's'}"
+        cells = units.count(len(here), "cell")
         title = f"{machine}: {cells} in {len(runs)} runs from {runs[0]} to {runs[-1]}"
         few = (
             f"; a change needs {2 * FEWEST} runs in {2 * SESSIONS} sessions"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from bench.compare.outliers import FEWEST, Fleet, Outlier
-from bench.report import data, escape, fit
+from bench.report import data, escape, fit, units
 
 
 def _sentence(one: Outlier) -> str:
@@ -27,7 +27,7 @@ def _lines(fleets: Sequence[Fleet], as_text: Callable[[str], str]) -> list[str]:
             continue
         machines = dict.fromkeys(one.machine for one in fleet.outliers)
         differ = f"{len(machines)} {'differs' if len(machines) == 1 else 'differ'} from the rest"
-        count = differ if machines else f"all alike in {fleet.cells} cells"
+        count = differ if machines else f"all alike in {units.count(fleet.cells, 'cell')}"
         lines.append(as_text(f"{fleet.machines} machines with {fleet.hardware}: {count}"))
         for machine in machines:
             own = [one for one in fleet.outliers if one.machine == machine]
