@@ -7,9 +7,11 @@ import signal
 import subprocess
 
 import pytest
+from typer.testing import CliRunner
 
 from bench import __main__ as entry
-from bench.cli import output
+from bench.cli import main, output
+from tests.faults import damage, fuzz
 
 FULL = "/dev/full"
 
@@ -94,3 +96,18 @@ def test_ctrl_c_while_a_command_starts_is_one_line(python):
     )
     done = subprocess.run([python, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "bench: stopped\n")
+
+
+@pytest.mark.parametrize("charset", ["ascii", "cp1252", "utf-16"])
+def test_a_terminal_that_lacks_letters_gets_the_text_without_them(charset, tmp_path):
+    """Files are UTF-8 in every locale; what a terminal cannot show is replaced."""
+    for name, slower in (("a", 1), ("b", 3)):
+        damage.runs(slower, tmp_path, f"{name}.csv")
+        path = tmp_path / f"{name}.csv"
+        path.write_text(path.read_text("utf-8").replace(",slow,", ",l\u00f6w\u6f22,"), "utf-8")
+    known = fuzz.commands(tmp_path / "b.csv", tmp_path / "a.csv", tmp_path / "out.md")
+    for name in ("check", "verdict", "card", "compare", "history"):
+        done = CliRunner(charset=charset).invoke(main.app, known[name])
+        assert done.exit_code in {0, 1}, done.output
+        assert not done.exception or isinstance(done.exception, SystemExit), name
+        assert done.output, name
