@@ -1,8 +1,8 @@
 """Compare the suite with ``torch.utils.benchmark.Timer.blocked_autorange``, on the same calls.
 
-``python -m tests.validation.agreement`` times the calls of 25 cells with both tools alternately,
-A B B A, in one process on one thread. Cells that prepare each call outside of its time are compared
-with a loop by hand that does the same. Other programs only add time, and they add more to the
+``python -m tests.validation.agreement`` times the calls of 24 cells with both tools alternately,
+A B B A, in one process on one thread. With ``--by-hand``, the factories, `zero_grad`, the first
+batch and the epochs of a DataLoader are compared with loops of `tests.validation.by_hand`. Other programs only add time, and they add more to the
 tool that averages longer: for an operation of 1 us the Timer uses blocks of 100,000 calls (0.1 s),
 and this suite rounds of 1 ms. So a tool's figure is the median of its quietest turn (Chen and
 Revels, "Robust benchmarking in noisy environments", 2016, give the argument for the minimum). The
@@ -14,7 +14,6 @@ import argparse
 import inspect
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +27,7 @@ from bench.measure.rounds import prepared
 from bench.plugin import rows
 from bench.report import units
 from tests.validation.answers import cells
+from tests.validation.by_hand import LOOPS
 
 AGREE = (0.97, 1.03)
 TURNS = 7
@@ -50,7 +50,7 @@ CELLS = [
     "add[cpu-float32-n16-in_place]",
     "add[cpu-float32-n1048576-out_of_place]",
     "relu[cpu-float32-n1048576-out_of_place]",
-    "sigmoid[cpu-float32-n1048576-in_place]",
+    "sigmoid[cpu-float32-n1048576-out_of_place]",
     "cat[cpu-float32-n16-count2-dim0-contiguous]",
     "to_numpy[cpu-float32-n16]",
     "item[cpu-float32]",
@@ -59,8 +59,6 @@ CELLS = [
     "forward[cpu-float32-batch64]",
     "cross_entropy[cpu-float32-batch64-index]",
     "step[cpu-float32-batch64]",
-    "zero_grad[cpu-float32-yes]",
-    "zero_grad[cpu-float32-no]",
 ]
 
 
@@ -73,28 +71,9 @@ class Recorder(Cell):
         self.call = operation, args, {k: v for k, v in kwargs.items() if k not in checks}, prepare
 
 
-def by_hand(
-    operation: Callable[..., Any], args: tuple[Any, ...], prepare: Callable[..., Any]
-) -> float:
-    """Return the median seconds of a call in a plain loop that prepares each call."""
-    times = []
-    for _ in range(500):
-        prepare(*args)
-        start = time.perf_counter()
-        operation(*args)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def compare(device: devices.Device, cell: Recorder) -> tuple[list[float], list[float]]:
-    """Median seconds of one call in each turn, by this suite and by the Timer or by hand."""
-    operation, args, kwargs, prepare = cell.call
-    plan = rounds.Plan(min_rounds=20, max_time_s=0.1, min_time_s=0.001)
-    cost = device.clock_cost()
-    if prepare:
-        loop = prepared(operation, prepare, args, kwargs, device.clock, cost)
-    else:
-        loop = rounds.compile_loop(operation, args, kwargs, device.clock)
+def timer_of(cell: Recorder) -> Callable[[], float]:
+    """Return a loop of the Timer over the call of a cell."""
+    operation, args, kwargs, _ = cell.call
     given = [f"arg{i}" for i in range(len(args))]
     words = [*given, *(f"{name}={name}" for name in kwargs)]
     timer = Timer(
@@ -102,16 +81,28 @@ def compare(device: devices.Device, cell: Recorder) -> tuple[list[float], list[f
         globals={"operation": operation, **dict(zip(given, args, strict=True)), **kwargs},
         num_threads=1,
     )
+    return lambda: float(timer.blocked_autorange(min_run_time=0.1).median)
+
+
+def compare(
+    device: devices.Device, cell: Recorder, other: Callable[[], float]
+) -> tuple[list[float], list[float]]:
+    """Median seconds of one call in each turn, by this suite and by the other loop."""
+    operation, args, kwargs, prepare = cell.call
+    plan = rounds.Plan(min_rounds=5, max_time_s=0.1, min_time_s=0.001)
+    cost = device.clock_cost()
+    if prepare:
+        loop = prepared(operation, prepare, args, kwargs, device.clock, cost)
+    else:
+        loop = rounds.compile_loop(operation, args, kwargs, device.clock)
     ours: list[float] = []
     theirs: list[float] = []
     for turn in range(TURNS):
         for ours_now in (turn % 2 == 0, turn % 2 == 1):
             if ours_now:
                 ours.append(statistics.median(rounds.measure(loop, plan, cost).rounds_s))
-            elif prepare:
-                theirs.append(by_hand(operation, args, prepare))
             else:
-                theirs.append(timer.blocked_autorange(min_run_time=0.1).median)
+                theirs.append(other())
     return ours, theirs
 
 
@@ -120,17 +111,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.validation.agreement", description=__doc__
     )
-    parser.parse_args()
+    parser.add_argument("--by-hand", action="store_true", help="loops by hand, not the Timer")
+    hand = parser.parse_args().by_hand
     device = devices.find("cpu")
     torch.set_num_threads(1)
     items = {item.name.removeprefix("bench_"): item for item in cells()}
     lines, ratios = [], []
-    for name in CELLS:
+    for name in LOOPS if hand else CELLS:
         given = rows.given(items[name])
         params = {key: value for key, value in given.items() if key not in ("device", "dtype")}
         cell = Recorder(device, dtypes.find(given["dtype"]), None)
         items[name].obj(cell, **params)
-        ours, theirs = compare(device, cell)
+        ours, theirs = compare(device, cell, LOOPS[name]() if hand else timer_of(cell))
+        cell.close()
         ratios.append(min(ours) / min(theirs))
         times = (units.seconds(min(ours)), units.seconds(min(theirs)))
         all_turns = statistics.median(ours) / statistics.median(theirs)
