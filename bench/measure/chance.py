@@ -114,18 +114,21 @@ def with_state(operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def repeats(result: torch.Tensor) -> bool:
-    """Return whether a run of numbers occurs twice: by chance once in 3e7 checks.
+    """Return whether a run of numbers occurs twice: by chance once in 5e8 checks.
 
-    A run has more than 64 random bits. Those that begin in the first 2**20 numbers are compared, as
+    A run has more than 64 random bits. Those that begin in the first 2**18 numbers are compared, as
     sums modulo 2**64 with random factors.
     """
     raw = stored(result).reshape(-1)
     digits = 1 - round(math.log2(torch.finfo(result.dtype).eps))
-    width, bits = 64 // digits + 2, raw.view(f"u{raw.itemsize}")[: 2**20].astype(np.uint64)
+    width, bits = 64 // digits + 2, raw.view(f"u{raw.itemsize}")[: 2**18].astype(np.uint64)
     factors = np.random.default_rng(2147).integers(2**63, size=width, dtype=np.uint64) * 2 + 1
     count = max(0, len(bits) - width + 1)
-    mixed = sum(factor * bits[k : k + count] for k, factor in enumerate(factors))
-    return len(np.unique(mixed)) < count
+    mixed = np.zeros(count, np.uint64)
+    for k, factor in enumerate(factors):
+        mixed += factor * bits[k : k + count]
+    mixed = np.sort(mixed)
+    return bool((mixed[1:] == mixed[:-1]).any())
 
 
 def drawn(

@@ -31,9 +31,9 @@ def like(cell, made, *args):
     return made(*args, dtype=cell.dtype, device=cell.device)
 
 
-def create(cell, n, factory, *args, **given):
+def create(cell, n, factory, *args, **checked):
     cell.work(items=n, bytes=0 if factory in (torch.empty, torch.empty_like) else cell.nbytes(n))
-    cell(factory, *args, **given)
+    cell(factory, *args, **checked)
 
 
 @dtypes(*ALL, default=FLOAT32)

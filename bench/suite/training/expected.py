@@ -22,9 +22,12 @@ from bench.measure.arrays import Array, accumulator, double, numbers, stored, ul
 from bench.measure.references import Reference, allowed, cascade, scale, sixteen_bit
 
 SIGMAS = 6
-#: Largest error of the mean loss of an epoch in units of u (that of float32 at least, in which the
-#: losses are added up), and of the norm of the parameters after it in standard deviations.
+#: Largest error of the mean loss of an epoch in units of u, and of the norm of the parameters after
+#: it in standard deviations.
 EPOCH_LOSS, EPOCH_NORM = 16, 5
+#: A unit that turns on or off changes a step by a share of a sample's gradient, however few digits
+#: rounding changes. Of the loss in float32, 18 u were seen; this is 256 u.
+EPOCH_TURNED = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -324,7 +327,7 @@ def epoch(
             errors[place] += rate**2 * float(gradient.variance.sum())
             errors[place] += float(arithmetic.rounding(parameters[place]).sum())
     mean = np.asarray(np.mean(losses))
-    bound = EPOCH_LOSS * max(unit(dtype), unit(torch.float32)) * float(mean)
+    bound = max(EPOCH_LOSS * unit(dtype), EPOCH_TURNED) * float(mean)
     wanted = [Reference(mean, dtype, bound, kind=float)]
     for value, error in zip(parameters, errors, strict=True):
         size = float(np.linalg.norm(value))
