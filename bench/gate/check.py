@@ -17,7 +17,7 @@ from bench.compare import observations
 from bench.compare.observations import Observations
 from bench.gate import comparable, shift
 from bench.gate.reason import Reason, reason
-from bench.gate.settings import Limits
+from bench.gate.settings import KNOWN_RUNS, Limits
 from bench.gate.shift import Place, Shift
 from bench.gate.states import FEWEST_RUNS, States
 from bench.records import schema
@@ -149,7 +149,7 @@ def _judge(
         verdict = "regressed"
     elif far and difference < 0 and faster < limits.alpha and pair.moved < -bound:
         verdict = "improved"
-    if verdict and not everything and (why := states.explain(pair)):
+    if verdict and not everything and (why := states.explain(pair.key)):
         verdict = "inconclusive"
     if not verdict and high > threshold:
         if high * base > limits.floor_s:
@@ -157,7 +157,7 @@ def _judge(
             needed = pair.runs_needed(threshold)
             why = reason("undecided", change=high, runs=needed)
             if needed is None:
-                why = reason("sessions", change=high, spread=math.sqrt(pair.between))
+                why = reason("sessions", change=high, spread=pair.error)
         else:
             verdict, why = "negligible", reason("floor", change=high, floor_s=limits.floor_s)
     p = slower if difference > 0 else faster
@@ -173,12 +173,15 @@ def judge(
     tests: int = 0,
     known: Mapping[str, Shift] | None = None,
     sessions: bool = False,
+    past: Sequence[Times] = (),
 ) -> tuple[list[Judged], dict[Place, Shift], dict[Place, float]]:
     """Judge the cells that both sides have.
 
     No shift is removed, and no difference between sessions is expected, if the sides alternated on
     `one_machine`: a change of everything is then an effect of the sides. `controls` and `known` are
-    those of `shift.shifted`; `sessions` says that no session has runs of both sides. `tests` is the
+    those of `shift.shifted`; `sessions` says that no session has runs of both sides, and `past` has
+    those of the base: from `moderated.FEWEST_SESSIONS` on, they show what each cell differs between
+    sessions. `tests` is the
     number of cells that these were picked from, if both stages share runs. Returns also the shifts
     that were removed, and the slowdowns of whole places that are not the machine's.
     """
@@ -194,19 +197,21 @@ def judge(
             moved = shift.everything(group, math.log1p(limits.threshold), margin)
             if moved is not None:
                 slowdowns[place] = moved
-    if not one_machine:
+    states = States(pairs)
+    if len(past) >= moderated.FEWEST_SESSIONS:
+        pairs = moderated.by_session(pairs, past)
+    elif not one_machine:
         apart = moderated.between(
             [p for p in pairs if p.key[2:4] not in slowdowns], expected=sessions
         )
         pairs = [replace(pair, between=pair.between + apart) for pair in pairs]
-    # Runs of another session do not show by how much a cell differs between sessions.
-    counts = [0 if sessions else len(pair.base) for pair in pairs]
+    # Runs of one other session do not show by how much a cell differs between sessions.
+    counts = [KNOWN_RUNS if pair.sessions else 0 if sessions else len(pair.base) for pair in pairs]
     margins = [math.log1p(limits.of(p.key, runs)[1]) for p, runs in zip(pairs, counts, strict=True)]
     slower, faster = (
         multiplicity.holm([p.p_above(m, sign) for p, m in zip(pairs, margins, strict=True)], tests)
         for sign in (1, -1)
     )
-    states = States(pairs)
     cells = [
         _judge(*each, limits, states, each[0].key[2:4] in slowdowns)
         for each in zip(pairs, slower.tolist(), faster.tolist(), counts, strict=True)
@@ -249,7 +254,8 @@ def check(
     sound = {key: times for key, times in new.times.items() if key not in broken}
     known = measured(baseline, candidate)
     cells, shifts, slowdowns = judge(
-        old.times, sound, limits, one_machine, controls, tests, known, _apart(baseline, candidate)
+        *(old.times, sound, limits, one_machine, controls, tests, known),
+        *_sessions(baseline, candidate),
     )
     for (device, dtype), moved in slowdowns.items():
         change = ratios.relative(moved)
@@ -302,12 +308,14 @@ def measured(baseline: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, Shift
     return {"cpu": found} if found else {}
 
 
-def _apart(baseline: pd.DataFrame, candidate: pd.DataFrame) -> bool:
-    """Return whether no session has runs of both sides."""
+def _sessions(baseline: pd.DataFrame, candidate: pd.DataFrame) -> tuple[bool, list[Times]]:
+    """Return whether no session has runs of both sides, and the baseline's times by session."""
     # The sides may give one machine different labels.
     both = pd.concat([baseline, candidate], ignore_index=True).assign(machine="")
     session = observations.sessions(both)
-    return not {*session[: len(baseline)]} & {*session[len(baseline) :]}
+    old, new = session[: len(baseline)].to_numpy(), session[len(baseline) :]
+    apart = not {*old} & {*new}
+    return apart, [observations.times(rows) for _, rows in baseline.groupby(old)] if apart else []
 
 
 def _unjudged(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from bench.gate.reason import Reason, reason
+from bench.records.schema import CellKey
 from bench.stats import levels
 from bench.stats.moderated import Pair
 
@@ -17,6 +18,7 @@ class States:
     """The cells of a suite whose processes run in two states."""
 
     def __init__(self, found: Sequence[Pair]) -> None:
+        self.pairs = {pair.key: pair for pair in found}
         seen = {pair.key: levels.find(pair.base, _unshifted(pair)) for pair in found}
         self.of = {key: one for key, one in seen.items() if one}
         self.weights = {
@@ -25,13 +27,14 @@ class States:
             if pair.key in self.of
         }
 
-    def explain(self, pair: Pair) -> Reason | None:
+    def explain(self, key: CellKey) -> Reason | None:
         """Return why chance may have put the runs of a cell on two levels, None if it has not.
 
         Counted are the cells whose levels are half as far apart as its sides, or farther, and the
         cell itself. A run of it that lies on the other side's level makes chance likelier. From
         fewer than three runs per side a change is advice, however it came about.
         """
+        pair = self.pairs[key]
         if min(len(pair.base), len(pair.new)) < FEWEST_RUNS:
             return None
         size = abs(pair.difference)

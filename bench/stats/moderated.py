@@ -19,6 +19,9 @@ PRIOR_CELLS, MOST_DEGREES = 10, 1e6
 UNEQUAL_RUNS, UNEQUAL_NOISE = 1.5, 2.0
 #: Degrees of freedom of a variance between sessions: some cells differ by far more than others.
 BETWEEN_DEGREES = 3.0
+#: Fewest sessions that show by how much each cell differs between them, and the most degrees of
+#: freedom of that: what differs between sessions has longer tails than a normal distribution.
+FEWEST_SESSIONS, SESSION_DEGREES = 3, 7.0
 
 #: Logarithms of one time in seconds for each run in which a cell was `ok`, by its key.
 Times = Mapping[Any, Sequence[float]]
@@ -46,7 +49,7 @@ class Pair:
     must neither make nor hide a change. `shift` is the part of the difference that is the machine's
     own. `between` is a variance of the difference that the runs of a side do not show. `priors` add
     the variance of the other cells (see `moderated`): one for both sides, or one for each, whose
-    variances are then not pooled.
+    variances are then not pooled. `sessions`: the values are those of sessions (see `by_session`).
     """
 
     key: Any
@@ -55,6 +58,7 @@ class Pair:
     shift: float = 0.0
     between: float = 0.0
     priors: tuple[Prior, ...] = (Prior(),)
+    sessions: bool = False
 
     @functools.cached_property
     def sides(self) -> tuple["Trimmed", "Trimmed"]:
@@ -92,6 +96,7 @@ class Pair:
         if len(self.priors) == 1:
             squares = sum(side.squares for side in self.sides)
             variance, degrees = self.priors[0].weighted(squares, self.own_degrees)
+            degrees = min(degrees, SESSION_DEGREES) if self.sessions else degrees
             terms = [(variance * sum(1 / side.kept for side in self.sides), degrees)]
         else:
             terms = []
@@ -126,6 +131,8 @@ class Pair:
 
         None: no number would, because sessions differ by more.
         """
+        if self.sessions:
+            return None
         fixed = self.between
         kept = min(side.kept for side in self.sides)
         spread = (self.error**2 - fixed) * kept
@@ -223,6 +230,35 @@ def moderated(found: list[Pair]) -> list[Pair]:
         priors = tuple(each[:: -1 if more else 1]) if unequal else (both,)
         made.append(dataclasses.replace(pair, priors=priors))
     return made
+
+
+def by_session(found: Sequence[Pair], base: Sequence[Times]) -> list[Pair]:
+    """Return the cells with the sessions of the base as replicates, and the new side as one more.
+
+    Each cell then has its own variance between sessions, moderated by that of the others. Noise by
+    which the runs of the new side are farther off than those of a session of the base is added, and
+    a cell that few sessions have gets the variance of the others. `found` are `moderated` pairs.
+    """
+    made, few = [], []
+    for pair in found:
+        parts = [trimmed(session[pair.key]) for session in base if session.get(pair.key)]
+        if len(parts) < FEWEST_SESSIONS:
+            few.append(pair)
+            continue
+        usual, *other = pair._terms
+        run = usual[0] * pair.sides[0].kept
+        extra = (
+            other[0][0] - run * statistics.fmean(1 / part.kept for part in parts) if other else 0.0
+        )
+        means = tuple(part.mean for part in parts)
+        more = pair.between + (max(0.0, extra) if len(pair.priors) > 1 else 0.0)
+        new = (pair.sides[1].mean,)
+        made.append(dataclasses.replace(pair, base=means, new=new, between=more, sessions=True))
+    own = prior((p.own_variance for p in made), (p.own_degrees for p in made))
+    return [
+        *(dataclasses.replace(pair, priors=(own,)) for pair in made),
+        *(dataclasses.replace(pair, between=pair.between + 2 * own.variance) for pair in few),
+    ]
 
 
 def between(found: Sequence[Pair], expected: bool = False) -> float:

@@ -174,6 +174,32 @@ def _session(seed: int, base: int, runs: int) -> float:
     return suite.check().code == 1
 
 
+def _past(
+    seed: int, sessions: int, tails: bool = False, factor: float = 1.0, runs: int = 5
+) -> float:
+    """A baseline of several sessions of five runs, and a candidate of another one.
+
+    Each cell differs between sessions by a deviation of its own, or all have the same long `tails`.
+    Returns whether the gate fails, or finds the cell that is slower.
+    """
+    suite = Suite.draw(seed, (5 * sessions, runs), apart_h=24)
+    spread, shape, source = 0.015 / math.sqrt(2), (sessions + 1, 60), suite.source
+    own = source.normal(0, 1, shape) * spread * np.sqrt(2 / source.chisquare(4, 60))
+    effects = spread / math.sqrt(2) * source.standard_t(4, shape) if tails else own
+    session = np.repeat(np.arange(sessions), 5)
+    suite.base += effects[session]
+    suite.new += effects[-1]
+    victim = int(source.integers(60))
+    suite.new[:, victim] += math.log(factor)
+    base, new = suite.frames()
+    base["run_started"] = [_time(-24.0 * n) for n in np.repeat(session, 60)]
+    outcome = check.check(base, new)
+    if factor == 1:
+        return outcome.code == 1
+    cells = {cell.key.params: cell.verdict for cell in outcome.cells}
+    return cells[f"n={victim}"] == "regressed"
+
+
 def _drift(seed: int) -> float:
     suite = Suite.draw(seed, (10, 10))
     suite.drift(0.005)
@@ -348,6 +374,21 @@ SITUATIONS = (
             0.05,
         )
         for base, runs in ((3, 3), (10, 10), (20, 5))
+    ),
+    *(
+        Situation(
+            f"baseline of {sessions} sessions of 5 runs, {kind} between sessions, {what}",
+            functools.partial(_past, sessions=sessions, tails=kind == "long tails", factor=factor),
+            *((0.05, False) if factor == 1 else (0.6, True)),
+            trials=200,
+        )
+        for sessions in (3, 5, 10)
+        for kind in ("own noise", "long tails")
+        for what, factor in (
+            ("unchanged: alarm", 1.0),
+            ("one cell 5 % slower: found", 1.05),
+            ("one cell 10 % slower: found", 1.10),
+        )
     ),
     Situation("drift of each cell by 0.5 % a run, 10 runs: alarm", _drift, 0.05),
     Situation("60 cells, 3 runs: alarm", functools.partial(_unchanged, cells=60, runs=3), 0.05),
