@@ -452,6 +452,48 @@ def test_many_runs_of_the_baseline_in_one_session_lower_the_threshold(count, apa
     assert [c.key for c in cells if c.verdict == "regressed"] == KEYS[:1] * found
 
 
+def of_sessions(sessions, slower=0.0, spread=0.004, seed=7):
+    """Baseline runs in so many sessions, and a candidate of another one; its n=0 may be slower.
+
+    The cells of odd numbers differ ten times as much between sessions as the others.
+    """
+    source, sides = random.Random(seed), []
+    for session in range(sessions + 1):
+        off = {n: source.gauss(0, spread * (10 if n % 2 else 1)) for n in range(CELLS)}
+        start = f"2026-01-{1 + session:02}T00:00:00Z"
+        factors = {
+            n: 2.718281828 ** (y + slower * (session == sessions) * (n == 0))
+            for n, y in off.items()
+        }
+        rows = runs(5, factors, noise=0.002, seed=100 * seed + session, run_started=start)
+        sides.append(rows)
+    return [row for rows in sides[:-1] for row in rows], sides[-1]
+
+
+def test_several_sessions_show_which_cells_differ_between_them():
+    """A cell that hardly differs is found at 6 %, and one that differs by 4 % is no regression."""
+    assert verdicts(judged(*of_sessions(6, 0.06)), "regressed") == ["n=0"]
+    assert judged(*of_sessions(6)).code == 0
+    old, new = of_sessions(2, 0.06)
+    assert "n=0" not in verdicts(judged(old, new), "regressed")
+
+
+def test_a_cell_of_few_sessions_gets_the_noise_of_the_others():
+    old, new = of_sessions(6, 0.06)
+    old = [r for r in old if r["params"] != "n=1" or r["run_started"] > "2026-01-05"]
+    outcome = judged(old, new)
+    assert len(outcome.cells) == CELLS
+    assert verdicts(outcome, "regressed") == ["n=0"]
+
+
+def test_few_or_noisy_runs_after_several_sessions_are_no_regression():
+    """The candidate has two runs less than a session of the baseline, and five times its noise."""
+    old, _ = of_sessions(6)
+    for seed in range(5):
+        new = runs(3, noise=0.02, seed=seed, run_started="2026-02-01T00:00:00Z")
+        assert judged(old, new).code == 0
+
+
 def test_a_threshold_that_was_given_holds_with_any_number_of_runs(tmp_path):
     given = settings.limits(threshold=10, path=tmp_path / "none.toml")
     assert given.of(KEYS[0], 20) == (0.1, 0.02)
