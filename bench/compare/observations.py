@@ -84,6 +84,16 @@ def sessions(frame: pd.DataFrame) -> "pd.Series[int]":
     return pd.Series(found, frame.index)
 
 
+def sessions_of(baseline: pd.DataFrame, candidate: pd.DataFrame) -> tuple[bool, list[Times]]:
+    """Return whether no session has runs of both sides, and the baseline's times by session."""
+    # The sides may give one machine different labels.
+    both = pd.concat([baseline, candidate], ignore_index=True).assign(machine="")
+    session = sessions(both)
+    old, new = session[: len(baseline)].to_numpy(), session[len(baseline) :]
+    apart = not {*old} & {*new}
+    return apart, [times(rows) for _, rows in baseline.groupby(old)] if apart else []
+
+
 def kernel(frame: pd.DataFrame) -> list[float]:
     """Return the logarithm of the reference kernel's time in each run that timed it.
 

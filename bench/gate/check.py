@@ -198,7 +198,7 @@ def judge(
             if moved is not None:
                 slowdowns[place] = moved
     states = States(pairs)
-    if len(past) >= moderated.FEWEST_SESSIONS:
+    if not one_machine and len(past) >= moderated.FEWEST_SESSIONS:
         pairs = moderated.by_session(pairs, past)
     elif not one_machine:
         apart = moderated.between(
@@ -255,7 +255,7 @@ def check(
     known = measured(baseline, candidate)
     cells, shifts, slowdowns = judge(
         *(old.times, sound, limits, one_machine, controls, tests, known),
-        *_sessions(baseline, candidate),
+        *observations.sessions_of(baseline, candidate),
     )
     for (device, dtype), moved in slowdowns.items():
         change = ratios.relative(moved)
@@ -306,16 +306,6 @@ def measured(baseline: pd.DataFrame, candidate: pd.DataFrame) -> dict[str, Shift
         return {}
     found = shift.measured(observations.kernel(baseline), observations.kernel(candidate))
     return {"cpu": found} if found else {}
-
-
-def _sessions(baseline: pd.DataFrame, candidate: pd.DataFrame) -> tuple[bool, list[Times]]:
-    """Return whether no session has runs of both sides, and the baseline's times by session."""
-    # The sides may give one machine different labels.
-    both = pd.concat([baseline, candidate], ignore_index=True).assign(machine="")
-    session = observations.sessions(both)
-    old, new = session[: len(baseline)].to_numpy(), session[len(baseline) :]
-    apart = not {*old} & {*new}
-    return apart, [observations.times(rows) for _, rows in baseline.groupby(old)] if apart else []
 
 
 def _unjudged(
