@@ -98,13 +98,30 @@ def run(
     Files and folders with your own benchmarks replace the suite. Other options are passed to
     pytest, for example --budget, --cells and --data-root.
     """
-    from bench.launch import runner
-
     words = option_words(
         device=device, dtype=dtype, family=family, profile=profile, threads=threads
     )
     words += option_words(machine=machine, results=results, cell_timeout=cell_timeout)
     words += [*(["-k", k] if k else []), *context.args]
+    code, file = _time(words, runs, output, resume, append)
+    if file:
+        try:
+            _show(file, quiet)
+        except UserError as problem:  # it ended before its first row
+            fail(str(problem), code or 2)
+    raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
+
+
+def _time(
+    words: list[str],
+    runs: int,
+    output: Path | None,
+    resume: Path | None = None,
+    append: bool = False,
+) -> tuple[int, Path | None]:
+    """Run pytest with these words, each run in a fresh process; return the status and the CSV."""
+    from bench.launch import runner
+
     with run_bar(runs) as bar:
         code, file = runner.run(words, runs, output, resume, bar, append=append)
         if code in (0, 1):
@@ -113,11 +130,47 @@ def run(
         again = option_words(runs=runs if runs > 1 else None) + words
         line = shlex.join(["bench", "run", "--resume", str(file), *again])
         typer.echo(f"stopped; continue with {line}", err=True)
+    return code, file
+
+
+@app.command(context_settings=FORWARD, options_metavar="[OPTIONS]")
+def model(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="A module, or a function that returns one, or (module, inputs).",
+        ),
+    ],
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="SHAPE", help="An input: 64x3x224x224, 8x128:int64; repeatable."
+        ),
+    ] = None,
+    device: Names = None,
+    dtype: Names = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write this CSV instead of a new one.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Fresh processes that write one CSV.")] = 1,
+) -> None:
+    """Time a model of yours, as a whole and operator by operator.
+
+    It is timed as in evaluation (model.eval()), on every device and in every dtype. The options of
+    bench run apply too.
+    """
+    words = ["--family=model", f"--model={name}", *option_words(input=shape, device=device)]
+    code, file = _time([*words, *option_words(dtype=dtype), *context.args], runs, output)
     if file:
-        try:
-            _show(file, quiet)
-        except UserError as problem:  # it ended before its first row
-            fail(str(problem), code or 2)
+        from bench.compare import files
+        from bench.report import operators, summary
+
+        frame = files.read([str(file)])
+        if text := operators.text(frame):
+            give(f"{text}\n")
+        give(summary.following(frame, file))
     raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
 
 

@@ -101,3 +101,8 @@ def leaves(value: Any) -> list[Any]:
             return [np.asarray(value, dtype=np.float64)]
         return [leaf for item in value for leaf in leaves(item)]
     return [value]
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """Return the tensors among the leaves of `value`."""
+    return [leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor)]

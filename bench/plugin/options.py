@@ -21,6 +21,7 @@ from bench.records import choices, labels, reader, schema
 from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
 from bench.report import reasons
+from bench.suite.model import given
 
 
 @dataclasses.dataclass
@@ -70,8 +71,8 @@ RUN = pytest.StashKey[Run]()
 #: The name of the plugin that reports to `bench run`.
 REPORTER = "bench.plugin.progress"
 SUITE = Path(__file__).parents[1] / "suite"
-#: Families that start many processes, and are timed only on request.
-ON_REQUEST = ("distributed",)
+#: Families that start many processes, or need a model of the user: timed only on request.
+ON_REQUEST = ("distributed", "model")
 
 
 def add(parser: pytest.Parser) -> None:
@@ -102,6 +103,10 @@ def add(parser: pytest.Parser) -> None:
         "(default: 0.35 per cell, 120 for all cells of profile default, 50 for quick)",
     )
     group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
+    model = "time this model of yours (family model), as bench model does"
+    group.addoption("--model", metavar="MODULE:NAME", help=model)
+    shape = "shape of an input of --model, such as 64x3x224x224 or 8x128:int64; may be repeated"
+    group.addoption("--input", action="append", metavar="SHAPE", help=shape)
 
 
 def _names(given: list[str] | None) -> list[str]:
@@ -138,6 +143,10 @@ def _faults(config: pytest.Config) -> Iterator[tuple[str, str]]:
         yield "download", "needs a folder to download to: --data-root DIR"
     if root and not download and not Path(root).is_dir():
         yield "data-root", f"{root} is not a folder; create it, or use --download"
+    if "model" in _names(of("family")) and not of("model"):
+        yield "family", "model needs a model of yours: bench model MODULE:NAME"
+    if of("input") and not of("model"):
+        yield "input", "is for a model of yours: give --model MODULE:NAME"
     if of("append") and not of("output"):
         yield "append", "needs a file to add to: --output FILE"
 
@@ -181,6 +190,10 @@ def read(config: pytest.Config) -> Run:
         budget_s=config.getoption("budget"),
         notices=notices,
     )
+    if name := config.getoption("model"):
+        with _naming("model"):
+            given.load(name, config.getoption("input") or [])
+        run.families = run.families or ["model"]
     if resumed:
         _resume(run, Path(resumed))
         selected = any(config.getoption(one) for one in ("device", "dtype", "family", "cells"))

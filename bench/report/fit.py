@@ -87,10 +87,11 @@ def _right(text: str, size: int) -> str:
 
 
 def folded(
-    rows: Sequence[Name], columns: Mapping[str, Mapping[Name, str]], width: int
+    rows: Sequence[Name], columns: Mapping[str, Mapping[Name, str]], width: int, longest: int = 0
 ) -> Iterator[str]:
     """Yield tables of as many columns as fit; a row without an entry is left out.
 
+    Labels wrap at `longest` characters, by default only where one column would not fit beside them.
     Rows of a benchmark that follow each other and have the same params have these in a line above.
     """
     groups = [
@@ -102,7 +103,7 @@ def folded(
         widest = max(map(_size, entries.values()))
         titles[title] = textwrap.wrap(title, max(widest, min(len(title), _TITLE)))
         sizes[title] = max(widest, *map(len, titles[title]))
-    longest = max(_NARROW, width - 2 - max(sizes.values()))
+    longest = longest or max(_NARROW, width - 2 - max(sizes.values()))
     labels = {name: _label(name, len(group) == 1, longest) for group in groups for name in group}
     first = max(len(line) for lines in labels.values() for line in lines)
     left = list(columns)

@@ -11,7 +11,7 @@ from bench.compare.cells import Cell
 ORDER = (
     *("training", "matrix products", "convolutions and attention", "layers and losses"),
     *("optimizers", "element-wise", "reductions", "indexing and sorting", "creation"),
-    *("joining and copies", "transfers", "loading", "distributed"),
+    *("joining and copies", "transfers", "loading", "distributed", "own model"),
 )
 _SUITE = Path(__file__).parents[1] / "suite"
 

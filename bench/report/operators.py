@@ -1,0 +1,55 @@
+"""Where a model of the user spends its time: its operators on each device and in each dtype."""
+
+import pandas as pd
+
+from bench.records import params
+from bench.report import fit, units
+
+#: Operators that are listed; the last row sums up the others. Characters of their names in a line.
+LISTED, NAME = 12, 32
+
+
+def text(frame: pd.DataFrame, width: int | None = None) -> str:
+    """Return a table of the operators of family `model`, the most expensive first.
+
+    Each time is that of all its uses in one forward pass, with its share of the sum over all
+    operators; of several runs, the median. The rows above are the passes as a whole. A time that is
+    not settled is marked by `~`. Empty without such rows.
+    """
+    own = frame[(frame.family == "model") & frame.median_s.notna() & frame.ci_low_s.notna()]
+    passes: dict[str, dict[str, float]] = {}
+    times: dict[str, dict[str, float]] = {}
+    unsure = set()
+    for keys, rows in own.groupby(["device", "dtype", "benchmark", "params"], sort=False):
+        device, dtype, benchmark, words = map(str, keys)
+        known, column = params.split(words), f"{device} {dtype}"
+        seconds = float(rows.median_s.median()) * int(known.get("uses", 1))
+        name = f"{known['model']}: {benchmark.replace('_', ' + ')}"
+        if benchmark == "operator":
+            uses = f" x{known['uses']}" if known["uses"] != "1" else ""
+            name = f"{known['operator']} {known['shapes'].replace('_', ' ')}{uses}"
+        (times if benchmark == "operator" else passes).setdefault(column, {})[name] = seconds
+        if (rows.status == "unstable").any():
+            unsure.add((column, name))
+    columns = list(dict.fromkeys([*passes, *times]))
+    if not columns:
+        return ""
+    first = times.get(columns[0], {})
+    order = sorted({name for one in times.values() for name in one}, key=lambda n: -first.get(n, 0))
+    shown = list(dict.fromkeys(name for one in passes.values() for name in one)) + order[:LISTED]
+    rest = f"{len(order) - LISTED} other operators"
+    cells: dict[str, dict[fit.Name, str]] = {}
+    for column in columns:
+        here, total = times.get(column, {}), sum(times.get(column, {}).values())
+        values = {n: units.seconds(s) for n, s in passes.get(column, {}).items()}
+        values |= {n: f"{units.seconds(s)} {s / total:4.0%}" for n, s in here.items()}
+        if left := sum(here.get(name, 0.0) for name in order[LISTED:]):
+            values[rest] = f"{units.seconds(left)} {left / total:4.0%}"
+        cells[column] = {
+            (name, ""): f"~{value}" if (column, name) in unsure else value
+            for name, value in values.items()
+            if name in shown or name == rest
+        }
+    rows_ = [(name, "") for name in (*shown, *([rest] if len(order) > LISTED else []))]
+    tables = fit.folded(rows_, cells, width or fit.terminal(), NAME)
+    return "\n\n".join(["where a forward pass spends its time", *tables])

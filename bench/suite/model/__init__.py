@@ -1,0 +1,1 @@
+"""A model of the user, as a whole and operator by operator."""

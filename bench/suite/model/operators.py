@@ -1,0 +1,104 @@
+"""The operators of a forward pass, with the arguments that they get in it."""
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.fx
+
+from bench.measure import arguments
+
+
+@dataclass
+class Operator:
+    """An operator of ATen with the arguments of its first call.
+
+    `shapes` are those of its tensors, and `calls` how often a forward pass calls it with them and
+    with the same other arguments. `terms` is how many products or summands each element of the
+    result has, estimated from the sizes: sqrt(k m * k n / (m n)) of a product of matrices.
+    """
+
+    name: str
+    call: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    shapes: str
+    terms: int = 1
+    calls: int = 1
+
+
+def operators(module: torch.nn.Module, inputs: tuple[Any, ...]) -> list[Operator]:
+    """Return the operators of a forward pass that compute something, each once.
+
+    Views, which only describe a tensor's memory, are left out. Raises what torch.export raises if
+    it cannot trace the model.
+    """
+    exported = torch.export.export(module, inputs, strict=False).run_decompositions({})
+    recorder = _Recorder(exported.module())
+    with torch.no_grad():
+        recorder.run(*inputs)
+    found = list(recorder.found.values())
+    for name in {one.name for one in found}:
+        alike: dict[str, list[Operator]] = {}
+        for one in found:
+            if one.name == name:
+                alike.setdefault(one.shapes, []).append(one)
+        for several in alike.values():  # they differ in a stride, for example
+            for number, one in enumerate(several[1:], 2):
+                one.name = f"{name}-{number}"
+    return found
+
+
+class _Recorder(torch.fx.Interpreter):
+    """Runs a graph and keeps the arguments of each call of an operator."""
+
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.found: dict[str, Operator] = {}
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call an operator; keep what it was called with unless it is a view."""
+        result = super().call_function(target, args, kwargs)
+        given, made = arguments.tensors([args, kwargs]), arguments.tensors(result)
+        if target is operator.getitem or not given or not made or _shares_memory(made, given):
+            return result
+        shapes = "_".join("x".join(map(str, one.shape)) or "1" for one in given)
+        key = f"{target} {_described(args)} {_described(kwargs)}"
+        if key in self.found:
+            self.found[key].calls += 1
+        else:
+            name = str(target).removeprefix("aten.").partition(".")[0].strip("_")
+            name = name.removesuffix("_legit_no_training")  # batch norm with its running statistics
+            used, named = arguments.walk((args, kwargs), _copied)
+            terms = _terms(given, made[0])
+            self.found[key] = Operator(name, target, used, named, shapes, terms)
+        return result
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _shares_memory(made: list[torch.Tensor], given: list[torch.Tensor]) -> bool:
+    known = {one.untyped_storage().data_ptr() for one in given}
+    return all(one.untyped_storage().data_ptr() in known for one in made if one.numel())
+
+
+def _described(value: Any) -> str:
+    """Return arguments as text, tensors by shape, strides and dtype."""
+
+    def change(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            return f"{tuple(leaf.shape)} {leaf.stride()} {leaf.dtype}"
+        return leaf
+
+    return str(arguments.walk(value, change))
+
+
+def _terms(given: list[torch.Tensor], made: torch.Tensor) -> int:
+    sizes = sorted((one.numel() for one in given), reverse=True)
+    size = max(1, made.numel())
+    product = math.sqrt(sizes[0] * sizes[1] / size) if len(sizes) > 1 else 1
+    return max(1, round(product), sizes[0] // size)
