@@ -4,6 +4,7 @@ import pandas as pd
 
 from bench.records import params
 from bench.report import fit, units
+from bench.verdicts.named import OPERATOR
 
 #: Operators that are listed; the last row sums up the others. Characters of their names in a line.
 LISTED, NAME = 12, 32
@@ -16,7 +17,7 @@ def text(frame: pd.DataFrame, width: int | None = None) -> str:
     operators; of several runs, the median. The rows above are the passes as a whole. A time that is
     not settled is marked by `~`. Empty without such rows.
     """
-    own = frame[(frame.family == "model") & frame.median_s.notna() & frame.ci_low_s.notna()]
+    own = frame[(frame.family == OPERATOR.family) & frame.median_s.notna() & frame.ci_low_s.notna()]
     passes: dict[str, dict[str, float]] = {}
     times: dict[str, dict[str, float]] = {}
     unsure = set()
@@ -25,10 +26,10 @@ def text(frame: pd.DataFrame, width: int | None = None) -> str:
         known, column = params.split(words), f"{device} {dtype}"
         seconds = float(rows.median_s.median()) * int(known.get("uses", 1))
         name = f"{known['model']}: {benchmark.replace('_', ' + ')}"
-        if benchmark == "operator":
+        if of_operator := benchmark == OPERATOR.benchmark:
             uses = f" x{known['uses']}" if known["uses"] != "1" else ""
             name = f"{known['operator']} {known['shapes'].replace('_', ' ')}{uses}"
-        (times if benchmark == "operator" else passes).setdefault(column, {})[name] = seconds
+        (times if of_operator else passes).setdefault(column, {})[name] = seconds
         if (rows.status == "unstable").any():
             unsure.add((column, name))
     columns = list(dict.fromkeys([*passes, *times]))
@@ -52,4 +53,5 @@ def text(frame: pd.DataFrame, width: int | None = None) -> str:
         }
     rows_ = [(name, "") for name in (*shown, *([rest] if len(order) > LISTED else []))]
     tables = fit.folded(rows_, cells, width or fit.terminal(), NAME)
-    return "\n\n".join(["where a forward pass spends its time", *tables])
+    head = "where a forward pass spends its time: uses x median, share of all operators"
+    return "\n\n".join([f"{head} (~: not settled)", *tables])

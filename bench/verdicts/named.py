@@ -46,3 +46,4 @@ CROSSING = (
     Named("tensors", "device_to_host"),
     Named("tensors", "uint8_images"),
 )
+OPERATOR = Named("model", "operator", ("model", "operator", "shapes", "uses"))

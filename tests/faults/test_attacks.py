@@ -59,6 +59,7 @@ def listening():
 
 COMMANDS = {
     "run": ["-q"],
+    "model": ["torch.nn:Identity", "--input=2"],
     "list": [],
     "info": [],
     "doctor": ["--processes=0", "--device=cpu"],

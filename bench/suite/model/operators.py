@@ -10,14 +10,18 @@ import torch.fx
 
 from bench.measure import arguments
 
+#: Parts of the names of operators with kinks.
+KINKS = ("relu", "clamp", "hard", "threshold", "abs", "max", "min", "sort", "topk")
+
 
 @dataclass
 class Operator:
     """An operator of ATen with the arguments of its first call.
 
-    `shapes` are those of its tensors, and `calls` how often a forward pass calls it with them and
+    `shapes` are those of its tensors, and `uses` how often a forward pass calls it with them and
     with the same other arguments. `terms` is how many products or summands each element of the
-    result has, estimated from the sizes: sqrt(k m * k n / (m n)) of a product of matrices.
+    result has, estimated from the sizes: sqrt(k m * k n / (m n)) of a product of matrices. The
+    result has `size` elements.
     """
 
     name: str
@@ -26,7 +30,13 @@ class Operator:
     kwargs: dict[str, Any]
     shapes: str
     terms: int = 1
-    calls: int = 1
+    size: int = 1
+    uses: int = 1
+
+    @property
+    def has_kinks(self) -> bool:
+        """Whether its derivative jumps, so that rounding of its argument can change it."""
+        return any(word in self.name for word in KINKS)
 
 
 def operators(module: torch.nn.Module, inputs: tuple[Any, ...]) -> list[Operator]:
@@ -67,13 +77,14 @@ class _Recorder(torch.fx.Interpreter):
         shapes = "_".join("x".join(map(str, one.shape)) or "1" for one in given)
         key = f"{target} {_described(args)} {_described(kwargs)}"
         if key in self.found:
-            self.found[key].calls += 1
+            self.found[key].uses += 1
         else:
             name = str(target).removeprefix("aten.").partition(".")[0].strip("_")
             name = name.removesuffix("_legit_no_training")  # batch norm with its running statistics
             used, named = arguments.walk((args, kwargs), _copied)
             terms = _terms(given, made[0])
-            self.found[key] = Operator(name, target, used, named, shapes, terms)
+            size = made[0].numel()
+            self.found[key] = Operator(name, target, used, named, shapes, terms, size)
         return result
 
 
