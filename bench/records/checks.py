@@ -11,7 +11,7 @@ from bench.records import schema
 #: Columns as arrays: texts as objects, numbers as floats with NaN if blank.
 Columns = Mapping[str, np.ndarray]
 RESTORE = "restore the row or delete it"
-UPGRADE = "upgrade with pip install --upgrade torch-device-bench"
+UPGRADE = "install a newer version of this suite"
 #: Times in seconds that are plausible: no call is shorter, and none lasts four months.
 SHORTEST_S, LONGEST_S = 1e-12, 1e7
 #: No minimum of rounds without a fault of the clock lies so far below their median.
