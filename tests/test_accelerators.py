@@ -1,6 +1,7 @@
 """What the suite does on strict stand-ins for a Mac's GPU and for CUDA."""
 
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -254,10 +255,11 @@ def test_an_accelerator_that_cannot_be_used_costs_only_its_own_cells(suite, mach
     rows = suite.rows()
     assert rows.device.tolist() == ["cpu", "cpu"]
     assert rows.status.tolist() == ["ok", "ok"]
-    result.stdout.fnmatch_lines([f"{kind} cannot be used: *; * or time only the CPU*"])
+    text = " ".join(result.stdout.str().split())
+    assert re.search(rf"{kind} cannot be used: .*; .* or time only the CPU", text)
     result = suite.run("--dtype", "float32", "--device", kind)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: --device: {kind} cannot be used: *; *"])
+    assert f"ERROR: --device: {kind} cannot be used: " in " ".join(result.stderr.str().split())
     assert len(suite.files()) == 1
 
 

@@ -271,7 +271,7 @@ def test_what_disturbs_a_run_is_named_with_its_remedy(monkeypatch):
     busy = {"used": 1.9, "cpus": 2, "steal": 0.0, "busiest": [("make", 7, 99.0)]}
     found = doctor.Finding("neighbours", "neighbours", busy, ("stop if possible",), True)
     quiet = doctor.Finding("power", "power", {}, (), True)
-    monkeypatch.setattr(doctor, "neighbours", lambda seconds: found)
+    monkeypatch.setattr(doctor, "neighbours", lambda: found)
     monkeypatch.setattr(doctor, "power", lambda: quiet)
     monkeypatch.setattr(opening, "_other_runs", lambda: [8])
     first, second = LOOK()

@@ -73,10 +73,10 @@ def keep(key: str, bests: dict[str, float], absurd: Collection[str] = ()) -> Non
 
     A longer time replaces only those that are `absurd`.
     """
-    stored, key = _read(), _entry(key)
+    stored, earlier, key = _read(), known(key), _entry(key)
     before = stored.get(key, {})
     better = {
-        name: s if name in absurd else min(s, before.get(name, s)) for name, s in bests.items()
+        name: s if name in absurd else min(s, earlier.get(name, s)) for name, s in bests.items()
     }
     if all(before.get(name) == s for name, s in better.items()):
         return

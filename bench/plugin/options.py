@@ -190,9 +190,9 @@ def read(config: pytest.Config) -> Run:
         budget_s=config.getoption("budget"),
         notices=notices,
     )
-    if name := config.getoption("model"):
+    if model := config.getoption("model"):
         with _naming("model"):
-            given.load(name, config.getoption("input") or [])
+            given.load(model, config.getoption("input") or [])
         run.families = run.families or ["model"]
     if resumed:
         _resume(run, Path(resumed))

@@ -150,7 +150,9 @@ def times(source: random.Random, folder: Path) -> str:
         path.write_bytes(damage.damaged_json(stored, source))
         if fault := clear(lambda: calibration.known("here")):
             return fault
-        calibration.keep("here", {"core": 9e-6, "memory": 1e-3})
+        limit = 9e-6 / calibration.ABSURD  # as the reference kernels judge what is stored
+        absurd = [name for name, s in calibration.known("here").items() if s <= limit]
+        calibration.keep("here", {"core": 9e-6, "memory": 1e-3}, absurd)
         known = calibration.known("here")
     kept = known.keys() >= {"core", "memory"} and 9e-7 < known["core"] <= 9e-6
     return "" if kept and all(0 < s < math.inf for s in known.values()) else f"knows {known}"

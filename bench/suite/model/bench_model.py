@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from bench.measure import answer, arguments, dtypes
@@ -14,17 +15,12 @@ from bench.suite.model import given
 GROUP = "own model"
 
 
-def pytest_generate_tests(metafunc):
-    """Time the model that `--model` names; without one, the family is not selected."""
-    model = given.CURRENT[0] if given.CURRENT else None
-    name = model.name if model else "none"
-    if "operator" in metafunc.fixturenames:
-        found = model.operators if model else []
-        cells = [(name, one.name, one.shapes, one.uses) for one in found]
-        columns = ("model", "operator", "shapes", "uses")
-        metafunc.parametrize(columns, cells or [(name, "none", "none", 0)])
-    elif "model" in metafunc.fixturenames:
-        metafunc.parametrize("model", [name])
+#: The name of the model that `--model` names, and the operators of a forward pass. Without a model,
+#: nobody asks for the family.
+NAME = given.CURRENT[0].name if given.CURRENT else "none"
+OPERATORS = [
+    (NAME, one.name, one.shapes, one.uses) for model in given.CURRENT for one in model.operators
+]
 
 
 def rounding(model, dtype, backward=False):
@@ -71,6 +67,7 @@ def forward(module, *inputs):
         return module(*inputs)
 
 
+@pytest.mark.parametrize("model", [NAME])
 def bench_forward(cell, model):
     """A forward pass without a graph."""
     known = given.CURRENT[0]
@@ -87,6 +84,7 @@ def forward_backward(module, *inputs):
     return [one.grad for one in module.parameters() if one.grad is not None]
 
 
+@pytest.mark.parametrize("model", [NAME])
 def bench_forward_backward(cell, model):
     """A forward pass, the mean square of its results as the loss, and the backward pass."""
     known = given.CURRENT[0]
@@ -99,6 +97,7 @@ def bench_forward_backward(cell, model):
     )
 
 
+@pytest.mark.parametrize(("model", "operator", "shapes", "uses"), OPERATORS)
 def bench_operator(cell, model, operator, shapes, uses):
     """One operator with the arguments that it gets in a forward pass."""
     found = given.CURRENT[0].operators
