@@ -10,14 +10,16 @@ import torch
 from bench.measure import answer, arguments, dtypes
 from bench.measure.arguments import CPU
 from bench.measure.references import Reference
+from bench.suite.axes import accelerator_only, host_only
 from bench.suite.model import given
 
 GROUP = "own model"
 
 
-#: The name of the model that `--model` names, and the operators of a forward pass. Without a model,
-#: nobody asks for the family.
+#: The name of the model that `--model` names, and the operators of a forward pass. Without any,
+#: one cell takes their place that no device times.
 NAME = given.CURRENT[0].name if given.CURRENT else "none"
+NONE = pytest.param(NAME, "none", "none", 0, marks=[host_only, accelerator_only])
 OPERATORS = [
     (NAME, one.name, one.shapes, one.uses) for model in given.CURRENT for one in model.operators
 ]
@@ -97,7 +99,7 @@ def bench_forward_backward(cell, model):
     )
 
 
-@pytest.mark.parametrize(("model", "operator", "shapes", "uses"), OPERATORS)
+@pytest.mark.parametrize(("model", "operator", "shapes", "uses"), OPERATORS or [NONE])
 def bench_operator(cell, model, operator, shapes, uses):
     """One operator with the arguments that it gets in a forward pass."""
     found = given.CURRENT[0].operators

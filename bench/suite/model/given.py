@@ -1,6 +1,7 @@
 """The model that the user names, and its inputs."""
 
 import copy
+import logging
 import pkgutil
 import re
 import sys
@@ -91,10 +92,13 @@ def load(name: str, shapes: list[str]) -> None:
         what = lines.of_exception(problem)
         raise ValueError(f"{name} does not take these inputs: {what}") from None
     found, fault = [], ""
+    logging.disable()  # torch.export also logs what it raises
     try:
         found = operators(module, inputs)
-    except Exception as problem:  # torch.export may raise anything for what it cannot trace
+    except Exception as problem:  # whatever torch.export raises for what it cannot trace
         fault = f"its operators cannot be timed one by one: {lines.of_exception(problem)}"
+    finally:
+        logging.disable(logging.NOTSET)
     CURRENT[:] = [Model(name.rpartition(":")[2] or name, module, inputs, found, fault)]
 
 
