@@ -137,7 +137,7 @@ def edited(path, line, column, value):
         (3, "status", "fine", "line 3, column status: unknown status 'fine'; it is one of ok, "),
         (2, "machine", "", "line 2, column machine: blank; restore"),
         (2, "median_s", "", "line 2, column median_s: blank in a row with status 'ok'; restore"),
-        (2, "schema_version", "3", "line 2, column schema_version: schema 3 is newer .*; upgrade"),
+        (2, "schema_version", "3", "line 2, column schema_version: schema 3 is newer .*; install"),
         (2, "schema_version", "", "line 2, column schema_version: blank; restore"),
         (2, "schema_version", "0", "line 2, column schema_version: no schema 0 exists; restore"),
         (
@@ -268,7 +268,7 @@ def test_a_newer_schema_is_refused_by_name(path):
     lines = path.read_text().splitlines()
     new = [lines[0] + ",colour", "3" + lines[1][1:] + ",blue"]
     path.write_text("\n".join(new) + "\n")
-    with pytest.raises(reader.BadFile, match=r"schema 3 is newer than 2.*upgrade"):
+    with pytest.raises(reader.BadFile, match=r"schema 3 is newer than 2.*install a newer version"):
         reader.read(path)
 
 
