@@ -49,7 +49,7 @@ def agrees(operation, dtype, allowed=math.inf, terms=1):
     expected: list[Any] = []
 
     def norm(result):
-        parts = [one.detach().double().cpu().reshape(-1) for one in arguments.tensors(result)]
+        parts = [one.detach().cpu().double().reshape(-1) for one in arguments.tensors(result)]
         return torch.cat([one for one in parts if one.numel()])
 
     def check(result, *args, **kwargs):
