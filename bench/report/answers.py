@@ -28,10 +28,10 @@ TITLES = {
 }
 _NOTHING = {
     "machine": "nothing to compare: name files of two to five machines with cells in common",
-    "use": "unknown: no training step in float32 was timed well enough",
+    "use": "no answer: no training step in float32 was timed, or none well enough",
     "device": "nothing to compare: no cell was timed on the CPU and on another device",
     "dtype": "nothing to compare: no cell was timed in two dtypes",
-    "loading": "unknown: no DataLoader was timed well enough",
+    "loading": "no answer: no DataLoader was timed, or none well enough",
     "implementations": "no notable difference, or nothing to compare",
     "faults": "nothing seen",
     "quality": "unknown",
