@@ -4,8 +4,9 @@ import contextlib
 import functools
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -23,6 +24,9 @@ from bench.cli.common import (
     run_bar,
 )
 from bench.records.choices import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Boxes of help would leave too little of 80 columns for the names of options.
 app = typer.Typer(
@@ -103,13 +107,10 @@ def run(
     )
     words += option_words(machine=machine, results=results, cell_timeout=cell_timeout)
     words += [*(["-k", k] if k else []), *context.args]
+    from bench.report import summary
+
     code, file = _time(words, runs, output, resume, append)
-    if file:
-        try:
-            _show(file, quiet)
-        except UserError as problem:  # it ended before its first row
-            fail(str(problem), code or 2)
-    raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
+    _end(code, file, summary.following if quiet else summary.text)
 
 
 def _time(
@@ -162,25 +163,22 @@ def model(
     bench run apply too.
     """
     words = ["--family=model", f"--model={name}", *option_words(input=shape, device=device)]
+    from bench.report import operators
+
     code, file = _time([*words, *option_words(dtype=dtype), *context.args], runs, output)
-    if file:
-        from bench.compare import files
-        from bench.report import operators, summary
-
-        frame = files.read([str(file)])
-        if text := operators.text(frame):
-            give(f"{text}\n")
-        give(summary.following(frame, file))
-    raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
+    _end(code, file, operators.summary)
 
 
-def _show(file: Path, quiet: bool) -> None:
-    """Print what the rows of a result file show over all its runs; if `quiet`, where they are."""
+def _end(code: int, file: Path | None, shown: "Callable[[pd.DataFrame, Path], str]") -> NoReturn:
+    """Print what the rows of a result file show over all its runs, and exit with `code`."""
     from bench.compare import files
-    from bench.report import summary
 
-    frame = files.read([str(file)])
-    give((summary.following if quiet else summary.text)(frame, file))
+    if file:
+        try:
+            give(shown(files.read([str(file)]), file))
+        except UserError as problem:  # it ended before its first row
+            fail(str(problem), code or 2)
+    raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
 
 
 @app.command("list", context_settings=FORWARD, options_metavar=PATHS)

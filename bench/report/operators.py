@@ -1,9 +1,12 @@
 """Where a model of the user spends its time: its operators on each device and in each dtype."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from bench.records import params
 from bench.report import fit, units
+from bench.report.summary import following
 from bench.verdicts.named import OPERATOR
 
 #: Operators that are listed; the last row sums up the others. Characters of their names in a line.
@@ -55,3 +58,8 @@ def text(frame: pd.DataFrame, width: int | None = None) -> str:
     tables = fit.folded(rows_, cells, width or fit.terminal(), NAME)
     head = "where a forward pass spends its time: uses x median, share of all operators"
     return "\n\n".join([f"{head} (~: not settled)", *tables])
+
+
+def summary(frame: pd.DataFrame, path: Path) -> str:
+    """Return what a run of a model shows at its end: the table, and which commands show more."""
+    return "\n\n".join(filter(None, (text(frame), following(frame, path))))

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,14 +51,12 @@ def operators(module: torch.nn.Module, inputs: tuple[Any, ...]) -> list[Operator
     with torch.no_grad():
         recorder.run(*inputs)
     found = list(recorder.found.values())
-    for name in {one.name for one in found}:
-        alike: dict[str, list[Operator]] = {}
-        for one in found:
-            if one.name == name:
-                alike.setdefault(one.shapes, []).append(one)
-        for several in alike.values():  # they differ in a stride, for example
-            for number, one in enumerate(several[1:], 2):
-                one.name = f"{name}-{number}"
+    seen: Counter[tuple[str, str]] = Counter()
+    for one in found:
+        alike = (one.name, one.shapes)
+        seen[alike] += 1
+        if seen[alike] > 1:  # they differ in a stride, for example
+            one.name = f"{one.name}-{seen[alike]}"
     return found
 
 
