@@ -56,8 +56,8 @@ def text(frame: pd.DataFrame, width: int | None = None) -> str:
         }
     rows_ = [(name, "") for name in (*shown, *([rest] if len(order) > LISTED else []))]
     tables = fit.folded(rows_, cells, width or fit.terminal(), NAME)
-    head = "where a forward pass spends its time: uses x median, share of all operators"
-    return "\n\n".join([f"{head} (~: not settled)", *tables])
+    head = "where a forward pass spends its time: uses x median, ~: not settled"
+    return "\n\n".join([head, *tables])
 
 
 def summary(frame: pd.DataFrame, path: Path) -> str:
