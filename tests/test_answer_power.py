@@ -122,7 +122,7 @@ def test_a_kernel_that_was_once_called_right_is_wrong(name, monkeypatch):
 
 
 def test_a_row_without_an_error_has_a_proof_that_the_docs_name():
-    text = Path("docs/method.md").read_text(encoding="utf-8")
+    text = Path("docs/correctness.md").read_text(encoding="utf-8")
     start = text.index("`rel_error` is blank")
     named = set(re.findall(r"`(\w+)`", text[start : text.index("- A view must", start)]))
     blank = set()

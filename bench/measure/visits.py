@@ -14,7 +14,7 @@ from bench.stats import quantiles, undisturbed
 #: An interval wider than this factor is `unstable`.
 WIDEST = 1.5
 #: Rounds that lose nothing are slower too beside a neighbour on the same core, which leaves cold
-#: caches: by up to this factor times the share of all rounds that it took (docs/method.md).
+#: caches: by up to this factor times the share of all rounds that it took (docs/validation.md).
 COLD = 0.5
 #: Share of the rounds from which a loss is named.
 NOTABLE = 0.01

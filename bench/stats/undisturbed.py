@@ -4,7 +4,7 @@ Only the rounds from which other processes took least are used. Disturbance only
 upper end is therefore that of the quickest visit, the lower end takes away what was lost: the time
 that other processes took of each round, and the factor by which operations can be slower while
 reference kernels are slower than at their best. Both ends are moved further by what other processes
-of the same program differ (docs/method.md has the data).
+of the same program differ (docs/validation.md has the data).
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from bench.stats import quantiles
 
 #: What a call on a quiet machine differs between processes, on a log scale, so that 93 % of the
-#: intervals hold the quiet time (docs/method.md). The second is for calls of `SHORT_S` or more on
+#: intervals hold the quiet time (docs/validation.md). The second is for calls of `SHORT_S` or more on
 #: several threads, the third for those that stream memory, start processes, or whose disturbance
 #: nothing shows.
 USUAL, PARALLEL, LARGEST = 0.025, 0.08, 0.12
