@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from bench.stats import quantiles
 
 #: What a call on a quiet machine differs between processes, on a log scale, so that 93 % of the
-#: intervals hold the quiet time (docs/validation.md). The second is for calls of `SHORT_S` or more on
-#: several threads, the third for those that stream memory, start processes, or whose disturbance
-#: nothing shows.
+#: intervals hold the quiet time (docs/validation.md). The second is for calls of `SHORT_S` or more
+#: on several threads, the third for those that stream memory, start processes, or whose
+#: disturbance nothing shows.
 USUAL, PARALLEL, LARGEST = 0.025, 0.08, 0.12
 SHORT_S = 1e-3
 
