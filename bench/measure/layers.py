@@ -13,6 +13,7 @@ import torch
 
 from bench.measure.answer import Answer, judge
 from bench.measure.arrays import Array, accumulator, double, numbers, ulp, unit, wide
+from bench.measure.deviations import SIGMAS, Arithmetic, Rough
 from bench.measure.references import Reference, product, scale, sum_error
 
 #: An algorithm for convolutions of 3x3 may transform its tiles (Winograd), which loses two bits
@@ -68,28 +69,22 @@ def attended(
 ) -> Reference:
     """Return softmax(q k.T / sqrt(d)) v: the errors of the scores, carried through the softmax.
 
-    A score with the error e changes its weight by the factor exp(e). In 16 bits, scores and weights
-    may be stored in 16 bits too: 4 u of each. The result may have the strides of q.
+    A score with the error e changes its weight p by the share e - sum(p e). Both factors of the
+    scores, the scores, and the weights may be rounded. The result may have the strides of q.
     """
-    a, b, c = double(q), double(k), double(v)
-    short = 4 * _rounds_twice(q.dtype)
-    root_d = math.sqrt(a.shape[-1])
-    scores = a @ b.swapaxes(-1, -2) / root_d
-    root = np.sqrt((a * a) @ (b * b).swapaxes(-1, -2)) / root_d
-    size = np.abs(scores) + root
-    error = (4 * math.sqrt(a.shape[-1]) * accumulator(q.dtype) + short) * size
+    arithmetic, a, c = Arithmetic(q.dtype, q.device), double(q) / math.sqrt(q.shape[-1]), double(v)
+    given = Rough(a, 2 * arithmetic.rounding(a))
+    scores = arithmetic.rounded(arithmetic.product(given, double(k).swapaxes(-1, -2)))
+    exact = scores.value
     if is_causal:
-        scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
-        error = np.where(np.isfinite(scores), error, 0.0)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
+        exact = np.where(np.tri(*exact.shape[-2:]) > 0, exact, -np.inf)
+    weights = np.exp(exact - exact.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    exact = weights @ c
-    squares = np.square(weights, dtype=np.float32) @ np.square(c, dtype=np.float32)
-    spread = np.sqrt(squares) + np.abs(exact)
-    inner = 2 * error.max(-1, keepdims=True) + short
-    inner = inner + 4 * math.sqrt(a.shape[-2]) * accumulator(q.dtype)
-    bound = 2 * ulp(exact, q.dtype) + inner * spread
-    return Reference(exact, q.dtype, bound, scale(q.dtype), strides=q.stride())
+    squares = 2 * (weights**2 * scores.variance + arithmetic.rounding(weights))
+    found = arithmetic.product(Rough(weights, arithmetic.narrow(squares)), c)
+    common = found.value**2 * squares.sum(-1, keepdims=True)
+    found = arithmetic.rounded(Rough(found.value, found.variance + common))
+    return arithmetic.reference(found, strides=q.stride())
 
 
 def _normalised(
@@ -98,7 +93,8 @@ def _normalised(
     """Return (x - mean) / sqrt(var + eps) * weight + bias, with means over n numbers of `axes`.
 
     2 ulp, and the errors of both means, 8 / sqrt(n) + log2(n) + 8 of their accumulator. In 16 bits
-    the factor and the summand of x may be stored in 16 bits.
+    the factor and the summand of x may be stored in 16 bits. The factor has two roundings, which a
+    whole group of elements shares; these of the groups are independent, and count in the scale.
     """
     values = wide(x)
     count = math.prod(values.shape[axis] for axis in axes)
@@ -111,7 +107,10 @@ def _normalised(
     bound = 2 * ulp(exact, x.dtype) + inner * (2 * np.abs(ratio) + np.abs(weight) + np.abs(bias))
     stored = np.abs(ratio) + np.abs(bias) + 2 * np.abs(mean * factor)
     bound = bound + 2 * _rounds_twice(x.dtype) * stored
-    return Reference(exact, x.dtype, bound)
+    energy = (exact * exact).sum(axes)
+    shared = SIGMAS * (math.sqrt(2 / 3) * unit(x.dtype) + inner) * np.linalg.norm(energy)
+    whole = scale(x.dtype) + float(shared / energy.sum())
+    return Reference(exact, x.dtype, bound, whole)
 
 
 def layer_norm(x: torch.Tensor, shape: Any, weight: torch.Tensor, bias: torch.Tensor) -> Reference:
@@ -136,7 +135,7 @@ def cumulated(x: torch.Tensor, dim: int) -> Reference:
     bound = sum_error(exact, root, terms, x)
     if x.device.type != "cpu":
         bound = bound + 4 * math.sqrt(terms) * _rounds_twice(x.dtype) * (np.abs(exact) + root)
-    return Reference(exact, x.dtype, bound)
+    return Reference(exact, x.dtype, bound, scale(x.dtype))
 
 
 def rows(index: torch.Tensor, table: torch.Tensor) -> Reference:
@@ -169,51 +168,41 @@ def contracted(_: str, x: torch.Tensor, y: torch.Tensor) -> Reference:
 def recurrent(layer: torch.nn.RNNBase, x: torch.Tensor) -> Reference:
     """Return all outputs of a layer of LSTM or GRU, for an input (time, batch, features).
 
-    Each step carries the errors e of its state on: a gate g of weights W has the error of its
-    sums and 2 sqrt(W**2 e**2), times the slope of its function, and 2 ulp.
+    Each sum, product and gate is rounded, a gate to 2 ulp. Each step carries the errors of its
+    state on.
     """
     w, u, b, c = (double(p) for p in layer.parameters())
-    dtype, count = x.dtype, layer.hidden_size
-    tiny = accumulator(dtype) * 4 * math.sqrt(count + x.shape[-1]) + 2 * _rounds_twice(dtype)
-    state = np.zeros((x.shape[1], count))
-    e_state, cell, e_cell = state.copy(), state.copy(), state.copy()
-    outputs, bounds = [], []
+    arithmetic, parts = Arithmetic(x.dtype, x.device), len(b) // layer.hidden_size
+    rounded = arithmetic.rounded
+    state = cell = Rough.exact(np.zeros((x.shape[1], layer.hidden_size)))
 
-    def linear(values: Array, weight: Array, bias: Array, error: Any = 0.0) -> tuple[Array, Array]:
-        size = np.sqrt((values * values) @ (weight * weight).T)
-        exact = values @ weight.T + bias
-        spread = 2 * np.sqrt(np.broadcast_to(error, values.shape) ** 2 @ (weight * weight).T)
-        return exact, tiny * (np.abs(exact) + size + np.abs(bias)) + spread
+    def linear(values: Rough, weight: Array, bias: Array) -> list[Rough]:
+        found = rounded(arithmetic.product(values, weight.T))
+        found = rounded(Rough(found.value + bias, found.variance))
+        pairs = (np.split(one, parts, 1) for one in (found.value, found.variance))
+        return [Rough(*one) for one in zip(*pairs, strict=True)]
 
-    def gate(values: Array, error: Array, tanh: bool = False) -> tuple[Array, Array]:
-        exact = np.tanh(values) if tanh else 1 / (1 + np.exp(-values))
+    def gate(of: Rough, tanh: bool = False) -> Rough:
+        of = rounded(of)
+        exact = np.tanh(of.value) if tanh else 1 / (1 + np.exp(-of.value))
         slope = 1 - exact * exact if tanh else exact * (1 - exact)
-        return exact, slope * error + 2 * ulp(exact, dtype)
+        return Rough(exact, slope**2 * of.variance + arithmetic.logarithm(exact))
 
+    outputs = []
     for step in double(x):
-        given, e_given = linear(step, w, b)
-        kept, e_kept = linear(state, u, c, e_state)
-        parts = w.shape[0] // count
-        g, eg, k, ek = (np.split(one, parts, 1) for one in (given, e_given, kept, e_kept))
+        given, kept = linear(Rough.exact(step), w, b), linear(state, u, c)
         if parts == 4:
-            (i, ei), (f, ef), (z, ez), (o, eo) = (
-                gate(g[n] + k[n], eg[n] + ek[n], n == 2) for n in range(4)
-            )
-            e_cell = f * e_cell + np.abs(cell) * ef + i * ez + np.abs(z) * ei
-            cell = f * cell + i * z
-            e_cell = e_cell + 2 * ulp(cell, dtype)
-            out, e_out = gate(cell, e_cell, True)
-            state, e_state = o * out, o * e_out + np.abs(out) * eo
+            i, f, z, o = (gate(given[n] + kept[n], n == 2) for n in range(4))
+            cell = rounded(rounded(f * cell) + rounded(i * z))
+            state = rounded(o * gate(cell, True))
         else:
-            (r, er), (z, ez) = (gate(g[n] + k[n], eg[n] + ek[n]) for n in range(2))
-            e_new = eg[2] + r * ek[2] + np.abs(k[2]) * er
-            new, e_new = gate(g[2] + r * k[2], e_new, True)
-            e_state = z * e_state + (1 - z) * e_new + np.abs(state - new) * ez
-            state = (1 - z) * new + z * state
-        e_state = e_state + 2 * ulp(state, dtype)
-        outputs.append(state)
-        bounds.append(e_state)
-    return Reference(np.stack(outputs), dtype, np.stack(bounds), requires_grad=True)
+            r, z = (gate(given[n] + kept[n]) for n in range(2))
+            new = gate(given[2] + rounded(r * kept[2]), True)
+            change = Rough(state.value - new.value, state.variance + new.variance)
+            state = rounded(new + rounded(z * rounded(change)))
+        outputs.append((state.value, state.variance))
+    found = Rough(*map(np.stack, zip(*outputs, strict=True)))
+    return arithmetic.reference(found, requires_grad=True)
 
 
 def ordered(result: Any, x: torch.Tensor, *given: Any, **_: Any) -> Answer:

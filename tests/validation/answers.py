@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure import cell, devices, dtypes, references, refusal, rounds
+from bench.measure import cell, deviations, devices, dtypes, references, refusal, rounds
 from bench.measure.cell import Cell
 from bench.plugin import rows
-from bench.suite.training import expected, models
+from bench.suite.training import models
 from tests.validation.breaks import NAMES, NotApplied, broken, is_fault
 from tests.validation.partial_sums import TERMS, PartialSums
 
@@ -213,7 +213,7 @@ def short_sums(item: pytest.Function, every: int, table: dict[str, Any]) -> None
     for name in SHORT:
         with pytest.MonkeyPatch.context() as patch:
             if name == SHORT[1]:
-                for module in (references, expected):
+                for module in (references, deviations):
                     patch.setattr(module, "sixteen_bit", lambda of, _: of.itemsize == 2)
             found = alarm(item, PartialSums(every, dtype), quiet=name == SHORT[0])
         if found is not None:

@@ -21,9 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bench.measure import answer
 from bench.measure.arrays import double
+from bench.measure.deviations import Rough
 from bench.suite.distributed.ranks import BACKENDS
 from bench.suite.training import expected
-from bench.suite.training.expected import Rough
 from bench.suite.training.models import SIZES, seeded_network
 
 #: So small that thousands of steps on one batch hardly change the network.

@@ -10,11 +10,11 @@ from torch import nn
 
 from bench.measure.answer import WrongAnswer, judge
 from bench.measure.arrays import double
+from bench.measure.deviations import Rough
 from bench.measure.proofs import aliases, fresh
 from bench.measure.references import cross_entropy, item, same
 from bench.suite.axes import dtypes, quick, values
 from bench.suite.training import compiler, expected
-from bench.suite.training.expected import Rough
 from bench.suite.training.models import (
     BACKWARD_FLOP,
     BATCHES,

@@ -1,9 +1,7 @@
 """What the network must compute, in float64 by NumPy, and the error that rounding may cause.
 
-Beside each value stands the variance of its error. A rounding moves a value by up to half an ulp,
-evenly: ulp**2 / 12. A sum of n terms, whose partial sums are rounded with u, has a standard
-deviation of at most sqrt(n) u (abs(r) + T) / 2, see `bench.measure.references`. Exact weights carry
-a variance on by their squares. No element may be off by more than `SIGMAS` standard deviations.
+Beside each value stands the variance of its error, see `bench.measure.deviations`. No element may
+be off by more than `SIGMAS` standard deviations.
 
 Rounding may turn a unit near zero on or off, and with it a whole term of a gradient. So a gradient
 follows the units that are on in the cell's dtype on its device, where rounding explains them.
@@ -11,99 +9,22 @@ follows the units that are on in the cell's dtype on its device, where rounding 
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from bench.measure.arrays import Array, accumulator, double, numbers, stored, ulp, unit
-from bench.measure.references import Reference, allowed, cascade, scale, sixteen_bit
+from bench.measure.arrays import Array, double, numbers, stored, ulp, unit
+from bench.measure.deviations import SIGMAS, Arithmetic, Rough
+from bench.measure.references import Reference, cascade, scale
 
-SIGMAS = 6
 #: Largest error of the mean loss of an epoch in units of u, and of the norm of the parameters after
 #: it in standard deviations.
 EPOCH_LOSS, EPOCH_NORM = 16, 5
 #: A unit that turns on or off changes a step by a share of a sample's gradient, however few digits
 #: rounding changes. Of the loss in float32, 18 u were seen; this is 256 u.
 EPOCH_TURNED = 2.0**-16
-
-
-@dataclass(frozen=True)
-class Rough:
-    """Values, and the variance of the error of each."""
-
-    value: Array
-    variance: Array
-
-    @classmethod
-    def exact(cls, value: Array) -> "Rough":
-        """Return values without an error."""
-        return cls(value, np.zeros(value.shape))
-
-    @property
-    def size(self) -> Array:
-        """The magnitude of each value."""
-        return np.abs(self.value)
-
-    @property
-    def deviation(self) -> Array:
-        """The standard deviation of each value."""
-        return np.sqrt(self.variance)
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """The roundings of a dtype on a device.
-
-    The loss may be computed in another dtype, and `loss_scale` multiply the gradients meanwhile.
-    """
-
-    dtype: torch.dtype
-    device: torch.device
-    of_loss: torch.dtype | None = None
-    loss_scale: float = 1.0
-
-    def narrow(self, values: Array) -> Array:
-        """Return numbers in the type in which variances are computed."""
-        return values.astype(np.float64 if self.dtype == torch.float64 else np.float32, copy=False)
-
-    @property
-    def both(self) -> int:
-        """How many sides have the errors of the dtype: in float64, the reference has them too."""
-        return 2 if self.dtype == torch.float64 else 1
-
-    def rounding(self, values: Array, factor: float = 1.0) -> Array:
-        """Return the variance of one rounding of each value; `factor` scales them before it."""
-        return self.narrow(self.both * (ulp(values * factor, self.dtype) / factor) ** 2 / 12)
-
-    def logarithm(self, values: Array) -> Array:
-        """Return the variance of a logarithm of 2 ulp: twice the deviation of a rounding."""
-        return self.narrow(ulp(values, self.of_loss or self.dtype) ** 2 / 3)
-
-    def sums(self, terms: int) -> float:
-        """Return the factor of r**2 + T**2 in the variance of a sum."""
-        deviation = self.both * math.sqrt(terms) * accumulator(self.dtype) / 2
-        if sixteen_bit(self.dtype, self.device):
-            deviation += math.sqrt(terms / 16) * unit(self.dtype) / 2
-        return 2 * deviation**2
-
-    def product(self, left: Rough, right: Array) -> Rough:
-        """Return the product with an exact matrix, before it is rounded."""
-        value, factor = left.value @ right, self.sums(len(right))
-        squares = left.variance + factor * self.narrow(left.value) ** 2
-        variance = squares @ self.narrow(right) ** 2 + factor * self.narrow(value) ** 2
-        return Rough(value, variance)
-
-    def outer(self, left: Rough, right: Rough) -> Rough:
-        """Return left.T @ right, rounded. Errors of the two sides may depend on each other."""
-        value, factor = left.value.T @ right.value, self.sums(len(left.value))
-        a, b = (self.narrow(one.value) ** 2 for one in (left, right))
-        squares = np.concatenate([2 * left.variance, a])
-        others = np.concatenate([b + right.variance, 2 * right.variance + factor * b])
-        variance = squares.T @ others + factor * self.narrow(value) ** 2
-        return Rough(value, variance + self.rounding(value, self.loss_scale))
 
 
 def layers_of(model: nn.Module) -> Iterable[nn.Module]:
@@ -158,14 +79,8 @@ def logits(
     dtype: torch.dtype, parameters: Sequence[torch.Tensor | Array], x: torch.Tensor, **facts: Any
 ) -> Reference:
     """Return the reference of the logits."""
-    _, _, found = forward(Arithmetic(dtype, x.device), parameters, x.flatten(1))
-    return _reference(found, dtype, dtype, note=allowed(dtype, x.device), **facts)
-
-
-def _reference(found: Rough, dtype: torch.dtype, of: torch.dtype, **facts: Any) -> Reference:
-    """Return the reference of values in `dtype` that were computed in the dtype `of`."""
-    bound = SIGMAS * np.sqrt(found.variance.astype(np.float64))
-    return Reference(found.value, dtype, bound, scale(of), **facts)
+    arithmetic = Arithmetic(dtype, x.device)
+    return arithmetic.reference(forward(arithmetic, parameters, x.flatten(1))[2], **facts)
 
 
 def outputs(model: nn.Module, x: torch.Tensor, requires_grad: bool = True) -> Reference:
@@ -227,9 +142,7 @@ def _descent(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[Rough,
 def _gradients(
     found: Sequence[Rough], dtype: torch.dtype, arithmetic: Arithmetic
 ) -> list[Reference]:
-    of, device = arithmetic.dtype, arithmetic.device
-    facts = {"contiguous": False, "note": allowed(of, device)}
-    return [_reference(one, dtype, of, **facts) for one in found]
+    return [arithmetic.reference(one, dtype, contiguous=False) for one in found]
 
 
 def gradients(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[Reference]:
@@ -269,8 +182,9 @@ def three_times_the_gradients(
 def step(model: nn.Module, _: object, x: torch.Tensor, y: torch.Tensor) -> list[Any]:
     """Return the loss, and the gradients of a training step."""
     loss, found = _descent(model, x, y)
-    wanted = _reference(loss, x.dtype, x.dtype, requires_grad=True)
-    return [wanted, _gradients(found, x.dtype, Arithmetic(x.dtype, x.device))]
+    arithmetic = Arithmetic(x.dtype, x.device)
+    wanted = arithmetic.reference(loss, requires_grad=True)
+    return [wanted, _gradients(found, x.dtype, arithmetic)]
 
 
 def autocast_step(
@@ -283,8 +197,8 @@ def autocast_step(
         on = units_on(layers_of(model), x.flatten(1))
     parameters = [parameter.detach().to(dtype) for parameter in model.parameters()]
     found, loss, gradients = descent(arithmetic, parameters, x.to(dtype), y, on)
-    wanted = _reference(loss, torch.float32, dtype, requires_grad=True)
-    output = _reference(found, dtype, dtype, requires_grad=True)
+    wanted = arithmetic.reference(loss, torch.float32, requires_grad=True)
+    output = arithmetic.reference(found, requires_grad=True)
     return [wanted, _gradients(gradients, torch.float32, arithmetic), output]
 
 
