@@ -123,7 +123,30 @@ def test_a_single_call_is_not_judged():
         machine.cell(seconds, benchmark="add", dtype=dtype, **single)
     assert found(machine, "dtype") == []
     text = " ".join(report.text(machine.frame()).split())
-    assert "2 called once: answer checked, not timed" in text
+    assert text.startswith(f"{machine.rows[0]['machine']}, 1 run")
+    assert "; no cell has a time; 2 called once: answer checked, not timed What" in text
+
+
+@pytest.mark.parametrize(
+    ("question", "cell", "times"),
+    [
+        (
+            "use",
+            {"family": "training", "benchmark": "step", "params": "batch=64"},
+            "step in float32",
+        ),
+        ("loading", {"benchmark": "loader", "params": "batch=8;workers=0"}, "DataLoader"),
+    ],
+)
+def test_what_was_not_asked_for_is_not_called_badly_timed(question, cell, times):
+    cell = {"family": question} | cell
+    machine = Machine(runs=1).cell(1e-3, benchmark="add")
+    family = cell["family"]
+    assert f"in these results: bench run --family {family} times" in report.text(
+        machine.frame(), question
+    )
+    machine.cell(1e-3, **cell, items=8, status="error")
+    assert f"{times} has a usable time" in report.text(machine.frame(), question)
 
 
 @pytest.mark.parametrize("version", [1, 2])

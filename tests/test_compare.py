@@ -68,8 +68,16 @@ def test_a_comparison_begins_with_a_summary_and_shows_what_differs(two):
     assert {"16 1.00 ms 2.00 ms 2.0x", "4096 2.00 ms 4.00 ms 2.0x"} <= {*lines}
     assert "add 1.00 us wrong" in lines  # a fault is a difference
     assert not any(line.startswith("neg") for line in lines)
-    assert "1 of 4 rows without a difference: --all shows them" in lines
+    assert "1 of 4 rows show no difference, or no time: --all shows them" in lines
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_what_was_called_once_has_no_difference_and_no_legend(tmp_path):
+    once = {"rounds": 1, "iterations": 1}
+    rows = [{"dtype": dtype} | once for dtype in ("float32", "float16")]
+    lines = run(store(tmp_path / "a.csv", *rows)).output.splitlines()
+    assert lines[-1] == "1 of 1 rows show no difference, or no time: --all shows them"
+    assert not any("median" in line or "no row" in line for line in lines)
 
 
 def test_a_terminal_has_colours(two):
@@ -203,8 +211,12 @@ def test_several_runs_are_replicates(tmp_path):
     [
         (["--columns", "colour"], "--columns: unknown 'colour'; known: machine, device"),
         (["--baseline", "nobody"], "--baseline 'nobody' matches none of machine: 'here', 'there'"),
-        (["--where", "machine"], "--where 'machine': give COLUMN=VALUE; columns: schema_version"),
-        (["--where", "machine=x"], "--where 'machine=x': no row is left"),
+        (["--where", "machine"], "--where 'machine': give machine=VALUE, for example of: "),
+        (["--where", "machine=x"], "--where 'machine=x': give machine=VALUE, for example of: "),
+        (
+            ["--where", "colour=red"],
+            "--where 'colour=red': unknown 'colour'; known: schema_version",
+        ),
         (["--sort", "colour"], "--sort: unknown 'colour'; known: name, ratio"),
         (["--format", "pdf"], "--format: unknown 'pdf'; known: terminal, markdown, csv, json"),
         (["nothing.csv"], "nothing.csv: No such file or directory; give the path of a result CSV"),

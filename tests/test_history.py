@@ -149,6 +149,11 @@ def test_the_command_shows_what_changed(shown):
     assert "n=1" not in done.output
 
 
+def test_one_run_is_in_the_singular(shown):
+    text = " ".join(shown(runs()[:2]).output.split())
+    assert text.startswith("here, 4 threads: 2 cells in 1 run from 2026-01-01T00:00:00Z, 0 changed")
+
+
 def test_all_cells_json_and_markdown(shown):
     assert "n=1" in shown(runs(), "--all").output
 

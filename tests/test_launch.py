@@ -213,6 +213,13 @@ def test_the_bar_shows_cell_count_and_name():
     assert "20/20" in shown
 
 
+def test_a_bar_that_never_began_leaves_nothing():
+    out = io.StringIO()
+    with RunBar(Console(file=out)):
+        pass
+    assert out.getvalue() == ""
+
+
 def test_later_visits_show_the_time_that_is_left():
     out = io.StringIO()
     with RunBar(Console(file=out, force_terminal=True, width=120)) as bar:
@@ -290,6 +297,14 @@ def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
     rows = reader.read(file)
     assert list(rows.params) == ["n=1", "n=2"]
     assert list(rows.status) == ["ok", "ok"]
+
+
+def test_a_file_that_cannot_be_imported_is_not_passed_over_in_silence(monkeypatch):
+    """pytest ends with 2, as for Ctrl-C, and says why on its standard output."""
+    report, heard = runner.ProcessReport(), RunListener()
+    monkeypatch.setattr(runner, "_process", lambda *_: (2, report, "No module named 'x'"))
+    assert runner.run(["broken.py"], 3, None, None, heard) == (2, None)
+    assert heard.lines == ["No module named 'x'"]
 
 
 def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):

@@ -184,6 +184,7 @@ def test_one_device_under_two_names_is_timed_once(suite):
         (["--device", "cpu:7"], "ERROR: --device: 'cpu:7': *"),
         (["--dtype", "float31"], "ERROR: --dtype: unknown 'float31'; known: float32, *"),
         (["--profile", "fast"], "ERROR: --profile: unknown 'fast'; known: smoke, *"),
+        (["--quick"], "ERROR: unknown option --quick; bench run --help and pytest --help *"),
         (["--threads", "0"], "ERROR: --threads: 0 is not a number of threads; *"),
         (["--machine", "../up"], "ERROR: --machine: '../up' is not a label; *"),
         (["--results", "bench_it.py"], "ERROR: cannot write bench_it.py/here*: *--results"),

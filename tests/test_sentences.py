@@ -366,4 +366,4 @@ def test_a_run_ends_with_its_first_answers_and_what_to_do_next():
     ]
     single = summary.text(frame(step | {"rounds": 1, "iterations": 1}), path)
     assert "What should I use here?" not in single
-    assert single.endswith("time the decisive cells: bench run --profile quick")
+    assert single.endswith("to time them: the same command without --profile smoke")

@@ -20,7 +20,7 @@ from bench.report import tuning
 from bench.stats.ratios import Ratio
 from bench.suite.loading import data
 from bench.suite.training.models import NeuralNetwork
-from bench.tune import loader, proof, search, study, training
+from bench.tune import loader, named, proof, search, study, training
 from bench.tune.loader import Setting
 
 
@@ -142,6 +142,18 @@ def test_without_optuna_the_bayesian_search_fails_before_it_measures(monkeypatch
     assert truth.looks == 0
 
 
+@pytest.mark.parametrize(
+    ("default", "settings"),
+    [
+        (Setting(0, 64), loader.space(pin=True)),
+        training.space(["cpu"], ["sgd", "adam"], [0.1, 0.003]),
+    ],
+)
+def test_a_setting_that_is_printed_can_be_given(default, settings):
+    """The words of the table are those of --setting."""
+    assert [named.parsed(str(one), default, settings) for one in settings] == settings
+
+
 def test_settings_without_workers_have_nothing_to_start():
     for setting in loader.space():
         if setting.workers == 0:
@@ -156,10 +168,14 @@ def test_settings_without_workers_have_nothing_to_start():
         (["loader", "--dataset", "nowhere:thing"], "--dataset: cannot import 'nowhere:thing'"),
         (["loader", "--budget", "0.01"], "too little for one setting"),
         (["loader", "--method", "manual"], "needs settings: --setting 'batch=64'"),
-        (["loader", "--setting", "batch=7"], "'batch=7': batch is one of 16, 32, 64, 128, 256"),
+        (
+            ["loader", "--setting", "batch=7"],
+            "'batch=7': give batch=VALUE, one of 16, 32, 64, 128, 256",
+        ),
         (["loader", "--dataset", "builtins:object"], "a data set with a length is needed"),
         (["training", "--optimizer", "best"], "unknown 'best'; known: sgd, momentum"),
-        (["training", "--setting", "speed=9"], "names: device, dtype, autocast, batch"),
+        (["loader", "--setting", "num_workers=2"], "unknown 'num_workers'; known: workers, batch"),
+        (["training", "--setting", "speed=9"], "'speed'; known: device, dtype, autocast, batch"),
         (["training", "--lr", "-1"], "--lr and --target: give numbers above 0"),
         (["training", "--model", "builtins:int"], "--model: 'builtins:int' returns int, no Module"),
         (["training", "--dataset", "builtins:int"], "--dataset: it needs a length and pairs"),
@@ -242,9 +258,9 @@ def test_settings_in_which_loading_fails_are_left_out_and_named_once():
     found = Partial().search("grid", 120, warn=lines.append)
     assert found.ranked[0].setting.start == "fork"
     assert len(lines) == 1
-    assert lines[0].startswith("skipped: settings like num_workers=1 batch_size=16 ")
+    assert lines[0].startswith("skipped: settings like workers=1 batch=16 ")
     assert "cannot pickle" in lines[0]
-    assert "12 like num_workers=1 batch_size=16" in tuning.table(
+    assert "12 like workers=1 batch=16" in tuning.table(
         found.ranked, found.trials, len(SETTINGS), 8, "samples/s"
     )
     with pytest.raises(search.CannotTune, match=r"default .* not measured: error: ValueError"):
@@ -476,7 +492,7 @@ def test_a_training_is_tuned_and_proven_and_its_winner_printed(task, small, monk
     assert done.exit_code == 0, done.output
     assert "3 of 3 settings were tried" in done.output
     text = " ".join(done.output.split())
-    assert "Use cpu bfloat16 32 sgd lr=0.1: 4.00 times as fast (95 % interval" in text
+    assert "Use device=cpu dtype=bfloat16 batch=32 optimizer=sgd lr=0.1: 4.00 times as fast" in text
     assert "5 fresh processes per side in turn: a loss of 0.5 after" in text
     assert "batch_size=32" in done.output
     stored = json.loads(next(tmp_path.glob("tune/*.json")).read_text())
@@ -496,7 +512,8 @@ def test_ctrl_c_prints_the_best_so_far_and_how_to_go_on(task, small, monkeypatch
     words = ["--setting", "batch=16", "--setting", "batch=32"]
     done = CliRunner().invoke(main.app, ["tune", "training", *words])
     assert done.exit_code == 130
-    assert "Fastest so far, but not proven: cpu float32 32 sgd lr=0.1.\n" in done.output
+    text = " ".join(done.output.split())
+    assert "not proven: device=cpu dtype=float32 batch=32 optimizer=sgd lr=0.1. " in text
     assert "bench tune training --resume tune/training-" in done.output
 
 

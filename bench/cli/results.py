@@ -77,7 +77,9 @@ def compare(
     give(comparison.text(made, found, colour))
     if short and not only_different and top is None and len(found) < len(made.rows):
         equal = len(made.rows) - len(found)
-        give(f"{equal:,} of {len(made.rows):,} rows without a difference: --all shows them")
+        give(
+            f"{equal:,} of {len(made.rows):,} rows show no difference, or no time: --all shows them"
+        )
 
 
 def verdict(

@@ -110,12 +110,15 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """Return the rows that meet every condition, ``column=value`` (or ``a|b``)."""
     for condition in conditions:
         column, equals, value = condition.partition("=")
-        if not equals or column not in frame.columns:
-            known = ", ".join(frame.columns)
-            raise CannotCompare(f"--where {condition!r}: give COLUMN=VALUE; columns: {known}")
-        frame = frame[files.texts(frame[column]).isin(value.split("|"))]
-        if frame.empty:
-            raise CannotCompare(f"--where {condition!r}: no row is left")
+        if fault := choices.unknown([column], frame.columns):
+            raise CannotCompare(f"--where {condition!r}: {fault}")
+        values = files.texts(frame[column])
+        frame = frame[values.isin(value.split("|"))]
+        if frame.empty or not equals:
+            few = ", ".join(values.unique()[:8])
+            raise CannotCompare(
+                f"--where {condition!r}: give {column}=VALUE, for example of: {few}"
+            )
     return frame
 
 

@@ -254,7 +254,8 @@ def _one_run(
         if report.finished or report.file is None or report.cell is None:
             resumes = any(word.startswith("--resume=") for word in csv_options)
             complete = code == pytest.ExitCode.NO_TESTS_COLLECTED and resumes
-            if code not in (0, 1, 2) and not report.lines and not complete:
+            started = report.file is not None  # else no file of benchmarks could be imported
+            if code not in (0, 1, *([2] if started else [])) and not report.lines and not complete:
                 listener.message(output)
             return code, file
         out_of_memory = _out_of_memory_kills() > kills

@@ -115,14 +115,18 @@ def _probe(place: command.Place, name: str) -> None:
         )
 
 
-def _git(option: str, *words: str, otherwise: str = "") -> str:
-    """Return the output of git; CannotRun with its last line, or `otherwise`, if it fails."""
+def _git(option: str, *words: str, otherwise: str = "", remedy: str = "") -> str:
+    """Return the output of git.
+
+    If it fails: CannotRun with its last line and a `remedy`, or with `otherwise`.
+    """
     try:
         made = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
     except OSError as problem:
         raise CannotRun(f"{option}: cannot run git: {problem.strerror}; install git") from problem
     if made.returncode:
-        raise CannotRun(f"{option}: {last_line(made.stderr, otherwise)}")
+        said = last_line(made.stderr, "")
+        raise CannotRun(f"{option}: {said + remedy if said else otherwise}")
     return made.stdout.strip()
 
 
@@ -132,7 +136,8 @@ def pinned(side: Side, name: str) -> Side:
         return side
     words = ("rev-parse", "--verify", "--quiet", "--short=12", side.ref + "^{commit}")
     missing = f"the repository here has no commit {side.ref!r}"
-    return replace(side, ref=_git(f"--{name}-ref", *words, otherwise=missing))
+    here = f"; run this in the repository that has {side.ref!r}"
+    return replace(side, ref=_git(f"--{name}-ref", *words, otherwise=missing, remedy=here))
 
 
 def clean(folder: Path) -> None:

@@ -54,6 +54,14 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     options.add(parser)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Any:
+    """Look at the options after each conftest has added its own."""
+    made = yield
+    options.check_known(parser, args)
+    return made
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options; a wrong one ends the run before anything is timed.
 

@@ -109,6 +109,14 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--input", action="append", metavar="SHAPE", help=shape)
 
 
+def check_known(parser: pytest.Parser, args: list[str]) -> None:
+    """Raise UsageError, one line, for an option that neither pytest nor a plugin has."""
+    if unknown := parser.parse_known_and_unknown_args(args)[1]:
+        raise pytest.UsageError(
+            f"unknown option {unknown[0]}; bench run --help and pytest --help list the options"
+        )
+
+
 def _names(given: list[str] | None) -> list[str]:
     """Return the names in `--device a,b --device c`, each once."""
     split = (name.strip() for item in given or () for name in item.split(","))

@@ -28,13 +28,17 @@ TITLES = {
 }
 _NOTHING = {
     "machine": "nothing to compare: name files of two to five machines with cells in common",
-    "use": "no answer: no training step in float32 was timed, or none well enough",
+    "use": "no answer: no training step in float32 has a usable time",
     "device": "nothing to compare: no cell was timed on the CPU and on another device",
     "dtype": "nothing to compare: no cell was timed in two dtypes",
-    "loading": "no answer: no DataLoader was timed, or none well enough",
+    "loading": "no answer: no DataLoader has a usable time",
     "implementations": "no notable difference, or nothing to compare",
     "faults": "nothing seen",
     "quality": "unknown",
+}
+_NOT_ASKED = {
+    "use": "no training step is in these results: bench run --family training times them",
+    "loading": "no DataLoader is in these results: bench run --family loading times them",
 }
 #: The most machines, or settings of one, that are compared with each other here.
 MACHINES = 5
@@ -54,7 +58,8 @@ Head = Callable[[str, str], str]
 
 def rests_on(basis: Basis) -> str:
     """Return what all answers of a machine rest on."""
-    text = f"from {basis.settled:,} of {basis.total:,} cells"
+    known = f"from {basis.settled:,} of {basis.total:,} cells"
+    text = known if basis.total else "no cell has a time"
     if basis.total and basis.settled < DOMINATES * basis.total:
         text += ": noise dominates, the others are not settled; run bench doctor"
     if basis.not_timed:
@@ -85,12 +90,12 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
         made.append(f"{units.count(left_out, 'more finding')}: {every}")
     elif any(len(found) > 1 for found in several.values()):
         made.append(f"one by one: {every}")
-    return made or [_NOTHING[answer.question]]
+    return made or [(_NOTHING if answer.asked else _NOT_ASKED)[answer.question]]
 
 
 def cards(found: list[cells.Cell]) -> list[dict[str, Any]]:
     """Return title, sentences and picture of each answer, for a page; those without any last."""
-    made = [
+    return [
         {
             "question": answer.question,
             "title": TITLES[answer.question],
@@ -98,9 +103,8 @@ def cards(found: list[cells.Cell]) -> list[dict[str, Any]]:
             "fault": answer.question == "faults" and bool(answer.findings),
             "picture": bars.of(answer.findings),
         }
-        for answer in answers.of(found)
+        for answer in sorted(answers.of(found), key=lambda answer: not answer.findings)
     ]
-    return sorted(made, key=lambda card: card["lines"] == [_NOTHING[card["question"]]])
 
 
 def _heads(frame: pd.DataFrame) -> Iterator[tuple[Setting, str, list[cells.Cell]]]:

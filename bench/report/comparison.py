@@ -125,8 +125,6 @@ def _legend(comparison: Comparison) -> str:
 
 def _folded(comparison: Comparison, found: list[Line], colour: bool, width: int) -> str:
     """Return the tables for a terminal; what all cells have in common is above them."""
-    if not found:
-        return "no row is left"
     hidden = _common(comparison).keys() | {"family", "benchmark", "params"}
     named = [dict(zip(comparison.row_names, line.name, strict=True)) for line in found]
     first = ("family", "benchmark") if "family" not in _common(comparison) else ("benchmark",)
@@ -150,7 +148,8 @@ def text(
     common = [f"{name}: {value}" for name, value in _common(comparison).items()]
     head = "\n".join([*_head(comparison), *common])
     parts = [overview.text(comparison, width), fit.fill(head, width)]
-    parts += [_folded(comparison, found, colour, width), fit.fill(_legend(comparison), width)]
+    if found:
+        parts += [_folded(comparison, found, colour, width), fit.fill(_legend(comparison), width)]
     return "\n\n".join(filter(None, parts))
 
 

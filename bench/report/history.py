@@ -45,8 +45,9 @@ def _report(found: Sequence[Series], every: bool, markdown: bool) -> str:
         runs = sorted({start for one in here for start in one.started})
         threads = units.count(int(place[1]), "thread") if place[1] else ""
         machine = ", ".join(filter(None, (place[0], threads)))
-        cells = units.count(len(here), "cell")
-        title = f"{machine}: {cells} in {len(runs)} runs from {runs[0]} to {runs[-1]}"
+        counts = f"{units.count(len(here), 'cell')} in {units.count(len(runs), 'run')}"
+        span = f" to {runs[-1]}" if len(runs) > 1 else ""
+        title = f"{machine}: {counts} from {runs[0]}{span}"
         few = (
             f"; a change needs {2 * FEWEST} runs in {2 * SESSIONS} sessions"
             if len(runs) < 2 * FEWEST

@@ -67,7 +67,10 @@ class RunBar(_Bars):
 
     def __exit__(self, *_: object) -> None:
         self._progress.update(self._task, cell="", visible=self._drawn)
-        super().__exit__()
+        if self._drawn:
+            super().__exit__()
+        else:  # without the blank line after a bar
+            self._progress.live.stop()
 
     def complete(self) -> None:
         """Show the bar as complete."""

@@ -52,7 +52,7 @@ def following(frame: pd.DataFrame, path: Path) -> str:
     made = [f"{units.count(len(frame), 'row')} of {runs} in {path}"]
     single = schema.single_call(frame)
     if single.any() and single.sum() == frame.rounds.notna().sum():
-        return "\n".join([*made, "time the decisive cells: bench run --profile quick"])
+        return "\n".join([*made, "to time them: the same command without --profile smoke"])
     file = shlex.quote(str(path))
     made.append(f"all answers:  bench verdict {file}")
     made.append(f"pictures:     bench report {file} -o report.html")

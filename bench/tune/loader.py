@@ -30,7 +30,9 @@ class Setting:
     pin: bool = False
 
     def __str__(self) -> str:
-        return " ".join(f"{name}={value}" for name, value in self.arguments().items())
+        words = [f"workers={self.workers}", f"batch={self.batch}"]
+        words += [f"start={self.start}", f"persistent={self.persistent}"] if self.workers else []
+        return " ".join([*words, *(["pin=True"] if self.pin else [])])
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of a DataLoader."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.records import lines
+from bench.records.choices import unknown
 from bench.tune.search import CannotTune, S
 
 
@@ -18,11 +19,12 @@ def parsed(words: str, example: S, known: Sequence[S]) -> S:
     given: dict[str, Any] = {}
     fields = dataclasses.asdict(example)  # type: ignore[call-overload]
     for word in words.replace(",", " ").split():
-        name, equals, value = word.partition("=")
-        choices = {str(getattr(one, name)): getattr(one, name) for one in known if name in fields}
-        if not equals or value not in choices:
-            few = f"{name} is one of {', '.join(choices)}" if choices else "NAME=VALUE is needed"
-            raise CannotTune(f"--setting: {word!r}: {few}; names: {', '.join(fields)}")
+        name, _, value = word.partition("=")
+        if fault := unknown([name], fields):
+            raise CannotTune(f"--setting: {fault}")
+        choices = {str(getattr(one, name)): getattr(one, name) for one in known}
+        if value not in choices:
+            raise CannotTune(f"--setting: {word!r}: give {name}=VALUE, one of {', '.join(choices)}")
         given[name] = choices[value]
     made: S = dataclasses.replace(example, **given)  # type: ignore[type-var]
     if made not in known:

@@ -49,10 +49,10 @@ class Setting:
     threads: int = 0
 
     def __str__(self) -> str:
-        words = [self.device, self.dtype, "autocast" if self.autocast else "", str(self.batch)]
-        words += ["compiled" if self.compiled else "", self.optimizer, f"lr={self.lr:g}"]
-        words += [f"threads={self.threads}" if self.threads else ""]
-        return " ".join(filter(None, words))
+        words = [f"device={self.device}", f"dtype={self.dtype}", f"batch={self.batch}"]
+        words += [f"{name}=True" for name in ("autocast", "compiled") if getattr(self, name)]
+        words += [f"optimizer={self.optimizer}", f"lr={self.lr}"]
+        return " ".join([*words, *([f"threads={self.threads}"] if self.threads else [])])
 
 
 def space(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bench.compare.cells import Cell
 from bench.verdicts import alternatives, calls, faults, grouped, loading, peaks, plain, sizes, use
 from bench.verdicts.finding import Finding
+from bench.verdicts.named import LOADER, STEP
 
 Rule = Callable[[list[Cell]], Iterator[Finding]]
 #: The rules of each question, in the order of the answers.
@@ -24,6 +25,8 @@ QUESTIONS: dict[str, tuple[Rule, ...]] = {
         *(calls.launches, calls.first_calls),
     ),
 }
+#: The benchmarks without which a question has no answer.
+ABOUT = {"use": STEP, "loading": LOADER}
 #: Rules whose findings have an order of their own.
 IN_ORDER = (
     *(grouped.devices, grouped.dtypes),
@@ -35,10 +38,14 @@ WHOLE = ("use", "machine", "machine loading", "fault", "more faults", "unsupport
 
 @dataclass(frozen=True)
 class Answer:
-    """The findings on a question, those worth most first within each rule."""
+    """The findings on a question, those worth most first within each rule.
+
+    `asked`: the results have a cell that the question is about.
+    """
 
     question: str
     findings: tuple[Finding, ...]
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,5 +79,6 @@ def of(found: list[Cell], question: str | None = None) -> list[Answer]:
                 float32_first = name == "device"
                 new.sort(key=lambda o: (float32_first and o.subject.dtype != "float32", -o.worth))
             findings += new
-        made.append(Answer(name, tuple(findings)))
+        asked = name not in ABOUT or bool(ABOUT[name].among(found))
+        made.append(Answer(name, tuple(findings), asked))
     return made

@@ -50,11 +50,9 @@ def network():
 
 
 def listening():
-    return {
-        each.laddr
-        for each in psutil.Process().net_connections("inet")
-        if each.status == psutil.CONN_LISTEN
-    }
+    own = psutil.Process()
+    seen = getattr(own, "net_connections", None) or own.connections  # psutil before 6
+    return {each.laddr for each in seen("inet") if each.status == psutil.CONN_LISTEN}
 
 
 COMMANDS = {
