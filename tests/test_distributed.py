@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import tempfile
 import time
 
 import psutil
@@ -178,6 +180,26 @@ def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
         with pytest.raises(RankDied, match="did not answer within 2 s"):
             group.run(1)
         assert time.monotonic() - start < 20
+
+
+@pytest.mark.usefixtures("warm", "no_leftovers", "room")
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_rank_that_cannot_be_started_leaves_no_other(monkeypatch, fails, tmp_path):
+    """As under a limit of processes."""
+    made, start = [], subprocess.Popen
+
+    def limited(*words, **more):
+        if len(made) == fails:
+            raise BlockingIOError("Resource temporarily unavailable")
+        made.append(start(*words, **more))
+        return made[-1]
+
+    monkeypatch.setattr(ranks.subprocess, "Popen", limited)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(BlockingIOError):
+        Ranks(CPU, 2, "all_reduce", 1024)
+    assert all(process.returncode is not None for process in made)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_more_ranks_than_room_and_devices_without_backend_are_unsupported(monkeypatch):

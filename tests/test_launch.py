@@ -349,6 +349,38 @@ def test_the_caller_can_stop_a_run(monkeypatch):
     assert len(heard.cells) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGINT", "SIGQUIT", "SIGKILL"])
+def test_a_process_that_is_ended_from_outside_is_no_success(name, monkeypatch, tmp_path):
+    """Its cell is not to blame, and gets no row."""
+    file = Path(store(tmp_path / "out.csv", {}))
+    report = runner.ProcessReport(file=file, cell=CELL)
+    code = -getattr(signal, name)
+    monkeypatch.setattr(runner, "_process", lambda *_: (code, report, ""))
+    monkeypatch.setattr(runner, "_out_of_memory_kills", lambda: 0)
+    heard = RunListener()
+    assert runner.run([], 2, file, None, heard) == (2, file)
+    assert heard.lines == [f"killed from outside; continue with --resume {file}"]
+    assert len(reader.read(file)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "what it printed"])
+def test_a_process_that_ends_before_its_first_cell_is_no_success(text, monkeypatch):
+    """As one in which a file of the user ends with `os._exit(0)`."""
+    monkeypatch.setattr(runner, "_process", lambda *_: (0, runner.ProcessReport(), text))
+    heard = RunListener()
+    assert runner.run([], 1, None, None, heard) == (1, None)
+    assert heard.lines == [text or "the process ended before its first cell"]
+
+
+def test_progress_after_a_line_that_did_not_end_is_heard():
+    heard, report = RunListener(), runner.ProcessReport()
+    event = json.dumps({"cell": CELL, "done": 0, "total": 1})
+    runner._listen(["\n", f"a warning{runner.MARK}{event}\n"], report, 1, heard)
+    assert report.lines == ["", "a warning"]
+    assert heard.cells == [(1, 0, 1, "cat")]
+
+
 def test_a_run_that_is_stopped_says_how_to_go_on(monkeypatch, tmp_path):
     path = store(tmp_path / "out.csv", {})
     monkeypatch.setattr(runner, "run", lambda *_, **__: (130, path))

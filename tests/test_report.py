@@ -1,6 +1,8 @@
 """The HTML report: in a real browser where there is one."""
 
+import base64
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -15,7 +17,7 @@ from bench.records.schema import Row
 from bench.records.writer import Writer
 from bench.report import digest, html, picture, plots
 from bench.report.heatmap import heatmap
-from tests.helpers.frames import frame, store
+from tests.helpers.frames import HOSTILE, frame, store
 from tests.helpers.truths import Machine, a_machine
 
 
@@ -55,6 +57,20 @@ def test_the_report_is_one_small_file_with_every_picture(stored, tmp_path):
     ), addresses
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
+
+
+@pytest.mark.parametrize("machines", [["a"], ["a", "b"]], ids=["one", "compared"])
+def test_the_policy_names_the_script_of_the_page(machines, tmp_path):
+    """One script, by hash: a browser runs no other, whatever is in the results."""
+    rows = [{"machine": name, "run_id": name, "reason": HOSTILE} for name in machines]
+    page, _ = html.page(files.read([store(tmp_path / "a.csv", *rows)]))
+    assert ('id="ratios"' in page) == (len(machines) > 1)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = re.findall(r'Content-Security-Policy"\s+content="(.*?)"', page)
+    rules = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == f"'sha256-{digest}'"
 
 
 def frame_of(*machines):

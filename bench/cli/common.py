@@ -1,5 +1,8 @@
 """What the commands share: options, files to read and write, and errors in one line."""
 
+import codecs
+import errno
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -11,7 +14,7 @@ from typer.core import TyperGroup
 
 from bench.records.choices import UserError, unknown
 from bench.records.files import replace
-from bench.records.lines import printable
+from bench.records.lines import printable, why
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +49,7 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
+            os.getcwd()
             return super().invoke(ctx)
         except UserError as problem:
             fail(str(problem), problem.code)
@@ -53,10 +57,25 @@ class Group(TyperGroup):
             fail("stopped", 130)
         except BrokenPipeError:  # the reader of the output has seen enough
             raise
-        except OSError as problem:
-            if problem.filename is None:
-                raise
-            fail(f"{problem.filename}: {problem.strerror}; correct that, or name another path")
+        except (OSError, MemoryError, RuntimeError) as problem:
+            if line := _lacking(problem):
+                fail(line)
+            raise
+
+
+def _lacking(problem: Exception) -> str:
+    """Return the line on an error of the system; blank for one of this suite."""
+    if isinstance(problem, MemoryError):
+        return "not enough memory; close programs, or give fewer files"
+    if isinstance(problem, OSError) and problem.filename is not None:
+        return f"{problem.filename}: {problem.strerror}; correct that, or name another path"
+    if getattr(problem, "errno", 0) == errno.EAGAIN or "start new thread" in str(problem):
+        return "the system starts no more processes or threads here; raise its limit (ulimit -u)"
+    if isinstance(problem, FileNotFoundError):  # torch would end the process, without a reason
+        return "the current folder was deleted; change to another one"
+    if isinstance(problem, OSError):
+        return f"{why(problem)}; correct that, and try again"
+    return ""
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -130,9 +149,18 @@ def give(text: str, output: Path | None = None) -> None:
     from bench.report import fit
 
     if output:
-        replace(output, text)
+        write(output, text)
     else:
         typer.echo(fit.encodable(text, sys.stdout.encoding or "utf-8"))
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace a file; exit with one line if it is a result CSV, which nothing may overwrite."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(20).removeprefix(codecs.BOM_UTF8).startswith(b"schema_version,"):
+                fail(f"{path} is a result CSV, which is not overwritten; name another file")
+    replace(path, content)
 
 
 def new_folder(folder: Path | None, kind: str, resumable: bool = True) -> Path:

@@ -15,8 +15,8 @@ from bench.cli.common import (
     new_folder,
     read,
     run_bar,
+    write,
 )
-from bench.records.files import replace
 
 if TYPE_CHECKING:
     from bench.gate.check import Outcome
@@ -224,8 +224,8 @@ def _finish(outcome: "Outcome", format: str, output: Path | None, summary: Path 
     from bench.report import judgement
 
     if summary:
-        before = summary.read_text(encoding="utf-8") if summary.is_file() else ""
-        replace(summary, before + judgement.markdown(outcome) + "\n")
+        before = summary.read_bytes() if summary.is_file() else b""
+        write(summary, before + f"{judgement.markdown(outcome)}\n".encode())
     give(judgement.FORMATS[format](outcome), output)
     raise typer.Exit(outcome.code)
 

@@ -190,7 +190,7 @@ def list_cells(context: typer.Context) -> None:
     from bench.launch import command
 
     words = command.of("--collect-only", "--quiet", *context.args)
-    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
     typer.echo(done.stdout, nl=False)
     typer.echo(done.stderr, nl=False, err=True)
     raise typer.Exit(BAD_INPUT if done.returncode == _USAGE_ERROR else done.returncode)

@@ -1,4 +1,4 @@
-"""Standard output that may end before the command does: a closed pipe, a full disk."""
+"""Standard streams that may end before the command does: a closed pipe, a full disk."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Output:
-    """Passes everything on to standard output until it fails, and drops the rest.
+    """Passes everything on to a standard stream until it fails, and drops the rest.
 
     The command then still ends with its own exit status. A reader that has seen enough, as in
     ``| head``, is no fault; other faults are in `problem`.
@@ -43,8 +43,10 @@ class Output:
 
 
 def install() -> Output:
-    """Put an `Output` in the place of standard output."""
+    """Put an `Output` in the place of standard output and of standard error; return the former."""
     if sys.stdout is None:  # closed before Python started
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is not None:  # a lost message must not change the exit status either
+        sys.stderr = Output(sys.stderr)
     sys.stdout = output = Output(sys.stdout)
     return output

@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,17 @@ def paths(words: Iterable[str], suffix: str = "csv") -> list[Path]:
                 f"{word}: no {suffix.upper()} there; give result files, folders or patterns"
             )
         found += here
-    return list({path.resolve(): path for path in found}.values())
+    return list({_real(path): path for path in found}.values())
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links; `Path.resolve` raises for a loop of them before Python 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def _is_example(path: Path) -> bool:
     """Whether a file came with the suite."""
-    parents = [folder.name for folder in path.resolve().parents]
+    parents = [folder.name for folder in _real(path).parents]
     return EXAMPLES in itertools.pairwise(reversed(parents))
 
 

@@ -39,7 +39,7 @@ def describe() -> dict[str, Any]:
     """Return the name, address, host and environment of the worker; the host is never stored."""
     clear_nanny_variables()
     asked = subprocess.run(
-        [sys.executable, "-c", _DESCRIBE], capture_output=True, text=True, check=False
+        [sys.executable, "-c", _DESCRIBE], capture_output=True, errors="replace", check=False
     )
     if asked.returncode:
         raise RuntimeError(f"torch does not work there: {last_line(asked.stderr)}")

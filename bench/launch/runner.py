@@ -87,10 +87,11 @@ def _out_of_memory_kills() -> int:
 def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Listener) -> None:
     """Read what a process writes until it ends; store it in `report` and notify `listener`."""
     for line in lines:
-        if not line.startswith(MARK):
-            report.lines.append(line.rstrip("\n"))
-            continue
-        event = json.loads(line.removeprefix(MARK))
+        # A library may have written before the mark, and not ended its line.
+        text, mark, data = line.partition(MARK)
+        if text:
+            report.lines.append(text.rstrip("\n"))
+        event = json.loads(data) if mark else {}
         if "file" in event:
             report.file = Path(event["file"])
         if "note" in event and run == 1:
@@ -254,10 +255,9 @@ def _one_run(
         if report.finished or report.file is None or report.cell is None:
             resumes = any(word.startswith("--resume=") for word in csv_options)
             complete = code == pytest.ExitCode.NO_TESTS_COLLECTED and resumes
-            started = report.file is not None  # else no file of benchmarks could be imported
-            if code not in (0, 1, *([2] if started else [])) and not report.lines and not complete:
-                listener.message(output)
-            return code, file
+            if (code not in (0, 1, 2) or not file) and not report.lines and not complete:
+                listener.message(output.strip() or "the process ended before its first cell")
+            return code or int(not report.finished), file
         out_of_memory = _out_of_memory_kills() > kills
         killed = code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
         outside = [-getattr(signal, name, 0) for name in _FROM_OUTSIDE]

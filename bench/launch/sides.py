@@ -105,7 +105,7 @@ def _probe(place: command.Place, name: str) -> None:
     """Check that the suite can run there; CannotRun if a module is missing."""
     asked = [place.python, "-P", "-c", _ASK, *_NEEDED]
     answer = subprocess.run(
-        asked, capture_output=True, text=True, env=place.environment(), check=False
+        asked, capture_output=True, errors="replace", env=place.environment(), check=False
     )
     if answer.returncode:
         last = last_line(answer.stderr, f"exit status {answer.returncode}")
@@ -121,7 +121,7 @@ def _git(option: str, *words: str, otherwise: str = "", remedy: str = "") -> str
     If it fails: CannotRun with its last line and a `remedy`, or with `otherwise`.
     """
     try:
-        made = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        made = subprocess.run(["git", *words], capture_output=True, errors="replace", check=False)
     except OSError as problem:
         raise CannotRun(f"{option}: cannot run git: {problem.strerror}; install git") from problem
     if made.returncode:

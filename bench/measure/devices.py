@@ -28,7 +28,9 @@ class UnknownDevice(ValueError):
 def run_program(*command: str) -> "subprocess.CompletedProcess[str]":
     """Run a program of the system; one that does not exist, or takes 20 s, has failed silently."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        return subprocess.run(
+            command, capture_output=True, errors="replace", check=False, timeout=20
+        )
     except (OSError, subprocess.SubprocessError):
         return subprocess.CompletedProcess(command, 1, "", "")
 

@@ -2,12 +2,21 @@
 
 import contextlib
 import gc
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+
+from bench.records import files
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 class Part(NamedTuple):
@@ -65,6 +74,33 @@ def _read_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
+def _handlers() -> dict[int, Any]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
+def _set_handlers(was: dict[int, Any]) -> None:
+    for number, handler in was.items():
+        # None is a handler that Python has not set.
+        if handler is not None and signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
+def _limits() -> dict[int, tuple[int, int]]:
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+    return {number: resource.getrlimit(number) for number in {getattr(resource, n) for n in names}}
+
+
+def _set_limits(was: dict[int, tuple[int, int]]) -> None:
+    for number, limits in was.items():
+        if resource.getrlimit(number) != limits:
+            resource.setrlimit(number, limits)
+
+
+def _start_method() -> str:
+    set_ = multiprocessing.get_start_method(allow_none=True)
+    return set_ or multiprocessing.get_all_start_methods()[0]
+
+
 PARTS = (
     Part("default dtype", torch.get_default_dtype, torch.set_default_dtype),
     Part("default device", _default_device, torch.set_default_device),
@@ -98,6 +134,24 @@ PARTS = (
     Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Part("working directory", os.getcwd, os.chdir),
+    Part("mask of new files", files.umask, os.umask),
+    Part("signal handlers", _handlers, _set_handlers),
+    Part(  # that is pending kills the next cell
+        "timer",
+        lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0,
+        lambda was: was or signal.setitimer(signal.ITIMER_REAL, 0),
+    ),
+    Part("resource limits", _limits, _set_limits),
+    Part(
+        "start method of processes",
+        _start_method,
+        lambda was: multiprocessing.set_start_method(was, force=True),
+    ),
+    Part(
+        "sharing of tensors",
+        torch.multiprocessing.get_sharing_strategy,
+        torch.multiprocessing.set_sharing_strategy,
+    ),
     Part("environment variables", _read_environ, _set_environ),
     Part(
         "niceness",  # not on Windows

@@ -54,7 +54,7 @@ def replace(path: Path, content: str | bytes) -> None:
     try:
         with open(number, "wb") as file:
             file.write(data)
-        os.chmod(name, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
+        os.chmod(name, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~umask())
         os.replace(name, path)
     except BaseException as problem:
         with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ def replace(path: Path, content: str | bytes) -> None:
         raise
 
 
-def _umask() -> int:
+def umask() -> int:
     """Return the mask of new files, which can be read only by setting it."""
     mask = os.umask(0o077)
     os.umask(mask)

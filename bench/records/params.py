@@ -48,7 +48,10 @@ def split(text: str) -> dict[str, str]:
 
 
 def _unescape(text: str) -> str:
-    return unquote(text, errors="surrogatepass")
+    try:
+        return unquote(text, errors="surrogatepass")
+    except UnicodeDecodeError:  # not of `join`
+        return text
 
 
 def natural(text: str) -> tuple[list[str], list[tuple[float, str]]]:

@@ -135,6 +135,6 @@ def _label(name: Name, alone: bool, longest: int) -> list[str]:
     benchmark, given = name
     label = " ".join(filter(None, (benchmark, given.replace(";", " "))))
     if not given or (alone and len(label) <= _ONE_LINE):
-        return textwrap.wrap(label, longest, subsequent_indent="  ")
+        return textwrap.wrap(label, longest, subsequent_indent="  ") or ["-"]
     values = " ".join(params.split(given).values())
-    return textwrap.wrap(values, longest, initial_indent="  ", subsequent_indent="    ")
+    return textwrap.wrap(values, longest, initial_indent="  ", subsequent_indent="    ") or ["  -"]

@@ -79,7 +79,7 @@ def fresh(
                 input=json.dumps(asked | {"until": (target, limit_s)}),
                 env={**os.environ, "PYTHONPATH": path},
                 capture_output=True,
-                text=True,
+                errors="replace",
                 check=False,
             )
             if done.returncode:

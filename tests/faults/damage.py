@@ -15,7 +15,7 @@ from tests.helpers.frames import HOSTILE, row
 FIELDS = (
     *("", " ", "nan", "inf", "-inf", "-1", "0", "1e308", "1e-320", "1e999", "9" * 400, "0x10"),
     *("1_0", "ok", "wrong", "unstable", "error", "OK", "3", "2.5", "true", "None", "\x00"),
-    *("\ud7ff", "é", "a=1;a=2", "n=", "=", ";;", "n=1;b", "../../etc", "unknown"),
+    *("\ud7ff", "é", "a=1;a=2", "n=", "=", ";;", "n=1;b", "n", "n=%FF", "../../etc", "unknown"),
     *("2026-13-01T00:00:00Z", "x" * 5_000, HOSTILE),
 )
 #: Text that is put into a file somewhere.

@@ -1,6 +1,7 @@
 """Benchmarks and plugins that misbehave: each costs its own cell, or is refused in one line."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -10,7 +11,9 @@ NEG = "cell(torch.neg, cell.tensor(4))"
 
 def outcome(suite, body, *words, marks=""):
     suite.write(
-        f"import os, gc, sys\n\n{marks}\ndef bench_it(cell):\n    {body}\n\n"
+        "import os, gc, sys, signal, multiprocessing\n"
+        "try:\n    import resource\nexcept ImportError:\n    pass\n\n"
+        f"{marks}\ndef bench_it(cell):\n    {body}\n\n"
         f"def bench_other(cell):\n    {NEG}\n"
     )
     done = suite.run("--profile=smoke", "--dtype=float32", *words)
@@ -33,7 +36,16 @@ CHANGES = {
     "recursion limit": "sys.setrecursionlimit(5000)",
     "working directory": "os.chdir('/')",
     "environment variables": "os.environ['BENCH_TEST'] = '1'",
+    "signal handlers": "signal.signal(signal.SIGINT, signal.SIG_IGN)",
+    "start method of processes": "multiprocessing.set_start_method('spawn', force=True)",
 }
+if os.name != "nt":
+    CHANGES |= {
+        "mask of new files": "os.umask(0o777)",
+        "timer": "signal.alarm(1000)",
+        "resource limits": "resource.setrlimit(resource.RLIMIT_FSIZE, (2**40, -1))",
+        "sharing of tensors": "torch.multiprocessing.set_sharing_strategy('file_system')",
+    }
 
 
 def test_what_a_benchmark_changes_is_restored_and_named(suite):
@@ -47,6 +59,7 @@ def test_what_a_benchmark_changes_is_restored_and_named(suite):
     assert os.getcwd() == before
     assert "BENCH_TEST" not in os.environ
     assert sys.getprofile() is None
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
 def test_a_skip_has_a_row(suite):

@@ -2,9 +2,12 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli import main
 from bench.compare import files as stored
 from bench.records import files, reader
 from bench.records.writer import BadRow, Writer
@@ -122,3 +125,56 @@ def test_deep_nesting_is_no_json(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ValueError, match=r"nested|Expecting"):
         files.read_json(tmp_path / "a.json")
+
+
+WORDS = (
+    ["report", "a.csv", "-o", "a.csv"],
+    ["export", "a.csv", "--format=go", "-o", "b.csv"],
+    ["history", "a.csv", "-o", "a.csv"],
+    ["check", "a.csv", "--baseline", "b.csv", "-o", "b.csv"],
+    ["check", "a.csv", "--baseline", "b.csv", "--summary", "b.csv"],
+)
+
+
+@pytest.mark.parametrize("words", WORDS, ids=lambda words: " ".join(words))
+def test_no_output_takes_the_place_of_results(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.report.html.page", lambda _: ("a page", []))
+    texts = {}
+    for name in ("a", "b"):
+        path = store(tmp_path / f"{name}.csv", {"run_id": name})
+        texts[path] = Path(path).read_bytes()
+    done = CliRunner().invoke(main.app, words)
+    assert done.exit_code == 2
+    assert "is a result CSV, which is not overwritten" in done.output
+    assert {path: Path(path).read_bytes() for path in texts} == texts
+
+
+def test_a_summary_is_appended_to_any_file(tmp_path):
+    path = store(tmp_path / "a.csv", {})
+    other = store(tmp_path / "b.csv", {"run_id": "b"})
+    summary = tmp_path / "summary"
+    summary.write_bytes(b"\xff")
+    words = ["check", path, "--baseline", other, "--summary", str(summary)]
+    assert CliRunner().invoke(main.app, words).exit_code == 0
+    assert summary.read_bytes().startswith(b"\xff##")
+
+
+def test_a_folder_with_odd_entries_is_read_without_them(tmp_path):
+    """A link to itself was an error of Python's before 3.13."""
+    store(tmp_path / "good.csv", {})
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    (tmp_path / "nowhere.csv").symlink_to("missing")
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "fifo.csv")
+    frame = stored.read([str(tmp_path)])
+    assert len(frame) == 1
+    assert len(frame.attrs["notices"]) == 4
+
+
+@pytest.mark.parametrize("text", ["n", "n=", "n=%FF", "=", ";", "%"])
+def test_params_that_are_none_have_a_table_all_the_same(tmp_path, text):
+    path = store(tmp_path / "a.csv", {"params": text}, {"params": f"{text};m=1"})
+    done = CliRunner().invoke(main.app, ["compare", path])
+    assert done.exit_code == 0, done.output
+    assert CliRunner().invoke(main.app, ["card", path]).exit_code == 0

@@ -67,6 +67,53 @@ def test_a_command_keeps_its_exit_status(number, ends, status, monkeypatch, caps
     )
 
 
+def test_an_error_that_cannot_be_printed_keeps_its_exit_status(monkeypatch):
+    """A full disk behind standard error turned 2 and 3 into 1, which is a regression."""
+    monkeypatch.setattr("sys.stderr", Failing(errno.ENOSPC))
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    output.install()
+    with pytest.raises(SystemExit) as ended:
+        main.app(["compare", "missing.csv"])
+    assert ended.value.code == 2
+
+
+LACKING = {
+    "no more processes or threads": BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),
+    "raise its limit": RuntimeError("can't start new thread"),
+    "not enough memory": MemoryError(),
+    "No space left": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    "Too many open files": OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+}
+
+
+@pytest.mark.parametrize("words", LACKING)
+def test_what_the_system_lacks_is_one_line(words, monkeypatch):
+    def lacks(*_, **__):
+        raise LACKING[words]
+
+    monkeypatch.setattr("bench.cli.results.read", lacks)
+    done = CliRunner().invoke(main.app, ["compare"])
+    assert done.exit_code == 2
+    assert done.output.startswith("bench: ")
+    assert done.output.count("\n") == 1
+    assert words in done.output
+
+
+def test_a_fault_of_the_suite_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("bench.cli.results.read", lambda *_, **__: [][0])
+    assert isinstance(CliRunner().invoke(main.app, ["compare"]).exception, IndexError)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder in use cannot be deleted there")
+def test_a_deleted_folder_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    done = CliRunner().invoke(main.app, ["info"])
+    assert done.exit_code == 2
+    assert done.output == "bench: the current folder was deleted; change to another one\n"
+
+
 def test_a_closed_output_is_no_fault(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     out = output.install()

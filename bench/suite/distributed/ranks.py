@@ -24,6 +24,7 @@ import torch
 
 from bench.measure import environment
 from bench.measure.answer import Answer
+from bench.records.lines import last_line
 
 #: Seconds within which ranks must connect, and must answer.
 LIMIT_S = 60.0
@@ -79,20 +80,20 @@ class Ranks:
             env |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
         words = ["-m", "bench.suite.distributed.rank", str(device), work, str(size)]
         self._processes: list[subprocess.Popen[str]] = []
-        with self._log.open("ab") as log:
-            for rank in range(count):
-                process = subprocess.Popen(
-                    [sys.executable, *words],
-                    stdin=subprocess.DEVNULL if rank else subprocess.PIPE,
-                    stdout=log if rank else subprocess.PIPE,
-                    stderr=log,
-                    env=os.environ | env | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                    encoding="utf-8",
-                )
-                self._processes.append(process)
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
         try:
+            with self._log.open("ab") as log:
+                for rank in range(count):
+                    process = subprocess.Popen(
+                        [sys.executable, *words],
+                        stdin=subprocess.DEVNULL if rank else subprocess.PIPE,
+                        stdout=log if rank else subprocess.PIPE,
+                        stderr=log,
+                        env=os.environ | env | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                        encoding="utf-8",
+                    )
+                    self._processes.append(process)
+            threading.Thread(target=self._listen, daemon=True).start()
             self._reply("the ranks did not start", "the ranks did not connect")
         except BaseException:
             for process in self._processes:
@@ -127,7 +128,7 @@ class Ranks:
                 return f"rank {rank} was ended by {signal.Signals(-code).name}"
         text = self._log.read_text(encoding="utf-8", errors="replace")
         found: list[str] = re.findall(r"(\w+Error: .+)", text)
-        return (found or ["no message"])[-1].strip()[:200]
+        return (found or [last_line(text)])[-1].strip()[:200]
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # it has ended, and `_reply` says why
@@ -147,10 +148,10 @@ class Ranks:
 
     def close(self) -> None:
         """End all processes, including those that hang."""
-        questions = self._processes[0].stdin
-        assert questions
-        with contextlib.suppress(OSError):
-            questions.close()  # then rank 0 makes the others leave
+        for process in self._processes:
+            if process.stdin:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()  # then rank 0 makes the others leave
         end = time.monotonic() + 5
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
