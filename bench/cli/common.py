@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from typer.core import TyperGroup
 
 from bench.records.choices import UserError, unknown
 from bench.records.files import replace
-from bench.records.lines import printable, why
+from bench.records.lines import has_breaks, printable, why
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,11 @@ class Group(TyperGroup):
         """Run a command."""
         try:
             os.getcwd()
+            for before, word in itertools.pairwise(["", *ctx.args]):
+                # Names of files are printed in many places, and a runner of CI reads each line.
+                option = word.partition("=")[0] if word.startswith("-") else before
+                if has_breaks(word) and option not in ("--baseline-env", "--candidate-env"):
+                    fail(f"{word!r}: a name with control characters; rename it")
             return super().invoke(ctx)
         except UserError as problem:
             fail(str(problem), problem.code)

@@ -18,6 +18,7 @@ from bench.measure.kernels import ReferenceKernels
 from bench.measure.placement import Placement
 from bench.plugin import plans, unfinished
 from bench.records import choices, labels, reader, schema
+from bench.records.lines import has_breaks
 from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
 from bench.report import reasons
@@ -135,6 +136,12 @@ def _naming(option: str) -> Iterator[None]:
 def _faults(config: pytest.Config) -> Iterator[tuple[str, str]]:
     """Yield the options that are wrong by themselves, and in one line what is wrong with each."""
     of = config.getoption
+    for name in ("output", "resume", "cells", "results", "data_root"):
+        if has_breaks(of(name) or ""):
+            yield (
+                name.replace("_", "-"),
+                f"{of(name)!r} is a name with control characters; rename it",
+            )
     yield "profile", choices.unknown([of("profile") or "default"], profiles.PROFILES)
     yield "dtype", choices.unknown(_names(of("dtype")), dtypes.NAMES)
     if of("threads") is not None and of("threads") < 1:

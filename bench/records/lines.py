@@ -9,6 +9,13 @@ CONTROLS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 
+_BREAKS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def has_breaks(name: str) -> bool:
+    """Whether a name would end a line, or be acted on by a terminal: no message may print it."""
+    return _BREAKS.search(name) is not None
+
 
 def one_line(text: str) -> str:
     """Return the first line of a text that is not blank, whitespace folded, cut at `LONGEST`."""

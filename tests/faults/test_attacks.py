@@ -1,6 +1,7 @@
 """Files that would choose what is run, and ports that would let somebody in."""
 
 import json
+import os
 import socket
 import sys
 from types import SimpleNamespace
@@ -126,6 +127,61 @@ def test_no_family_of_a_file_is_a_path(family, tmp_path):
         cells.write_text(f"family,benchmark,device,dtype,params\n{name},step,cpu,float32,n=1\n")
         for words in ([f"--cells={cells}"], [f"--family={name}"]):
             assert command.folders(command.PACKAGE, words) == [command.PACKAGE / "suite"]
+
+
+BREAKS = "a\n::error::evil\n.csv"
+NAMED = [
+    *(["compare", BREAKS], ["verdict", BREAKS], ["card", BREAKS], ["history", BREAKS]),
+    *(["report", "a.csv", "-o", BREAKS], ["export", BREAKS, "--format=go"]),
+    *(["check", BREAKS, "--baseline", "a.csv"], ["check", "a.csv", f"--baseline={BREAKS}"]),
+    *(
+        ["check", "a.csv", "--baseline", "a.csv", "--summary", BREAKS],
+        ["import", BREAKS, "-o", "b"],
+    ),
+    *(["run", "--resume", BREAKS], ["run", f"--cells={BREAKS}"], ["run", f"--results={BREAKS}"]),
+    *(["list", f"--cells={BREAKS}"], ["ab", "--resume", BREAKS], ["fleet", "--folder", BREAKS]),
+    *(["tune", "loader", f"--resume={BREAKS}"], ["model", BREAKS], ["run", BREAKS]),
+    *(
+        ["compare", "folder"],
+        ["compare", f"x-env{BREAKS}"],
+        ["verdict", "folder"],
+        ["check", "folder", "--baseline", "a.csv"],
+    ),
+    *(["report", "folder", "--markdown"], ["compare", "a.csv", "--where", f"x={BREAKS}"]),
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+@pytest.mark.parametrize("words", NAMED, ids=lambda words: " ".join(words[:2]).split("\n")[0])
+def test_no_file_name_reaches_the_start_of_a_line(words, tmp_path, monkeypatch):
+    """A workflow that printed a name took the rest of it for its own command."""
+    monkeypatch.chdir(tmp_path)
+    store(tmp_path / "a.csv", {})
+    (tmp_path / "folder").mkdir()
+    for name in (BREAKS, f"folder/{BREAKS}"):
+        store(tmp_path / name, {"run_id": "b"})
+        with open(tmp_path / name, "a") as file:
+            file.write("half,a")
+    done = CliRunner().invoke(main.app, words)
+    assert not done.exception or isinstance(done.exception, SystemExit), done.output
+    assert not [line for line in done.output.splitlines() if line.lstrip().startswith("::")]
+    assert "evil" in done.output or words[-1] == "--markdown"
+
+
+def test_a_variable_may_hold_lines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in ([f"--candidate-env=A={BREAKS}"], ["--candidate-env", f"A={BREAKS}"]):
+        done = CliRunner().invoke(main.app, ["ab", "--order=odd", *words])
+        assert "--order: unknown 'odd'" in done.output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+@pytest.mark.parametrize("option", ["--output", "--resume", "--cells", "--results", "--data-root"])
+def test_no_name_of_an_option_reaches_the_start_of_a_line(suite, option):
+    suite.write("def bench_it(cell):\n    cell(torch.neg, cell.tensor(4))\n")
+    done = suite.run("--profile=smoke", f"{option}={BREAKS}")
+    assert done.ret == 4
+    done.stderr.fnmatch_lines([f"ERROR: {option}: * is a name with control characters; rename it"])
 
 
 WORDS = ["-p", "evil", "--candidate-python=evil", "--candidate-env=LD_PRELOAD=...", "--rootdir=/"]
