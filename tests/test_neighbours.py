@@ -15,7 +15,7 @@ from bench.plugin import neighbours, plans
 def plugin(module, *options):
     """A stand-in for a plugin that adds options."""
 
-    def add(parser, pluginmanager=None):
+    def add(parser, pluginmanager):
         group = parser.getgroup("its")
         for option in options:
             group.addoption(option, action="store")

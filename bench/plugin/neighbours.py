@@ -1,6 +1,7 @@
 """Other pytest plugins that would spoil a run: each is refused in one line that names it."""
 
 import contextlib
+import inspect
 import os
 from importlib import metadata
 from typing import Any, cast
@@ -48,7 +49,7 @@ def check_others(manager: pytest.PytestPluginManager) -> None:
     own = _Names()
     options.add(cast(Any, own))
     for name, plugin in plugins.items():
-        if clash := sorted(own.found & _added(plugin)):
+        if clash := sorted(own.found & _added(plugin, manager)):
             module = getattr(plugin, "__name__", type(plugin).__module__)
             raise pytest.UsageError(
                 f"the plugin {name} ({module}) has the option {clash[0]}, and so has this suite; "
@@ -56,14 +57,15 @@ def check_others(manager: pytest.PytestPluginManager) -> None:
             )
 
 
-def _added(plugin: object) -> set[str]:
+def _added(plugin: object, manager: pytest.PytestPluginManager) -> set[str]:
     """Return the options that a plugin adds, unless it is pytest, pytest-benchmark or the suite."""
     add: Any = getattr(plugin, "pytest_addoption", None)
     module = str(getattr(plugin, "__name__", type(plugin).__module__))
     names = _Names()
     if add and not module.startswith(("_pytest.", "bench.", "pytest_benchmark")):
         with contextlib.suppress(Exception):  # it needs more than a parser: pytest names a clash
-            add(names)
+            given = {"parser": names, "pluginmanager": manager}
+            add(**{name: given[name] for name in inspect.signature(add).parameters})
     return names.found
 
 
