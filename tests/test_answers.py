@@ -127,6 +127,28 @@ def test_a_single_call_is_not_judged():
     assert "; no cell has a time; 2 called once: answer checked, not timed What" in text
 
 
+def test_noise_is_said_first_where_it_dominates():
+    machine = Machine(runs=1)
+    wide = {"status": "unstable", "ci_low_s": 1e-4, "ci_high_s": 1e-2}
+    for n in range(10):
+        machine.cell(1e-3, params=f"n={n}", **(wide if n else {}))
+    head = " ".join(report.text(machine.frame()).partition("\n\n")[0].split())
+    assert head.endswith(
+        "from 1 of 10 cells: noise dominates, the others are not settled; run bench doctor"
+    )
+
+
+def test_top_is_the_number_of_findings_of_each_kind():
+    machine = Machine()
+    for optimizer in ("sgd", "adam", "adamw"):
+        for name, seconds in (("fused", 1e-4), ("foreach", 3e-4)):
+            params = f"implementation={name};optimizer={optimizer}"
+            machine.cell(seconds, family="training", benchmark="optimizer_step", params=params)
+    lines = report.text(machine.frame(), "implementations", top=1).splitlines()
+    assert sum("fused is the fastest" in line for line in lines) == 1
+    assert lines[-1] == "- 2 more findings: bench verdict --question implementations --all"
+
+
 @pytest.mark.parametrize(
     ("question", "cell", "times"),
     [
@@ -190,6 +212,22 @@ def test_the_best_optimizers_and_workers_are_part_of_the_recommendation(alone, t
     assert f"also use fused optimizers and {words}" in " ".join(
         report.text(machine.frame(), "use").split()
     )
+
+
+@pytest.mark.parametrize(
+    ("settled", "advice"), [({}, "unknown"), ({"dtype": "bfloat16"}, "among the best")]
+)
+def test_a_step_that_is_not_settled_keeps_the_answer_open(settled, advice):
+    """It may be ten times as fast as the others."""
+    machine = Machine()
+    step = {"family": "training", "benchmark": "step", "items": 64, "params": "batch=64"}
+    machine.cell(1e-3, **step)
+    if settled:
+        machine.cell(0.5e-3, **step, **settled)
+    wide = {"status": "unstable", "ci_low_s": 1e-4, "ci_high_s": 1e-2}
+    machine.cell(1e-3, **step, **wide, dtype="float16")
+    (use,) = found(machine, "use")
+    assert use.advice == advice
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,15 @@ def test_examples_are_marked_and_pooled_with_nothing(folder):
     }
 
 
+def test_a_bad_file_in_a_folder_is_named_and_costs_no_other(folder):
+    own(folder)
+    (folder / "results" / "bad.csv").write_text("a,b\n1,2\n")
+    done = invoke("verdict")
+    assert done.exit_code == 0
+    assert "mine, 1 run" in done.output
+    assert "bad.csv, line 1, column schema_version" in done.output
+
+
 def test_with_examples_alone_a_line_says_what_to_do(folder):
     for words in (("verdict",), ("verdict", "results"), ("card",), ("compare",), ("history",)):
         done = invoke(*words)
