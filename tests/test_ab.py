@@ -230,7 +230,7 @@ def test_sides_that_do_not_differ_are_one_line(ab, machine, words):
 
 
 @pytest.mark.parametrize(
-    ("said", "line"),
+    ("printed", "line"),
     [
         ("", "the repository here has no commit 'nosuch'"),
         (
@@ -239,9 +239,9 @@ def test_sides_that_do_not_differ_are_one_line(ab, machine, words):
         ),
     ],
 )
-def test_a_ref_that_is_not_there_is_one_line(ab, machine, monkeypatch, said, line):
+def test_a_ref_that_is_not_there_is_one_line(ab, machine, monkeypatch, printed, line):
     monkeypatch.chdir(Path(__file__).parent)
-    answer = SimpleNamespace(returncode=1, stderr=said, stdout="")
+    answer = SimpleNamespace(returncode=1, stderr=printed, stdout="")
     monkeypatch.setattr(sides.subprocess, "run", lambda *_, **__: answer)
     done = ab("--baseline-ref", "nosuch")
     assert done.exit_code == 2

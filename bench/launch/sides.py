@@ -125,8 +125,8 @@ def _git(option: str, *words: str, otherwise: str = "", remedy: str = "") -> str
     except OSError as problem:
         raise CannotRun(f"{option}: cannot run git: {problem.strerror}; install git") from problem
     if made.returncode:
-        said = last_line(made.stderr, "")
-        raise CannotRun(f"{option}: {said + remedy if said else otherwise}")
+        last = last_line(made.stderr, "")
+        raise CannotRun(f"{option}: {last + remedy if last else otherwise}")
     return made.stdout.strip()
 
 
