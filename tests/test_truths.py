@@ -85,7 +85,7 @@ def test_a_group_has_the_mean_of_its_cells(seen):
     for one in (*seen.of("device group"), *seen.of("dtype group")):
         true = {}
         for cell in seen.cells:
-            place = (cell.device, cell.dtype, groups.of(cell))
+            place = (cell.device, cell.dtype, groups.of(cell.family, cell.benchmark))
             if place != (one.subject.device, one.subject.dtype, one.group):
                 continue
             device = cell.device if one.topic == "dtype group" else "cpu"

@@ -1,9 +1,9 @@
 """The cells of one machine by name, for rules that look some of them up and compare them."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -12,6 +12,8 @@ from bench.compare.estimates import Estimate
 from bench.records.params import split, titles
 from bench.records.schema import CELL, FAULTLESS
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 #: Columns of the work declared for one iteration.
 _AMOUNTS = ("items", "bytes", "flop")
 #: Columns of what a cell costs besides its time, the error of its answer, and what disturbed it.
@@ -129,11 +131,19 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     return made
 
 
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Return items by their keys, which are in the order of their first items."""
+    found: dict[K, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return found
+
+
 def alike(cells: Iterable[Cell], *fields: str, param: str = "") -> Iterator[list[Cell]]:
     """Give the groups of cells that differ in nothing but `fields` and the value of `param`."""
-    groups: dict[tuple[object, ...], list[Cell]] = {}
-    for cell in cells:
+
+    def shared(cell: Cell) -> tuple[object, ...]:
         parts = (getattr(cell, name) for name in CELL[:4] if name not in fields)
-        rest = ((name, value) for name, value in cell.params.items() if name != param)
-        groups.setdefault((*parts, *rest), []).append(cell)
-    yield from groups.values()
+        return *parts, *((name, value) for name, value in cell.params.items() if name != param)
+
+    yield from grouped(cells, shared).values()

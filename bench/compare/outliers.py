@@ -17,7 +17,7 @@ far off and many that are a little off both suffice.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,54 +106,35 @@ def _numbered(rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
     return rows.groupby(columns, sort=True, dropna=False).ngroup().to_numpy()
 
 
-def _of_machines(table: np.ndarray, starts: np.ndarray) -> np.ndarray:
+def _of_machines(table: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the median over the runs of each machine (cells x machines), NaN where none is timed.
 
-    `starts` holds the first column of each.
+    `labels` names the machine of each run.
     """
-    runs = np.diff(starts, append=table.shape[1])
-    made = np.empty((len(table), len(starts)))
-    for count in np.unique(runs):  # all machines of so many runs at once
-        places = np.flatnonzero(runs == count)
-        values = np.sort(table[:, starts[places, None] + np.arange(count)], axis=2)
-        timed = (~np.isnan(values)).sum(axis=2, keepdims=True)  # what is not is sorted last
-        middle = [np.maximum(timed - 1, 0) // 2, timed // 2]
-        lower, upper = (np.take_along_axis(values, place, axis=2) for place in middle)
-        made[:, places] = ((lower + upper) / 2)[:, :, 0]
-    return made
+    return pd.DataFrame(table.T).groupby(labels).median().to_numpy().T
 
 
-def _deviations(table: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _deviations(table: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return how far times (cells x runs) are off: logarithms, and z; NaN of few machines."""
-    each = _of_machines(table, starts)
+    each = _of_machines(table, labels)
     enough = (~np.isnan(each)).sum(axis=1) >= FEWEST
     off = np.where(enough[:, None], table - np.nanmedian(each, axis=1, keepdims=True), np.nan)
-    spread = np.nanmedian(_of_machines(np.abs(off[enough]), starts), axis=1)
+    spread = np.nanmedian(_of_machines(np.abs(off[enough]), labels), axis=1)
     spread = MAD_DEVIATIONS * (np.maximum(spread, np.median(spread) if len(spread) else 0.0))
     scale = np.ones(len(table))
     scale[enough] = np.maximum(spread, 1e-9)
     return off, off / scale[:, None]
 
 
-@dataclass(frozen=True)
-class _Flukes:
-    """How far cells are off in one direction, sorted, and the votes of all that are at least so.
+def _flukes(far: np.ndarray, vote: np.ndarray) -> Callable[[float], float]:
+    """Return a function of z that gives the votes of all that are so `far` off, or more.
 
-    Deviations below one standard deviation are left out.
+    It is for 1 and more: smaller deviations are left out.
     """
-
-    sizes: np.ndarray
-    votes: np.ndarray
-
-    @classmethod
-    def of(cls, hit: np.ndarray, vote: np.ndarray) -> "_Flukes":
-        sizes, votes = hit[hit > 1], vote[hit > 1]
-        order = np.argsort(sizes)
-        return cls(sizes[order], np.append(np.cumsum(votes[order][::-1])[::-1], 0.0))
-
-    def beyond(self, least: float) -> float:
-        """Return the votes of those that are off by `least` or more."""
-        return float(self.votes[np.searchsorted(self.sizes, least)])
+    sizes, votes = far[far > 1], vote[far > 1]
+    order = np.argsort(sizes)
+    sizes, beyond = sizes[order], np.append(np.cumsum(votes[order][::-1])[::-1], 0.0)
+    return lambda least: float(beyond[np.searchsorted(sizes, least)])
 
 
 @dataclass(frozen=True)
@@ -193,12 +174,12 @@ def _groups(cells: pd.DataFrame) -> list[_Group]:
 def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> list[Outlier]:
     """Return what is off in logarithms of times (cells x runs); the runs are sorted by machine."""
     names, starts = np.unique(labels, return_index=True)
-    off, z = _deviations(table, starts)
+    off, z = _deviations(table, labels)
     timed = ~np.isnan(z)
     runs = np.add.reduceat(timed.astype(np.int32), starts, axis=1)
     vote = 1 / np.repeat(np.maximum(runs, 1), np.diff(starts, append=len(labels)), axis=1)
     groups = _groups(cells)
-    each = _of_machines(off, starts)
+    each = _of_machines(off, labels)
     middle = np.array([_median(each[group.rows]) for group in groups])
     total = np.array([runs[group.rows].sum(axis=0) for group in groups])
     rest = (runs > 0).sum() - (runs > 0).sum(axis=0)
@@ -209,7 +190,7 @@ def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> lis
     found = []
     for sign in (1, -1):
         far = np.where(timed, sign * z, -np.inf)
-        flukes = _Flukes.of(far, vote)
+        flukes = _flukes(far, vote)
         likely = possible & (sign * middle > LEAST)
         for machine in np.flatnonzero(likely.any(axis=0)):
             own = slice(starts[machine], ends[machine])
@@ -240,13 +221,13 @@ def _separate(
     far: np.ndarray,
     timed: np.ndarray,
     vote: np.ndarray,
-    flukes: _Flukes,
+    flukes: Callable[[float], float],
     rest: int,
     bound: float,
 ) -> list[tuple[_Group, float]]:
     """Return the groups that deviate, and from what z on; none that share a cell with a larger one.
 
-    `far` (cells x runs of the machine) holds the z in one direction, and `flukes` that of all
+    `far` (cells x runs of the machine) holds the z in one direction; `flukes` counts those of all
     machines; the other machines have `rest` votes.
     """
     sure = []
@@ -257,7 +238,7 @@ def _separate(
         for share in LEFT_OUT:
             least = max(1.0, ALIKE * float(np.median(found)), float(found[int(share * total)]))
             alike = int((far[group.rows] >= least).sum())
-            others = flukes.beyond(least) - vote[far >= least].sum()
+            others = flukes(least) - vote[far >= least].sum()
             # Half a fluke more than seen: none in the sample does not mean a rate of 0.
             rate = (others + 0.5) / (rest + 1)
             # P(at least `alike` of `total` by chance).

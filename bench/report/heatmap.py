@@ -43,7 +43,7 @@ def _comparable(cells: Iterable[Cell]) -> dict[tuple[str, str], _Places]:
     }
 
 
-def heatmap(cells: list[Cell]) -> Picture | None:
+def heatmap(cells: list[Cell]) -> list[Picture]:
     """Draw the ratio to float32 on the CPU of each benchmark at its largest common size."""
     rows = [
         (_label(by_place[_BASE]), by_place[_BASE].estimate.seconds or math.nan, by_place)
@@ -53,7 +53,7 @@ def heatmap(cells: list[Cell]) -> Picture | None:
     found = dict.fromkeys(place for _, _, by_place in rows for place in by_place)
     places = sorted(found, key=lambda place: (place[0] != "cpu", place[0], place[1] != "float32"))
     if not rows:
-        return None
+        return []
     figure, (axes,) = figure_of(4.4 + 1.1 * len(places), 1 + 0.24 * len(rows))
     values = [
         [
@@ -87,9 +87,8 @@ def heatmap(cells: list[Cell]) -> Picture | None:
     ends = "min" * (min(known) < -low) + "max" * (max(known) > high)
     extend = {"minmax": "both", "": "neither"}.get(ends, ends)
     figure.colorbar(image, ax=axes, shrink=0.5, label=label, format=ticks, extend=extend)
-    return Picture(
-        "heatmap", "Times as long as float32 on the CPU, at the largest size they share", figure
-    )
+    title = "Times as long as float32 on the CPU, at the largest size they share"
+    return [Picture("heatmap", title, figure)]
 
 
 def _label(cell: Cell) -> str:

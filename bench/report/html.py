@@ -40,11 +40,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with the classes of its columns, and its rows with their anchors."""
+    """A table: its rows with their anchors, each a list of titles and entries."""
 
     name: str
-    columns: list[tuple[str, str]]
-    rows: list[tuple[str, list[Entry]]]
+    rows: list[tuple[str, list[tuple[str, Entry]]]]
 
 
 def _number(text: str, value: float | None) -> Entry:
@@ -86,11 +85,6 @@ def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
     values = last[list(details.COLUMNS)].astype(object)
     lines = map(details.line, values.where(values.notna(), None).to_numpy().tolist())
     peaks = last.peak_bytes.notna().any()
-    columns = [("benchmark", "name"), ("dtype", ""), ("median", "number"), ("±", "number")]
-    columns += [(title, "") for title in ("device", *between, "status")] + [("reason", "reason")]
-    columns += [("items/s", "number"), ("error", "number")]
-    columns += [("peak memory", "number")] if peaks else []
-    columns += [("family", ""), ("last run", "details")]
     amounts = last[["items", "rel_error", "peak_bytes"]].astype("float64").to_numpy().tolist()
     texts = last[[*names, "status", "reason"]].to_numpy().tolist()
     rows = []
@@ -101,19 +95,22 @@ def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
         # The reason of an `ok` row is a note, for example that the data were made up.
         reason = estimate.reason or (note if status == "ok" else "")
         row = [
-            _name(benchmark, given),
-            Entry(dtype),
-            *_time(estimate),
-            *map(Entry, (device, *others, estimate.status)),
-            Entry(cut(reason), kind="reason"),
-            _number(f"{rate:,.0f}", rate),
-            _number(f"{error:.1e}", error),
-            *([_number("" if math.isnan(peak) else units.size(peak), peak)] if peaks else []),
-            Entry(family),
-            Entry(line, kind="details"),
+            ("benchmark", _name(benchmark, given)),
+            ("dtype", Entry(dtype)),
+            *zip(("median", "±"), _time(estimate), strict=True),
+            ("device", Entry(device)),
+            *zip(between, map(Entry, others), strict=True),
+            ("status", Entry(estimate.status)),
+            ("reason", Entry(cut(reason), kind="reason")),
+            ("items/s", _number(f"{rate:,.0f}", rate)),
+            ("error", _number(f"{error:.1e}", error)),
         ]
+        if peaks:
+            text = "" if math.isnan(peak) else units.size(peak)
+            row.append(("peak memory", _number(text, peak)))
+        row += [("family", Entry(family)), ("last run", Entry(line, kind="details"))]
         rows.append(("/".join(map(str, key)).replace(" ", "_"), row))
-    return Table("cells", columns, rows), len(cells)
+    return Table("cells", rows), len(cells)
 
 
 def _change(ratio: Ratio | None) -> Entry:
@@ -135,23 +132,21 @@ def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
     for line in comparison.lines(made, "ratio", MAX_ROWS):
         known = dict(zip(made.row_names, line.name, strict=True))
         cells = dict(zip(made.sides, line.cells, strict=True))
-        others = [cells[side] for side in made.others]
-        times = [_side(estimate) for estimate, _ in (cells[made.baseline], *others)]
-        row = [_name(known["benchmark"], known["params"]), Entry(known["dtype"])]
-        row += [_change(ratio) for _, ratio in others] + times
-        rows.append(("", [*row, Entry(known["device"]), Entry(known["family"])]))
-    columns = [("benchmark", "name"), ("dtype", "")]
-    for side in made.others:
-        whose = f"{made.labels[side]}: " if len(made.others) > 1 else ""
-        columns.append((f"{whose}times as long", "number"))
-    columns += [(made.labels[side], "number") for side in (made.baseline, *made.others)]
-    columns += [("device", ""), ("family", "")]
+        row = [("benchmark", _name(known["benchmark"], known["params"]))]
+        row.append(("dtype", Entry(known["dtype"])))
+        for side in made.others:
+            whose = f"{made.labels[side]}: " if len(made.others) > 1 else ""
+            row.append((f"{whose}times as long", _change(cells[side][1])))
+        for side in (made.baseline, *made.others):
+            row.append((made.labels[side], _side(cells[side][0])))
+        row += [(name, Entry(known[name])) for name in ("device", "family")]
+        rows.append(("", row))
     return {
         "title": overview.title(made),
         "warnings": made.warnings,
         "groups": groups,
         "pictures": list(_pictured(groups)),
-        "table": Table("ratios", columns, rows),
+        "table": Table("ratios", rows),
     }
 
 

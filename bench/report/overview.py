@@ -2,20 +2,14 @@
 
 from dataclasses import dataclass
 
+from bench.compare.cells import grouped
 from bench.compare.sides import Comparison
 from bench.report import fit, units
 from bench.stats.ratios import Ratio, mean
 from bench.verdicts import groups
 
-Row = tuple[str, ...]
 #: The group of all rows.
 ALL = "all"
-
-
-def _group(comparison: Comparison, row: Row) -> str:
-    """Return the group of a row; of benchmarks of the user it is their family."""
-    known = dict(zip(comparison.row_names, row, strict=True))
-    return groups.declared().get((known["family"], known["benchmark"]), known["family"])
 
 
 @dataclass(frozen=True)
@@ -36,9 +30,8 @@ def means(comparison: Comparison) -> list[Mean]:
     A mean covers the rows that both sides have; rows that are not settled count with their wide
     intervals. Its interval is as wide as if all errors had one cause.
     """
-    names: dict[str, list[Row]] = {}
-    for row in comparison.rows:
-        names.setdefault(_group(comparison, row), []).append(row)
+    place = [comparison.row_names.index(name) for name in ("family", "benchmark")]
+    names = grouped(comparison.rows, lambda row: groups.of(*(row[i] for i in place)))
     order = sorted(names, key=lambda group: (groups.place(group), group))
     made = []
     for side in comparison.others:

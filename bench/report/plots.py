@@ -98,7 +98,7 @@ def _mark_crossovers(
             )
 
 
-def loading(cells: list[Cell]) -> Picture | None:
+def loading(cells: list[Cell]) -> list[Picture]:
     """Draw images a second over workers, a line for each batch size."""
     lines: dict[float, dict[int, float]] = {}
     for cell in LOADER.among(cells):
@@ -106,7 +106,7 @@ def loading(cells: list[Cell]) -> Picture | None:
         if batch and rate and re.fullmatch(r"\d{1,6}", count):
             lines.setdefault(batch, {})[int(count)] = rate
     if not any(len(points) > 1 for points in lines.values()):
-        return None
+        return []
     figure, (axes,) = figure_of(6.4, 3.4)
     for (batch, points), colour in zip(sorted(lines.items()), COLOURS, strict=False):
         counts = sorted(points)
@@ -118,10 +118,10 @@ def loading(cells: list[Cell]) -> Picture | None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    return Picture("loading", "DataLoader: images a second over workers", figure)
+    return [Picture("loading", "DataLoader: images a second over workers", figure)]
 
 
-def step_parts(cells: list[Cell]) -> Picture | None:
+def step_parts(cells: list[Cell]) -> list[Picture]:
     """Draw the parts of a training step as stacked bars, and the whole as a line."""
     bars: dict[str, dict[str, float]] = {}
     for cell in STEP_PART.among(cells):
@@ -130,7 +130,7 @@ def step_parts(cells: list[Cell]) -> Picture | None:
             bar[cell.params["part"]] = cell.estimate.seconds
     bars = {name: parts for name, parts in bars.items() if len(parts) > 1}
     if not bars:
-        return None
+        return []
     figure, (axes,) = figure_of(6.4, 0.9 + 0.5 * len(bars))
     parts = list(dict.fromkeys(p for bar in bars.values() for p in bar if p != "whole"))
     left = dict.fromkeys(bars, 0.0)
@@ -144,11 +144,11 @@ def step_parts(cells: list[Cell]) -> Picture | None:
     axes.set_xlabel("ms; the upright line is the whole step")
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return Picture("step", "Where the time of a training step goes", figure)
+    return [Picture("step", "Where the time of a training step goes", figure)]
 
 
-#: Each draws one picture, several, or none of the cells of a machine, in the order of the report.
-PICTURES: tuple[Callable[[list[Cell]], Picture | list[Picture] | None], ...] = (
+#: Each draws what the cells of a machine give, in the order of the report.
+PICTURES: tuple[Callable[[list[Cell]], list[Picture]], ...] = (
     *(heatmap, over_size, loading, step_parts, rooflines),
 )
 
@@ -157,6 +157,4 @@ def of(frame: pd.DataFrame) -> list[Picture]:
     """Return the pictures that the rows of one machine give."""
     cells = cell_index.of(frame)
     with mpl.rc_context(STYLE):
-        drawn = [draw(cells) for draw in PICTURES]
-    lists = [[one] if one is None or isinstance(one, Picture) else one for one in drawn]
-    return [picture for pictures in lists for picture in pictures if picture]
+        return [picture for draw in PICTURES for picture in draw(cells)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, grouped
 from bench.records.labels import slug
 from bench.report.picture import COLOURS, DTYPES, INK, Picture, figure_of
 from bench.verdicts.named import COPY
@@ -17,8 +17,7 @@ def rooflines(cells: list[Cell]) -> list[Picture]:
     S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009.
     """
     made = []
-    for device in dict.fromkeys(cell.device for cell in cells):
-        here = [c for c in cells if c.device == device]
+    for device, here in grouped(cells, lambda cell: cell.device).items():
         moved = [r for c in COPY.among(here) if (r := c.rate(c.bytes))]
         points = {dtype: _operations(c for c in here if c.dtype == dtype) for dtype in DTYPES}
         points = {dtype: found for dtype, found in points.items() if len(found) > 2}

@@ -149,36 +149,27 @@ def factor(base: Sequence[float], new: Sequence[float]) -> Ratio | None:
     return Ratio(math.exp(moved), math.exp(moved - half), math.exp(moved + half))
 
 
-@dataclass
-class _Suggestion(Generic[S]):
-    """A setting to measure next, and what wants to know of it."""
-
-    setting: S
-    watch: Watch = never
-    report: Callable[[Trial[S]], object] = lambda trial: None
-
-
-def _suggestions(search: Search[S], method: str, seed: int) -> Iterator[_Suggestion[S]]:
-    """Yield the default, then settings in the order of the method."""
+def _suggestions(search: Search[S], method: str, seed: int) -> Iterator[tuple[S, Watch]]:
+    """Yield the default, then settings in the order of the method, each with what watches it."""
     problem = search.problem
     if method == "bayes":
         yield from _bayesian(search, seed)
         return
-    yield _Suggestion(problem.default)
+    yield problem.default, never
     left = [setting for setting in problem.settings if setting != problem.default]
     if method == "grid":
         while left:
             rates = {trial.setting: trial.rate for trial in search.trials.values()}
             following = min(left, key=lambda setting: problem.priority(setting, rates))
             left.remove(following)
-            yield _Suggestion(following)
+            yield following, never
     else:
         if method == "random":
             random.Random(seed).shuffle(left)
-        yield from map(_Suggestion, left)
+        yield from ((setting, never) for setting in left)
 
 
-def _bayesian(search: Search[S], seed: int) -> Iterator[_Suggestion[S]]:
+def _bayesian(search: Search[S], seed: int) -> Iterator[tuple[S, Watch]]:
     """Suggest the default, then settings with Optuna's tree-structured Parzen estimator.
 
     Its pruner watches them.
@@ -189,7 +180,7 @@ def _bayesian(search: Search[S], seed: int) -> Iterator[_Suggestion[S]]:
         raise CannotTune(
             "--method bayes needs Optuna: pip install 'torch-device-bench[tune]'"
         ) from None
-    yield _Suggestion(search.problem.default)
+    yield search.problem.default, never
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize",
@@ -228,7 +219,7 @@ def _bayesian(search: Search[S], seed: int) -> Iterator[_Suggestion[S]]:
             seen.append(max(moment, seen[-1]))
             return bool(asked.should_prune())
 
-        yield _Suggestion(setting, watch)
+        yield setting, watch
         if setting not in search.trials:  # the budget is spent
             return
         found = search.trials[setting]
@@ -310,8 +301,8 @@ def _screen(
     """Measure every suggested setting once while the budget lasts."""
     problem, trials = search.problem, search.trials
     broken: dict[Hashable, str] = {}
-    for asked in _suggestions(search, method, seed):
-        setting, default = asked.setting, asked.setting == problem.default
+    for setting, watch in _suggestions(search, method, seed):
+        default = setting == problem.default
         if setting in trials:
             continue
         trial = Trial(setting)
@@ -326,7 +317,7 @@ def _screen(
             continue
         fastest = max((known.rate for known in trials.values()), default=0.0)
         try:
-            trial.screened = measure(setting, 0, fastest, asked.watch)
+            trial.screened = measure(setting, 0, fastest, watch)
         except Pruned as seen:
             trial.reason = f"pruned: {seen}"
         except Exception as seen:

@@ -4,11 +4,11 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, grouped
 from bench.stats.quantiles import median_interval
 from bench.stats.ratios import Ratio
-from bench.verdicts import grouped
 from bench.verdicts.finding import Finding, Subject, compared
+from bench.verdicts.grouped import pairs_of_dtypes
 from bench.verdicts.named import COMPILED, FORWARD_BACKWARD
 
 #: The param of the pass that compiles nothing and trains as much.
@@ -74,11 +74,9 @@ def compiled(found: list[Cell]) -> Iterator[Finding]:
 
 def memory(found: list[Cell]) -> Iterator[Finding]:
     """Find what training takes of the memory of an accelerator in each dtype beside float32."""
-    pairs: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
     known = [cell for cell in found if cell.family == "training" and cell.peak_bytes]
-    for cell, base in grouped.pairs_of_dtypes(known):
-        pairs.setdefault((cell.device, cell.dtype), []).append((cell, base))
-    for several in pairs.values():
+    pairs = pairs_of_dtypes(known)
+    for several in grouped(pairs, lambda pair: (pair[0].device, pair[0].dtype)).values():
         cell, base = max(several, key=lambda pair: pair[1].peak_bytes or 0)
         shares = [(c.peak_bytes or 0) / (b.peak_bytes or 1) for c, b in several]
         yield Memory(
@@ -102,8 +100,7 @@ def first_calls(found: list[Cell]) -> Iterator[Finding]:
     settled, other programs made the first calls slower too, and nothing is known.
     """
     timed = [c for c in found if c.first_call_s and c.estimate.likely]
-    for device in dict.fromkeys(cell.device for cell in timed):
-        every = [cell for cell in timed if cell.device == device]
+    for every in grouped(timed, lambda cell: cell.device).values():
         here = [cell for cell in every if cell.settled]
         if 2 * len(here) < len(every):
             continue
@@ -132,16 +129,15 @@ def launches(found: list[Cell]) -> Iterator[Finding]:
         for cell in found
         if cell.dispatch_s and cell.estimate.seconds
     ]
-    for device in dict.fromkeys(cell.device for cell, _, _ in timed):
-        here = [(launch, run) for cell, launch, run in timed if cell.device == device]
-        bound = sum(launch > run for launch, run in here)
+    for device, here in grouped(timed, lambda one: one[0].device).items():
+        bound = sum(launch > run for _, launch, run in here)
         yield Finding(
             topic="launch",
             subject=Subject(device),
             advice="fewer calls" if bound else "",
-            amount=statistics.median(launch for launch, _ in here),
+            amount=statistics.median(launch for _, launch, _ in here),
             unit="s",
-            rival_amount=statistics.median(run for _, run in here),
+            rival_amount=statistics.median(run for *_, run in here),
             n=bound,
             total=len(here),
         )

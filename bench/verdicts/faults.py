@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping
 
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, grouped
 from bench.records.schema import FAULTS
 from bench.verdicts.finding import Fault, Finding, Refusal, Subject, Unsettled
 
@@ -55,9 +55,7 @@ def unsettled(found: list[Cell]) -> Iterator[Finding]:
 
 def unsupported(found: list[Cell]) -> Iterator[Finding]:
     """Find what each device refuses, by reason."""
-    benchmarks: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in found:
-        benchmarks.setdefault((cell.device, cell.dtype, cell.name), []).append(cell)
+    benchmarks = grouped(found, lambda cell: (cell.device, cell.dtype, cell.name))
     # Device and reason -> dtype -> benchmark -> what of it is refused.
     causes: dict[tuple[str, str], dict[str, dict[str, _Refused]]] = {}
     for (device, dtype, benchmark), cells in benchmarks.items():

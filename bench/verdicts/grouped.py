@@ -80,14 +80,16 @@ def pairs_of_devices(found: list[Cell], base: str) -> list[_Pair]:
 
 def _several(pairs: list[_Pair], topic: str) -> Iterator[Several]:
     """Yield a finding for each device, dtype and group, in the order of the answers."""
-    lines: dict[tuple[str, str, str], list[_Pair]] = {}
-    for cell, base in pairs:
-        # What was refused, wrong or not timed is the answer to another question.
-        if cell.estimate.likely and base.estimate.likely:
-            lines.setdefault((cell.device, cell.dtype, groups.of(cell)), []).append((cell, base))
-    every = sum(map(len, lines.values()))
+    # What was refused, wrong or not timed is the answer to another question.
+    timed = [pair for pair in pairs if all(cell.estimate.likely for cell in pair)]
+    lines = cells.grouped(timed, _line)
     for key in sorted(lines, key=_place):
-        yield _one(topic, key, lines[key], len(lines), every)
+        yield _one(topic, key, lines[key], len(lines), len(timed))
+
+
+def _line(pair: _Pair) -> tuple[str, str, str]:
+    cell, _ = pair
+    return cell.device, cell.dtype, groups.of(cell.family, cell.benchmark)
 
 
 def _place(key: tuple[str, str, str]) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, grouped
 from bench.verdicts.finding import Finding, Subject, per_unit, unsettled_rivals
 from bench.verdicts.named import COPY, CROSSING, MATMUL
 
@@ -17,8 +17,7 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
 
     The advice is `at least` if a copy that is not settled may be faster.
     """
-    for device in dict.fromkeys(cell.device for cell in found):
-        here = [cell for cell in found if cell.device == device]
+    for device, here in grouped(found, lambda cell: cell.device).items():
         crossing = [] if device == "cpu" else [c for named in CROSSING for c in named.among(here)]
         every = [
             cell
@@ -58,10 +57,7 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
 
 def arithmetic(found: list[Cell]) -> Iterator[Finding]:
     """Find the best matmul of each device and dtype, `at least` as in `bandwidth`."""
-    places: dict[tuple[str, str], list[Cell]] = {}
-    for cell in MATMUL.among(found):
-        places.setdefault((cell.device, cell.dtype), []).append(cell)
-    for here in places.values():
+    for here in grouped(MATMUL.among(found), lambda cell: (cell.device, cell.dtype)).values():
         timed = [cell for cell in here if cell.rate(cell.flop)]
         if not timed:
             continue

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, grouped
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding, Subject, compared
 from bench.verdicts.grouped import pairs_of_devices
@@ -37,14 +37,17 @@ def benchmarks(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
         (one.subject.device, one.subject.dtype, one.subject.benchmark, *one.subject.params.items())
         for one in devices(found, base)
     }
-    places: dict[tuple[str, str, str], list[tuple[Cell, Cell]]] = {}
     pairs = [pair for pair in pairs_of_devices(found, base) if pair[0].estimate.likely]
-    for cell, host in pairs:
-        place = cell.device, cell.dtype, cell.name
+
+    def place_of(cell: Cell) -> tuple[str, str, str]:
+        return cell.device, cell.dtype, cell.name
+
+    def is_swept(cell: Cell) -> bool:
         keys = [tuple((k, v) for k, v in cell.params.items() if k != param) for param in SIZES]
-        if not any((*place, *key) in swept for key in keys):
-            places.setdefault(place, []).append((cell, host))
-    for place, several in places.items():
+        return any((*place_of(cell), *key) in swept for key in keys)
+
+    others = [pair for pair in pairs if not is_swept(pair[0])]
+    for place, several in grouped(others, lambda pair: place_of(pair[0])).items():
         known = [
             (Subject.of(cell), ratio)
             for cell, host in several

@@ -79,6 +79,7 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     between = _with(steps, chosen, dtype="float32") if ratio else None
     of_dtype = per_unit(chosen, between, "items") if between and between is not chosen else None
     of_batch = per_unit(between, base, "items") if between and between is not base else None
+    group = groups.of(shown.family, shown.benchmark)
     yield Use(
         topic="use",
         subject=Subject.of(shown),
@@ -100,7 +101,7 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         avoid={
             one.subject.dtype: one.ratio
             for one in grouped.dtypes(found)
-            if (one.subject.device, one.group) == (shown.device, groups.of(shown))
+            if (one.subject.device, one.group) == (shown.device, group)
             if one.ratio and one.advice == "slower" and one.subject.dtype != shown.dtype
         },
     )
