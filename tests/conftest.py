@@ -94,6 +94,17 @@ def suite(pytester):
     return Suite(pytester)
 
 
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Images made in no time, for the data sets of the suite."""
+    from bench.suite.loading import data
+
+    monkeypatch.setattr(data, "cache", lambda: tmp_path)
+    monkeypatch.setattr(data, "IMAGES", 40)
+    images = torch.utils.data.TensorDataset(torch.rand(64, 1, 28, 28), torch.arange(64) % 10)
+    monkeypatch.setattr(data, "in_memory", lambda root: images)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _loaded():
     """Load psutil's modules, which `environment` imports when it is first used.

@@ -6,9 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.gate.reason import reason
 from bench.gate.settings import Limits
 from bench.launch import ab as engine
@@ -18,6 +16,7 @@ from bench.launch.sides import Side
 from bench.records import reader
 from bench.records.writer import CannotWrite
 from bench.stats import multiplicity
+from tests.helpers.command import run_bench
 from tests.helpers.listeners import RunListener
 from tests.helpers.processes import CELLS, Machine
 
@@ -176,7 +175,7 @@ def ab(machine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*words, command="ab"):
-        return CliRunner().invoke(main.app, [command, *words])
+        return run_bench(command, *words)
 
     return run
 

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.launch import command, runner
 from bench.measure import (
     answer,
@@ -37,6 +35,7 @@ from bench.suite.loading import bench_loader, workers
 from bench.suite.tensors import bench_transfer
 from bench.suite.training import bench_autograd, bench_optimizers, bench_step, models
 from tests.helpers import strict
+from tests.helpers.command import run_bench
 from tests.helpers.listeners import RunListener
 from tests.helpers.truths import Machine
 
@@ -319,8 +318,8 @@ def test_info_and_doctor_name_a_device_that_cannot_be_used(machine, monkeypatch)
     assert advice.startswith(("install a torch that", "end the programs that hold"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(doctor, "examine", lambda names: iter([found]))
-    shown = CliRunner().invoke(main.app, ["info"]).output
-    examined = CliRunner().invoke(main.app, ["doctor", "--processes", "0"]).output
+    shown = run_bench("info").output
+    examined = run_bench("doctor", "--processes", "0").output
     for text in (shown, examined):
         assert max(map(len, text.splitlines())) <= 80
         assert cause in " ".join(text.split())

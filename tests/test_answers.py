@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 import bench
-from bench.cli import main
 from bench.compare import cells, estimates
 from bench.compare.benchmarks import declared
 from bench.report import answers as report
 from bench.verdicts import answers, groups
+from tests.helpers.command import run_bench
 from tests.helpers.frames import frame, store
 from tests.helpers.truths import BATCHES, Machine
 
@@ -279,7 +278,7 @@ def test_blocks_fit_the_width_and_the_options_choose_among_them(tmp_path):
     path = store(tmp_path / "a.csv", *model({"float32": 1, "bfloat16": 0.5}).rows)
 
     def run(*words):
-        done = CliRunner().invoke(main.app, [*words, path])
+        done = run_bench(*words, path)
         assert done.exit_code == 0, done.output
         return done.output
 

@@ -10,19 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.exchange import imports
 from bench.measure import cgroup, visits
 from bench.records import reader
 from bench.records.reader import BadFile
+from tests.helpers.command import run_bench
 
 CASES = Path(__file__).parent / "cases"
-
-
-def bench(*words):
-    return CliRunner().invoke(main.app, list(map(str, words)))
 
 
 def test_01_a_call_that_was_not_waited_for(tmp_path):
@@ -37,8 +32,8 @@ def test_01_a_call_that_was_not_waited_for(tmp_path):
     for name in ("baseline", "no-kernel"):
         both.append(tmp_path / f"{name}.csv")
         source = CASES / "01-missing-sync-import" / f"{name}.json"
-        assert bench("import", source, "-o", both[-1]).exit_code == 0
-    text = bench("compare", *both).output
+        assert run_bench("import", source, "-o", both[-1]).exit_code == 0
+    text = run_bench("compare", *both).output
     assert "459x" not in text
     assert "0.0443" not in text
 
@@ -48,7 +43,7 @@ def test_01_a_call_that_was_not_waited_for(tmp_path):
 )
 def test_20_an_import_ends_in_one_line_or_in_a_readable_csv(tmp_path, path):
     out = tmp_path / "out.csv"
-    done = bench("import", path, "-o", out)
+    done = run_bench("import", path, "-o", out)
     if done.exit_code:
         assert done.exit_code == 2
         assert len(done.output.splitlines()) == 1
@@ -69,7 +64,7 @@ def test_20_what_is_refused_names_the_entry():
 
 def test_07_a_table_of_many_operations_is_not_silent():
     """On an M1, mps is faster in most groups, and loses in places."""
-    text = bench("verdict", CASES / "07-mlx-tables" / "m1.csv", "--format=json").output
+    text = run_bench("verdict", CASES / "07-mlx-tables" / "m1.csv", "--format=json").output
     (machine,) = json.loads(text)["machines"]
     found = machine["answers"]["device"]
     first = found[0]["text"]
@@ -85,7 +80,7 @@ def test_07_a_table_of_many_operations_is_not_silent():
 def test_08_one_tie_does_not_silence_a_sweep():
     """On an M1 Air, mps is slower for resnet50 at batch 1, 2 and 4, and about the same at 8."""
     path = CASES / "08-m1-air-cpu-wins" / "t1_m1air.csv"
-    (machine,) = json.loads(bench("verdict", path, "--format=json").output)["machines"]
+    (machine,) = json.loads(run_bench("verdict", path, "--format=json").output)["machines"]
     found = machine["answers"]["device"]
     (group,) = (one["text"] for one in found if one["topic"] == "device group")
     assert "training 2.1x slower" in group
@@ -96,7 +91,7 @@ def test_08_one_tie_does_not_silence_a_sweep():
 
 def test_07_machines_of_unknown_hardware_are_not_called_alike(tmp_path):
     """Six Macs from an M1 to an M3 Ultra, eight times apart; the files do not name their CPU."""
-    text = bench("compare", CASES / "07-mlx-tables", "--outliers").output
+    text = run_bench("compare", CASES / "07-mlx-tables", "--outliers").output
     assert "6 machines of unknown hardware are not compared" in text
     assert "alike" not in text
 
@@ -104,7 +99,7 @@ def test_07_machines_of_unknown_hardware_are_not_called_alike(tmp_path):
 def test_17_cells_that_moved_together_are_no_regression():
     """Four of twelve cells are 26 % slower on another machine of the same CPU model."""
     folder = CASES / "17-same-cpu-other-vm"
-    done = bench("check", folder / "candidate.csv", "--baseline", folder / "baseline.csv")
+    done = run_bench("check", folder / "candidate.csv", "--baseline", folder / "baseline.csv")
     assert done.exit_code == 3
     assert "4 of 12 cells on cpu in float32 became 26% slower together" in done.output
     assert "bench ab" in done.output

@@ -5,14 +5,13 @@ from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.gate.power import Power
 from bench.gate.reason import reason
 from bench.gate.settings import Limits
 from bench.records.writer import Writer
 from bench.report import judgement
+from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, row
 from tests.helpers.gates import CELLS, NEW_WITH, WITH, judged, runs, spoiled
 
@@ -30,7 +29,7 @@ def stored(tmp_path):
 
 
 def run(*words):
-    return CliRunner().invoke(main.app, ["check", *words])
+    return run_bench("check", *words)
 
 
 def test_every_format_has_the_regression(stored, tmp_path, monkeypatch):
@@ -133,7 +132,7 @@ def test_a_limit_that_lets_everything_pass_is_refused(
     monkeypatch.chdir(tmp_path)
     old = stored("a.csv", runs(seed=1, cells=2))
     words = {"check": [old, "--baseline", old], "history": [old], "ab": []}[command]
-    done = CliRunner().invoke(main.app, [command, *words, option, value])
+    done = run_bench(command, *words, option, value)
     assert done.exit_code == 2
     (line,) = done.output.strip().splitlines()
     message = (

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from bench import __version__
 from bench.cli import main
 from bench.records import reader
+from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 
 pytestmark = pytest.mark.integration
@@ -49,7 +49,7 @@ def test_list_names_the_cells_and_times_nothing(tmp_path, python):
 
 def test_help_names_every_option_in_full():
     for name, command in get_command(main.app).commands.items():
-        shown = CliRunner().invoke(main.app, [name, "--help"], env={"COLUMNS": "80"}).output
+        shown = run_bench(name, "--help", env={"COLUMNS": "80"}).output
         assert max(map(len, shown.splitlines())) <= 80
         for option in command.params:
             assert all(flag in shown for flag in option.opts if flag.startswith("--")), name
@@ -57,7 +57,7 @@ def test_help_names_every_option_in_full():
 
 def test_the_same_file_on_both_sides_of_a_gate_is_refused(tmp_path):
     path = store(tmp_path / "a.csv", {})
-    done = CliRunner().invoke(main.app, ["check", path, "--baseline", str(tmp_path)])
+    done = run_bench("check", path, "--baseline", str(tmp_path))
     assert done.exit_code == 2
     assert "a.csv is on both sides" in done.output
 

@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.compare import sides
 from bench.records import schema
+from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 
 PAGE = (Path(__file__).parent.parent / "docs" / "csv.md").read_text(encoding="utf-8")
@@ -113,7 +112,7 @@ def output(tmp_path_factory):
     def run(command):
         if command not in seen:
             words = [*command.split(), path, *(["-o", str(page)] if command == "report" else [])]
-            done = CliRunner().invoke(main.app, words)
+            done = run_bench(*words)
             assert done.exit_code == 0, done.output
             seen[command] = page.read_text("utf-8") if command == "report" else done.output
         return seen[command]
@@ -141,7 +140,7 @@ def test_every_time_can_be_compared(column, output):
 def test_the_details_leave_out_what_was_not_measured(tmp_path):
     page = tmp_path / "report.html"
     path = store(tmp_path / "x.csv", {"rounds": 3, "iterations": 2})
-    done = CliRunner().invoke(main.app, ["report", path, "-o", str(page)])
+    done = run_bench("report", path, "-o", str(page))
     assert done.exit_code == 0, done.output
     found = re.findall(r'class="details"[^>]*>([^<]*)<', page.read_text("utf-8"))
     (line,) = [text for text in found if "rounds 3; iterations 2" in text]

@@ -6,11 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.compare import files, sides
 from bench.report import comparison, digest, escape
+from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, frame, store
 
 
@@ -36,11 +35,11 @@ def two(tmp_path):
 
 
 def run(*words):
-    return CliRunner().invoke(main.app, ["compare", *map(str, words)])
+    return run_bench("compare", *map(str, words))
 
 
 def run_report(*words):
-    return CliRunner().invoke(main.app, ["report", *map(str, words)])
+    return run_bench("report", *map(str, words))
 
 
 def test_two_machines_are_set_side_by_side(two):

@@ -6,13 +6,13 @@ import re
 import types
 
 import pytest
-from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.gate import power
 from bench.measure import doctor, environment, kernels, placement
 from bench.records.schema import CellKey
 from bench.report import doctor as words
+from tests.helpers.command import run_bench
 from tests.helpers.frames import frame
 
 BASE_CELL = ("tensors", "cat", "cpu", "float32")
@@ -117,7 +117,7 @@ def test_a_process_that_fails_is_a_finding(monkeypatch):
     with pytest.raises(doctor.ProbeFailed, match="on cpu failed: No module named y"):
         doctor.fresh_runs("cpu", 2, lambda line: None)
     monkeypatch.setattr(doctor, "examine", lambda names: iter(()))
-    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu"])
+    done = run_bench("doctor", "--device", "cpu")
     assert done.exit_code == 3
     assert "unfit  noise cpu" in done.output
 
@@ -136,7 +136,7 @@ def test_doctor_prints_each_finding_and_exits_by_the_verdict(monkeypatch, fit, c
         doctor.Finding("threads", "threads of system", {"threads": 2}, ("fewer threads",), fit),
     ]
     monkeypatch.setattr(doctor, "examine", lambda *_: iter(findings))
-    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--processes", "0"])
+    done = run_bench("doctor", "--device", "cpu", "--processes", "0")
     assert done.exit_code == code
     assert "ok     clock" in done.output
     assert f"{'note' if fit else 'unfit':6} threads" in done.output
@@ -145,7 +145,7 @@ def test_doctor_prints_each_finding_and_exits_by_the_verdict(monkeypatch, fit, c
 
 
 def test_doctor_refuses_an_unknown_device():
-    done = CliRunner().invoke(main.app, ["doctor", "--device", "tpu"])
+    done = run_bench("doctor", "--device", "tpu")
     assert done.exit_code == 2
     assert "'tpu' is no device of this machine" in done.output
 
@@ -190,7 +190,7 @@ def test_noise_is_judged_over_processes():
 def test_doctor_says_what_the_gate_would_find_here(monkeypatch, noise, remedy):
     monkeypatch.setattr(doctor, "examine", lambda names: iter(()))
     monkeypatch.setattr(doctor, "fresh_runs", lambda name, count, report: results(noise, count))
-    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--gate"])
+    done = run_bench("doctor", "--device", "cpu", "--gate")
     assert "gate cpu" in done.output
     assert re.search(r"5 runs per side: false alarms in [01]\.\d% of 200 suites", done.output)
     assert remedy in done.output
@@ -227,7 +227,7 @@ def test_doctor_takes_stored_runs_for_the_gate_and_says_if_they_are_too_few(
     monkeypatch.setattr(doctor, "examine", lambda names: iter(()))
     monkeypatch.setattr(doctor, "fresh_runs", lambda name, count, report: results(0.001, count))
     monkeypatch.setattr(main, "rows", lambda files: stored_runs(count))
-    done = CliRunner().invoke(main.app, ["doctor", "--device", "cpu", "--gate"])
+    done = run_bench("doctor", "--device", "cpu", "--gate")
     shown = " ".join(done.output.split())
     assert message in shown
     assert "+20% in 100% of them" in shown
@@ -242,7 +242,7 @@ def kernels_of(count):
 
 def test_doctor_needs_processes_enough_for_two_sides():
     words = ["doctor", "--device", "cpu", "--gate", "--processes", "6"]
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     assert done.exit_code == 2
     assert "--gate needs 10 or more" in done.output
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.compare import files
 from bench.exchange import exports, imports
 from bench.records import reader
 from bench.records.writer import CannotWrite, Writer
+from tests.helpers.command import run_bench
 from tests.helpers.frames import frame, store
 
 TIMES = {
@@ -29,10 +28,6 @@ ROWS = (
 )
 STATS = dict.fromkeys(("min", "q1", "median", "q3", "max", "mean"), 1e-3)
 STATS |= {"stddev": 0.0, "rounds": 5, "iterations": 1}
-
-
-def bench(*words):
-    return CliRunner().invoke(main.app, list(map(str, words)))
 
 
 def of_pytest(path, *fullnames, cpu="a CPU", datetime="2026-01-01T00:00:00.123456+00:00"):
@@ -87,7 +82,7 @@ def test_what_pytest_benchmark_writes_is_imported(tmp_path, suite):
     suite.run("--profile", "smoke", "--dtype", "float32", "--benchmark-json=out.json")
     out = tmp_path / "out.csv"
     words = ["import", str(suite.pytester.path / "out.json"), "-o", str(out)]
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     assert done.exit_code == 0, done.output
     (got,) = reader.read(out).itertuples()
     (mine,) = suite.rows().itertuples()
@@ -99,8 +94,8 @@ def test_several_runs_make_the_way_there_and_back(tmp_path):
     made, back = tmp_path / "x.json", tmp_path / "back.csv"
     rows = [*three_runs(threads=None), *three_runs(threads=None, benchmark="neg")]
     path = store(tmp_path / "x.csv", *rows)
-    assert bench("export", path, "--format", "pytest-benchmark", "-o", made).exit_code == 0
-    done = bench("import", made, "-o", back)
+    assert run_bench("export", path, "--format", "pytest-benchmark", "-o", made).exit_code == 0
+    done = run_bench("import", made, "-o", back)
     assert done.exit_code == 0, done.output
     before, after = reader.read(Path(path)), reader.read(back)
     columns = [*exports.KEPT, "status", "rounds", "median_s", "q1_s"]
@@ -111,7 +106,7 @@ def test_several_runs_make_the_way_there_and_back(tmp_path):
 def test_one_name_in_two_files_or_classes_stays_apart(tmp_path):
     names = ("t/test_a.py::test_x", "t/test_b.py::test_x", "t/test_b.py::TestC::test_x", "test_x")
     path, out = of_pytest(tmp_path / "x.json", *names), tmp_path / "x.csv"
-    done = bench("import", path, "-o", out)
+    done = run_bench("import", path, "-o", out)
     assert done.exit_code == 0, done.output
     rows = reader.read(out)
     assert list(rows.benchmark) == ["x"] * 4
@@ -127,7 +122,7 @@ def test_one_name_in_two_files_or_classes_stays_apart(tmp_path):
     ],
 )
 def test_what_no_reader_takes_is_not_written(tmp_path, names, message):
-    done = bench("import", of_pytest(tmp_path / "x.json", *names), "-o", tmp_path / "x.csv")
+    done = run_bench("import", of_pytest(tmp_path / "x.json", *names), "-o", tmp_path / "x.csv")
     assert done.exit_code == 2
     assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
@@ -142,7 +137,7 @@ def test_files_of_one_name_are_runs_of_their_own(tmp_path):
         of_pytest(tmp_path / "a" / "copy.json", "test_x"),
     ]
     for path in paths:
-        assert bench("import", path, "-o", path.with_suffix(".csv")).exit_code == 0
+        assert run_bench("import", path, "-o", path.with_suffix(".csv")).exit_code == 0
     a, b, c, copy = (reader.read(path.with_suffix(".csv")).run_id[0] for path in paths)
     assert len({a, b, c}) == 3
     assert copy == a
@@ -152,7 +147,7 @@ def test_files_of_one_name_are_runs_of_their_own(tmp_path):
 
 def test_what_another_suite_does_not_record_is_blank(tmp_path):
     out = tmp_path / "x.csv"
-    assert bench("import", of_pytest(tmp_path / "x.json", "test_x"), "-o", out).exit_code == 0
+    assert run_bench("import", of_pytest(tmp_path / "x.json", "test_x"), "-o", out).exit_code == 0
     (row,) = reader.read(out)[["cpu_count", "memory_bytes", "threads"]].to_numpy().tolist()
     assert all(map(pd.isna, row))
 
@@ -160,7 +155,7 @@ def test_what_another_suite_does_not_record_is_blank(tmp_path):
 def test_a_file_that_is_there_is_kept_and_another_asked_for(tmp_path):
     out = tmp_path / "x.csv"
     out.write_text("mine")
-    done = bench("import", of_pytest(tmp_path / "x.json", "test_x"), "-o", out)
+    done = run_bench("import", of_pytest(tmp_path / "x.json", "test_x"), "-o", out)
     assert done.exit_code == 2
     assert done.output == f"bench: cannot write {out}: File exists; name another file with -o\n"
     assert out.read_text() == "mine"
@@ -186,7 +181,7 @@ def test_a_file_that_is_there_is_kept_and_another_asked_for(tmp_path):
 def test_what_is_no_such_file_is_refused_in_one_line(tmp_path, text, message):
     path = tmp_path / "x.json"
     path.write_text(text)
-    done = CliRunner().invoke(main.app, ["import", str(path), "-o", str(tmp_path / "x.csv")])
+    done = run_bench("import", str(path), "-o", str(tmp_path / "x.csv"))
     assert done.exit_code == 2
     assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
@@ -237,7 +232,7 @@ def test_go_repeats_its_configuration_when_it_changes():
 )
 def test_a_format_that_holds_one_machine_refuses_two(tmp_path, format_, column, value, message):
     path = store(tmp_path / "x.csv", {}, {column: value, "run_id": "b"})
-    done = bench("export", path, "--format", format_)
+    done = run_bench("export", path, "--format", format_)
     assert done.exit_code == 2
     assert f"bench: --format {format_}: " in done.output
     assert message in done.output
@@ -305,10 +300,10 @@ def test_bencher_and_github_action_benchmark():
 def test_every_format_is_written_from_the_command(tmp_path, format_):
     path = store(tmp_path / "x.csv", *ROWS)
     out = tmp_path / "out"
-    done = CliRunner().invoke(main.app, ["export", path, "--format", format_, "-o", str(out)])
+    done = run_bench("export", path, "--format", format_, "-o", str(out))
     assert done.exit_code == 0, done.output
     assert "cat" in out.read_text().lower()
-    done = CliRunner().invoke(main.app, ["export", path, "--format", "xml"])
+    done = run_bench("export", path, "--format", "xml")
     assert done.exit_code == 2
     assert "unknown 'xml'; known: pytest-benchmark" in done.output
 
@@ -318,7 +313,7 @@ def test_an_import_that_fails_leaves_no_file(tmp_path, monkeypatch):
         raise CannotWrite("the disk is full")
 
     monkeypatch.setattr(Writer, "append", full)
-    done = bench(
+    done = run_bench(
         "import", of_pytest(tmp_path / "x.json", "test_x"), "-o", tmp_path / "new" / "x.csv"
     )
     assert done.exit_code == 2

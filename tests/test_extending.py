@@ -2,9 +2,7 @@
 
 import matplotlib.pyplot as plt
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.exchange import exports
 from bench.measure import dtypes
 from bench.records.writer import Writer
@@ -14,6 +12,7 @@ from bench.report.picture import Picture
 from bench.verdicts import answers
 from bench.verdicts.finding import Finding, Subject
 from tests.helpers import frames
+from tests.helpers.command import run_bench
 
 
 def test_a_benchmark_on_a_new_device_in_a_new_dtype(suite, simulated, monkeypatch):
@@ -43,14 +42,14 @@ def test_an_export_format(tmp_path, monkeypatch):
     writer = Writer(tmp_path / "a.csv")
     writer.append(frames.row())
     writer.close()
-    done = CliRunner().invoke(main.app, ["export", str(writer.path), "--format", "count"])
+    done = run_bench("export", str(writer.path), "--format", "count")
     assert done.output == "1 rows\n"
 
 
 @pytest.mark.filterwarnings("ignore:No artists")
 def test_a_section_of_the_report(monkeypatch):
     def drawn(cells):
-        return Picture("mine", "A section of mine", plt.figure())
+        return [Picture("mine", "A section of mine", plt.figure())]
 
     monkeypatch.setattr(plots, "PICTURES", (*plots.PICTURES, drawn))
     rows = frames.frame({}).assign(file="here.csv")

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from bench.cli import main
 from bench.report import fit, judgement
+from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 from tests.helpers.gates import judged, runs
 
@@ -65,7 +66,7 @@ def test_no_line_of_a_command_is_wider_than_the_terminal(folder, monkeypatch, co
     shown = {}
     for width in (80, 120, 200):
         monkeypatch.setenv("COLUMNS", str(width))
-        done = CliRunner().invoke(main.app, COMMANDS[command])
+        done = run_bench(*COMMANDS[command])
         assert done.exit_code in (0, 1, 3), done.output
         shown[width] = done.stdout
         assert max(map(len, done.stdout.splitlines())) <= width
@@ -148,7 +149,7 @@ def test_a_terminal_without_unicode_shows_other_characters(folder, monkeypatch):
 )
 def test_a_side_says_what_its_number_is(tmp_path, column, values, title):
     rows = [{column: value, "run_id": str(value)} for value in values]
-    shown = CliRunner().invoke(main.app, ["compare", store(tmp_path / "x.csv", *rows)]).output
+    shown = run_bench("compare", store(tmp_path / "x.csv", *rows)).output
     assert shown.startswith(f"{title}: geometric means")
 
 
@@ -156,5 +157,5 @@ def test_files_are_named_without_the_folders_they_share(tmp_path):
     for name in ("a/x", "b/x"):
         (tmp_path / name).mkdir(parents=True)
     rows = [store(tmp_path / f"{name}/x/1.csv", {"run_id": name}) for name in "ab"]
-    shown = CliRunner().invoke(main.app, ["compare", *rows, "--columns", "file"]).output
+    shown = run_bench("compare", *rows, "--columns", "file").output
     assert shown.startswith("b/x/1.csv against a/x/1.csv: ")

@@ -10,11 +10,10 @@ import time
 
 import psutil
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.records import reader
 from tests.helpers.clusters import Client, Future, as_csv, described
+from tests.helpers.command import run_bench
 from tests.helpers.listeners import FleetListener
 
 pytest.importorskip("distributed", reason="an optional extra")
@@ -35,10 +34,6 @@ def bench_neg(cell, n):
         time.sleep(0.02)
     cell(torch.neg, cell.tensor(n))
 """
-
-
-def bench(*words):
-    return CliRunner().invoke(main.app, list(words))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +117,7 @@ def test_three_workers_one_of_which_is_killed_while_it_measures(dask, python, tm
     try:
         words = ["--scheduler", address, "--per", "worker", "--resume", str(folder)]
         words += [*WORDS, str(tmp_path / "bench_stops.py")]
-        done = bench("fleet", *words)
+        done = run_bench("fleet", *words)
         assert done.exit_code == 0, done.output
     finally:
         end(again)
@@ -160,10 +155,10 @@ def test_a_machine_that_is_away_is_named_when_the_others_go_on(dask, tmp_path, m
     folder.mkdir()
     known.write(folder)
     monkeypatch.setattr(cluster.Fleet, "measure", lambda self, nodes: iter(()))
-    refused = bench("fleet", "--scheduler", dask[0], "--resume", str(folder))
+    refused = run_bench("fleet", "--scheduler", dask[0], "--resume", str(folder))
     assert refused.exit_code == 2
     assert "was started with --per=host --runs=1 -k x; give the same options" in refused.output
-    done = bench("fleet", "--scheduler", dask[0], "--resume", str(folder), "-k", "x")
+    done = run_bench("fleet", "--scheduler", dask[0], "--resume", str(folder), "-k", "x")
     assert done.exit_code == 1
     assert "node-1 is missing and not complete" in done.output
     machines = Roster.read(folder).machines
@@ -174,7 +169,7 @@ def test_a_machine_that_is_away_is_named_when_the_others_go_on(dask, tmp_path, m
 @pytest.mark.integration
 def test_a_cluster_without_workers_is_no_success(dask, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "find", lambda client, known: ([], []))
-    done = bench("fleet", "--scheduler", dask[0], "--folder", str(tmp_path / "fleet"))
+    done = run_bench("fleet", "--scheduler", dask[0], "--folder", str(tmp_path / "fleet"))
     assert done.exit_code == 2
     assert "no worker has joined it" in done.output
     assert not (tmp_path / "fleet").exists()
@@ -185,7 +180,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
         monkeypatch.delitem(sys.modules, f"bench.launch.{name}", raising=False)
         monkeypatch.delattr(f"bench.launch.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "distributed", None)
-    done = bench("fleet")
+    done = run_bench("fleet")
     assert done.exit_code == 2
     assert "pip install 'torch-device-bench[fleet]'" in done.output
 
@@ -204,7 +199,7 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").write_text("")
-    done = bench("fleet", *words)
+    done = run_bench("fleet", *words)
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
 
@@ -450,7 +445,7 @@ def test_what_was_not_written_by_us_is_refused(tmp_path, change):
     Roster([], 1, "host").write(tmp_path)
     file = tmp_path / "fleet.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    done = bench("fleet", "--resume", str(tmp_path))
+    done = run_bench("fleet", "--resume", str(tmp_path))
     assert done.exit_code == 2
     assert "was not written by bench fleet" in " ".join(done.output.split())
 

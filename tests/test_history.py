@@ -7,13 +7,12 @@ import random
 import numpy as np
 import pytest
 from markdown_it import MarkdownIt
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.compare import observations
 from bench.gate import history
 from bench.records.writer import Writer
 from bench.stats import changepoints
+from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, frame, row
 
 
@@ -134,7 +133,7 @@ def shown(tmp_path):
         for columns in rows:
             writer.append(row(**columns))
         writer.close()
-        return CliRunner().invoke(main.app, ["history", str(tmp_path / "all.csv"), *words])
+        return run_bench("history", str(tmp_path / "all.csv"), *words)
 
     return run
 
@@ -173,8 +172,8 @@ def test_markdown_is_a_table_and_hostile_names_stay_text(shown):
 
 def test_without_files_and_results_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main.app, ["history"])
+    done = run_bench("history")
     assert done.exit_code == 2
     assert "results" in done.output
-    done = CliRunner().invoke(main.app, ["history", "--format", "odd"])
+    done = run_bench("history", "--format", "odd")
     assert "--format: unknown 'odd'; known: terminal, markdown, json" in done.output

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.launch import command, runner
 from bench.records import reader
 from bench.report.progress import FleetBars, RunBar
+from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 from tests.helpers.listeners import RunListener
 
@@ -384,6 +383,6 @@ def test_progress_after_a_line_that_did_not_end_is_heard():
 def test_a_run_that_is_stopped_says_how_to_go_on(monkeypatch, tmp_path):
     path = store(tmp_path / "out.csv", {})
     monkeypatch.setattr(runner, "run", lambda *_, **__: (130, path))
-    done = CliRunner().invoke(main.app, ["run", "-q", "--dtype", "float32"])
+    done = run_bench("run", "-q", "--dtype", "float32")
     assert done.exit_code == 130
     assert f"stopped; continue with bench run --resume {path} --dtype=float32" in done.output

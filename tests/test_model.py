@@ -5,9 +5,7 @@ import sys
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.measure import devices, rounds
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
@@ -15,6 +13,7 @@ from bench.records import reader
 from bench.report import operators as report
 from bench.suite.model import bench_model, given
 from bench.suite.model.operators import operators
+from tests.helpers.command import run_bench
 from tests.helpers.frames import frame
 
 CODE = """
@@ -150,13 +149,13 @@ def test_the_table_shows_the_uses_of_an_operator_and_its_share():
 def test_the_command_times_a_model_and_its_operators(user_model, monkeypatch):
     monkeypatch.chdir(user_model)
     words = ["model", "usermodel:with_inputs", "--device=cpu", "--dtype=float32,bfloat16"]
-    done = CliRunner().invoke(main.app, [*words, "--profile=smoke", "--output=a.csv"])
+    done = run_bench(*words, "--profile=smoke", "--output=a.csv")
     assert done.exit_code == 0, done.output
     found = reader.read(user_model / "a.csv")
     assert set(found.family) == {"model"}
     assert set(found.status) == {"ok"}
     assert len(found) == 2 * (2 + 3)
-    done = CliRunner().invoke(main.app, ["model", "usermodel:nosuch"])
+    done = run_bench("model", "usermodel:nosuch")
     assert (done.exit_code, "cannot import" in done.output) == (2, True)
-    done = CliRunner().invoke(main.app, ["run", "--family=model"])
+    done = run_bench("run", "--family=model")
     assert (done.exit_code, "bench model MODULE:NAME" in done.output) == (2, True)

@@ -5,12 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.compare import outliers
 from bench.records.writer import Writer
 from bench.report import outliers as report
+from tests.helpers.command import run_bench
 from tests.helpers.fleets import fleet
 from tests.helpers.frames import row
 
@@ -145,7 +144,7 @@ def stored(tmp_path):
 @pytest.mark.parametrize("format_", ["terminal", "markdown", "json"])
 def test_the_command_reads_a_folder(stored, format_):
     words = ["compare", str(stored), "--outliers", "--format", format_]
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     assert done.exit_code == 0, done.output
     if format_ == "json":
         (found,) = json.loads(done.output)
@@ -156,7 +155,7 @@ def test_the_command_reads_a_folder(stored, format_):
 
 
 def test_a_format_it_has_not_is_one_line(stored):
-    done = CliRunner().invoke(main.app, ["compare", str(stored), "--outliers", "--format", "csv"])
+    done = run_bench("compare", str(stored), "--outliers", "--format", "csv")
     assert done.exit_code == 2
     assert "--outliers --format: unknown 'csv'; known: terminal" in done.output
 

@@ -1,17 +1,16 @@
 """Whose results a command reads: this machine's own by default, and examples only by name."""
 
 import pytest
-from typer.testing import CliRunner
 
 import bench
-from bench.cli import main
 from bench.compare import files
 from bench.measure import environment
+from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 
 
 def invoke(*words):
-    return CliRunner().invoke(main.app, words)
+    return run_bench(*words)
 
 
 @pytest.fixture

@@ -8,15 +8,14 @@ import re
 import shutil
 
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.compare import cells, files
 from bench.records import reader
 from bench.records.schema import Row
 from bench.records.writer import Writer
 from bench.report import digest, html, picture, plots
 from bench.report.heatmap import heatmap
+from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, frame, store
 from tests.helpers.truths import Machine, a_machine
 
@@ -36,7 +35,7 @@ def stored(tmp_path):
 def test_the_report_is_one_small_file_with_every_picture(stored, tmp_path):
     out, pictures = tmp_path / "report.html", tmp_path / "png"
     words = ["report", str(stored), "-o", str(out), "--png", str(pictures)]
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     assert done.exit_code == 0, done.output
     text = out.read_text()
     assert len(text) < 4_000_000
@@ -85,7 +84,7 @@ def test_pictures_of_two_machines_have_names_of_their_own(tmp_path):
             writer.append(Row(**{k: None if v != v else v for k, v in columns.items()}))
         writer.close()
     words = ["report", *map(str, tmp_path.glob("*.csv")), "--png", str(tmp_path / "png")]
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     assert done.exit_code == 0, done.output
     names = {path.stem for path in (tmp_path / "png").iterdir()}
     assert len(names) == 12
@@ -164,7 +163,7 @@ def test_a_page_without_pictures_of_all_has_a_note(monkeypatch):
 
 def drawn_texts(machine):
     """The texts of the heat map of a machine."""
-    picture = heatmap(cells.of(machine.frame()))
+    (picture,) = heatmap(cells.of(machine.frame()))
     return [text.get_text() for text in picture.figure.axes[0].texts]
 
 
@@ -184,8 +183,8 @@ def test_the_heatmap_has_all_rows_and_its_colours_end_where_the_ratios_do():
     for n in range(60):
         for dtype, seconds in (("float32", 1e-3), ("float16", 0.47e-3 if n else 4e-3)):
             machine.cell(seconds, benchmark=f"op{n}", dtype=dtype)
-    figure = heatmap(cells.of(machine.frame())).figure
-    axes = figure.axes[0]
+    (picture,) = heatmap(cells.of(machine.frame()))
+    figure, axes = picture.figure, picture.figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [f"op{n}" for n in range(60)]
     assert len(axes.texts) == 120
     norm = axes.images[0].norm
@@ -226,7 +225,7 @@ def test_machines_without_figures_have_a_report_too(tmp_path):
     ],
 )
 def test_bad_input_is_one_line(stored, words, message):
-    done = CliRunner().invoke(main.app, ["report", str(stored), *words])
+    done = run_bench("report", str(stored), *words)
     assert done.exit_code == 2
     assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
@@ -250,7 +249,7 @@ def test_large_reports_stay_within_what_can_be_shown():
 
 
 def test_the_markdown_digest_is_short_and_folded(stored):
-    done = CliRunner().invoke(main.app, ["report", str(stored), "--markdown"])
+    done = run_bench("report", str(stored), "--markdown")
     assert done.exit_code == 0
     assert "<details><summary>" in done.output
     assert "<script>" not in done.output
@@ -286,7 +285,7 @@ def browser():
 @pytest.mark.integration
 def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_path):
     out = tmp_path / "report.html"
-    CliRunner().invoke(main.app, ["report", str(stored), "-o", str(out)])
+    run_bench("report", str(stored), "-o", str(out))
     browser.get(out.as_uri())
     assert browser.find_elements("css selector", "figure svg path")
     for svg in browser.find_elements("css selector", "figure svg"):
@@ -339,7 +338,7 @@ def test_in_a_browser_it_sorts_filters_and_fetches_nothing(browser, stored, tmp_
 @pytest.mark.parametrize("width", [400, 1280])
 def test_on_a_phone_nothing_hangs_over(browser, stored, tmp_path, width):
     out = tmp_path / "report.html"
-    CliRunner().invoke(main.app, ["report", str(stored), "-o", str(out)])
+    run_bench("report", str(stored), "-o", str(out))
     browser.set_window_size(max(width, 500), 900)
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",

@@ -7,9 +7,8 @@ from fnmatch import fnmatch
 
 import pytest
 
-from bench.measure import doctor, profiles
-from bench.plugin import collection, opening
-from bench.plugin.options import SUITE
+from bench.measure import doctor
+from bench.plugin import opening
 from bench.records import reader
 
 #: Each test runs a session of pytest.
@@ -91,59 +90,6 @@ def test_a_patched_operation_is_wrong(suite, monkeypatch):
     }
 
 
-def test_ids_params_and_identity(suite):
-    suite.write("""
-    @pytest.mark.parametrize("layout", ["wide"])
-    @pytest.mark.parametrize("n", values((4, 2), full=(8,)))
-    def bench_neg(cell, n, layout):
-        cell(torch.neg, cell.tensor(n))
-    """)
-    listed = suite.run("--collect-only", "-q")
-    ids = [line.split("::")[1] for line in listed.outlines if "::" in line]
-    assert ids[:4] == [
-        "bench_neg[cpu-float32-n4-wide]",
-        "bench_neg[cpu-float16-n4-wide]",
-        "bench_neg[cpu-bfloat16-n4-wide]",
-        "bench_neg[cpu-float32-n2-wide]",
-    ]
-    assert not suite.files()
-    suite.run("--profile", "smoke", "--dtype", "int8", "--dtype", "float64")
-    rows = suite.rows()
-    assert list(rows.params) == ["layout=wide;n=4", "layout=wide;n=2"]
-    assert set(rows.dtype) == {"float64"}  # the benchmark has no meaning in int8
-    assert set(rows.machine) == {"here"}
-    assert rows.run_id.nunique() == 1
-
-
-def test_full_adds_sizes_and_dtypes(suite):
-    suite.write("""
-    @pytest.mark.parametrize("n", values((2,), full=(4,)))
-    def bench_neg(cell, n):
-        cell(torch.neg, cell.tensor(n))
-    """)
-    listed = suite.run("--collect-only", "-q", "--profile", "full")
-    assert sum("::" in line for line in listed.outlines) == 8
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        ([], ["float32"]),
-        (["--profile=full"], ["float32", "float16", "bfloat16", "float64"]),
-        (["--dtype=bfloat16"], ["bfloat16"]),
-    ],
-)
-def test_a_benchmark_names_the_dtypes_of_the_default_profile(suite, words, names):
-    suite.write("""
-    @dtypes("float32", "float16", "bfloat16", "float64", default=["float32"])
-    def bench_neg(cell):
-        cell(torch.neg, cell.tensor(2))
-    """)
-    listed = suite.run("--collect-only", "-q", *words)
-    found = [line.split("cpu-")[1].rstrip("]") for line in listed.outlines if "::" in line]
-    assert sorted(found) == sorted(names)
-
-
 def test_a_simulated_device_runs_the_suite(suite, simulated):
     suite.write("""
     from tests.helpers import simulated
@@ -165,16 +111,6 @@ def test_a_simulated_device_runs_the_suite(suite, simulated):
     assert rows.first_call_s[0] == pytest.approx(250e-6, rel=0.05)
     assert rows.device_name[0] == "simulated GPU"
     assert rows.dispatch_s[0] == pytest.approx(simulated.launch_s, rel=0.05)
-
-
-def test_one_device_under_two_names_is_timed_once(suite):
-    suite.write("""
-    @dtypes("float32")
-    def bench_neg(cell):
-        cell(torch.neg, cell.tensor(4))
-    """)
-    assert suite.run("--device", "cpu:0,cpu", "--profile", "smoke").ret == 0
-    assert list(suite.rows().device) == ["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -280,65 +216,6 @@ def test_what_disturbs_a_run_is_named_with_its_remedy(monkeypatch):
     assert second.startswith("note: other processes use 1.90 of 2 CPUs: make (pid 7, 99 %): stop")
 
 
-INTERRUPTED = """
-    @dtypes("float32")
-    @pytest.mark.parametrize("n", range(1, 6))
-    def bench_neg(cell, n):
-        if n == 3 and STOP:
-            raise KeyboardInterrupt
-        cell(torch.neg, cell.tensor(n))
-"""
-
-
-@pytest.fixture
-def interrupted(suite):
-    """The CSV of a run of four of five cells that was interrupted in the third."""
-    suite.write(INTERRUPTED.replace("STOP", "True"))
-    suite.pytester.runpytest_inprocess(
-        *("--benchmark-only", "--machine", "here", "--profile", "smoke", "-k", "not n5"),
-        no_reraise_ctrlc=True,
-    )
-    suite.write(INTERRUPTED.replace("STOP", "False"))
-    (path,) = suite.files()
-    assert len(reader.read(path)) == 2
-    return path
-
-
-def test_a_resumed_run_knows_its_cells_and_its_profile(suite, interrupted):
-    result = suite.run("--resume", str(interrupted))
-    assert result.ret == 0
-    rows = suite.rows()
-    assert sorted(rows.params) == ["n=1", "n=2", "n=3", "n=4"]
-    assert (rows.rounds == 1).all()  # as in the profile smoke
-    assert rows.run_id.nunique() == 1
-    result.stdout.fnmatch_lines(
-        ["continues with the 4 cells of the interrupted run, profile smoke"]
-    )
-    assert [path.name for path in interrupted.parent.iterdir()] == [interrupted.name]
-
-
-def test_options_replace_what_a_resumed_run_remembers(suite, interrupted):
-    assert suite.run("--resume", str(interrupted), "--dtype", "float32").ret == 0
-    assert len(suite.rows()) == 5
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        '{"run_id": 1, "profile": "smoke"}',
-        '{"run_id": 1, "profile": "os.system", "cells": []}',
-        '{"run_id": 1, "profile": "smoke", "cells": [["a"]]}',
-        "[" * 10_000,
-    ],
-)
-def test_what_is_remembered_is_data_and_may_be_absurd(suite, interrupted, text):
-    (interrupted.parent / f"{interrupted.name}.unfinished").write_text(text)
-    assert suite.run("--resume", str(interrupted), "--profile", "smoke").ret == 0
-    assert len(suite.rows()) == 5
-
-
 def test_quiet_silences_the_table(suite):
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     for words in (["-q"], ["--benchmark-quiet"]):
@@ -386,110 +263,3 @@ def test_a_reference_that_cannot_be_is_no_refusal_of_the_device(suite):
     row = suite.rows().iloc[0]
     assert row.status == "error"
     assert "no reference: no float64 here; pass the cell a `check`" in row.reason
-
-
-SLOW = """
-import time
-
-@dtypes("float32")
-@pytest.mark.parametrize("n", range(1, 31))
-def bench_neg(cell, n):
-    time.sleep(0.01)
-    cell(torch.neg, cell.tensor(n))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-@pytest.mark.parametrize("after", [0, 1, 20])
-def test_a_killed_run_keeps_its_rows_and_is_resumed(suite, python, after):
-    suite.write(SLOW)
-    words = ["--benchmark-only", "--profile", "smoke", "--machine", "here"]
-    command = [python, "-m", "pytest", *words]
-    cwd = suite.pytester.path
-    running = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL)
-    while running.poll() is None:
-        if suite.files() and suite.files()[0].read_bytes().count(b"\n") > after:
-            running.kill()
-    running.wait()
-    (path,) = suite.files()
-    rows = reader.read(path)
-    assert len(rows) >= after
-    path.write_bytes(path.read_bytes() + b"1,0.1")  # and half a row more
-    result = suite.run("--profile", "smoke", "--resume", str(path))
-    assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-    whole = reader.read(path)
-    assert len(whole) == 30
-    assert not whole.duplicated("params").any()
-    assert whole.run_id.nunique() == 1
-    assert len(suite.files()) == 1
-
-
-def test_resuming_in_another_environment_is_refused(suite):
-    suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
-    suite.run("--profile", "smoke")
-    (path,) = suite.files()
-    text = path.read_text()
-    version = suite.rows().torch[0]
-    path.write_text(text.replace(version, "2.0.0"))
-    result = suite.run("--resume", str(path))
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --resume: *torch '2.0.0', this is *; start a new run"])
-    result = suite.run("--resume", "nothing.csv")
-    result.stderr.fnmatch_lines(["ERROR: --resume: nothing.csv: No such file*"])
-
-
-QUICK = """
-    @quick(n=(4,), dtype=("float32",))
-    @pytest.mark.parametrize("n", values((4, 8), full=(16,)))
-    def bench_chosen(cell, n):
-        cell(torch.neg, cell.tensor(n))
-
-    @dtypes("float32")
-    def bench_unmarked(cell):
-        cell(torch.neg, cell.tensor(4))
-"""
-
-
-def test_profile_quick_times_the_marked_cells_of_the_suite_and_all_of_the_user(suite, monkeypatch):
-    suite.write(QUICK)
-    words = ("--collect-only", "-q", "--profile", "quick")
-    suite.run(*words).stdout.fnmatch_lines(["*chosen*n4*", "*unmarked*", "2/*"])
-    monkeypatch.setattr(collection, "SUITE", suite.pytester.path)
-    listed = suite.run(*words)
-    listed.stdout.fnmatch_lines(["*chosen?cpu-float32-n4*", "1/*"])
-
-
-def test_profile_quick_has_the_cells_that_the_main_answers_need(suite):
-    words = ("-p", "bench.plugin", "--collect-only", "-q", "--profile", "quick", "--device", "cpu")
-    listed = suite.run(*words, str(SUITE))
-    ids = [line.partition("::bench_")[2] for line in listed.outlines if "::" in line]
-    assert 20 <= len(ids) <= 30
-    for dtype in ("float32", "float16", "bfloat16"):
-        for name in ("step", "matmul", "softmax", "elementwise_chain"):
-            assert any(one.startswith(f"{name}[cpu-{dtype}") for one in ids), (name, dtype)
-    for name in ("loader", "optimizer_step", "copy", "autocast_step"):
-        assert any(one.startswith(f"{name}[") for one in ids), name
-    assert profiles.PROFILES["quick"].budget_s(len(ids)) <= 60
-
-
-def test_cells_that_a_file_names_are_timed_whatever_profile_they_came_from(suite):
-    suite.write("""
-    @dtypes("float32", "float64")
-    @pytest.mark.parametrize("n", values((1,), full=(2,)))
-    def bench_neg(cell, n):
-        cell(torch.neg, cell.tensor(n))
-    """)
-    suite.run("--profile", "smoke")
-    family = suite.rows().family[0]
-    cells = suite.pytester.path / "cells.csv"
-    cells.write_text(
-        "family,benchmark,device,dtype,params\n"
-        f"{family},neg,cpu,float64,n=1\n"
-        f"{family},neg,cpu,float32,n=2\n"
-    )
-    suite.run("--profile", "smoke", "--cells", str(cells), "--output", "named.csv")
-    rows = reader.read(suite.pytester.path / "named.csv")
-    assert sorted(zip(rows.dtype, rows.params, strict=True)) == [
-        ("float32", "n=2"),
-        ("float64", "n=1"),
-    ]

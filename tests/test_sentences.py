@@ -1,11 +1,9 @@
 """The words of findings, in one place: each sentence with its figures."""
 
 import math
-from pathlib import Path
 
 import pytest
 
-from bench.report import summary
 from bench.report.phrases import LONGEST, listed, times
 from bench.report.sentences import WORDS, sentence
 from bench.stats.ratios import Ratio
@@ -24,7 +22,6 @@ from bench.verdicts.finding import (
 from bench.verdicts.grouped import Several
 from bench.verdicts.plain import Plain
 from bench.verdicts.use import Use
-from tests.helpers.frames import frame
 
 CELL = Subject("cpu", "float16", "matmul", {"n": "512"})
 SLOWER, FASTER = Ratio(2.0, 1.9, 2.1), Ratio(0.5, 0.4, 0.6)
@@ -327,43 +324,3 @@ def test_a_ratio_is_given_in_the_direction_in_which_it_is_above_1():
     assert times(Ratio(0.01, 1e-4, 0.4)) == "at least 2.5x faster"
     assert times(Ratio(2, 0.5, 8)) == "2.0x slower (0.50 to 8.0)"
     assert times(Ratio(0.5, 0, 2)) == "2.0x faster (0.50 to inf)"
-
-
-def test_a_summary_counts_and_names_what_went_wrong():
-    table = frame(
-        {"benchmark": "cat"},
-        {"benchmark": "neg", "status": "wrong", "reason": "off by 1", "params": "dim=0;n=4"},
-        {"benchmark": "add", "status": "unstable", "reason": "the CPU ran 1.5 times slower"},
-        {"benchmark": "sum", "status": "unstable", "reason": "something else"},
-    )
-    assert summary.lines(table) == [
-        "4 cells: 2 unstable, 1 ok, 1 wrong",
-        "wrong: tensors neg cpu float32 dim=0 n=4: off by 1",
-        "for example unstable: tensors add cpu float32: the CPU ran 1.5 times slower",
-    ]
-    assert summary.lines(table.iloc[:0]) == []
-    table = frame(*({"params": f"n={n}", "status": "error", "reason": "x"} for n in range(20)))
-    assert summary.lines(table)[-1] == "... and 8 more; the reasons are in the CSV"
-
-
-def test_a_run_ends_with_its_first_answers_and_what_to_do_next():
-    path = Path("results/mine/a b.csv")
-    step = {"family": "training", "benchmark": "step", "items": 64, "params": "batch=64"}
-    rows = [
-        step | {"dtype": dtype, "median_s": s}
-        for dtype, s in (("float32", 2e-3), ("bfloat16", 1e-3))
-    ]
-    shown = summary.text(frame(*rows), path)
-    assert (
-        shown.index("step batch=64")
-        < shown.index("What should I use here?")
-        < shown.index("Which dtype?")
-    )
-    assert max(map(len, shown.splitlines())) <= 80
-    assert shown.splitlines()[-2:] == [
-        "all answers:  bench verdict 'results/mine/a b.csv'",
-        "pictures:     bench report 'results/mine/a b.csv' -o report.html",
-    ]
-    single = summary.text(frame(step | {"rounds": 1, "iterations": 1}), path)
-    assert "What should I use here?" not in single
-    assert single.endswith("to time them: the same command without --profile smoke")

@@ -1,178 +1,17 @@
 """Rules find what is true of machines whose truth is known, and nothing where nothing is true."""
 
 import ast
-import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bench.compare import cells
 from bench.report import judgement, sentences
 from bench.verdicts import answers, named
-from tests.helpers.truths import BATCHES, Machine
+from tests.helpers.truths import Machine, factor, findings, one
 
 ROOT = Path(__file__).parent.parent / "bench"
-LOADER = {"family": "loading", "benchmark": "loader", "items": 256, "item_unit": "image"}
-FASHION = {"family": "loading", "benchmark": "fashion_mnist", "params": "target=index"}
-FASHION |= {"items": 1000, "item_unit": "image"}
 STEP = {"family": "training", "benchmark": "step", "items": 64, "params": "batch=64"}
-
-
-def findings(machine, topic=None):
-    found = [made for one in answers.of(cells.of(machine.frame())) for made in one.findings]
-    return [made for made in found if topic in (None, made.topic)]
-
-
-def one(machine, topic):
-    (made,) = findings(machine, topic)
-    return made
-
-
-def factor(ratio):
-    """The factor at stake, with its interval checked."""
-    assert ratio.low <= ratio.value <= ratio.high
-    return max(ratio.value, 1 / ratio.value)
-
-
-def test_a_crossover_is_found_with_its_interval():
-    made = one(Machine().crossing(96), "device")
-    assert (made.advice, made.subject.device, made.rival.device) == ("above", "mps", "cpu")
-    assert (made.param, made.smallest, made.largest, made.at) == ("batch", 1, 4096, 4096)
-    where = made.crossover
-    assert 85 <= where.size <= 108
-    assert 64 <= where.low <= where.size <= where.high <= 256
-    assert made.ratio.value < 1 / 3
-    assert made.n == 2 * len(BATCHES)
-
-
-@pytest.mark.parametrize(
-    ("overheads", "advice"), [((1e-3, 5e-3), "never"), ((5e-3, 1e-3), "always")]
-)
-def test_a_device_that_never_or_always_wins_is_found(overheads, advice):
-    machine = Machine().sweep("cpu", overheads[0], 1e-5)
-    made = one(machine.sweep("mps", overheads[1], 1e-5 if advice == "never" else 1e-6), "device")
-    assert (made.advice, made.crossover) == (advice, None)
-
-
-@pytest.mark.integration
-@settings(max_examples=60, deadline=None)
-@given(
-    at=st.floats(3, 2000),
-    gain=st.floats(2, 50),
-    noise=st.floats(0, 0.01),
-    seed=st.integers(0, 10_000),
-)
-def test_any_crossover_is_between_the_sizes_that_enclose_it(at, gain, noise, seed):
-    machine = Machine(noise=noise, seed=seed).crossing(at, gain=gain)
-    for made in findings(machine, "device"):
-        if made.crossover:
-            # Off by what a straight line between two sizes, four times apart, can be off.
-            assert abs(math.log(made.crossover.size / at)) < math.log(4)
-        else:  # the sides are as good as equal at the sizes beside it
-            assert made.advice != "never" or at > 0.8 * BATCHES[-1] / 4
-
-
-def test_a_size_without_a_time_does_not_end_the_advice():
-    machine = Machine().crossing(96)
-    for row in machine.rows:
-        if row["device"] == "mps" and row["params"] == "batch=4096":
-            row |= {"status": "oom", "reason": "out of memory", "median_s": None}
-    made = one(machine, "device")
-    assert (made.advice, made.at, made.largest) == ("above", 1024, 1024)
-    assert 2 < factor(made.ratio) < 3
-
-
-def test_the_ratio_is_that_of_the_largest_size_with_a_notable_one():
-    machine = Machine(noise=0.001)
-    for size, here, there in ((1, 2, 4), (4, 4, 4), (16, 5, 2), (64, 20, 20)):
-        machine.sweep("cpu", 1e-3 * here, 0, sizes=(size,))
-        machine.sweep("mps", 1e-3 * there, 0, sizes=(size,))
-    made = one(machine, "device")
-    assert made.crossover.size == pytest.approx(4, rel=0.1)
-    assert (made.at, made.largest) == (16, 64)
-    # A device that is faster by less than anyone would care for.
-    close = Machine(noise=0.001).sweep("cpu", 1.05e-3, 1e-5).sweep("mps", 1e-3, 0.96e-5)
-    assert findings(close, "device") == []
-
-
-def loaders(times, **machine):
-    """A machine whose epochs take these seconds, by batch and workers."""
-    made = Machine(**machine)
-    for (batch, workers), seconds in times.items():
-        made.cell(seconds, params=f"batch={batch};workers={workers}", **LOADER)
-    return made
-
-
-def setting(subject):
-    return int(subject.params["batch"]), int(subject.params["workers"])
-
-
-def test_the_fastest_setting_of_the_loader_is_found():
-    best = one(loaders({(64, 0): 0.2, (64, 1): 0.19, (64, 2): 0.1}), "loading")
-    assert (setting(best.subject), setting(best.rival), best.advice) == ((64, 2), (64, 0), "best")
-    assert best.amount == pytest.approx(2560, rel=0.02)
-    assert best.ratio.value == pytest.approx(0.5, rel=0.03)
-
-
-@pytest.mark.parametrize(("step_s", "advice"), [(1e-3, "loading"), (1.0, "keeps up")])
-def test_reading_that_does_not_keep_up_is_the_bottleneck(step_s, advice):
-    """The images of the step, not those that the loader decodes."""
-    machine = loaders({(64, 2): 1e-6}).cell(0.1, **FASHION).cell(step_s, **STEP)
-    made = one(machine, "bottleneck")
-    assert (made.advice, made.worth > 1) == (advice, advice == "loading")
-    assert made.amount == pytest.approx(10_000, rel=0.02)
-    assert made.rival_amount == pytest.approx(64 / step_s, rel=0.02)
-    machine.cell(1e-9, **STEP, dtype="float16", status="unstable", ci_low_s=1e-9, ci_high_s=1)
-    assert one(machine, "bottleneck").advice == ("loading" if advice == "loading" else "unclear")
-
-
-def test_the_step_of_the_bottleneck_is_the_fastest_of_the_nearest_batch():
-    machine = Machine(runs=1).cell(0.1, **FASHION)
-    machine.cell(1e-9, **STEP | {"params": "batch=4096"}).cell(1e-3, **STEP)
-    machine.cell(2e-3, **STEP, dtype="float16")
-    made = one(machine, "bottleneck")
-    assert (made.rival.dtype, made.rival.params) == ("float32", {"batch": "64"})
-    assert findings(Machine().cell(0.1, **FASHION), "bottleneck") == []
-
-
-def test_workers_that_cost_are_found():
-    made = one(loaders({(64, 0): 0.1, (64, 1): 0.3, (64, 2): 0.18}), "loading")
-    assert (setting(made.subject), setting(made.rival)) == ((64, 0), (64, 2))
-    assert factor(made.ratio) == pytest.approx(1.8, rel=0.03)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_missing_difference_is_one_only_if_it_was_looked_for(workers):
-    times = {(64, workers): 0.1, (64, 2 - workers): 0.101}
-    made = one(loaders(times, noise=0.002), "loading")
-    assert (made.advice, made.ratio) == ("among the best", None)
-    assert [setting(made.subject), setting(made.rival)] == [(64, 0), (64, 2)]
-    machine = loaders({(64, workers): 0.1})
-    machine.fault("unstable", "two levels", params=f"batch=64;workers={2 - workers}", **LOADER)
-    made = one(machine, "loading")
-    assert (made.advice, made.rival, made.total) == ("best settled", None, 2)
-    assert made.unmeasured == {f"workers={2 - workers} batch=64": "unstable"}
-
-
-def test_settings_as_good_as_the_best_are_named():
-    times = {(64, 0): 0.3, (128, 2): 0.1, (128, 4): 0.101, (64, 2): 0.102, (8, 2): 0.2}
-    made = one(loaders(times), "loading")
-    assert (made.advice, setting(made.subject)) == ("among the best", (128, 2))
-    assert factor(made.ratio) == pytest.approx(3, rel=0.05)
-    assert [*map(setting, made.alike)] == [(128, 4), (64, 2)]
-
-
-def test_a_lucky_run_makes_no_best_setting():
-    machine = loaders({(64, 1): 0.1, (64, 2): 0.2}, noise=0)
-    machine.rows[-1]["median_s"] = 0.05
-    assert setting(one(machine, "loading").subject) == (64, 1)
-
-
-def test_reading_about_as_fast_as_training_is_no_bottleneck():
-    made = one(Machine().cell(0.1, **FASHION).cell(64 / 10_500, **STEP), "bottleneck")
-    assert (made.advice, made.ratio) == ("unclear", None)
 
 
 def test_what_is_wrong_comes_first():
@@ -338,14 +177,6 @@ def test_the_link_to_a_device_is_no_share_of_its_bandwidth():
     for benchmark in ("host_to_device", "device_to_host", "neg"):
         machine.cell(1e-2, benchmark=benchmark, params="n=33554432", **known)
     assert below(machine) == {"neg": pytest.approx(0.01)}
-
-
-def test_the_overhead_is_that_of_the_smallest_call_or_unknown():
-    machine = Machine(noise=0)
-    machine.fault("unstable", "", benchmark="add", params="form=out_of_place;n=16")
-    for n in (65536, 1048576, 33554432):
-        machine.cell(1e-9 * n, benchmark="add", params=f"form=out_of_place;n={n}")
-    assert findings(machine, "overhead") == []
 
 
 def test_peaks_and_overhead_are_facts():

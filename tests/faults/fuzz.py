@@ -16,11 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from bench.cli import main
 from bench.exchange import exports
 from tests.faults import damage, targets
+from tests.helpers.command import run_bench
 
 LIMIT_S = 30.0
 STATUSES = {"check": {1, 2, 3, 4}}
@@ -53,7 +51,7 @@ def attempt(words: list[str], allowed: set[int], prints: str = "") -> str:
 
     A command that succeeds must print the text `prints`.
     """
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     if done.exception and not isinstance(done.exception, SystemExit):
         return f"{type(done.exception).__name__}: {str(done.exception)[:200]}"
     # With fewer than three runs a side the gate gives advice.

@@ -16,10 +16,9 @@ from unittest import mock
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from bench import __version__
-from bench.cli import fleet, main
+from bench.cli import fleet
 from bench.gate import settings
 from bench.launch import ab, cluster, runner
 from bench.launch import command as launched
@@ -34,6 +33,7 @@ from bench.tune import loader
 from bench.tune.loader import Setting
 from tests.faults import damage
 from tests.helpers.clusters import Client, Future, as_csv, described
+from tests.helpers.command import run_bench
 from tests.helpers.frames import row
 from tests.helpers.processes import Machine
 
@@ -54,7 +54,7 @@ def clear(call: Callable[[], object]) -> str:
 
 def command(words: list[str], allowed: set[int]) -> str:
     """Run a command in this process; return what is wrong with its end, or an empty string."""
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     if done.exception and not isinstance(done.exception, SystemExit):
         return f"{type(done.exception).__name__}: {str(done.exception)[:200]}"
     return (

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from bench.cli import fleet, main
 from bench.launch import ab, command, runner, sides
 from bench.launch.roster import Roster
 from bench.tune import study
+from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 from tests.helpers.processes import Machine
 
@@ -98,7 +98,7 @@ def test_no_command_listens_or_connects(name, network, tmp_path, monkeypatch):
         cluster = pytest.importorskip("bench.launch.cluster", reason="an optional extra")
         monkeypatch.setattr(cluster, "find", lambda *_: ([], listening() and ["no machine"]))
     before = listening()
-    done = CliRunner().invoke(main.app, [name, *COMMANDS[name]])
+    done = run_bench(name, *COMMANDS[name])
     assert not done.exception or isinstance(done.exception, SystemExit), done.output
     assert listening() == before
     assert {address for _, address in network} == ({"127.0.0.1"} if name == "fleet" else set())
@@ -192,7 +192,7 @@ def test_a_stored_comparison_chooses_nothing_that_is_run(word, tmp_path, monkeyp
     """It started the Python, and set the variables, that ab.json names."""
     monkeypatch.setattr(ab, "run", lambda *_, **__: pytest.fail("it was run"))
     (tmp_path / "ab.json").write_text(json.dumps({"options": [word]}))
-    done = CliRunner().invoke(main.app, ["ab", f"--resume={tmp_path}"])
+    done = run_bench("ab", f"--resume={tmp_path}")
     assert done.exit_code == 2
     assert f"was started with {word}" in " ".join(done.output.split())
 
@@ -203,7 +203,7 @@ def test_a_stored_fleet_chooses_no_option_of_pytest(word, tmp_path, monkeypatch)
     pytest.importorskip("distributed", reason="an optional extra")
     monkeypatch.setattr(fleet, "_connected", lambda *_: pytest.fail("it was run"))
     Roster([word], 1, "host").write(tmp_path)
-    done = CliRunner().invoke(main.app, ["fleet", f"--resume={tmp_path}"])
+    done = run_bench("fleet", f"--resume={tmp_path}")
     assert done.exit_code == 2
     assert word in done.output
     assert "give the same options" in " ".join(done.output.split())

@@ -1,5 +1,8 @@
 """Rows, frames and files of results for the tests."""
 
+import csv
+import dataclasses
+
 import pandas as pd
 
 from bench.records import reader, schema
@@ -57,3 +60,21 @@ def store(path, *rows) -> str:
         writer.append(row(**columns))
     writer.close()
     return str(path)
+
+
+def two_rows(path):
+    """Write a file of `ROW` and of a cell that differs in a param."""
+    writer = Writer(path)
+    writer.append(ROW)
+    writer.append(dataclasses.replace(ROW, params="dim=1;n=16", median_s=2e-3, drift=-0.1))
+    writer.close()
+    return path
+
+
+def schema_1(path):
+    """Make a file of schema 1 of one of schema 2."""
+    width = schema.WIDTHS[1]
+    rows = [row[:width] for row in csv.reader(path.read_text().splitlines())]
+    rows[1:] = [["1", *row[1:]] for row in rows[1:]]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)

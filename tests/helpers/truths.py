@@ -4,6 +4,8 @@ import math
 import random
 from dataclasses import dataclass, field
 
+from bench.compare import cells
+from bench.verdicts import answers
 from tests.helpers.frames import HOSTILE, frame
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -75,3 +77,21 @@ def a_machine(name="a model"):
         known = {"family": "training", "benchmark": "step_part", "params": f"part={part}"}
         machine.cell(1e-3, **known)
     return machine.fault("wrong", HOSTILE, benchmark="linear", params="form=module")
+
+
+def findings(machine, topic=None):
+    """What the rules find of a machine, of one topic or all."""
+    found = [made for one in answers.of(cells.of(machine.frame())) for made in one.findings]
+    return [made for made in found if topic in (None, made.topic)]
+
+
+def one(machine, topic):
+    """The only finding of a topic."""
+    (made,) = findings(machine, topic)
+    return made
+
+
+def factor(ratio):
+    """The factor at stake, with its interval checked."""
+    assert ratio.low <= ratio.value <= ratio.high
+    return max(ratio.value, 1 / ratio.value)
