@@ -133,22 +133,6 @@ def test_27_data_that_became_infinite_is_noticed(suite):
     assert "infinite or NaN" in row.reason
 
 
-def test_29_modules_that_print_alike_are_named_in_one_line_and_stay_apart(suite):
-    suite.write("""
-        class Act(torch.nn.Module):
-            def forward(self, x):
-                return x.relu()
-
-        @pytest.mark.parametrize("act", [Act(), Act()])
-        def bench_act(cell, act):
-            cell(act, cell.tensor(4))
-    """)
-    done = suite.run("--profile=smoke", "--dtype=float32")
-    assert done.ret == 0
-    done.stdout.fnmatch_lines(["bench_act: values of 'act' have no name and are recorded as act0*"])
-    assert sorted(suite.rows().params) == ["act=act0", "act=act1"]
-
-
 def test_a_file_of_pytest_benchmark_2_5_is_read():
     """One of the files in the tests of pytest-benchmark itself, of August 2015."""
     (row,) = imports.pytest_benchmark(CASES / "pytest-benchmark-2.5.0.json")

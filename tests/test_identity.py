@@ -69,6 +69,7 @@ def test_a_native_file_an_export_and_a_csv_join_in_all_cells(own, tmp_path):
         pair = reader.read(out)
         assert cells(pair) == cells(suite.rows())
         assert set(pair.status) == set(suite.rows().status)
+        assert sorted(pair.median_s) == pytest.approx(sorted(suite.rows().median_s))
 
 
 @pytest.mark.parametrize("values", ["[1, '1']", "[float('nan'), float('nan')]"])

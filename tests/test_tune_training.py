@@ -35,7 +35,7 @@ class Trainer:
             seconds = needed * done / 20
             if seconds > limit_s or watch(seconds, 2 - 1.5 * done / 20):
                 raise search.Pruned(f"after {seconds}")
-        return training.Reached(needed, 0.49, 0.0)
+        return training.Reached(needed, 0.49)
 
     def search(self, method, budget_s=200):
         default, space = training.space(["cpu"])
@@ -205,7 +205,7 @@ def test_ctrl_c_prints_the_best_so_far_and_how_to_go_on(task, small, monkeypatch
 
 def trained(setting):
     seconds = {16: 1.0, 32: 0.5, 64: 2.0}[setting.batch]
-    return training.Reached(seconds * random.lognormvariate(0, 0.001), 0.4, 0.0)
+    return training.Reached(seconds * random.lognormvariate(0, 0.001), 0.4)
 
 
 @contextlib.contextmanager

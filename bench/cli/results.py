@@ -102,16 +102,11 @@ def verdict(
     """Answer what to use on this machine, question by question."""
     from bench.report import answers
 
-    choose("--format", format, ("terminal", "markdown", "json"))
+    choose("--format", format, answers.FORMATS)
     if question is not None:
         choose("--question", question, answers.TITLES)
-    frame, limit = read(files), None if all_ else top or answers.FEW
-    if format == "json":
-        give(answers.as_json(frame, question))
-    elif format == "markdown":
-        give(answers.markdown(frame, question, limit))
-    else:
-        give(answers.text(frame, question, limit))
+    limit = None if all_ else top or answers.FEW
+    give(answers.FORMATS[format](read(files), question, limit))
 
 
 def card(files: Files = None) -> None:

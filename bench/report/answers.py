@@ -135,11 +135,9 @@ def _parts(
     return "\n\n".join(parts)
 
 
-def text(
-    frame: pd.DataFrame, question: str | None = None, top: int | None = FEW, width: int = 0
-) -> str:
-    """Return the answers for a terminal of that width, `top` findings of each topic or all."""
-    width = width or fit.terminal()
+def text(frame: pd.DataFrame, question: str | None = None, top: int | None = FEW) -> str:
+    """Return the answers for a terminal, `top` findings of each topic or all."""
+    width = fit.terminal()
     return _parts(
         *(frame, question),
         lambda answer: _block(answer, top, width),
@@ -202,8 +200,8 @@ def data(finding: Finding) -> dict[str, Any]:
     return fields | {"text": sentence(finding)}
 
 
-def as_json(frame: pd.DataFrame, question: str | None = None) -> str:
-    """Return every finding on every machine as one JSON object."""
+def as_json(frame: pd.DataFrame, question: str | None = None, top: int | None = None) -> str:
+    """Return every finding on every machine as one JSON object, whatever `top` is."""
     made = []
     for setting, _, found in _heads(frame):
         known = answers.basis(found)
@@ -221,5 +219,11 @@ def as_json(frame: pd.DataFrame, question: str | None = None) -> str:
             }
         )
     across = [data(finding) for one in _across(frame, question) for finding in one.findings]
-    whole = {"format": FORMAT, "machines": made, "across": across}
-    return dumps(whole)
+    return dumps({"format": FORMAT, "machines": made, "across": across})
+
+
+FORMATS: dict[str, Callable[[pd.DataFrame, str | None, int | None], str]] = {
+    "terminal": text,
+    "markdown": markdown,
+    "json": as_json,
+}

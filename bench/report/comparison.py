@@ -140,11 +140,9 @@ def _folded(comparison: Comparison, found: list[Line], colour: bool, width: int)
     return "\n\n".join(fit.folded(rows, columns, width))
 
 
-def text(
-    comparison: Comparison, found: list[Line], colour: bool = False, width: int | None = None
-) -> str:
-    """Return the comparison for a terminal of that width: means of groups, then the rows."""
-    width = width or fit.terminal()
+def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str:
+    """Return the comparison for a terminal: means of groups, then the rows."""
+    width = fit.terminal()
     common = [f"{name}: {value}" for name, value in _common(comparison).items()]
     head = "\n".join([*_head(comparison), *common])
     parts = [overview.text(comparison, width), fit.fill(head, width)]

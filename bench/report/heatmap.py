@@ -54,7 +54,7 @@ def heatmap(cells: list[Cell]) -> list[Picture]:
     places = sorted(found, key=lambda place: (place[0] != "cpu", place[0], place[1] != "float32"))
     if not rows:
         return []
-    figure, (axes,) = figure_of(4.4 + 1.1 * len(places), 1 + 0.24 * len(rows))
+    figure, axes = figure_of(4.4 + 1.1 * len(places), 1 + 0.24 * len(rows))
     values = [
         [
             math.log2(cell.estimate.seconds / base)

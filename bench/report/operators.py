@@ -13,7 +13,7 @@ from bench.verdicts.named import OPERATOR
 LISTED, NAME = 12, 32
 
 
-def text(frame: pd.DataFrame, width: int | None = None) -> str:
+def text(frame: pd.DataFrame) -> str:
     """Return a table of the operators of family `model`, the most expensive first.
 
     Each time is that of all its uses in one forward pass, with its share of the sum over all
@@ -55,7 +55,7 @@ def text(frame: pd.DataFrame, width: int | None = None) -> str:
             if name in shown or name == rest
         }
     rows_ = [(name, "") for name in (*shown, *([rest] if len(order) > LISTED else []))]
-    tables = fit.folded(rows_, cells, width or fit.terminal(), NAME)
+    tables = fit.folded(rows_, cells, fit.terminal(), NAME)
     head = "where a forward pass spends its time: uses x median, ~: not settled"
     return "\n\n".join([head, *tables])
 

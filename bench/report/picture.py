@@ -74,10 +74,10 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def figure_of(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure of this size in inches, with this many axes in one row."""
+def figure_of(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of this size in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+    return figure, figure.subplots()
 
 
 def ticks_in_words(axes: Axes, which: str, word: Callable[[float], str]) -> None:

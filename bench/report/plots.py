@@ -51,7 +51,7 @@ def over_size(cells: list[Cell]) -> list[Picture]:
         lines = _lines(swept.among(cells), param)
         if not any(len(points) > 2 for points in lines.values()):
             continue
-        figure, (axes,) = figure_of(6.4, 3.6)
+        figure, axes = figure_of(6.4, 3.6)
         names = dict.fromkeys((*DTYPES, *(dtype for _, dtype in sorted(lines))))
         colours = dict(zip(names, COLOURS, strict=False))
         styles = dict(zip(dict.fromkeys(d for d, _ in lines), ("-", "--", ":", "-."), strict=False))
@@ -107,7 +107,7 @@ def loading(cells: list[Cell]) -> list[Picture]:
             lines.setdefault(batch, {})[int(count)] = rate
     if not any(len(points) > 1 for points in lines.values()):
         return []
-    figure, (axes,) = figure_of(6.4, 3.4)
+    figure, axes = figure_of(6.4, 3.4)
     for (batch, points), colour in zip(sorted(lines.items()), COLOURS, strict=False):
         counts = sorted(points)
         rates = [points[n] for n in counts]
@@ -131,7 +131,7 @@ def step_parts(cells: list[Cell]) -> list[Picture]:
     bars = {name: parts for name, parts in bars.items() if len(parts) > 1}
     if not bars:
         return []
-    figure, (axes,) = figure_of(6.4, 0.9 + 0.5 * len(bars))
+    figure, axes = figure_of(6.4, 0.9 + 0.5 * len(bars))
     parts = list(dict.fromkeys(p for bar in bars.values() for p in bar if p != "whole"))
     left = dict.fromkeys(bars, 0.0)
     for part, colour in zip(parts, COLOURS, strict=False):

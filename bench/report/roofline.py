@@ -23,7 +23,7 @@ def rooflines(cells: list[Cell]) -> list[Picture]:
         points = {dtype: found for dtype, found in points.items() if len(found) > 2}
         if not moved or not points:
             continue
-        figure, (axes,) = figure_of(6.4, 4.2)
+        figure, axes = figure_of(6.4, 4.2)
         every = [point for found in points.values() for point in found]
         low, high = min(x for x, _, _ in every) / 2, max(x for x, _, _ in every) * 2
         ridge = min(max(max(rate for _, rate, _ in every) / max(moved), low), high)

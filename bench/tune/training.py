@@ -120,11 +120,10 @@ def task(make: Callable[[], nn.Module], dataset: Dataset[Any]) -> Task:
 
 @dataclass(frozen=True)
 class Reached:
-    """How long a training took to the target loss, the loss then, and its first step in seconds."""
+    """The seconds that a training took to the target loss, and the loss then."""
 
     seconds: float
     loss: float
-    first_s: float
 
 
 def _steps(task: Task, model: nn.Module, setting: Setting) -> Callable[[Any, Any], object]:
@@ -213,8 +212,8 @@ def train(
     with _compute_threads(setting.threads):
         with refusal.fallbacks(device):  # autocast may disable itself with a warning
             warm, source = _steps(task, model, setting), _batches(task, setting, seed)
-            _, first_s = timed(1, warm, source)
-            timed(2, warm, source)
+            for steps in (1, 2):
+                timed(steps, warm, source)
         model.load_state_dict(start)
         step, source = _steps(task, model, setting), _batches(task, setting, seed)
         count, each, before = 0, [], look()
@@ -224,7 +223,7 @@ def train(
             a_step, now = statistics.median(each), look()
             if now <= target:
                 part = math.log(before / target) / math.log(before / now) if now > 0 else 1.0
-                return Reached((count + part * made) * a_step, now, first_s)
+                return Reached((count + part * made) * a_step, now)
             count, before = count + made, now
             seconds = count * a_step
             if not math.isfinite(now) or seconds > limit_s or watch(seconds, now):

@@ -31,13 +31,13 @@ class Plain(Finding):
         return max(self.best[1].factor, self.worst[1].factor)
 
 
-def benchmarks(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
-    """Find how a device compares with `base` for each benchmark that no sweep answers."""
+def benchmarks(found: list[Cell]) -> Iterator[Finding]:
+    """Find how a device compares with the CPU for each benchmark that no sweep answers."""
     swept = {
         (one.subject.device, one.subject.dtype, one.subject.benchmark, *one.subject.params.items())
-        for one in devices(found, base)
+        for one in devices(found)
     }
-    pairs = [pair for pair in pairs_of_devices(found, base) if pair[0].estimate.likely]
+    pairs = [pair for pair in pairs_of_devices(found, "cpu") if pair[0].estimate.likely]
 
     def place_of(cell: Cell) -> tuple[str, str, str]:
         return cell.device, cell.dtype, cell.name
@@ -64,7 +64,7 @@ def benchmarks(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
             subject=Subject(*place),
             advice="mixed" if faster and slower else "faster" if faster else "slower",
             amount=statistics.geometric_mean(times),
-            rival=Subject(base, *place[1:]),
+            rival=Subject("cpu", *place[1:]),
             best=known[0],
             worst=known[-1],
             faster=faster,

@@ -76,7 +76,7 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     else:
         advice = "among the best" if unsettled else "use"
     shown = chosen if ratio else base
-    between = _with(steps, chosen, dtype="float32") if ratio else None
+    between = _in_float32(steps, chosen) if ratio else None
     of_dtype = per_unit(chosen, between, "items") if between and between is not chosen else None
     of_batch = per_unit(between, base, "items") if between and between is not base else None
     group = groups.of(shown.family, shown.benchmark)
@@ -107,11 +107,12 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     )
 
 
-def _with(steps: list[Cell], like: Cell, dtype: str) -> Cell | None:
-    """Return the settled plain step on the device and at the batch of another, in this dtype."""
+def _in_float32(steps: list[Cell], like: Cell) -> Cell | None:
+    """Return the settled plain step in float32 on the device and at the batch of another."""
+    wanted = STEP.benchmark, like.device, "float32", like.params["batch"]
     for cell in steps:
-        same = (cell.device, cell.params.get("batch")) == (like.device, like.params.get("batch"))
-        if same and cell.dtype == dtype and cell.benchmark == STEP.benchmark and cell.settled:
+        place = cell.benchmark, cell.device, cell.dtype, cell.params["batch"]
+        if cell.settled and place == wanted:
             return cell
     return None
 
