@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from bench.cli import main
 from bench.compare import files as stored
 from bench.records import files, reader
 from bench.records.writer import BadRow, Writer
+from tests.helpers.command import run_bench
 from tests.helpers.frames import ROW, store
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="open files cannot be replaced there")
@@ -144,7 +143,7 @@ def test_no_output_takes_the_place_of_results(words, tmp_path, monkeypatch):
     for name in ("a", "b"):
         path = store(tmp_path / f"{name}.csv", {"run_id": name})
         texts[path] = Path(path).read_bytes()
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     assert done.exit_code == 2
     assert "is a result CSV, which is not overwritten" in done.output
     assert {path: Path(path).read_bytes() for path in texts} == texts
@@ -156,7 +155,7 @@ def test_a_summary_is_appended_to_any_file(tmp_path):
     summary = tmp_path / "summary"
     summary.write_bytes(b"\xff")
     words = ["check", path, "--baseline", other, "--summary", str(summary)]
-    assert CliRunner().invoke(main.app, words).exit_code == 0
+    assert run_bench(*words).exit_code == 0
     assert summary.read_bytes().startswith(b"\xff##")
 
 
@@ -175,6 +174,6 @@ def test_a_folder_with_odd_entries_is_read_without_them(tmp_path):
 @pytest.mark.parametrize("text", ["n", "n=", "n=%FF", "=", ";", "%"])
 def test_params_that_are_none_have_a_table_all_the_same(tmp_path, text):
     path = store(tmp_path / "a.csv", {"params": text}, {"params": f"{text};m=1"})
-    done = CliRunner().invoke(main.app, ["compare", path])
+    done = run_bench("compare", path)
     assert done.exit_code == 0, done.output
-    assert CliRunner().invoke(main.app, ["card", path]).exit_code == 0
+    assert run_bench("card", path).exit_code == 0

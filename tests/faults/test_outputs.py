@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from bench import __main__ as entry
 from bench.cli import main, output
 from tests.faults import damage, fuzz
+from tests.helpers.command import run_bench
 
 FULL = "/dev/full"
 
@@ -92,7 +93,7 @@ def test_what_the_system_lacks_is_one_line(words, monkeypatch):
         raise LACKING[words]
 
     monkeypatch.setattr("bench.cli.results.read", lacks)
-    done = CliRunner().invoke(main.app, ["compare"])
+    done = run_bench("compare")
     assert done.exit_code == 2
     assert done.output.startswith("bench: ")
     assert done.output.count("\n") == 1
@@ -101,7 +102,7 @@ def test_what_the_system_lacks_is_one_line(words, monkeypatch):
 
 def test_a_fault_of_the_suite_is_not_hidden(monkeypatch):
     monkeypatch.setattr("bench.cli.results.read", lambda *_, **__: [][0])
-    assert isinstance(CliRunner().invoke(main.app, ["compare"]).exception, IndexError)
+    assert isinstance(run_bench("compare").exception, IndexError)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a folder in use cannot be deleted there")
@@ -109,7 +110,7 @@ def test_a_deleted_folder_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    done = CliRunner().invoke(main.app, ["info"])
+    done = run_bench("info")
     assert done.exit_code == 2
     assert done.output == "bench: the current folder was deleted; change to another one\n"
 
