@@ -151,7 +151,7 @@ def test_top_is_the_number_of_findings_of_each_kind():
 
 
 @pytest.mark.parametrize(
-    ("question", "cell", "times"),
+    ("question", "known", "times"),
     [
         (
             "use",
@@ -161,14 +161,14 @@ def test_top_is_the_number_of_findings_of_each_kind():
         ("loading", {"benchmark": "loader", "params": "batch=8;workers=0"}, "DataLoader"),
     ],
 )
-def test_what_was_not_asked_for_is_not_called_badly_timed(question, cell, times):
-    cell = {"family": question} | cell
+def test_what_was_not_asked_for_is_not_called_badly_timed(question, known, times):
+    known = {"family": question} | known
     machine = Machine(runs=1).cell(1e-3, benchmark="add")
-    family = cell["family"]
+    family = known["family"]
     assert f"in these results: bench run --family {family} times" in report.text(
         machine.frame(), question
     )
-    machine.cell(1e-3, **cell, items=8, status="error")
+    machine.cell(1e-3, **known, items=8, status="error")
     assert f"{times} has a usable time" in report.text(machine.frame(), question)
 
 
