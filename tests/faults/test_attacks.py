@@ -162,7 +162,7 @@ def test_no_file_name_reaches_the_start_of_a_line(words, tmp_path, monkeypatch):
         store(tmp_path / name, {"run_id": "b"})
         with open(tmp_path / name, "a") as file:
             file.write("half,a")
-    done = CliRunner().invoke(main.app, words)
+    done = run_bench(*words)
     assert not done.exception or isinstance(done.exception, SystemExit), done.output
     assert not [line for line in done.output.splitlines() if line.lstrip().startswith("::")]
     assert "evil" in done.output or words[-1] == "--markdown"
@@ -171,7 +171,7 @@ def test_no_file_name_reaches_the_start_of_a_line(words, tmp_path, monkeypatch):
 def test_a_variable_may_hold_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in ([f"--candidate-env=A={BREAKS}"], ["--candidate-env", f"A={BREAKS}"]):
-        done = CliRunner().invoke(main.app, ["ab", "--order=odd", *words])
+        done = run_bench("ab", "--order=odd", *words)
         assert "--order: unknown 'odd'" in done.output
 
 
