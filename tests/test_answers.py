@@ -128,7 +128,7 @@ def test_a_single_call_is_not_judged():
     assert "; no cell has a time; 2 called once: answer checked, not timed What" in text
 
 
-def test_noise_is_said_first_where_it_dominates():
+def test_noise_is_reported_first_where_it_dominates():
     machine = Machine(runs=1)
     wide = {"status": "unstable", "ci_low_s": 1e-4, "ci_high_s": 1e-2}
     for n in range(10):
