@@ -184,6 +184,27 @@ def test_what_an_epoch_must_not_deliver_is_seen(few):
     assert "not each of them once" in fault(Subset(images, [*range(39), 3]), shuffled=True)
     assert "in another order" in fault(images, shuffled=True)
     assert fault(data.custom_images("png", Mislabelled)) == "image 9 came with label 4"
+    wide = data.custom_images("png", target_transform=float)
+    assert fault(wide) == "labels of float64, not int64"
+
+
+def test_a_second_pass_has_the_promised_workers_and_another_order(few):
+    passed = watched(one_epoch, DataLoader(data.custom_images("png", count=few), 16))
+    mixed = watched(one_epoch, DataLoader(data.custom_images("png", count=few), 16, shuffle=True))
+
+    def faults(one, workers, **facts):
+        check = delivers(data.image_folder("png"), few, 16, len(workers[0]), **facts)
+        found = []
+        for one.workers in workers:
+            found.append(check(one).fault)
+        assert found[0] == ""
+        return found[1]
+
+    assert faults(passed, [{1}, {1}], kept=True) == ""
+    assert faults(passed, [{1}, {2}]) == ""
+    assert faults(passed, [{1}, {2}], kept=True) == "the workers ended"
+    assert faults(passed, [{1}, {1}]) == "the workers are still the same"
+    assert faults(mixed, [{}, {}], shuffled=True) == "the images are in the same order as before"
 
 
 def test_a_data_set_is_watched_by_index(few):

@@ -151,8 +151,9 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
         if quotient[place] > worst:
             worst, found = float(quotient[place]), (float(error[place]), float(bound[place]))
         if math.isfinite(want.scale) or math.isfinite(want.norm):
-            as_double = reference.astype(np.float64)
-            overlap += float(mine.astype(np.float64) @ as_double)
+            start_ = 0 if want.origin is None else want.origin.reshape(-1)[part]
+            as_double = reference.astype(np.float64) - start_
+            overlap += float((mine.astype(np.float64) - start_) @ as_double)
             limited = math.isfinite(bound.sum())
             spread += float(np.square(as_double * bound).sum()) if limited else 0.0
             square += float(as_double @ as_double)

@@ -50,9 +50,10 @@ class Reference:
     `values` are exact, or exact enough for `bound`, the largest deviation allowed. `scale` is the
     largest error of the factor by which the whole result is too large, besides what independent
     errors within `bound` make of it; `norm` that of its Euclidean norm, relative to the norm of the
-    values. `kind` is the type of the result: a tensor, a NumPy
-    array, a list of Python numbers, or one (float). `device` None is the cell's device. A tensor
-    that must be `contiguous` may have these `strides` instead. The row gets the `note`.
+    values. With an `origin`, the scale is that of the change from it. `kind` is the type of the
+    result: a tensor, a NumPy array, a list of Python numbers, or one (float). `device` None is the
+    cell's device. A tensor that must be `contiguous` may have these `strides` instead. The row gets
+    the `note`.
     """
 
     values: Array | Blocks
@@ -60,6 +61,7 @@ class Reference:
     bound: Bound = 0.0
     scale: float = math.inf
     norm: float = math.inf
+    origin: Array | None = None
     kind: type = torch.Tensor
     device: torch.device | None = None
     requires_grad: bool = False
@@ -326,8 +328,8 @@ def cascade(terms: int, dtype: torch.dtype) -> float:
 def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> Reference:
     """Return the mean cross entropy; `target` holds classes, or a probability for each.
 
-    Each logarithm is rounded (2 ulp), then their mean (1 ulp); the rounding errors of a mean of n
-    are independent: 4 sqrt(n) / n of one. In 16 bits, 6 standard deviations of `cascade` are added.
+    Each logarithm is rounded (2 ulp), then their mean: 6 standard deviations of these roundings
+    and, in 16 bits, of the sum, see `cascade`.
     """
     values = wide(logits)
     shifted = values - values.max(1, keepdims=True)
@@ -337,9 +339,10 @@ def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> Reference:
     else:
         each = -np.take_along_axis(logs, numbers(target)[:, None], 1)[:, 0]
     exact, count = each.mean(), len(each)
-    own = ulp(np.abs(each), logits.dtype).max()
+    logarithms = np.square(ulp(each, logits.dtype)).sum() / 3 / count**2
+    rounding = np.square(ulp(np.asarray(exact), logits.dtype)) / 12
+    added = np.square(cascade(count, logits.dtype) * exact)
     inner = 16 * accumulator(logits.dtype) * np.abs(each).max()
-    bound = ulp(np.asarray(exact), logits.dtype) + min(1, 4 / math.sqrt(count)) * own + inner
-    bound = bound + 6 * cascade(count, logits.dtype) * abs(exact)
+    bound = 6 * np.sqrt(logarithms + rounding + added) + inner
     grad = logits.requires_grad
     return Reference(np.asarray(exact), logits.dtype, bound, requires_grad=grad)

@@ -43,8 +43,8 @@ def epoch_of(cell, batch_size, num_workers, **settings):
     settings |= {"batch_size": batch_size, "num_workers": num_workers}
     cell.work(items=count, unit="image", bytes=count * 3 * SIDE * SIDE)
     loader = cell.enter(loader_of(custom_images(FILES, count=count), **settings))
-    shuffled = settings.get("shuffle", False)
-    return loader, delivers(image_folder(FILES), count, batch_size, num_workers, shuffled)
+    facts = (num_workers, settings.get("shuffle", False), settings.get("persistent_workers", False))
+    return loader, delivers(image_folder(FILES), count, batch_size, *facts)
 
 
 def time_epochs(cell, **settings):

@@ -5,6 +5,7 @@ import gc
 import multiprocessing
 import os
 import sys
+from typing import Any
 
 import numpy as np
 import psutil
@@ -118,10 +119,10 @@ class FirstBatch:
 
 
 class Pass:
-    """What a loop over batches or samples gets, kept as it passes, and how many workers work."""
+    """What a loop over batches or samples gets, kept as it passes, and the ids of its workers."""
 
     def __init__(self, source):
-        self._source, self.seen, self.workers = source, [], 0
+        self._source, self.seen, self.workers = source, [], set()
 
     def __len__(self):
         return len(self._source)
@@ -133,7 +134,7 @@ class Pass:
     def __iter__(self):
         for batch in self._source:
             if not self.seen:
-                self.workers = len(multiprocessing.active_children())
+                self.workers = {process.pid for process in multiprocessing.active_children()}
             self.seen.append(batch)
             yield batch
 
@@ -145,12 +146,16 @@ def watched(operation, source, *args):
     return passed
 
 
-def delivers(folder, count, batch, workers=0, shuffled=False, change=lambda label: label):
+def delivers(
+    folder, count, batch, workers=0, shuffled=False, kept=False, change=lambda label: label
+):
     """Return a check of the batches of a pass: how many, their size, order, images, and labels.
 
     Images are compared with those that Pillow decodes from the files of `folder`, and their numbers
-    with those in order, or with any other order if `shuffled`.
+    with those in order, or with any other order if `shuffled`. Each pass has the same workers if
+    they are `kept`, otherwise others, and another order if `shuffled`.
     """
+    before: list[Any] = []
     images = decoded(folder)
     wanted = [number % len(images) for number in range(count)]
 
@@ -159,14 +164,21 @@ def delivers(folder, count, batch, workers=0, shuffled=False, change=lambda labe
         whole, rest = divmod(count, batch)
         if sizes != [batch] * whole + [rest] * bool(rest):
             return Answer(fault=f"{len(sizes)} batches of {sorted(set(sizes))} images")
-        if passed.workers != workers:
-            return Answer(fault=f"{passed.workers} workers, not {workers}")
+        if len(passed.workers) != workers:
+            return Answer(fault=f"{len(passed.workers)} workers, not {workers}")
+        if workers and before and kept != (passed.workers == before[0][0]):
+            return Answer(fault="the workers ended" if kept else "the workers are still the same")
         numbers = wanted
         if shuffled:
             numbers = [number_of(image) for images, _ in passed.seen for image in images]
             if numbers == wanted or sorted(numbers) != sorted(wanted):
                 return Answer(fault="the images are not each of them once, in another order")
+            if before and numbers == before[0][1]:
+                return Answer(fault="the images are in the same order as before")
+        before[:] = [(passed.workers, numbers)]
         labels = np.concatenate([arrays.numbers(labels) for _, labels in passed.seen])
+        if labels.dtype != np.int64:
+            return Answer(fault=f"labels of {labels.dtype}, not int64")
         wrong = np.flatnonzero(labels != [change(label_of(number)) for number in numbers])
         if wrong.size:
             return Answer(fault=f"image {numbers[wrong[0]]} came with label {labels[wrong[0]]}")

@@ -65,7 +65,7 @@ def by_formula(cell, name):
     def expect(_, model):
         found = []
         for parameter in model.parameters():
-            value = double(parameter)
+            value = before = double(parameter)
             m = v = np.zeros_like(value)
             bound = np.zeros_like(value)
             for seed in range(STEPS):
@@ -86,8 +86,8 @@ def by_formula(cell, name):
                 bound += roundings * ulp(value, parameter.dtype)
                 terms = abs(update) if name == "sgd" else 2 * (1 + abs(update))
                 bound += 4 * unit(parameter.dtype) * rate * terms
-            whole = STEPS * scale(parameter.dtype)
-            found.append(Reference(value, parameter.dtype, bound, whole, requires_grad=True))
+            of, whole = parameter.dtype, scale(parameter.dtype)
+            found.append(Reference(value, of, bound, whole, origin=before, requires_grad=True))
         return found
 
     return expect
