@@ -13,7 +13,7 @@ import torch
 
 from bench.measure import disturbance, kernels, operands, rounds, state
 from bench.measure.answer import Answer, WrongAnswer
-from bench.measure.checks import Check, Result, first_call
+from bench.measure.checks import SLOW_S, Check, Result, first_call
 from bench.measure.devices import Device
 from bench.measure.disturbance import Visit
 
@@ -21,8 +21,6 @@ from bench.measure.disturbance import Visit
 #: distance in a tensor differ.
 BLOCK = 65_521
 
-#: From these seconds of the first call on, a call is slow.
-SLOW_S = 0.2
 #: A call that moves this many bytes leaves the caches: then the bandwidth of the memory counts.
 STREAM_BYTES = 16 * 2**20
 

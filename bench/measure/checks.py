@@ -73,7 +73,9 @@ class Check:
         return arguments.reference(self.against, args, kwargs)
 
 
-#: With so many bytes of arguments, a call is tried on other values too.
+#: From these seconds on, a call is slow.
+SLOW_S = 0.2
+#: A call that is not slow, with so many bytes of arguments, is tried on other values too.
 MOST_BYTES = 2**22
 
 
@@ -175,7 +177,8 @@ def first_call(
                 "not repeatable: a call after the rounds gives other bits than the first",
                 later_s,
             )
-        if keeps or asked.expect is None or asked.prepare is not None:
+        slow = later_s >= SLOW_S
+        if slow or keeps or asked.expect is None or asked.prepare is not None:
             return "", later_s
         with _libraries().limit(limits=1, user_api="blas"):
             return on_other_values(asked, call, args, kwargs, on), later_s
