@@ -441,7 +441,8 @@ def test_what_is_written_down_is_recalled(tmp_path):
 @pytest.mark.parametrize(
     "change", [{"per": "rack"}, {"machines": 3}, {"machines": None}, {"machines": {"../x": "y"}}]
 )
-def test_what_was_not_written_by_us_is_refused(tmp_path, change):
+def test_what_was_not_written_by_us_is_refused(tmp_path, change, monkeypatch):
+    monkeypatch.setattr("bench.cli.fleet._connected", lambda *_: pytest.fail("it was run"))
     Roster([], 1, "host").write(tmp_path)
     file = tmp_path / "fleet.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))

@@ -3,8 +3,11 @@
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
+
+from bench.plugin import rows
 
 NEG = "cell(torch.neg, cell.tensor(4))"
 
@@ -76,9 +79,19 @@ def test_an_expected_failure_is_an_error_and_fails_the_run(suite):
 
 
 def test_the_home_of_the_user_is_not_in_a_reason(suite, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+    """Windows, for one, has no variable HOME."""
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/somebody"))
+    monkeypatch.delenv("HOME", raising=False)
     _, found = outcome(suite, "raise ValueError('/home/somebody/model.pt')")
     assert found.reason["it"] == "ValueError: ~/model.pt"
+
+
+def test_a_user_without_a_home_has_reasons_too(monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert rows.private("no file /a") == "no file /a"
 
 
 @pytest.mark.parametrize(
