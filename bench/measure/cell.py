@@ -13,7 +13,7 @@ import torch
 
 from bench.measure import disturbance, kernels, operands, rounds, state
 from bench.measure.answer import Answer, WrongAnswer
-from bench.measure.checks import SLOW_S, Check, Result, first_call
+from bench.measure.checks import Check, Result, first_call
 from bench.measure.devices import Device
 from bench.measure.disturbance import Visit
 
@@ -21,6 +21,8 @@ from bench.measure.disturbance import Visit
 #: distance in a tensor differ.
 BLOCK = 65_521
 
+#: From these seconds of the first call on, a call is slow.
+SLOW_S = 0.2
 #: A call that moves this many bytes leaves the caches: then the bandwidth of the memory counts.
 STREAM_BYTES = 16 * 2**20
 
@@ -196,7 +198,7 @@ class Cell:
             fault = fault or operands.fault(before, after)
             self.result.denormal = operands.became_denormal(before, after)
         if not fault:
-            fault, seconds = again()
+            fault, seconds = again(slow)
             if shared:
                 self.result.visits.append(Visit((seconds,), 1, single=True))
         self._give(call)

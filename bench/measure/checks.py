@@ -73,8 +73,6 @@ class Check:
         return arguments.reference(self.against, args, kwargs)
 
 
-#: From these seconds on, a call is slow.
-SLOW_S = 0.2
 #: A call that is not slow, with so many bytes of arguments, is tried on other values too.
 MOST_BYTES = 2**22
 
@@ -114,7 +112,7 @@ def first_call(
     kwargs: dict[str, Any],
     on: Device,
     found: Result,
-) -> tuple[str, Callable[[], tuple[str, float]]]:
+) -> tuple[str, Callable[[bool], tuple[str, float]]]:
     """Call the operation and check its answer; return what is wrong, or an empty string.
 
     Fills in the answer, the seconds of the first call, the operators that fell back and the notes
@@ -162,7 +160,7 @@ def first_call(
     keeps = left or advances or any(trained) or not unchanged
     again_args = arguments.copies((args, kwargs)) if keeps else (args, kwargs)
 
-    def again() -> tuple[str, float]:
+    def again(slow: bool) -> tuple[str, float]:
         """Return what is wrong with a further call on the same arguments, and its seconds."""
         if not keeps and not proofs.same_bits(used, args):
             return "the timed calls changed an argument", 0.0
@@ -177,7 +175,6 @@ def first_call(
                 "not repeatable: a call after the rounds gives other bits than the first",
                 later_s,
             )
-        slow = later_s >= SLOW_S
         if slow or keeps or asked.expect is None or asked.prepare is not None:
             return "", later_s
         with _libraries().limit(limits=1, user_api="blas"):
