@@ -376,7 +376,7 @@ def test_progress_after_a_line_that_did_not_end_is_heard():
     heard, report = RunListener(), runner.ProcessReport()
     event = json.dumps({"cell": CELL, "done": 0, "total": 1})
     runner._listen(["\n", f"a warning{runner.MARK}{event}\n"], report, 1, heard)
-    assert report.lines == ["", "a warning"]
+    assert report.lines == ["a warning"]
     assert heard.cells == [(1, 0, 1, "cat")]
 
 

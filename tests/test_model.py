@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,6 +144,12 @@ def test_the_table_shows_the_uses_of_an_operator_and_its_share():
     assert ["linear", "4x8", "8x8", "x3", "600", "us", "75%", "~300", "us", "100%"] in lines
     assert ["relu", "4x8", "200", "us", "25%"] in lines
     assert report.text(frame({})) == ""
+
+
+def test_a_run_of_a_model_ends_with_what_went_wrong():
+    rows = frame({"family": "model", "benchmark": "forward", "status": "error", "reason": "boom"})
+    shown = report.summary(rows, Path("a.csv"))
+    assert shown.startswith("1 cell: 1 error\nerror: model forward cpu float32: boom\n\n1 row of")
 
 
 @pytest.mark.integration

@@ -89,7 +89,7 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
     for line in lines:
         # A library may have written before the mark, and not ended its line.
         text, mark, data = line.partition(MARK)
-        if text:
+        if text.strip():
             report.lines.append(text.rstrip("\n"))
         event = json.loads(data) if mark else {}
         if "file" in event:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.compare.pooled import pool
 from bench.records import params
 from bench.report import fit, units
-from bench.report.summary import following
+from bench.report.summary import following, lines
 from bench.verdicts.named import OPERATOR
 
 #: Operators that are listed; the last row sums up the others. Characters of their names in a line.
@@ -61,5 +62,6 @@ def text(frame: pd.DataFrame) -> str:
 
 
 def summary(frame: pd.DataFrame, path: Path) -> str:
-    """Return what a run of a model shows at its end: the table, and which commands show more."""
-    return "\n\n".join(filter(None, (text(frame), following(frame, path))))
+    """Return what a run of a model shows at its end: the table, the outcome, what comes next."""
+    found = fit.fill("\n".join(lines(pool(frame))), fit.terminal())
+    return "\n\n".join(filter(None, (text(frame), found, following(frame, path))))
