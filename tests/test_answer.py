@@ -338,3 +338,12 @@ def test_the_mean_loss_of_any_batch_is_right_and_ten_percent_are_wrong(dtype):
             want = references.cross_entropy(logits, labels)
             assert answer.judge(got, want, got.device).fault == ""
             assert answer.judge(1.1 * got, want, got.device).fault != ""
+
+
+def test_a_reference_that_knows_its_values_is_not_asked_for_others():
+    made = Cell(find("cpu"), torch.float32, None)
+    x = made.tensor(16)
+    wanted = references.same(x.clone())
+    made(torch.clone, x, expect=lambda _: wanted)
+    assert made.result.answer.fault == ""
+    assert torch.equal(x, made.tensor(16))

@@ -157,7 +157,8 @@ class Cell:
     ) -> None:
         """Check ``operation(*args, **kwargs)``, time it, then check that it still does the same.
 
-        `expect`: returns the reference from the same arguments, see `bench.measure.references`.
+        `expect`: returns the reference from the same arguments, see `bench.measure.references`; the
+        operation must depend on nothing else.
         Without it, `operation` (or `against`) on the CPU in float64 is the reference, and `terms`
         and `norm` set the tolerance, see `answer.compare`.
         `check`: replaces the comparison with a reference, as ``check(result, *args, **kwargs)``.
