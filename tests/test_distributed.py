@@ -1,9 +1,9 @@
 """The training step over ranks: real processes on the CPU, and none of them left behind."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
-import subprocess
 import tempfile
 import time
 
@@ -13,6 +13,7 @@ import torch
 
 from bench.suite.distributed import rank, ranks
 from bench.suite.distributed.ranks import RankDied, Ranks
+from bench.suite.loading.workers import _without_helpers
 
 CPU = torch.device("cpu")
 pytestmark = [
@@ -26,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture
 def no_leftovers():
-    """After the test no process of this one is left."""
+    """After the test no process of this one is left, but for the servers of multiprocessing."""
     before = set(psutil.Process().children(recursive=True))
     yield
     end = time.monotonic() + 30
@@ -42,7 +43,7 @@ def runs(process):
 
 def started(before=frozenset()):
     """The processes that the tests have started, but those of `before`."""
-    return set(psutil.Process().children(recursive=True)) - set(before)
+    return _without_helpers(set(psutil.Process().children(recursive=True)) - set(before))
 
 
 @pytest.fixture
@@ -52,9 +53,10 @@ def room(monkeypatch):
 
 
 @pytest.fixture
-def warm(monkeypatch, python):
-    """Start the ranks from the warm server."""
-    monkeypatch.setattr(ranks.sys, "executable", python)
+def warm(monkeypatch):
+    """Start the ranks from a server that has imported torch."""
+    multiprocessing.set_forkserver_preload(["bench.suite.distributed.rank"])
+    monkeypatch.setattr(ranks, "START_METHOD", "forkserver")
 
 
 @pytest.mark.usefixtures("warm", "no_leftovers", "room")
@@ -99,7 +101,6 @@ def test_a_step_that_is_wrong_is_seen_with_and_without_the_reduction(
         "get_rank": lambda: 0,
         "get_world_size": lambda: 1,
         "all_gather": lambda every, x: every[0].copy_(x),
-        "all_gather_object": lambda every, x: every.__setitem__(0, x),
     }.items():
         monkeypatch.setattr(rank.distributed, name, function)
     monkeypatch.setattr(rank, "DistributedDataParallel", replica)
@@ -109,31 +110,17 @@ def test_a_step_that_is_wrong_is_seen_with_and_without_the_reduction(
     assert bool(check().fault) == bool(fault)
 
 
-@pytest.mark.usefixtures("warm", "no_leftovers", "room")
-def test_the_reduction_that_is_timed_is_the_one_that_is_checked(monkeypatch):
+@pytest.mark.parametrize("works", [True, False])
+def test_the_reduction_that_is_timed_is_the_one_that_is_checked(monkeypatch, works):
     """A reduction that does nothing was right, and took a microsecond."""
-    checks = []
-
-    def message(world, rank):
-        place = torch.arange(50)
-        values = torch.stack([(place * (7 + 2 * one) + 31 * one) % 1009 for one in range(world)])
-        return values[rank].float(), values.max(0).values.float()
-
-    for works in (True, False):
-        mine, largest = message(2, 0)
-        monkeypatch.setattr(rank.distributed, "get_rank", lambda: 0)
-        monkeypatch.setattr(rank.distributed, "get_world_size", lambda: 2)
-        monkeypatch.setattr(
-            rank.distributed,
-            "all_reduce",
-            (lambda x, op, values=largest: x.copy_(values)) if works else (lambda x, op: None),
-        )
-        monkeypatch.setattr(
-            rank.distributed, "all_gather", lambda every, x: [one.copy_(x) for one in every]
-        )
-        _, check = rank.reducing(CPU, len(mine))
-        checks.append(check().fault == "")
-    assert checks == [True, False]
+    place = torch.arange(50)
+    largest = torch.stack([place * 7 % 1009, (place * 9 + 31) % 1009]).max(0).values
+    reduces = (lambda x, op: x.copy_(largest)) if works else (lambda x, op: None)
+    monkeypatch.setattr(rank.distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(rank.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(rank.distributed, "all_reduce", reduces)
+    _, check = rank.reducing(CPU, 50)
+    assert bool(check().fault) == (not works)
 
 
 def test_the_time_is_from_the_last_begin_to_the_last_end(monkeypatch):
@@ -143,21 +130,16 @@ def test_the_time_is_from_the_last_begin_to_the_last_end(monkeypatch):
     """
     clock = [100.0 - 7]
 
-    def wait():
-        clock[0] += 7
-
-    def step():
-        clock[0] += 0.25
-
-    def other_rank(times, op, group):
-        """It begins an eighth later, and ends an eighth before this one."""
-        assert op == rank.distributed.ReduceOp.MAX
-        times.copy_(torch.maximum(times, torch.tensor([100.125, 100.875])))
+    def step(seconds):
+        clock[0] += seconds
 
     monkeypatch.setattr(rank.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(rank.distributed, "barrier", wait)
-    monkeypatch.setattr(rank.distributed, "all_reduce", other_rank)
-    assert rank.seconds(step, 4, CPU, None) == 0.875
+    monkeypatch.setattr(rank.distributed, "barrier", lambda: step(7))
+    here = rank.times(lambda: step(0.25), 4, CPU)
+    assert here == (100, 101)
+    group = object.__new__(Ranks)
+    monkeypatch.setattr(group, "_ask", lambda _: [here, (100.125, 100.875)], raising=False)
+    assert group.run(4) == 0.875
 
 
 @pytest.mark.usefixtures("warm", "no_leftovers", "room")
@@ -165,14 +147,14 @@ def test_a_rank_that_dies_ends_the_cell_and_all_others():
     with Ranks(CPU, 2, "all_reduce", 1024) as group:
         assert group.check().fault == ""
         os.kill(group._processes[-1].pid, signal.SIGKILL)
-        group._processes[-1].wait(timeout=10)
+        group._processes[-1].join(10)
         with pytest.raises(RankDied, match=r"a rank died: .*SIGKILL"):
             group.run(1000)
 
 
-@pytest.mark.usefixtures("no_leftovers", "room")
+@pytest.mark.usefixtures("warm", "no_leftovers", "room")
 def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
-    with Ranks(CPU, 2, "all_reduce", 1024, limit_s=30) as group:
+    with Ranks(CPU, 2, "all_reduce", 1024) as group:
         group._limit_s = 2
         for child in map(psutil.Process, (one.pid for one in group._processes)):
             child.suspend()
@@ -186,19 +168,19 @@ def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
 @pytest.mark.parametrize("fails", [0, 1])
 def test_a_rank_that_cannot_be_started_leaves_no_other(monkeypatch, fails, tmp_path):
     """As under a limit of processes."""
-    made, start = [], subprocess.Popen
+    made, start = [], multiprocessing.process.BaseProcess.start
 
-    def limited(*words, **more):
+    def limited(process):
         if len(made) == fails:
             raise BlockingIOError("Resource temporarily unavailable")
-        made.append(start(*words, **more))
-        return made[-1]
+        made.append(process)
+        start(process)
 
-    monkeypatch.setattr(ranks.subprocess, "Popen", limited)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", limited)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(BlockingIOError):
         Ranks(CPU, 2, "all_reduce", 1024)
-    assert all(process.returncode is not None for process in made)
+    assert all(process.exitcode is not None for process in made)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,42 +1,33 @@
-"""One rank: ``python -m bench.suite.distributed.rank DEVICE WORK SIZE``, one process a rank.
+"""What one rank does: its work, and `serve`, the process in which it answers the benchmark.
 
-Rank 0 receives commands from standard input and passes them on to the others. WORK is ``step``
-(forward, all-reduced backward and optimizer step of SIZE samples in total), ``compute`` (the same
-without the all-reduce) or ``all_reduce`` (a message of SIZE numbers).
+The work is ``step`` (forward, all-reduced backward and optimizer step), ``compute`` (the same
+without the all-reduce) or ``all_reduce`` (of a message).
 """
 
-import argparse
-import datetime
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from multiprocessing.connection import Connection
 
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.measure import answer
+from bench.measure.answer import Answer, compare, judge
 from bench.measure.arrays import double
 from bench.measure.deviations import Rough
-from bench.suite.distributed.ranks import BACKENDS
+from bench.records.lines import of_exception
 from bench.suite.training import expected
-from bench.suite.training.models import SIZES, seeded_network
+from bench.suite.training.models import CHECKED_RATE, LEARNING_RATE, SIZES, seeded_network
 
-#: So small that thousands of steps on one batch hardly change the network.
-LEARNING_RATE = 1e-5
-#: The rate of the check, with which a step shows.
-CHECKED_RATE = 0.5
-#: Commands to the other ranks: check, leave; a larger number is a number of steps.
-CHECK, LEAVE = -1, 0
-#: Time after which a rank that receives no command ends.
-COMMAND_TIMEOUT = datetime.timedelta(minutes=10)
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+#: Asks for a check; a larger number, for so many runs.
+CHECK = 0
 
-#: A step, and a check of it against a single rank, which returns None on ranks other than 0.
-Work = tuple[Callable[[], object], Callable[[], answer.Answer | None]]
+#: What a rank runs, and a check of its part of the result.
+Work = tuple[Callable[[], object], Callable[[], Answer]]
 
 
 def data(total: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,11 +53,11 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
         with model.no_sync():
             step()
 
-    def check() -> answer.Answer | None:
-        """Each rank's gradients must be right, and its parameters must move along them.
+    def check() -> Answer:
+        """The rank's gradients must be right, and its parameters must move along them.
 
-        They are those of the whole batch on all ranks, or without the all-reduce, those of its
-        part. Rank 0 reports what is wrong on any rank.
+        They are those of the whole batch, which rank 0 compares and all ranks must share; without
+        the all-reduce, those of its part.
         """
         before, optimizer.param_groups[0]["lr"] = seeded_network().to(device), CHECKED_RATE
         with torch.no_grad():
@@ -77,22 +68,20 @@ def training(device: torch.device, total: int, synchronises: bool) -> Work:
         parameters = list(model.parameters())
         given = [p.grad for p in parameters]
         wanted = expected.moved(before, [Rough.exact(double(g)) for g in given], CHECKED_RATE)
-        faults = [answer.judge(parameters, wanted, device).fault]
-        found = answer.Answer()
+        found, faults = Answer(), [judge(parameters, wanted, device).fault]
         if rank == 0 or not synchronises:
             parts = range(world) if synchronises else [rank]
             images, labels = (whole.chunk(world) for whole in data(total))
             batches = [(images[one].to(device), labels[one].to(device)) for one in parts]
-            found = answer.judge(given, expected.mean_gradients(before, batches), device)
+            found = judge(given, expected.mean_gradients(before, batches), device)
             faults.append(found.fault)
-        every = [""] * world
-        distributed.all_gather_object(every, next(filter(None, faults), ""))
-        flat = torch.cat([p.detach().flatten() for p in parameters])
-        others = [torch.empty_like(flat) for _ in range(world)]
-        distributed.all_gather(others, flat)
-        if synchronises and not all(torch.equal(flat, other) for other in others):
-            every.append("the ranks hold different parameters after a step")
-        return None if rank else replace(found, fault=next(filter(None, every), ""))
+        if synchronises:
+            flat = torch.cat([p.detach().flatten() for p in parameters])
+            others = [torch.empty_like(flat) for _ in range(world)]
+            distributed.all_gather(others, flat)
+            if not all(torch.equal(flat, other) for other in others):
+                faults.append("the ranks hold different parameters after a step")
+        return replace(found, fault=next(filter(None, faults), ""))
 
     return (step if synchronises else alone), check
 
@@ -108,40 +97,26 @@ def reducing(device: torch.device, count: int) -> Work:
     def reduce() -> None:
         distributed.all_reduce(message, op=distributed.ReduceOp.MAX)
 
-    def check() -> answer.Answer | None:
-        """Each element must be that of the rank which has the largest, on every rank."""
+    def check() -> Answer:
+        """Each element must be that of the rank which has the largest."""
         place = torch.arange(count)
         values = torch.stack([(place * (7 + 2 * one) + 31 * one) % 1009 for one in range(world)])
         message.copy_(values[rank])
         reduce()
-        every = [torch.empty_like(message) for _ in range(world)]
-        distributed.all_gather(every, message)
-        if rank:
-            return None
-        wanted = values.numpy().max(0)
-        return answer.compare(every, [wanted] * world, torch.int64)
+        return compare(message, values.numpy().max(0), torch.int64)
 
     return reduce, check
 
 
-def seconds(run: Callable[[], object], count: int, device: torch.device, commands: Any) -> float:
-    """Return the seconds of `count` runs in a row: from the last start of a rank to the last end.
-
-    The ranks exchange these times in the group `commands`, after the clock has stopped: a barrier
-    in the timed part would take about as long as the reduction of a small message. The ranks leave
-    the barrier before it at different times, and the first one waits in its run for the last one,
-    so the time starts with the last one. All processes of a machine share one clock.
-    """
+def times(run: Callable[[], object], count: int, device: torch.device) -> tuple[float, float]:
+    """Return when `count` runs in a row start and end, on the clock that all processes share."""
     distributed.barrier()
     start = time.perf_counter()
     for _ in range(count):
         run()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    times = torch.tensor([start, time.perf_counter()], dtype=torch.float64)
-    distributed.all_reduce(times, op=distributed.ReduceOp.MAX, group=commands)
-    last_start, last_end = times.tolist()
-    return float(last_end - last_start)
+    return start, time.perf_counter()
 
 
 def device_of_rank(asked: torch.device, rank: int) -> torch.device:
@@ -156,63 +131,46 @@ def backend(device: torch.device) -> str:
     return name if name != "nccl" or distributed.is_nccl_available() else "gloo"
 
 
-def main() -> None:
-    """Serve until the benchmark closes standard input of rank 0."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("device", type=torch.device)
-    parser.add_argument("work", choices=["step", "compute", "all_reduce"])
-    parser.add_argument("size", type=int)
-    given = parser.parse_args()
-    # Standard output is for replies only: what a library prints there goes to the log.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    device = device_of_rank(given.device, int(os.environ["LOCAL_RANK"]))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.init_process_group(
-        backend(device),
-        init_method=os.environ["BENCH_RANK_STORE"],
-        rank=int(os.environ["RANK"]),
-        world_size=int(os.environ["WORLD_SIZE"]),
-        timeout=COMMAND_TIMEOUT,
-    )
-    # Commands do not use the group that is timed.
-    commands: Any = distributed.new_group(backend="gloo", timeout=COMMAND_TIMEOUT)
-    if given.work == "all_reduce":
-        run, check = reducing(device, given.size)
-    else:
-        run, check = training(device, given.size, given.work == "step")
+def serve(
+    questions: Connection,
+    *,
+    asked: torch.device,
+    work: str,
+    size: int,
+    rank: int,
+    world: int,
+    threads: int,
+    store: str,
+) -> None:
+    """Answer the benchmark until it closes the pipe `questions`; a text says why this rank ends.
 
-    def broadcast(number: int) -> int:
-        """Send a number to the other ranks, or receive it from rank 0."""
-        word = torch.tensor([number])
-        distributed.broadcast(word, 0, group=commands)
-        return int(word)
-
-    def reply(**words: Any) -> None:
-        print(json.dumps(words), file=replies, flush=True)
-
-    if distributed.get_rank() == 0:
-        reply()
-        for line in sys.stdin:
-            asked = json.loads(line)
-            if "run" in asked:
-                reply(seconds=seconds(run, broadcast(asked["run"]), device, commands))
-            else:
-                broadcast(CHECK)
-                found = check()
-                assert found
-                reply(**asdict(found))
-        broadcast(LEAVE)
-    else:
-        while (number := broadcast(0)) != LEAVE:
-            if number == CHECK:
-                check()
-            else:
-                seconds(run, number, device, commands)
-    distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
+    `size` is that of the message, or the samples of all ranks. They find each other in the file
+    `store` and connect over loopback: a TCP store would listen on all interfaces and unpickle what
+    anybody sends.
+    """
+    with open(os.devnull, "wb") as nothing:
+        for stream in (1, 2):
+            os.dup2(nothing.fileno(), stream)
+    if sys.platform != "win32":  # there, gloo takes no name of an interface
+        loopback = "lo0" if sys.platform == "darwin" else "lo"
+        os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+    try:
+        torch.set_num_threads(threads)
+        device = device_of_rank(asked, rank)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group(
+            backend(device), init_method=store, rank=rank, world_size=world
+        )
+        if work == "all_reduce":
+            run, check = reducing(device, size)
+        else:
+            run, check = training(device, size, work == "step")
+        questions.send("")
+        while True:
+            count = questions.recv()
+            questions.send(check() if count == CHECK else times(run, count, device))
+    except (EOFError, BrokenPipeError):
+        distributed.destroy_process_group()
+    except Exception as problem:  # whatever a backend raises
+        questions.send(of_exception(problem))

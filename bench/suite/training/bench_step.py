@@ -18,6 +18,8 @@ from bench.suite.training import compiler, expected
 from bench.suite.training.models import (
     BACKWARD_FLOP,
     BATCHES,
+    CHECKED_RATE,
+    LEARNING_RATE,
     PARAMETERS,
     SIZES,
     backward_moved,
@@ -32,9 +34,6 @@ from bench.suite.training.models import (
 
 GROUP = "training"
 
-#: So small that thousands of steps on one batch hardly change the network: a loss near zero would
-#: give denormal gradients.
-LEARNING_RATE = 1e-5
 #: Numbers a step moves: it reads the parameters and writes gradients and new parameters.
 MOVED = 3 * PARAMETERS
 
@@ -45,10 +44,6 @@ def train_step(model, optimizer, x, y):
     loss.backward()
     optimizer.step()
     return loss, [p.grad for p in model.parameters()]
-
-
-#: The rate of the check: a step of this size shows in every dtype.
-CHECKED_RATE = 0.5
 
 
 def with_a_step_that_shows(operation, model, optimizer, *args):

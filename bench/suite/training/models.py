@@ -16,6 +16,9 @@ FORWARD_FLOP = sum(2 * a * b for a, b in pairwise(SIZES))
 BACKWARD_FLOP = FORWARD_FLOP + sum(2 * a * b for a, b in pairwise(SIZES[1:]))
 #: Samples in a batch: powers of four, along which verdicts search for crossovers.
 BATCHES = values((1, 16, 64, 256, 1024), full=(4, 4096))
+#: So small that thousands of steps on one batch hardly change the network: a loss near zero would
+#: give denormal gradients. The rate of a check is so large that its step shows in every dtype.
+LEARNING_RATE, CHECKED_RATE = 1e-5, 0.5
 
 
 class NeuralNetwork(nn.Module):
