@@ -107,17 +107,16 @@ class Writer:
         Raises CannotWrite where that is not possible.
         """
         self.path = path
-        self.rows = 0
         self.notices: list[str] = []
         self._pid = os.getpid()
-        #: Where the line of each row of this process starts and ends, by run and cell.
-        self._written: dict[tuple[str, ...], tuple[int, int]] = {}
-        #: What the file holds.
-        self._content = bytearray()
+        #: What the file holds: the lines before those of this process, and these by run and cell.
+        self._before = _line(COLUMNS)
+        self._lines: dict[tuple[str, ...], bytes] = {}
+        self._size = 0
         self._file = self._open(mode)
         if mode == "xb":
             try:
-                self._append(_line(COLUMNS))
+                self._append(self._before)
             except CannotWrite:
                 # An empty file is no result, and would be in the way of the next attempt.
                 self.close()
@@ -126,14 +125,23 @@ class Writer:
         else:
             # A process that was killed may have left half a line; the cell is measured again.
             whole = path.read_bytes()
-            self._content += whole[: whole.rfind(b"\n") + 1]
-            if self._content and not whole.startswith(_line(COLUMNS).strip()):
+            self._before = whole[: whole.rfind(b"\n") + 1]
+            if self._before and not whole.startswith(_line(COLUMNS).strip()):
                 self.close()
                 raise CannotWrite(
                     f"cannot append to {path}: it has other columns than those of schema "
                     f"{SCHEMA_VERSION}; name a new file with --output"
                 )
-            self._file.truncate(len(self._content))
+            self._truncate(len(self._before))
+
+    @property
+    def rows(self) -> int:
+        """How many rows this process has appended."""
+        return len(self._lines)
+
+    def _truncate(self, size: int) -> None:
+        self._file.truncate(size)
+        self._size = size
 
     def _open(self, mode: Literal["xb", "r+b"]) -> io.FileIO:
         path, flags = self.path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -164,16 +172,12 @@ class Writer:
             raise BadRow("a forked child of the benchmark cannot write a row")
         line, key = _valid(row), _key(row)
         self._follow()
-        if next(reversed(self._written), None) == key:
-            del self._content[self._written.pop(key)[0] :]
-            self._file.truncate(len(self._content))
-            self.rows -= 1
-        elif key in self._written:
+        if next(reversed(self._lines), None) == key:
+            self._truncate(self._size - len(self._lines.pop(key)))
+        elif key in self._lines:
             raise BadRow("the run has a row of this cell already")
-        start = len(self._content)
         self._append(line)
-        self._written[key] = (start, len(self._content))
-        self.rows += 1
+        self._lines[key] = line
 
     def replace(self, rows: Sequence[Row]) -> None:
         """Replace rows that this process has appended, all at once: a killed one loses none.
@@ -183,41 +187,34 @@ class Writer:
         """
         self._follow()
         new = {_key(row): line for row in rows if (line := _valid(row, strict=False))}
-        content, moved, end = bytearray(), {}, 0
-        for key, (start, stop) in self._written.items():
-            content += self._content[end:start]
-            line = new.get(key) or bytes(self._content[start:stop])
-            moved[key] = (len(content), len(content) + len(line))
-            content += line
-            end = stop
-        content += self._content[end:]
-        held, path, before = self._file, self.path, self._content
+        lines = {key: new.get(key) or line for key, line in self._lines.items()}
+        held, size, path = self._file, self._size, self.path
         self.path = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             # Locked before it has its name: no other process can take it in between.
-            self._file, self._content = self._open("xb"), bytearray()
+            self._file, self._size = self._open("xb"), 0
             try:
-                self._append(bytes(content))
+                self._append(b"".join([self._before, *lines.values()]))
                 self.path.replace(path)
             except OSError:
                 self._file.close()
                 self.path.unlink()
                 raise
         except OSError as problem:
-            self._file, self._content = held, before
+            self._file, self._size = held, size
             raise CannotWrite(
                 f"cannot update {path}: {why(problem)}; it keeps the rows of the first visits"
             ) from problem
         finally:
             self.path = path
         held.close()
-        self._written = moved
+        self._lines = lines
 
     def _follow(self) -> None:
         """Continue in a new file if the one at `path` is not, or not only, what was written."""
         try:
             there, ours = os.stat(self.path), os.fstat(self._file.fileno())
-            changed = not os.path.samestat(there, ours) or there.st_size != len(self._content)
+            changed = not os.path.samestat(there, ours) or there.st_size != self._size
         except OSError:
             changed = True
         if not changed:
@@ -232,8 +229,8 @@ class Writer:
                 if not isinstance(problem.__cause__, FileExistsError):
                     raise
         held.close()
-        content, self._content = bytes(self._content), bytearray()
-        self._append(content)
+        self._size = 0
+        self._append(b"".join([self._before, *self._lines.values()]))
         self.notices.append(
             f"{before} was changed by another program; all rows of this run are in {self.path}"
         )
@@ -245,16 +242,16 @@ class Writer:
                 written += self._file.write(line[written:]) or 0
         except OSError as problem:
             # Half a line would make the whole file unreadable, and shrinking needs no space.
-            os.ftruncate(self._file.fileno(), len(self._content))
+            self._truncate(self._size)
             raise CannotWrite(
                 f"cannot append to {self.path}: {why(problem)}; "
                 f"its {self.rows} finished rows are kept"
             ) from problem
-        self._content += line
+        self._size += len(line)
 
     def close(self) -> None:
         """Close the file; if another program has changed it since the last row, write a new one."""
-        if not self._file.closed and os.getpid() == self._pid and self._content:
+        if not self._file.closed and os.getpid() == self._pid and self._size:
             with contextlib.suppress(CannotWrite):
                 self._follow()
         self._file.close()
