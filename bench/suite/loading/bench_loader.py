@@ -144,16 +144,20 @@ def as_pass(check):
     return check_batch
 
 
+def first_of(cell, dataset, workers, start):
+    """Declare the start of workers and their first batch; return the call of it."""
+    cell.uses_processes()
+    cell.work(items=32, unit="image", bytes=32 * 3 * SIDE * SIDE)
+    settings = {"num_workers": workers, "batch_size": 32, "multiprocessing_context": start}
+    return cell.enter(contextlib.closing(FirstBatch(dataset, settings)))
+
+
 @host_only
 @dtypes("float32")
 @pytest.mark.parametrize("start", values(START_METHODS[:1], full=START_METHODS[1:]))
 def bench_first_batch(cell, start):
-    cell.uses_processes()
-    settings = {"num_workers": 2, "batch_size": 32, "multiprocessing_context": start}
-    cell.work(items=32, unit="image", bytes=32 * 3 * SIDE * SIDE)
-    first = cell.enter(contextlib.closing(FirstBatch(custom_images(FILES), settings)))
-    check = as_pass(delivers(image_folder(FILES), 32, 32))
-    cell(first, prepare=first.close, check=check)
+    first = first_of(cell, custom_images(FILES), 2, start)
+    cell(first, prepare=first.close, check=as_pass(delivers(image_folder(FILES), 32, 32)))
 
 
 def plus_one(label):
@@ -176,12 +180,8 @@ def take_first(first):
 @pytest.mark.parametrize("transform", values(("lambda",), full=("function",)))
 def bench_lambda_in_worker(cell, transform, start):
     """Only the start method fork works with a lambda, which cannot be pickled."""
-    cell.uses_processes()
     encode = Lambda(lambda label: label + 1) if transform == "lambda" else Lambda(plus_one)
-    dataset = custom_images(FILES, target_transform=encode)
-    settings = {"num_workers": 1, "batch_size": 32, "multiprocessing_context": start}
-    cell.work(items=32, unit="image", bytes=32 * 3 * SIDE * SIDE)
-    first = cell.enter(contextlib.closing(FirstBatch(dataset, settings)))
+    first = first_of(cell, custom_images(FILES, target_transform=encode), 1, start)
     check = as_pass(delivers(image_folder(FILES), 32, 32, change=plus_one))
     cell(lambda: take_first(first), prepare=first.close, check=check)
 
