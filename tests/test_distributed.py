@@ -153,9 +153,9 @@ def test_a_rank_that_dies_ends_the_cell_and_all_others():
 
 
 @pytest.mark.usefixtures("warm", "no_leftovers", "room")
-def test_a_rank_that_hangs_ends_the_cell_within_its_limit():
+def test_a_rank_that_hangs_ends_the_cell_within_its_limit(monkeypatch):
     with Ranks(CPU, 2, "all_reduce", 1024) as group:
-        group._limit_s = 2
+        monkeypatch.setattr(ranks, "LIMIT_S", 2)
         for child in map(psutil.Process, (one.pid for one in group._processes)):
             child.suspend()
         start = time.monotonic()

@@ -307,7 +307,7 @@ def test_a_file_that_cannot_be_imported_is_not_passed_over_in_silence(monkeypatc
 
 
 def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):
-    monkeypatch.setattr(runner, "_one_run", lambda *_: (-11, tmp_path / "out.csv"))
+    monkeypatch.setattr(runner._Launcher, "run", lambda *_: (-11, tmp_path / "out.csv"))
     assert runner.run([], 3, None, None, RunListener()) == (139, tmp_path / "out.csv")
 
 

@@ -1,5 +1,6 @@
 """The client side of `bench fleet`: find the machines, run one task on each, store their rows."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -208,16 +209,10 @@ class Fleet:
 
     def _listen(self) -> None:
         """Handle the events of the machines; wait `POLL_S` for the first."""
-        try:
-            label, event = self._events.get(timeout=POLL_S)
-        except Empty:
-            return
-        while True:
-            self._handle(label, event)
-            try:
-                label, event = self._events.get_nowait()
-            except Empty:
-                return
+        with contextlib.suppress(Empty):
+            self._handle(*self._events.get(timeout=POLL_S))
+            while True:
+                self._handle(*self._events.get_nowait())
 
     def _handle(self, label: str, event: dict[str, Any]) -> None:
         task = self._tasks.get(label)

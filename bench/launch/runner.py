@@ -20,6 +20,7 @@ import pytest
 from bench.launch import command
 from bench.launch.command import HERE, CannotRun, Place, values
 from bench.records import reader, schema
+from bench.records.lines import of_exit
 from bench.records.schema import Row
 from bench.records.writer import reopen
 
@@ -34,7 +35,8 @@ CELL_LIMIT_S = 900.0
 #: Seconds that an interrupted process has to write its last lines.
 LEAVE_S = 10.0
 #: Signals by which somebody ends a process from outside.
-_FROM_OUTSIDE = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+_NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+_FROM_OUTSIDE = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
 
 
 class Stopped(CannotRun):
@@ -111,11 +113,7 @@ def _cause_of_death(code: int, out_of_memory: bool) -> tuple[str, str]:
     """Return status and reason of the cell in which a process died with exit status `code`."""
     if out_of_memory:
         return "oom", "the host ran out of memory, and the system killed the process in this cell"
-    try:
-        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-    except ValueError:
-        name = f"signal {-code}"
-    return "error", f"the process died in this cell: {name}"
+    return "error", f"the process died in this cell: {of_exit(code)}"
 
 
 def _kill(pid: int) -> None:
@@ -125,81 +123,6 @@ def _kill(pid: int) -> None:
         for one in (*process.children(recursive=True), process):
             with contextlib.suppress(psutil.Error):
                 one.kill()
-
-
-def _process(
-    arguments: Sequence[str],
-    run: int,
-    listener: Listener,
-    place: Place,
-    ends_at: float,
-    cell_limit_s: float,
-    stopped: Callable[[], bool],
-) -> tuple[int, ProcessReport, str]:
-    """Run one process to its end; return its exit status, its report and its standard output.
-
-    The process and its children are killed at `ends_at`, when a cell takes longer than
-    `cell_limit_s`, soon after `stopped`, when `listener` raises, and at a second Ctrl-C. At the
-    first one the process is asked to end; it is in a group of its own, so that the terminal does
-    not ask it as well.
-    """
-    report = ProcessReport()
-    ended = threading.Event()
-
-    def kill_late(pid: int) -> None:
-        while True:
-            cell_ends = math.inf
-            if report.cell and not report.finished:
-                cell_ends = report.since + cell_limit_s
-            left = min(ends_at, cell_ends) - time.monotonic()
-            report.timed_out, quits = left <= 0, stopped()
-            if report.timed_out or quits:
-                report.interrupted |= quits
-                _kill(pid)
-                return
-            if ended.wait(min(left, 1.0)):
-                return
-
-    alone: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        process = subprocess.Popen(
-            command.of("--benchmark-only", "-p", "bench.plugin.progress", *arguments, place=place),
-            env=place.environment(),
-            # The process ends when this pipe does, which the system closes with the launcher.
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            **alone,
-        )
-        assert process.stderr
-        try:
-            threading.Thread(target=kill_late, args=(process.pid,), daemon=True).start()
-            while True:
-                try:
-                    _listen(process.stderr, report, run, listener)
-                    code = process.wait()
-                    break
-                except KeyboardInterrupt:
-                    again, report.interrupted = report.interrupted, True
-                    if again:
-                        _kill(process.pid)
-                    elif report.cell is None:  # before the first cell there is nothing to keep
-                        _kill(process.pid)
-                        listener.message("stopped before the first cell")
-                    else:
-                        process.send_signal(signal.SIGINT)
-                        listener.message("stopping after this call; Ctrl-C again stops at once")
-        except BaseException:
-            _kill(process.pid)
-            raise
-        finally:
-            ended.set()
-            if process.stdin:
-                process.stdin.close()
-        output.seek(0)
-        return code, report, output.read()
 
 
 def _has_row(file: Path, cell: dict[str, Any]) -> bool:
@@ -215,69 +138,136 @@ def _failed(file: Path) -> bool:
     return bool(last.status.isin(schema.FAILED).any())
 
 
-def _one_run(
-    arguments: list[str],
-    csv_options: list[str],
-    run: int,
-    listener: Listener,
-    place: Place,
-    ends_at: float,
-    cell_limit_s: float,
-    stopped: Callable[[], bool],
-) -> tuple[int, Path | None]:
-    """Run the suite once; start a new process after each cell that killed its process.
+@dataclass(frozen=True)
+class _Launcher:
+    """Starts the processes of a run: with which arguments, where, until when, and who listens."""
 
-    `csv_options` are the options that name the CSV. Returns the exit status and the CSV.
-    """
-    file: Path | None = None
-    deaths = 0
-    while True:
-        kills = _out_of_memory_kills()
-        code, report, output = _process(
-            [*arguments, *csv_options], run, listener, place, ends_at, cell_limit_s, stopped
-        )
-        file = report.file or file
-        if report.timed_out and time.monotonic() >= ends_at:
-            last = report.cell["benchmark"] if report.cell else "the start"
-            raise CannotRun(f"the time limit was reached in {last}")
+    arguments: Sequence[str]
+    listener: Listener
+    place: Place
+    ends_at: float
+    cell_limit_s: float
+    stopped: Callable[[], bool]
+
+    def process(self, csv_options: Sequence[str], run: int) -> tuple[int, ProcessReport, str]:
+        """Run one process to its end; return its exit status, its report and its standard output.
+
+        The process and its children are killed by `_kill_late`, when `listener` raises, and at a
+        second Ctrl-C. At the first one the process is asked to end; it is in a group of its own, so
+        that the terminal does not ask it as well.
+        """
+        report, ended = ProcessReport(), threading.Event()
+        words = ["--benchmark-only", "-p", "bench.plugin.progress", *self.arguments, *csv_options]
+        alone: dict[str, Any] = {} if sys.platform == "win32" else {"process_group": 0}
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
+            subprocess.Popen(
+                command.of(*words, place=self.place),
+                env=self.place.environment(),
+                # The process ends when this pipe does, which the system closes with the launcher.
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                **alone,
+            ) as process,
+        ):
+            assert process.stderr
+            late = (process.pid, report, ended)
+            threading.Thread(target=self._kill_late, args=late, daemon=True).start()
+            try:
+                while True:
+                    try:
+                        _listen(process.stderr, report, run, self.listener)
+                        code = process.wait()
+                        break
+                    except KeyboardInterrupt:
+                        self._interrupt(process, report)
+            except BaseException:
+                _kill(process.pid)
+                raise
+            finally:
+                ended.set()
+            output.seek(0)
+            return code, report, output.read()
+
+    def _kill_late(self, pid: int, report: ProcessReport, ended: threading.Event) -> None:
+        """Kill a process at `ends_at`, when a cell takes too long, or soon after `stopped`."""
+        while True:
+            in_cell = report.cell and not report.finished
+            cell_ends = report.since + self.cell_limit_s if in_cell else math.inf
+            left = min(self.ends_at, cell_ends) - time.monotonic()
+            report.timed_out, quits = left <= 0, self.stopped()
+            if report.timed_out or quits:
+                report.interrupted |= quits
+                _kill(pid)
+                return
+            if ended.wait(min(left, 1.0)):
+                return
+
+    def _interrupt(self, process: "subprocess.Popen[str]", report: ProcessReport) -> None:
+        """Ask a process to end at the first Ctrl-C, and kill it at the second."""
         if report.interrupted:
-            return STOPPED, file
-        for line in report.lines:
-            listener.message(line)
-        if report.lost and report.file and deaths + 1 < MAX_DEATHS:
+            _kill(process.pid)
+        elif report.cell is None:  # before the first cell there is nothing to keep
+            _kill(process.pid)
+            self.listener.message("stopped before the first cell")
+        else:
+            process.send_signal(signal.SIGINT)
+            self.listener.message("stopping after this call; Ctrl-C again stops at once")
+        report.interrupted = True
+
+    def run(self, csv_options: Sequence[str], run: int) -> tuple[int, Path | None]:
+        """Run the suite once; start a new process after each cell that killed its process.
+
+        `csv_options` are the options that name the CSV. Returns the exit status and the CSV.
+        """
+        message = self.listener.message
+        file: Path | None = None
+        deaths = 0
+        while True:
             deaths += 1
-            for line in report.lost:
-                listener.message(f"{line}; the run continues in a fresh process")
+            kills = _out_of_memory_kills()
+            code, report, output = self.process(csv_options, run)
+            file = report.file or file
+            if report.timed_out and time.monotonic() >= self.ends_at:
+                last = report.cell["benchmark"] if report.cell else "the start"
+                raise CannotRun(f"the time limit was reached in {last}")
+            if report.interrupted:
+                return STOPPED, file
+            for line in report.lines:
+                message(line)
+            if report.lost and report.file and deaths < MAX_DEATHS:
+                for line in report.lost:
+                    message(f"{line}; the run continues in a fresh process")
+                csv_options = [f"--resume={report.file}"]
+                continue
+            nothing_left = code == pytest.ExitCode.NO_TESTS_COLLECTED
+            if deaths > 1 and nothing_left:
+                return 1, file  # the last cell killed its process
+            if report.finished or report.file is None or report.cell is None:
+                complete = nothing_left and any(w.startswith("--resume=") for w in csv_options)
+                if (code not in (0, 1, 2) or not file) and not report.lines and not complete:
+                    message(output.strip() or "the process ended before its first cell")
+                return code or int(not report.finished), file
+            out_of_memory = _out_of_memory_kills() > kills
+            killed = code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
+            if not report.timed_out and (killed or -code in _FROM_OUTSIDE):
+                message(f"killed from outside; continue with --resume {file}")
+                return 2, file
+            status, reason = _cause_of_death(code, out_of_memory)
+            if report.timed_out:
+                status, reason = "error", f"no end within {self.cell_limit_s:g} s (--cell-timeout)"
+            if not _has_row(report.file, report.cell):  # else it died in the cleanup after its row
+                with contextlib.closing(reopen(report.file)) as writer:
+                    writer.append(Row(status=status, reason=reason, **report.cell))
+            if deaths == MAX_DEATHS:
+                message(f"{deaths} cells killed their process; continue with --resume {file}")
+                return 1, file
+            name = f"{report.cell['benchmark']} {report.cell['dtype']}"
+            message(f"{reason} ({name}); the run continues")
             csv_options = [f"--resume={report.file}"]
-            continue
-        if deaths and code == pytest.ExitCode.NO_TESTS_COLLECTED:
-            return 1, file  # the last cell killed its process
-        if report.finished or report.file is None or report.cell is None:
-            resumes = any(word.startswith("--resume=") for word in csv_options)
-            complete = code == pytest.ExitCode.NO_TESTS_COLLECTED and resumes
-            if (code not in (0, 1, 2) or not file) and not report.lines and not complete:
-                listener.message(output.strip() or "the process ended before its first cell")
-            return code or int(not report.finished), file
-        out_of_memory = _out_of_memory_kills() > kills
-        killed = code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
-        outside = [-getattr(signal, name, 0) for name in _FROM_OUTSIDE]
-        if not report.timed_out and (killed or (code < 0 and code in outside)):
-            listener.message(f"killed from outside; continue with --resume {file}")
-            return 2, file
-        status, reason = _cause_of_death(code, out_of_memory)
-        if report.timed_out:
-            status, reason = "error", f"no end within {cell_limit_s:g} s (--cell-timeout)"
-        if not _has_row(report.file, report.cell):  # else it died in the cleanup after its row
-            writer = reopen(report.file)
-            writer.append(Row(status=status, reason=reason, **report.cell))
-            writer.close()
-        deaths += 1
-        name = f"{report.cell['benchmark']} {report.cell['dtype']}"
-        if deaths == MAX_DEATHS:
-            listener.message(f"{deaths} cells killed their process; continue with --resume {file}")
-            return 1, file
-        listener.message(f"{reason} ({name}); the run continues")
-        csv_options = [f"--resume={report.file}"]
 
 
 def _cell_limit(arguments: Sequence[str]) -> tuple[list[str], float]:
@@ -318,7 +308,8 @@ def run(
     Raises CannotRun if `resume` is no result file, and after `limit_s` seconds.
     """
     ends_at = time.monotonic() + limit_s
-    arguments, cell_limit_s = _cell_limit(arguments)
+    words, cell_limit_s = _cell_limit(arguments)
+    launcher = _Launcher(words, listener, place, ends_at, cell_limit_s, stopped)
     first = 1
     csv_options = [f"--output={output}"] if output else []
     csv_options += ["--append"] if append else []
@@ -330,9 +321,7 @@ def run(
         csv_options = [f"--resume={resume}"]
     worst, file = 0, resume
     for number in range(first, max(runs, first) + 1):
-        code, found = _one_run(
-            arguments, csv_options, number, listener, place, ends_at, cell_limit_s, stopped
-        )
+        code, found = launcher.run(csv_options, number)
         code = code if code >= 0 else 128 - code  # ended by a signal: the exit status of a shell
         file = found or file
         if code == pytest.ExitCode.NO_TESTS_COLLECTED and resume and number == first:

@@ -1,6 +1,7 @@
 """Messages in one line: of a text, of an exception, of a process that failed."""
 
 import re
+import signal
 
 #: Characters of a message.
 LONGEST = 300
@@ -37,6 +38,14 @@ def of_exception(problem: BaseException) -> str:
     """Return the type of an exception and its whole message, in one line."""
     message = shortened(" ".join(str(problem).split()), LONGEST)
     return ": ".join(filter(None, [type(problem).__name__, message]))
+
+
+def of_exit(code: int) -> str:
+    """Return the signal that ended a process, or its exit status, as `subprocess` gives it."""
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    except ValueError:
+        return f"signal {-code}"
 
 
 def why(problem: OSError) -> str:

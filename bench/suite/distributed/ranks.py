@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import signal
 import tempfile
 import time
 from dataclasses import replace
@@ -15,6 +14,7 @@ import torch
 
 from bench.measure import environment
 from bench.measure.answer import Answer
+from bench.records.lines import of_exit
 from bench.suite.distributed import rank
 
 #: Seconds within which ranks must connect, and must answer.
@@ -47,15 +47,12 @@ class Ranks:
     CPUs, and RankDied if the ranks do not connect.
     """
 
-    def __init__(
-        self, device: torch.device, count: int, work: str, size: int, limit_s: float = LIMIT_S
-    ) -> None:
+    def __init__(self, device: torch.device, count: int, work: str, size: int) -> None:
         if device.type not in rank.BACKENDS:
             raise NotImplementedError(f"torch.distributed has no backend for {device.type}")
         if count > max_ranks(device):
             what = f"{count} ranks are not supported on this {device}"
             raise NotImplementedError(f"{what}, at most {max_ranks(device)}")
-        self._limit_s = limit_s
         self._folder = tempfile.TemporaryDirectory(prefix="bench-ranks-")
         known = {
             "asked": device,
@@ -65,7 +62,7 @@ class Ranks:
             "threads": max(1, torch.get_num_threads() // count),
             "store": (Path(self._folder.name).resolve() / "store").as_uri(),
         }
-        context = multiprocessing.get_context(START_METHOD)
+        context: Any = multiprocessing.get_context(START_METHOD)
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
         try:
@@ -87,12 +84,12 @@ class Ranks:
 
     def _replies(self, died: str = "a rank died", late: str = "a rank did not answer") -> list[Any]:
         """Return the reply of each rank; RankDied if one of them has ended, or is late."""
-        end, found = time.monotonic() + self._limit_s, dict.fromkeys(self._pipes)
+        end, found = time.monotonic() + LIMIT_S, dict.fromkeys(self._pipes)
         waiting = dict(zip(self._pipes, self._processes, strict=True))
         while waiting:
             ready = connection.wait(list(waiting), max(0.0, end - time.monotonic()))
             if not ready:
-                raise RankDied(f"{late} within {self._limit_s:.0f} s")
+                raise RankDied(f"{late} within {LIMIT_S:.0f} s")
             for pipe in ready:
                 assert isinstance(pipe, Connection)
                 process = waiting.pop(pipe)
@@ -100,9 +97,8 @@ class Ranks:
                     found[pipe] = reply = pipe.recv()
                 except (EOFError, OSError):
                     process.join(timeout=5)
-                    code = process.exitcode or 0
-                    name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-                    raise RankDied(f"{died}: it was ended by {name}") from None
+                    how = of_exit(process.exitcode or 0)
+                    raise RankDied(f"{died}: it ended by {how}") from None
                 if isinstance(reply, str) and reply:
                     raise RankDied(f"{died}: {reply}")
         return list(found.values())
