@@ -53,12 +53,12 @@ def _quiet_machine(request, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def simulated():
+def simulated(monkeypatch):
     """A simulated device, known to the suite under its name for the length of a test."""
     simulated_device.DEVICE = SimulatedDevice()
-    devices.register(simulated_device.DEVICE.device())
-    yield simulated_device.DEVICE
-    devices.unregister(simulated_device.DEVICE.name)
+    made = simulated_device.DEVICE.device()
+    monkeypatch.setitem(devices.OTHERS, made.name, made)
+    return simulated_device.DEVICE
 
 
 class Suite:

@@ -352,7 +352,7 @@ def test_a_driver_that_does_not_give_the_name_of_its_gpu(monkeypatch):
         raise RuntimeError("CUDA unknown error")
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", raises)
-    assert devices._accelerator("cuda").fault() == "CUDA unknown error"
+    assert devices._accelerator.__wrapped__("cuda").fault() == "CUDA unknown error"
 
 
 @on(["mps-2.15"])
@@ -422,7 +422,7 @@ def test_doctor_looks_at_the_gpu(monkeypatch, nvml, remedies, fit):
     properties = types.SimpleNamespace(uuid="1-2", name="NVIDIA H100")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
-    device = devices._accelerator("cuda")
+    device = devices._accelerator.__wrapped__("cuda")
     assert (device.model, device.count, device.broken) == ("NVIDIA H100", 8, "")
     assert device.driver == ("CUDA 13.0, driver 580.65" if nvml else "CUDA 13.0")
     found = doctor.gpu_state(device)
@@ -468,7 +468,7 @@ def test_the_gpu_of_a_mac_has_its_cores_and_from_2_15_on_events(monkeypatch, ver
     listed = '{"SPDisplaysDataType": [{"sppci_model": "Apple M1", "sppci_cores": "7"}]}'
     done = subprocess.CompletedProcess([], 0, listed, "")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
-    device = devices._accelerator("mps")
+    device = devices._accelerator.__wrapped__("mps")
     assert device.model == model
     assert (device.event is not None, device.peak_bytes is not None) == (parts, parts)
 

@@ -282,7 +282,7 @@ def test_a_wait_that_does_not_wait_is_caught(suite, simulated):
         launcher=simulated.long_work,
     )
     assert not device.synchronize_waits()
-    devices.register(device)
+    devices.OTHERS["sim"] = device
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
     result = suite.run("--device", "sim")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -39,19 +39,6 @@ def _nothing_to_wait_for() -> None:
     pass
 
 
-class Event(Protocol):
-    """A mark in the device's queue, such as ``torch.cuda.Event``."""
-
-    def record(self) -> None:
-        """Put the mark behind the work that is queued now."""
-
-    def query(self) -> bool:
-        """Return whether the device has passed the mark."""
-
-    def elapsed_time(self, end: "Event", /) -> float:
-        """Return the milliseconds that the device took from this mark to `end`."""
-
-
 @dataclass(frozen=True)
 class Device:
     """A device to time on, and how to wait for it.
@@ -59,8 +46,9 @@ class Device:
     `name` is its name for users and in the CSV (``cpu``, ``cuda``, ``cuda:1``, ``mps``);
     `synchronize` returns when all work queued on the device has ended; `now` is the host's clock
     in seconds; `launcher` replaces `long_matmul`, and `starter` the launch of the smallest work.
-    Optional: `event` makes a mark in the device's queue, `peak_bytes` returns the largest
-    additional memory of a call, and `free_memory` returns the memory that the allocator keeps.
+    Optional: `event` makes a mark in the device's queue, such as ``torch.cuda.Event``, `peak_bytes`
+    returns the largest additional memory of a call, and `free_memory` returns the memory that the
+    allocator keeps.
     `count` is how many devices of this kind the machine has. `broken` says why the device cannot
     even be asked for its name.
     """
@@ -73,7 +61,7 @@ class Device:
     driver: str = ""
     launcher: Callable[[torch.device], Callable[[], object]] | None = None
     starter: Callable[[], object] | None = None
-    event: Callable[[], Event] | None = None
+    event: Callable[[], Any] | None = None
     peak_bytes: Callable[[Callable[[], object]], int] | None = None
     free_memory: Callable[[], None] = _nothing_to_wait_for
     count: int = 1
@@ -113,7 +101,8 @@ class Device:
         no command buffer, and a commit and a wait take some 220 us.
         """
         times: list[float] = []
-        start_work = (lambda: None) if self.is_host else self.starter or _smallest(self)
+        smallest = torch.ones(1, device=self.torch_device).neg_
+        start_work = (lambda: None) if self.is_host else self.starter or smallest
         for _ in range(readings):
             start_work()
             start = self.now()
@@ -147,10 +136,6 @@ def _fault(problem: Exception) -> str:
     return text
 
 
-def _smallest(device: Device) -> Callable[[], object]:
-    return torch.ones(1, device=device.torch_device).neg_
-
-
 @functools.cache
 def _matmul(device: torch.device) -> tuple[torch.Tensor, int]:
     """Return a matrix, and how many products of it the device computes in `LONG_S`."""
@@ -170,22 +155,11 @@ def long_matmul(device: torch.device) -> Callable[[], object]:
     return product[0, :1].cpu
 
 
-class _CudaEvent:
-    """``torch.cuda.Event`` on the current stream of `device`, even if another one is current."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-    def record(self) -> None:
-        self._event.record(torch.cuda.current_stream(self._device))
-
-    def query(self) -> bool:
-        return bool(self._event.query())  # type: ignore[no-untyped-call]
-
-    def elapsed_time(self, end: Event, /) -> float:
-        assert isinstance(end, _CudaEvent)
-        return float(self._event.elapsed_time(end._event))
+def _cuda_event(device: torch.device) -> Any:
+    """Return an event that is recorded on the stream of `device`, even if another is current."""
+    made: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    made.record = functools.partial(made.record, torch.cuda.current_stream(device))
+    return made
 
 
 def _peak(memory: Any, device: torch.device, call: Callable[[], object]) -> int:
@@ -212,7 +186,7 @@ def _cuda(name: str) -> Device:
         functools.partial(torch.cuda.synchronize, device),
         model=properties.name,
         driver=runtime,
-        event=functools.partial(_CudaEvent, device),
+        event=functools.partial(_cuda_event, device),
         peak_bytes=functools.partial(_peak, torch.cuda, device),
         free_memory=torch.cuda.empty_cache,
         count=torch.cuda.device_count(),
@@ -253,6 +227,7 @@ def _mps(name: str, device: torch.device) -> Device:
     )
 
 
+@functools.cache
 def _accelerator(name: str) -> Device:
     device = torch.device(name)
     synchronize = functools.partial(torch.accelerator.synchronize, device)
@@ -296,25 +271,13 @@ def _nvidia_driver() -> str:
     return f"does not answer: {failed}" if done.returncode and failed else ""
 
 
-#: Devices that torch does not list: your own backend, or a simulated device.
-_registered: dict[str, Device] = {}
-
-
-def register(device: Device) -> None:
-    """Make `device` known to `names` and `find`."""
-    _registered[device.name] = device
-    find.cache_clear()
-
-
-def unregister(name: str) -> None:
-    """Forget a registered device."""
-    del _registered[name]
-    find.cache_clear()
+#: Devices by name that torch does not list: your own backend, or a simulated device.
+OTHERS: dict[str, Device] = {}
 
 
 def names() -> list[str]:
     """Return the names of the devices of this machine, ``cpu`` first."""
-    found = ["cpu", *_registered]
+    found = ["cpu", *OTHERS]
     # In this order: without a device, torch 2.6 raises when it is asked for the current one.
     if torch.accelerator.is_available() and (current := torch.accelerator.current_accelerator()):
         found.append(current.type)
@@ -326,17 +289,16 @@ def accelerators() -> list[Device]:
     return [device for device in map(find, names()) if device.model]
 
 
-@functools.cache
 def find(name: str) -> Device:
     """Return the device called `name` (``cpu``, ``cuda``, ``cuda:1``, ``mps``).
 
     Raises UnknownDevice if the machine does not have it; the message is one line.
     """
-    if name in _registered:
-        return _registered[name]
+    if name in OTHERS:
+        return OTHERS[name]
     kind, _, index = name.partition(":")
     has = names()
-    if kind not in has or kind in _registered or (index and not index.isdecimal()):
+    if kind not in has or kind in OTHERS or (index and not index.isdecimal()):
         raise UnknownDevice(f"{name!r} is no device of this machine; it has: {', '.join(has)}")
     if index and int(index) >= (1 if kind in ("cpu", "mps") else torch.accelerator.device_count()):
         raise UnknownDevice(f"{name!r}: this machine has fewer devices of kind {kind!r}")

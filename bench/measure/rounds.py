@@ -232,7 +232,7 @@ def device_time(loop: Loop, device: devices.Device, call_s: float = 0.0) -> floa
     if device.event is None:
         return None
     for calls in dict.fromkeys((_affordable(call_s, 20, 3), 1)):
-        times = []
+        times: list[float] = []
         for _ in range(3):
             device.synchronize()
             start, end = device.event(), device.event()

@@ -493,7 +493,6 @@ def machine(name: str) -> Iterator[Strict]:
             stack.enter_context(patch(torch, "__version__", version))
         if profile.waits_are_switches:
             stack.enter_context(patch(disturbance, "switches", lambda: made.switches))
-        devices.register(made.device())
-        stack.callback(devices.unregister, profile.kind)
+        stack.enter_context(mock.patch.dict(devices.OTHERS, {profile.kind: made.device()}))
         stack.enter_context(made)
         yield made
