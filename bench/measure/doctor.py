@@ -253,7 +253,7 @@ def fresh_runs(name: str, processes: int, report: Callable[[str], None]) -> list
     runs = []
     for number in range(1, processes + 1):
         report(f"noise floor on {name}: process {number} of {processes}")
-        command = [sys.executable, "-m", "bench.measure.operations", "--device", name]
+        command = [sys.executable, "-m", "bench.measure.operations", name]
         done = subprocess.run(command, capture_output=True, errors="replace", check=False)
         if done.returncode:
             raise ProbeFailed(f"a process on {name} failed: {last_line(done.stderr)}")

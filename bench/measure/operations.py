@@ -3,8 +3,8 @@
 Prints one JSON object: name -> ``median_s``, ``min_s``, ``spent_s`` and ``faults`` (codes).
 """
 
-import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,7 +57,7 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
     placement.place()
     key = environment.current().key
     reference = kernels.prepare(key, [] if device.is_host else [device])
-    plan = profiles.PROFILES["default"].plan()
+    plan = profiles.PROFILES["default"].plan
     cost = device.clock_cost()
     results: dict[str, Result] = {}
     spent = dict.fromkeys((name for name, _, _ in operations), 0.0)
@@ -80,14 +80,8 @@ def measure(device: devices.Device, operations: Sequence[Operation]) -> Found:
 
 
 def main() -> None:
-    """Print the results of the twelve as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.measure.operations", description=__doc__)
-    parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
-    try:
-        device = devices.find(given.device)
-    except devices.UnknownDevice as problem:
-        parser.error(f"--device: {problem}")
+    """Print the results of the twelve on the device that is named on the command line as JSON."""
+    device = devices.find(sys.argv[1])
     print(json.dumps(measure(device, core(device.torch_device))))
 
 

@@ -17,9 +17,8 @@ AROUND_S = 0.2
 def lines(run: Run, cells: Sequence[Any]) -> list[str]:
     """Return the lines for the user; only a run that times cells looks at the machine."""
     once = run.profile.once
-    budget_s = run.profile.budget_s(len(cells)) if run.budget_s is None else run.budget_s
-    visits_s = len(cells) * (run.profile.max_time_s + AROUND_S)
-    seconds = visits_s if once else max(budget_s, visits_s)
+    visits_s = len(cells) * (run.profile.plan.max_time_s + AROUND_S)
+    seconds = visits_s if once else max(run.budget_of(len(cells)), visits_s)
     about = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
     does = "called once, not timed" if once else "timed"
     made = [f"{units.count(len(cells), 'cell')} to be {does}: about {about}"]

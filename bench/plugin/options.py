@@ -61,6 +61,10 @@ class Run:
     outcomes: dict[str, str] = dataclasses.field(default_factory=dict)
     lost: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def budget_of(self, cells: int) -> float:
+        """Return the seconds of all visits to so many cells."""
+        return self.profile.budget_s(cells) if self.budget_s is None else self.budget_s
+
     def open_writer(self) -> Writer:
         """Open or create the file of this run; CannotWrite if that is not possible."""
         if self.output is None:

@@ -36,7 +36,7 @@ def set_options(profile: Profile, config: pytest.Config) -> None:
 
     Its header, its files and the plan then agree. Garbage collection is off in timed rounds.
     """
-    values = (profile.min_rounds, profile.max_time_s, profile.min_time_s)
+    values = (profile.plan.min_rounds, profile.plan.max_time_s, profile.plan.min_time_s)
     for name, value in zip(_DEFAULTS, values, strict=True):
         by_user = f"--{name.replace('_', '-')}" in given(config)
         if not by_user and float(config.getoption(name)) == _DEFAULTS[name]:
@@ -59,5 +59,5 @@ def plan(profile: Profile, config: pytest.Config, marked: Mapping[str, Any]) -> 
         max_time_s=float(value("max_time")),
         min_time_s=float(value("min_time")),
         precision=float(value("precision") or Plan.precision),
-        limit_s=profile.limit_s if min_rounds == profile.min_rounds else math.inf,
+        limit_s=profile.plan.limit_s if min_rounds == profile.plan.min_rounds else math.inf,
     )

@@ -131,9 +131,8 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
 
     The file has the rows of the first visits; it is updated now and then, and at the end.
     """
-    budget_s = run.profile.budget_s(len(cells)) if run.budget_s is None else run.budget_s
     started = updated = now_s()
-    end = started + budget_s - spent_s
+    end = started + run.budget_of(len(cells)) - spent_s
     for timed in cells:
         timed.judge(run)
     candidates = [timed for timed in cells if repeatable(timed.item)]
