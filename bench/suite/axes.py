@@ -47,7 +47,8 @@ def values(
 def dtypes(*names: str, default: Iterable[str] = DEFAULT_DTYPES) -> pytest.MarkDecorator:
     """Mark the dtypes (by name, ``"float16"``) that an operation supports.
 
-    Profiles `smoke` and `default` time only those that `default` names.
+    Profiles `smoke` and `default` time only those that `default` names. As ``pytestmark`` it holds
+    for all benchmarks of a file that have no such mark of their own.
     """
     return pytest.mark.dtypes(*names, default=tuple(default))
 

@@ -7,6 +7,7 @@ from bench.suite.distributed.ranks import Ranks, powers_of_two
 from bench.suite.training.models import BACKWARD_FLOP, FORWARD_FLOP, PARAMETERS
 
 GROUP = "distributed"
+pytestmark = dtypes("float32")
 
 RANKS = powers_of_two()
 BATCH = 256
@@ -14,7 +15,6 @@ BATCH = 256
 SCALED = [(1, "weak"), *((ranks, how) for ranks in RANKS[1:] for how in ("weak", "strong"))]
 
 
-@dtypes("float32")
 @pytest.mark.parametrize("part", ["whole", "compute"])
 @pytest.mark.parametrize(("ranks", "scaling"), SCALED)
 @pytest.mark.parametrize("batch", values((BATCH,), full=(16, 4096)))
@@ -28,7 +28,6 @@ def bench_ddp_step(cell, batch, ranks, scaling, part):
     cell.loop(group.run, group.check)
 
 
-@dtypes("float32")
 @pytest.mark.parametrize("ranks", RANKS[1:])
 @pytest.mark.parametrize("n", values((2**10, 2**16, PARAMETERS), full=(2**24,)))
 def bench_all_reduce(cell, n, ranks):

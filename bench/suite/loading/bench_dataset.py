@@ -24,12 +24,11 @@ from bench.suite.loading.data import (
 from bench.suite.loading.workers import delivers, loader_of, one_by_one, one_epoch, watched
 
 GROUP = "loading"
+pytestmark = [host_only, dtypes("float32")]
 
 FASHION = 1024
 
 
-@host_only
-@dtypes("float32")
 @pytest.mark.parametrize("file", ["png", "jpeg"])
 def bench_read_image(cell, file):
     path = image_folder(file) / f"007.{file}"
@@ -49,8 +48,6 @@ def declare_files(cell, file):
     cell.work(items=IMAGES, unit="image", bytes=read + IMAGES * 3 * SIDE * SIDE)
 
 
-@host_only
-@dtypes("float32")
 @pytest.mark.parametrize("file", ["png", "jpeg"])
 def bench_custom_dataset(cell, file):
     declare_files(cell, file)
@@ -73,8 +70,6 @@ def from_file(dataset, count):
     return list(zip(images, targets, strict=True))
 
 
-@host_only
-@dtypes("float32")
 @pytest.mark.parametrize("target", ["index", "one_hot"])
 @quick(target=("index",))
 def bench_fashion_mnist(cell, target):
@@ -86,8 +81,6 @@ def bench_fashion_mnist(cell, target):
 DATASETS = {"getitem": CustomImageDataset, "getitems": BatchedImageDataset}
 
 
-@host_only
-@dtypes("float32")
 @pytest.mark.parametrize("fetch", list(DATASETS))
 def bench_batched_fetch(cell, fetch):
     loader = cell.enter(loader_of(custom_images(dataset=DATASETS[fetch]), batch_size=64))

@@ -28,6 +28,7 @@ from bench.suite.loading.workers import (
 )
 
 GROUP = "loading"
+pytestmark = dtypes("float32")
 
 YES_NO = ["yes", "no"]
 #: Batches of an epoch for each worker, and workers at least for which it has them.
@@ -60,7 +61,6 @@ def time_epochs(cell, **settings):
 
 @quick(batch=(32,), workers=(0, 2, 4))
 @host_only
-@dtypes("float32")
 @pytest.mark.parametrize("workers", values((0, 1, 2, 4), full=(8,)))
 @pytest.mark.parametrize("batch", values((8, 32), full=(2, 128)))
 def bench_loader(cell, workers, batch):
@@ -71,7 +71,6 @@ TWO = {"num_workers": 2, "batch_size": 32}
 
 
 @host_only
-@dtypes("float32")
 @pytest.mark.parametrize("start", values((), full=START_METHODS))
 @pytest.mark.parametrize("persistent", YES_NO)
 def bench_loader_start_method(cell, start, persistent):
@@ -80,14 +79,12 @@ def bench_loader_start_method(cell, start, persistent):
 
 
 @host_only
-@dtypes("float32")
 @pytest.mark.parametrize("persistent", YES_NO)
 def bench_loader_persistent_workers(cell, persistent):
     time_epochs(cell, **TWO, persistent_workers=persistent == "yes")
 
 
 @host_only
-@dtypes("float32")
 @pytest.mark.parametrize("shuffle", YES_NO)
 def bench_loader_shuffle(cell, shuffle):
     time_epochs(cell, **TWO, persistent_workers=True, shuffle=shuffle == "yes")
@@ -122,7 +119,6 @@ def on(device, check):
 
 
 @accelerator_only
-@dtypes("float32")
 @pytest.mark.parametrize("pin_memory", YES_NO)
 def bench_loader_to_device(cell, pin_memory):
     pin = pin_memory == "yes"
@@ -153,7 +149,6 @@ def first_of(cell, dataset, workers, start):
 
 
 @host_only
-@dtypes("float32")
 @pytest.mark.parametrize("start", values(START_METHODS[:1], full=START_METHODS[1:]))
 def bench_first_batch(cell, start):
     first = first_of(cell, custom_images(FILES), 2, start)
@@ -175,7 +170,6 @@ def take_first(first):
 
 
 @host_only
-@dtypes("float32")
 @pytest.mark.parametrize("start", values(START_METHODS[:2], full=START_METHODS[2:]))
 @pytest.mark.parametrize("transform", values(("lambda",), full=("function",)))
 def bench_lambda_in_worker(cell, transform, start):
@@ -187,7 +181,6 @@ def bench_lambda_in_worker(cell, transform, start):
 
 
 @host_only
-@dtypes("float32")
 @pytest.mark.parametrize("batch", [64])
 def bench_collate(cell, batch):
     images = list(cell.tensor(batch, 3, SIDE, SIDE).unbind())

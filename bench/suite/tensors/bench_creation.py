@@ -16,6 +16,7 @@ from bench.measure.references import constant, converted, spaced
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 
 GROUP = "creation"
+pytestmark = dtypes(*ALL, default=FLOAT32)
 
 SIZES = values((2**20,), full=(2**4, 2**12, 2**22, 2**25))
 
@@ -36,25 +37,21 @@ def create(cell, n, factory, *args, **checked):
     cell(factory, *args, **checked)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty(cell, n):
     create(cell, n, torch.empty, n, check=like(cell, layout, n), **keywords(cell))
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros(cell, n):
     create(cell, n, torch.zeros, n, expect=constant(0), **keywords(cell))
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones(cell, n):
     create(cell, n, torch.ones, n, expect=constant(1), **keywords(cell))
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full(cell, n):
     create(cell, n, torch.full, (n,), 3.0, expect=constant(3), **keywords(cell))
@@ -79,25 +76,21 @@ def bench_arange(cell, n):
     create(cell, n, torch.arange, 0, 1, 1 / n, expect=spaced, **keywords(cell))
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty_like(cell, n):
     create(cell, n, torch.empty_like, cell.tensor(n), check=like(cell, layout, n), proof=fresh)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zeros_like(cell, n):
     create(cell, n, torch.zeros_like, cell.tensor(n), expect=constant(0))
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_ones_like(cell, n):
     create(cell, n, torch.ones_like, cell.tensor(n), expect=constant(1))
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_full_like(cell, n):
     create(cell, n, torch.full_like, cell.tensor(n), 3, expect=constant(3))
@@ -109,7 +102,6 @@ def bench_rand_like(cell, n):
     create(cell, n, torch.rand_like, cell.tensor(n), proof=fresh, **like(cell, drawn, UNIFORM, n))
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", values((2**14,), full=(2**4, 2**18)))
 def bench_tensor_from_list(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))

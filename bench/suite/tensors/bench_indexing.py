@@ -7,6 +7,7 @@ from bench.measure.layers import cumulated, gathered, ordered, rows, scattered, 
 from bench.suite.axes import FLOAT32, FLOATING, dtypes, values
 
 GROUP = "indexing and sorting"
+pytestmark = dtypes(*FLOATING, default=FLOAT32)
 
 SIZES = values((2**16,), full=(2**12, 2**20))
 #: Elements of a row of a table, rows of a matrix.
@@ -18,7 +19,6 @@ def index(cell, n, below):
     return (torch.arange(n) * 40_503 % below).to(cell.device)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", values((2**10,), full=(2**6, 2**14)))
 def bench_embedding(cell, n):
     cell.work(items=n, unit="token", bytes=8 * n + 2 * cell.nbytes(n * WIDTH))
@@ -26,7 +26,6 @@ def bench_embedding(cell, n):
     cell(torch.nn.functional.embedding, words, cell.tensor(2**12, WIDTH), expect=rows)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_index_select(cell, n):
     count = n // WIDTH
@@ -35,7 +34,6 @@ def bench_index_select(cell, n):
     cell(torch.index_select, cell.tensor(2 * count, WIDTH), 0, picked, expect=selected)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_gather(cell, n):
     cell.work(items=n, bytes=8 * n + 2 * cell.nbytes(n))
@@ -43,7 +41,6 @@ def bench_gather(cell, n):
     cell(torch.gather, cell.tensor(n // WIDTH, WIDTH), 1, places, expect=gathered)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_scatter_add(cell, n):
     # Sums of 16 small integers are exact in every dtype and order: atomics have none.
@@ -52,21 +49,18 @@ def bench_scatter_add(cell, n):
     cell(torch.scatter_add, cell.tensor(n // 16).sign(), 0, places, source, expect=scattered)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_topk(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
     cell(torch.topk, cell.tensor(n // 1024, 1024), 10, check=ordered)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_sort(cell, n):
     cell.work(items=n, bytes=8 * n + 2 * cell.nbytes(n))
     cell(torch.sort, cell.tensor(n // 1024, 1024), check=ordered)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize("n", SIZES)
 def bench_cumsum(cell, n, dim):

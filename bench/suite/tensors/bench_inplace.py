@@ -21,6 +21,7 @@ GROUPS = {
     "joining and copies": ("copy",),
     "creation": ("zero_", "fill_"),
 }
+pytestmark = dtypes(*ALL, default=FLOAT32)
 
 SIZES = values((2**20,), full=(2**4, 2**12, 2**16, 2**22, 2**25))
 #: From the cost of a call to the bandwidth: 2**25 elements exceed every last-level cache.
@@ -72,7 +73,6 @@ def bench_sigmoid(cell, n, form):
 
 
 @quick(n=(2**25,), form=("out_of_place",))
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("n", COPY_SIZES)
 def bench_copy(cell, n, form):
@@ -84,14 +84,12 @@ def bench_copy(cell, n, form):
         cell(torch.clone, y, expect=same)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_zero_(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))
     cell(torch.Tensor.zero_, cell.tensor(n), expect=constant(0), proof=wrote)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_fill_(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))

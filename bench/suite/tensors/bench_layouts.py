@@ -11,6 +11,7 @@ from bench.suite.axes import FLOAT32, FLOATING, dtypes
 from bench.suite.layouts import LAYOUTS, laid_out
 
 GROUPS = {"reductions": ("sum_dim", "softmax_dim"), "matrix products": ("matmul_layout",)}
+pytestmark = dtypes(*FLOATING, default=FLOAT32)
 
 ALONG = [
     *[(0, "contiguous"), (1, "contiguous"), (2, "contiguous"), (2, "transposed"), (2, "sliced")],
@@ -22,21 +23,18 @@ ALONG = [
 ]
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize(("dim", "layout"), ALONG)
 def bench_sum_dim(cell, dim, layout):
     cell.work(items=64**3, bytes=cell.nbytes(64**3 + 64**2), flop=63 * 64**2)
     cell(torch.sum, laid_out(cell, layout, 64, 64, 64), dim=dim, expect=summed)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize(("dim", "layout"), ALONG)
 def bench_softmax_dim(cell, dim, layout):
     cell.work(items=64**3, bytes=cell.nbytes(2 * 64**3))
     cell(torch.softmax, laid_out(cell, layout, 64, 64, 64), dim=dim, expect=softmax)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def bench_matmul_layout(cell, layout):
     cell.work(items=256**2, bytes=cell.nbytes(3 * 256**2), flop=2 * 256**3)

@@ -11,6 +11,7 @@ from bench.measure.references import as_array, item, listed, same
 from bench.suite.axes import ALL, FLOAT32, NUMERIC, dtypes, values
 
 GROUP = "transfers"
+pytestmark = dtypes(*ALL, default=FLOAT32)
 
 SIZES = values((2**4, 2**20), full=(2**12, 2**22))
 
@@ -19,7 +20,6 @@ def through_cpu(tensor):
     return tensor.cpu().numpy()
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_to_numpy(cell, n):
     on_host = cell.device.type == "cpu"
@@ -36,7 +36,6 @@ def from_numpy_to(array, device):
     return torch.from_numpy(array).to(device)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_from_numpy(cell, n):
     array = cell.tensor(n).cpu().numpy()
@@ -48,7 +47,6 @@ def bench_from_numpy(cell, n):
         cell(from_numpy_to, array, cell.device, expect=same)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_tensor_from_array(cell, n):
     array = cell.tensor(n).cpu().numpy()
@@ -56,7 +54,6 @@ def bench_tensor_from_array(cell, n):
     cell(torch.tensor, array, device=cell.device, expect=same)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_as_tensor(cell, n):
     on_host = cell.device.type == "cpu"
@@ -66,7 +63,6 @@ def bench_as_tensor(cell, n):
     cell(torch.as_tensor, array, device=cell.device, expect=same, proof=proof)
 
 
-@dtypes(*ALL, default=FLOAT32)
 @pytest.mark.parametrize("n", values((2**14,), full=(2**4, 2**18)))
 def bench_tolist(cell, n):
     cell.work(items=n, bytes=cell.nbytes(n))

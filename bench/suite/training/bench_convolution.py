@@ -8,6 +8,7 @@ from bench.suite.axes import FLOAT32, FLOATING, dtypes, values
 from bench.suite.layouts import FORMATS
 
 GROUP = "convolutions and attention"
+pytestmark = dtypes(*FLOATING, default=FLOAT32)
 
 #: Side of the image -> channels; each stage has the same number of operations.
 STAGES = {56: 64, 28: 128, 14: 256, 7: 512}
@@ -22,7 +23,6 @@ def images(cell, side, batch, layout):
     return (one.contiguous(memory_format=FORMATS[layout]) for one in (x, weight))
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("layout", list(FORMATS))
 @pytest.mark.parametrize("batch", values((1,), full=(16,)))
 @pytest.mark.parametrize("side", values((56, 14), full=(28, 7)))
@@ -36,7 +36,6 @@ def both_gradients(x, weight, grad):
     return torch.autograd.grad(y, (x, weight), grad)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("layout", list(FORMATS))
 @pytest.mark.parametrize("batch", values((1,), full=(16,)))
 @pytest.mark.parametrize("side", values((14,), full=(56, 28, 7)))

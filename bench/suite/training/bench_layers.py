@@ -15,6 +15,7 @@ from bench.suite.training import expected
 from bench.suite.training.models import SIZES, forward_work, network, samples, with_gradients
 
 GROUP = "layers and losses"
+pytestmark = dtypes(*FLOATING, default=FLOAT32)
 
 BATCH = 64
 WIDTH = SIZES[1]
@@ -30,7 +31,6 @@ def by_hand_stack(x, w1, b1, w2, b2, w3, b3):
     return x @ w3.t() + b3
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_flatten(cell, form):
     x, _ = samples(cell, BATCH)
@@ -39,7 +39,6 @@ def bench_flatten(cell, form):
     cell(flatten, x, expect=flattened, proof=aliases)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_linear(cell, form):
     layer = nn.Linear(WIDTH, WIDTH, device=cell.device, dtype=cell.dtype)
@@ -52,7 +51,6 @@ def bench_linear(cell, form):
         cell(by_hand_linear, x, layer.weight, layer.bias, expect=affine)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_relu_layer(cell, form):
     x = cell.tensor(BATCH, WIDTH)
@@ -60,7 +58,6 @@ def bench_relu_layer(cell, form):
     cell(nn.ReLU() if form == "module" else torch.relu, x, expect=relu)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_softmax_layer(cell, form):
     x = cell.tensor(BATCH, SIZES[-1])
@@ -71,7 +68,6 @@ def bench_softmax_layer(cell, form):
         cell(torch.softmax, x, 1, expect=softmax)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_sequential(cell, form):
     stack = network(cell).linear_relu_stack
@@ -137,7 +133,6 @@ def are_zero(set_to_none):
     return check
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("set_to_none", ["yes", "no"])
 def bench_zero_grad(cell, set_to_none):
     model, none = with_gradients(cell, network(cell)), set_to_none == "yes"

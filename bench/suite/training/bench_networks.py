@@ -13,13 +13,13 @@ GROUPS = {
     "convolutions and attention": ("attention", "attention_layout", "einsum"),
     "layers and losses": ("layer_norm", "batch_norm", "dropout", "lstm", "gru"),
 }
+pytestmark = dtypes(*FLOATING, default=FLOAT32)
 
 HEADS, DEPTH = 4, 64
 #: The sequence of the recurrent layers, and their width.
 STEPS, HIDDEN = 32, 128
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("causal", ["no", "yes"])
 @pytest.mark.parametrize("n", values((64, 512), full=(2048, 8192)))
 def bench_attention(cell, n, causal):
@@ -43,7 +43,6 @@ def bench_attention_layout(cell, layout):
     cell(attention, *qkv, is_causal=True, expect=attended)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", values((256,), full=(64, 1024)))
 def bench_einsum(cell, n):
     q, k = (cell.tensor(1, HEADS, n, DEPTH, seed=seed) for seed in range(2))
@@ -52,7 +51,6 @@ def bench_einsum(cell, n):
     cell(torch.einsum, "bhqd,bhkd->bhqk", q, k, expect=contracted)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("n", values((256,), full=(64, 2048)))
 def bench_layer_norm(cell, n, layout):
@@ -61,7 +59,6 @@ def bench_layer_norm(cell, n, layout):
     cell(nn.functional.layer_norm, x, (768,), weight, bias, expect=layer_norm)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("layout", list(FORMATS))
 @pytest.mark.parametrize("batch", values((4,), full=(32,)))
 def bench_batch_norm(cell, batch, layout):
@@ -72,7 +69,6 @@ def bench_batch_norm(cell, batch, layout):
     cell(nn.functional.batch_norm, x, None, None, weight, bias, True, expect=batch_norm)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", values((2**18,), full=(2**12, 2**22)))
 def bench_dropout(cell, n):
     cell.work(items=n, bytes=2 * cell.nbytes(n))
@@ -93,13 +89,11 @@ def over_time(cell, kind, gates, batch):
     cell(outputs, layer, 0.5 * cell.tensor(STEPS, batch, HIDDEN), expect=recurrent)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("batch", values((16,), full=(1, 128)))
 def bench_lstm(cell, batch):
     over_time(cell, nn.LSTM, 4, batch)
 
 
-@dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("batch", values((16,), full=(1, 128)))
 def bench_gru(cell, batch):
     over_time(cell, nn.GRU, 3, batch)
