@@ -201,8 +201,8 @@ CELL = {"device": "cpu", "dtype": "float16", "benchmark": "cat", "params": "dim=
 def test_the_bar_shows_cell_count_and_name():
     out = io.StringIO()
     with RunBar(Console(file=out, force_terminal=True, width=120), 2) as bar:
-        bar.cell_started(2, 3, 10, CELL | {"last": "8.1 us"})
-        bar.message("a line [for] the user")
+        bar(run=2, done=3, total=10, cell=CELL, last="8.1 us")
+        bar(message="a line [for] the user")
         bar.complete()
     shown = out.getvalue()
     assert "run 2 of 2" in shown
@@ -222,8 +222,8 @@ def test_a_bar_that_never_began_leaves_nothing():
 def test_later_visits_show_the_time_that_is_left():
     out = io.StringIO()
     with RunBar(Console(file=out, force_terminal=True, width=120)) as bar:
-        bar.cell_started(1, 9, 10, CELL)
-        bar.visited_again(1, 41.6, CELL)
+        bar(run=1, done=9, total=10, cell=CELL)
+        bar(run=1, left_s=41.6, cell=CELL)
     assert "again, 42 s left" in out.getvalue()
     assert "10/10" in out.getvalue()
 
@@ -241,8 +241,8 @@ def test_the_time_limit_of_a_cell_starts_again_at_a_later_visit():
 def test_a_fleet_has_a_bar_for_each_machine():
     out = io.StringIO()
     with FleetBars(Console(file=out, force_terminal=True, width=120)) as bars:
-        bars.cell_started("a1", 1, 3, 10, CELL)
-        bars.machine_ended("a1", 3, "its worker is gone")
+        bars("a1", run=1, done=3, total=10, cell=CELL)
+        bars("a1", rows=3, reason="its worker is gone")
     shown = out.getvalue()
     assert "3/10" in shown
     assert "a1: 3 rows; its worker is gone" in shown

@@ -58,13 +58,16 @@ def _search(
         kept = study.Study(file, options, machine)
     began = time.perf_counter()
     with run_bar() as bar:
-        bar.stage_started("search", 1)
+        bar(stage="search", runs=1)
 
         def show(seconds: float, what: str) -> None:
-            bar.cell_started(1, int(seconds), int(budget), {"benchmark": what})
+            bar(run=1, done=int(seconds), total=int(budget), cell={"benchmark": what})
 
         found = search.run(
-            *(problem, method, budget, kept.trials), warn=bar.message, keep=kept.keep, show=show
+            *(problem, method, budget, kept.trials),
+            warn=lambda line: bar(message=line),
+            keep=kept.keep,
+            show=show,
         )
         if found.settled and not found.stopped:
             spent = time.perf_counter() - began

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,11 +41,9 @@ ORDERS = ("abba", "random")
 SCREEN, CONFIRM = 3, 5
 
 
-class Listener(runner.Listener, Protocol):
-    """Receives the progress of the processes, and the stage they belong to."""
-
-    def stage_started(self, name: str, runs: int) -> None:
-        """A stage of `runs` processes starts."""
+#: Receives the progress of the processes as a listener of `runner`, and ``stage=, runs=`` when a
+#: stage of so many processes starts.
+Listener = runner.Listener
 
 
 @dataclass(frozen=True)
@@ -68,22 +66,16 @@ class Plan:
         return [side for turn in turns for side in turn]
 
 
-@dataclass
-class _StageListener:
-    """Reports the progress of process `number` of a stage."""
+def _in_stage(listener: Listener, number: int, side: str) -> Listener:
+    """Return what reports the progress of process `number` of a stage."""
 
-    listener: Listener
-    number: int
-    side: str
+    def tell(**event: Any) -> None:
+        if "message" in event:
+            listener(message=f"{side}: {event['message']}")
+        else:
+            listener(**event | {"run": number})
 
-    def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        self.listener.cell_started(self.number, done, total, cell)
-
-    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
-        self.listener.visited_again(self.number, left_s, cell)
-
-    def message(self, line: str) -> None:
-        self.listener.message(f"{self.side}: {line}")
+    return tell
 
 
 def _stage(
@@ -110,7 +102,7 @@ def _stage(
         if turn < started[side] or number <= ended:
             continue
         file = files[side]
-        given, reported = list(arguments[side]), _StageListener(listener, number, side)
+        given, reported = list(arguments[side]), _in_stage(listener, number, side)
         if turn == started[side]:  # the last run of this side, which may have been interrupted
             code, wrote = runner.run(given, turn, None, file, reported, places[side])
         else:
@@ -216,7 +208,7 @@ def _confirm(
     ended = 0
     for runs in range(plan.confirm, 2 * plan.confirm + 1):
         sequence = [side for side in plan.sequence(runs) if side in places]
-        listener.stage_started("confirm", len(sequence))
+        listener(stage="confirm", runs=len(sequence))
         _stage(sequence, places, files, arguments, listener, ended)
         ended = len(sequence)
         rows = {side: _rows(file) for side, file in files.items()}
@@ -259,9 +251,9 @@ def run(
         options = {"options": _options(list(named.values()), plan, limits, settings)}  # for `same`
         replace(folder / "ab.json", json.dumps(options, indent=1) + "\n")
         what = "; ".join(f"{name}: {side.label}" for name, side in named.items())
-        listener.message(f"{what}; in {folder}")
+        listener(message=f"{what}; in {folder}")
         files = {side: folder / f"{side}.csv" for side in SIDES}
-        listener.stage_started("screen", 2 * plan.screen)
+        listener(stage="screen", runs=2 * plan.screen)
         arguments = _arguments(named, *plan.arguments)
         _stage(plan.sequence(plan.screen), places, files, arguments, listener)
         old, new = (_rows(files[side]) for side in SIDES)
@@ -269,7 +261,7 @@ def run(
         suspects = screen.suspects(old, new, limits, one_machine=True)
         if not suspects:
             return screen.settle(first, None, suspects, **settings)
-        listener.message(f"{len(suspects)} of {len(first.cells)} cells to confirm")
+        listener(message=f"{len(suspects)} of {len(first.cells)} cells to confirm")
         fresh = _confirm(suspects, plan, named, places, folder, listener)
         old, new = (fresh[side] for side in SIDES)
         second = check.check(old, new, limits, comparable.HARD, one_machine=True)
@@ -305,7 +297,7 @@ def recheck(
     cells = suspects | (set() if both[0].given else _controls(outcome, suspects))
     arguments = (*plan.arguments, *_as_stored(stored[1], cells))
     plan = dataclasses.replace(plan, arguments=arguments)
-    listener.message(f"{len(suspects)} of {len(outcome.cells)} cells to confirm, in {folder}")
+    listener(message=f"{len(suspects)} of {len(outcome.cells)} cells to confirm, in {folder}")
     with _prepared(named) as places:
         _make_folder(folder)
         fresh = _confirm(cells, plan, named, places, folder, listener)

@@ -2,11 +2,11 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from distributed import Client, Event, Future
 
@@ -43,19 +43,9 @@ class MachineResult:
     rows: int
 
 
-class Listener(Protocol):
-    """Receives the progress of the machines."""
-
-    def cell_started(
-        self, label: str, run: int, done: int, total: int, cell: dict[str, Any]
-    ) -> None:
-        """A cell starts on machine `label`."""
-
-    def message(self, label: str, line: str) -> None:
-        """A line for the user."""
-
-    def machine_ended(self, label: str, rows: int, reason: str) -> None:
-        """A machine has ended with so many rows; `reason` is what went wrong, if anything."""
+#: Receives the label of a machine and its progress as a listener of `runner`, or ``rows=, reason=``
+#: when it has ended with so many rows, and what went wrong, if anything.
+Listener = Callable[..., object]
 
 
 def find(client: Client, roster: Roster, limit_s: float = 60.0) -> tuple[list[Node], list[str]]:
@@ -161,14 +151,14 @@ class Fleet:
                             self._start(one)
                             busy.add(one.host)
                         except UserError as problem:  # its file is damaged, or another's
-                            self._listener.machine_ended(one.label, 0, str(problem))
+                            self._listener(one.label, rows=0, reason=str(problem))
                             yield MachineResult(one.label, None, str(problem), 0)
                 self._listen()
                 for label in list(self._tasks):
                     ended = self._ended(self._tasks[label])
                     if ended:
                         self._finish(label)
-                        self._listener.machine_ended(ended.label, ended.rows, ended.reason)
+                        self._listener(ended.label, rows=ended.rows, reason=ended.reason)
                         yield ended
         finally:
             self._stop()
@@ -218,16 +208,14 @@ class Fleet:
         task = self._tasks.get(label)
         if task is None:
             return
-        if "message" in event:
-            self._listener.message(label, str(event["message"]))
-        if "progress" in event:
-            self._listener.cell_started(label, **event["progress"])
+        if "rows" not in event:
+            self._listener(label, **event)
         try:
             for fields in event.get("rows", ()):
                 task.append(fields)
         except reader.BadFile as problem:
             # The result of this machine will be refused as well; the others continue.
-            self._listener.message(label, str(problem))
+            self._listener(label, message=str(problem))
 
     def _ended(self, task: _Task) -> MachineResult | None:
         """Return the result of a machine, or None while it is running."""

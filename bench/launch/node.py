@@ -56,20 +56,18 @@ class _EventSender:
         self._stop = Event(topic, client=get_client())
         self._sent = len(self._lines())
 
-    def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
+    def __call__(self, **event: Any) -> None:
         """Send the progress, and the complete rows that were written since the last call.
 
         Later visits replace rows that were sent; the client gets those with the whole file.
         """
+        if "left_s" in event:
+            return
         lines = self._lines()
         if rows := lines[max(1, self._sent) :]:
             self._sent = len(lines)
             self._worker.log_event(self._topic, {"rows": rows})
-        progress = {"run": run, "done": done, "total": total, "cell": cell}
-        self._worker.log_event(self._topic, {"progress": progress})
-
-    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
-        """Send nothing: the client gets the rows of later visits with the whole file."""
+        self._worker.log_event(self._topic, event)
 
     def stopped(self) -> bool:
         """Return whether the client has stopped the run, or cannot be reached."""
@@ -77,10 +75,6 @@ class _EventSender:
             return bool(self._stop.is_set())
         except Exception:
             return True
-
-    def message(self, line: str) -> None:
-        """Send a line for the user."""
-        self._worker.log_event(self._topic, {"message": line})
 
     def _lines(self) -> list[list[str]]:
         """Return the complete lines of the file, its header included."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import pytest
@@ -45,17 +45,10 @@ class Stopped(CannotRun):
     code = STOPPED
 
 
-class Listener(Protocol):
-    """Receives the progress of a run."""
-
-    def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        """A cell of run number `run` starts, after `done` of `total`."""
-
-    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
-        """All cells have ended; one is visited again while `left_s` seconds of budget are left."""
-
-    def message(self, line: str) -> None:
-        """A line for the user."""
+#: Receives the progress of a run as keywords: a ``message`` for the user, or the ``cell`` that run
+#: number ``run`` starts, after ``done`` of ``total``, the last of which took ``last``. If a cell is
+#: visited again, ``left_s`` seconds of budget are left.
+Listener = Callable[..., object]
 
 
 @dataclass
@@ -94,17 +87,13 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
         if text.strip():
             report.lines.append(text.rstrip("\n"))
         event = json.loads(data) if mark else {}
-        if "file" in event:
-            report.file = Path(event["file"])
+        if file := event.pop("file", ""):
+            report.file = Path(file)
         if "note" in event and run == 1:
-            listener.message(event["note"])
+            listener(message=event["note"])
         if "cell" in event:
             report.cell, report.since = event["cell"], time.monotonic()
-            if "left_s" in event:
-                listener.visited_again(run, event["left_s"], event["cell"])
-            else:
-                shown = {**event["cell"], "last": event.get("last", "")}
-                listener.cell_started(run, event["done"], event["total"], shown)
+            listener(run=run, **event)
         report.lost += event.get("lost", [])
         report.finished |= "finished" in event
 
@@ -212,10 +201,10 @@ class _Launcher:
             _kill(process.pid)
         elif report.cell is None:  # before the first cell there is nothing to keep
             _kill(process.pid)
-            self.listener.message("stopped before the first cell")
+            self.listener(message="stopped before the first cell")
         else:
             process.send_signal(signal.SIGINT)
-            self.listener.message("stopping after this call; Ctrl-C again stops at once")
+            self.listener(message="stopping after this call; Ctrl-C again stops at once")
         report.interrupted = True
 
     def run(self, csv_options: Sequence[str], run: int) -> tuple[int, Path | None]:
@@ -223,7 +212,6 @@ class _Launcher:
 
         `csv_options` are the options that name the CSV. Returns the exit status and the CSV.
         """
-        message = self.listener.message
         file: Path | None = None
         deaths = 0
         while True:
@@ -237,10 +225,10 @@ class _Launcher:
             if report.interrupted:
                 return STOPPED, file
             for line in report.lines:
-                message(line)
+                self.listener(message=line)
             if report.lost and report.file and deaths < MAX_DEATHS:
                 for line in report.lost:
-                    message(f"{line}; the run continues in a fresh process")
+                    self.listener(message=f"{line}; the run continues in a fresh process")
                 csv_options = [f"--resume={report.file}"]
                 continue
             nothing_left = code == pytest.ExitCode.NO_TESTS_COLLECTED
@@ -249,12 +237,14 @@ class _Launcher:
             if report.finished or report.file is None or report.cell is None:
                 complete = nothing_left and any(w.startswith("--resume=") for w in csv_options)
                 if (code not in (0, 1, 2) or not file) and not report.lines and not complete:
-                    message(output.strip() or "the process ended before its first cell")
+                    self.listener(
+                        message=output.strip() or "the process ended before its first cell"
+                    )
                 return code or int(not report.finished), file
             out_of_memory = _out_of_memory_kills() > kills
             killed = code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
             if not report.timed_out and (killed or -code in _FROM_OUTSIDE):
-                message(f"killed from outside; continue with --resume {file}")
+                self.listener(message=f"killed from outside; continue with --resume {file}")
                 return 2, file
             status, reason = _cause_of_death(code, out_of_memory)
             if report.timed_out:
@@ -263,10 +253,12 @@ class _Launcher:
                 with contextlib.closing(reopen(report.file)) as writer:
                     writer.append(Row(status=status, reason=reason, **report.cell))
             if deaths == MAX_DEATHS:
-                message(f"{deaths} cells killed their process; continue with --resume {file}")
+                self.listener(
+                    message=f"{deaths} cells killed their process; continue with --resume {file}"
+                )
                 return 1, file
             name = f"{report.cell['benchmark']} {report.cell['dtype']}"
-            message(f"{reason} ({name}); the run continues")
+            self.listener(message=f"{reason} ({name}); the run continues")
             csv_options = [f"--resume={report.file}"]
 
 

@@ -42,10 +42,12 @@ class _Bars:
         self._progress.refresh()
         self._progress.stop()
 
-    def _draw(self, task: TaskID, what: str, done: int, total: int, cell: dict[str, Any]) -> None:
+    def _draw(
+        self, task: TaskID, what: str, done: int, total: int, cell: dict[str, Any], last: str = ""
+    ) -> None:
         words = [str(cell.get(key) or "") for key in ("device", "dtype", "benchmark", "params")]
         name = " ".join(filter(None, words)).replace(";", " ")[:60]
-        if last := cell.get("last"):
+        if last:
             name = f"{last}; now {name}"
         self._progress.update(task, description=what, completed=done, total=total, cell=name)
         self._progress.refresh()
@@ -76,28 +78,25 @@ class RunBar(_Bars):
         """Show the bar as complete."""
         self._progress.update(self._task, completed=self._progress.tasks[0].total)
 
-    def stage_started(self, name: str, runs: int) -> None:
-        """Restart the bar for a stage of `runs` processes."""
-        self._stage, self._runs = name, runs
-        self._progress.reset(self._task, description=f"{name} starting", total=None)
-
-    def cell_started(self, run: int, done: int, total: int, cell: dict[str, Any]) -> None:
-        """Update the bar: `done` of `total` cells of process number `run` have ended."""
-        self._drawn = True
-        alone = "cells" if self._stage == "run" else self._stage
-        what = f"{self._stage} {run} of {self._runs}" if self._runs > 1 else alone
-        self._draw(self._task, what, (run - 1) * total + done, self._runs * total, cell)
-
-    def visited_again(self, run: int, left_s: float, cell: dict[str, Any]) -> None:
-        """Show that all cells are done, and for how long they are visited again."""
-        again = f"again, {left_s:.0f} s left"
-        what = f"{self._stage} {run} of {self._runs}, {again}" if self._runs > 1 else again
-        done = self._progress.tasks[0].total or 0
-        self._draw(self._task, what, int(done * run / self._runs), int(done), cell)
-
-    def message(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._print(line)
+    def __call__(self, **event: Any) -> None:
+        """Show an event of `bench.launch.runner`, or the start of a stage of so many runs."""
+        match event:
+            case {"message": line}:
+                self._print(line)
+            case {"stage": stage, "runs": runs}:
+                self._stage, self._runs = stage, runs
+                self._progress.reset(self._task, description=f"{stage} starting", total=None)
+            case {"run": run, "left_s": left_s, "cell": cell}:
+                again = f"again, {left_s:.0f} s left"
+                what = f"{self._stage} {run} of {self._runs}, {again}" if self._runs > 1 else again
+                done = self._progress.tasks[0].total or 0
+                self._draw(self._task, what, int(done * run / self._runs), int(done), cell)
+            case {"run": run, "done": done, "total": total, "cell": cell}:
+                self._drawn = True
+                alone = "cells" if self._stage == "run" else self._stage
+                what = f"{self._stage} {run} of {self._runs}" if self._runs > 1 else alone
+                done, total = (run - 1) * total + done, self._runs * total
+                self._draw(self._task, what, done, total, cell, event.get("last", ""))
 
 
 class FleetBars(_Bars):
@@ -107,20 +106,17 @@ class FleetBars(_Bars):
         super().__init__(console)
         self._tasks: dict[str, TaskID] = {}
 
-    def cell_started(
-        self, label: str, run: int, done: int, total: int, cell: dict[str, Any]
-    ) -> None:
-        """Update the bar of machine `label`."""
-        if label not in self._tasks:
-            self._tasks[label] = self._progress.add_task(label, cell="")
-        self._draw(self._tasks[label], label, done, total, cell)
-
-    def message(self, label: str, line: str) -> None:
-        """Print a line of machine `label` above the bars."""
-        self._print(f"{label}: {line}")
-
-    def machine_ended(self, label: str, rows: int, reason: str) -> None:
-        """Remove the bar of a machine; print how many rows it gave, and what went wrong."""
-        if label in self._tasks:
-            self._progress.remove_task(self._tasks.pop(label))
-        self.message(label, f"{rows} rows" + (f"; {reason}" if reason else ""))
+    def __call__(self, label: str, **event: Any) -> None:
+        """Show an event of `bench.launch.cluster`."""
+        match event:
+            case {"message": line}:
+                self._print(f"{label}: {line}")
+            case {"rows": rows, "reason": reason}:
+                if label in self._tasks:
+                    self._progress.remove_task(self._tasks.pop(label))
+                self._print(f"{label}: {rows} rows" + (f"; {reason}" if reason else ""))
+            case {"done": done, "total": total, "cell": cell}:
+                if label not in self._tasks:
+                    self._tasks[label] = self._progress.add_task(label, cell="")
+                last = event.get("last", "")
+                self._draw(self._tasks[label], label, done, total, cell, last)

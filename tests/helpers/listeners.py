@@ -8,18 +8,22 @@ class RunListener:
         self.cells, self.runs, self.lines, self.stages = [], [], [], []
         self.again = []
 
+    def __call__(self, **event):
+        if "message" in event:
+            self.message(event["message"])
+        elif "stage" in event:
+            self.stages.append((event["stage"], event["runs"]))
+        elif "left_s" in event:
+            self.again.append((event["run"], event["left_s"], event["cell"]["benchmark"]))
+        else:
+            self.cell_started(event["run"], event["done"], event["total"], event["cell"])
+
     def cell_started(self, run, done, total, cell):
         self.cells.append((run, done, total, cell["benchmark"]))
         self.runs.append(run)
 
-    def visited_again(self, run, left_s, cell):
-        self.again.append((run, left_s, cell["benchmark"]))
-
     def message(self, line):
         self.lines.append(line)
-
-    def stage_started(self, name, runs):
-        self.stages.append((name, runs))
 
 
 class FleetListener:
@@ -28,11 +32,8 @@ class FleetListener:
     def __init__(self):
         self.ended, self.lines = [], []
 
-    def cell_started(self, *_, **__):
-        pass
-
-    def message(self, label, line):
-        self.lines.append((label, line))
-
-    def machine_ended(self, *result):
-        self.ended.append(result)
+    def __call__(self, label, **event):
+        if "message" in event:
+            self.lines.append((label, event["message"]))
+        elif "reason" in event:
+            self.ended.append((label, event["rows"], event["reason"]))

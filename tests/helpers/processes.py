@@ -34,7 +34,8 @@ class Machine:
             run_id = rows.run_id.iloc[-1] if len(rows) else run_id
             done = set(rows[rows.run_id == run_id].params)
         writer = reopen(path) if path.exists() else Writer(path)
-        listener.cell_started(1, 0, len(cells), dict(zip(schema.CELL, cells[0], strict=True)))
+        cell = dict(zip(schema.CELL, cells[0], strict=True))
+        listener(run=1, done=0, total=len(cells), cell=cell)
         level = self.random.gauss(0, self.noise)
         for number, (family, benchmark, device, dtype, params) in enumerate(cells):
             if params in done:
