@@ -98,14 +98,7 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
         report.finished |= "finished" in event
 
 
-def _cause_of_death(code: int, out_of_memory: bool) -> tuple[str, str]:
-    """Return status and reason of the cell in which a process died with exit status `code`."""
-    if out_of_memory:
-        return "oom", "the host ran out of memory, and the system killed the process in this cell"
-    return "error", f"the process died in this cell: {of_exit(code)}"
-
-
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
     """Kill a process and its children."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
@@ -174,7 +167,7 @@ class _Launcher:
                     except KeyboardInterrupt:
                         self._interrupt(process, report)
             except BaseException:
-                _kill(process.pid)
+                kill(process.pid)
                 raise
             finally:
                 ended.set()
@@ -190,7 +183,7 @@ class _Launcher:
             report.timed_out, quits = left <= 0, self.stopped()
             if report.timed_out or quits:
                 report.interrupted |= quits
-                _kill(pid)
+                kill(pid)
                 return
             if ended.wait(min(left, 1.0)):
                 return
@@ -198,9 +191,9 @@ class _Launcher:
     def _interrupt(self, process: "subprocess.Popen[str]", report: ProcessReport) -> None:
         """Ask a process to end at the first Ctrl-C, and kill it at the second."""
         if report.interrupted:
-            _kill(process.pid)
+            kill(process.pid)
         elif report.cell is None:  # before the first cell there is nothing to keep
-            _kill(process.pid)
+            kill(process.pid)
             self.listener(message="stopped before the first cell")
         else:
             process.send_signal(signal.SIGINT)
@@ -246,9 +239,12 @@ class _Launcher:
             if not report.timed_out and (killed or -code in _FROM_OUTSIDE):
                 self.listener(message=f"killed from outside; continue with --resume {file}")
                 return 2, file
-            status, reason = _cause_of_death(code, out_of_memory)
+            status, reason = "error", f"the process died in this cell: {of_exit(code)}"
             if report.timed_out:
-                status, reason = "error", f"no end within {self.cell_limit_s:g} s (--cell-timeout)"
+                reason = f"no end within {self.cell_limit_s:g} s (--cell-timeout)"
+            elif out_of_memory:
+                what = "the host ran out of memory, and the system killed the process"
+                status, reason = "oom", f"{what} in this cell"
             if not _has_row(report.file, report.cell):  # else it died in the cleanup after its row
                 with contextlib.closing(reopen(report.file)) as writer:
                     writer.append(Row(status=status, reason=reason, **report.cell))

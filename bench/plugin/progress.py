@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-import psutil
 import pytest
 
-from bench.launch.runner import LEAVE_S, MARK
+from bench.launch.runner import LEAVE_S, MARK, kill
 from bench.plugin import revisits, rows
 from bench.plugin.options import RUN
 from bench.records.writer import Writer
@@ -94,9 +93,7 @@ class Reporter:
             # As Ctrl-C: the rows are on disk. A call that does not return is ended after a while.
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(LEAVE_S)
-            for child in psutil.Process().children(recursive=True):
-                child.kill()
-            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+            kill(os.getpid())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
