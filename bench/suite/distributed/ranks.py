@@ -87,20 +87,20 @@ class Ranks:
         end, found = time.monotonic() + LIMIT_S, dict.fromkeys(self._pipes)
         waiting = dict(zip(self._pipes, self._processes, strict=True))
         while waiting:
-            ready = connection.wait(list(waiting), max(0.0, end - time.monotonic()))
+            ready: list[Any] = connection.wait(list(waiting), max(0.0, end - time.monotonic()))
             if not ready:
                 raise RankDied(f"{late} within {LIMIT_S:.0f} s")
             for pipe in ready:
-                assert isinstance(pipe, Connection)
                 process = waiting.pop(pipe)
                 try:
                     found[pipe] = reply = pipe.recv()
                 except (EOFError, OSError):
                     process.join(timeout=5)
-                    how = of_exit(process.exitcode or 0)
-                    raise RankDied(f"{died}: it ended by {how}") from None
+                    reply = of_exit(process.exitcode or 0)
                 if isinstance(reply, str) and reply:
-                    raise RankDied(f"{died}: {reply}")
+                    # If one was killed, the others only report that it does not answer.
+                    killed = [p.exitcode for p in self._processes if (p.exitcode or 0) < 0]
+                    raise RankDied(f"{died}: {of_exit(killed[0]) if killed else reply}")
         return list(found.values())
 
     def _ask(self, question: int) -> list[Any]:
