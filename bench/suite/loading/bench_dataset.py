@@ -9,7 +9,6 @@ from torchvision.transforms import Lambda
 from bench.measure.references import Reference, rounded
 from bench.suite.axes import dtypes, host_only, quick
 from bench.suite.loading.data import (
-    CLASSES,
     IMAGES,
     SIDE,
     BatchedImageDataset,
@@ -19,6 +18,7 @@ from bench.suite.loading.data import (
     fashion_mnist,
     image_folder,
     one_hot,
+    one_hot_rows,
     raw_fashion_mnist,
 )
 from bench.suite.loading.workers import delivers, loader_of, one_by_one, one_epoch, watched
@@ -66,7 +66,7 @@ def from_file(dataset, count):
     if dataset.target_transform is None:
         targets = [Reference(np.asarray(one), torch.int64, kind=float) for one in labels]
     else:
-        targets = [Reference(row, torch.float32) for row in np.eye(CLASSES)[labels]]
+        targets = one_hot_rows(labels)
     return list(zip(images, targets, strict=True))
 
 

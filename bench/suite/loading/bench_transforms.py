@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from bench.measure.arrays import double, ulp, ulps
 from bench.measure.references import Reference
 from bench.suite.axes import dtypes, host_only
-from bench.suite.loading.data import CLASSES, SIDE, image_folder, label_of, one_hot
+from bench.suite.loading.data import CLASSES, SIDE, image_folder, label_of, one_hot, one_hot_rows
 
 GROUP = "loading"
 
@@ -47,27 +47,15 @@ def bench_to_tensor(cell, api):
     cell(TO_TENSOR[api], pil_image(), expect=pixels)
 
 
-def scattered(labels):
-    return [one_hot(label) for label in labels]
-
-
-def one_hot_each(labels):
-    return [nn.functional.one_hot(torch.tensor(label), CLASSES).float() for label in labels]
-
-
-def one_hot_batch(labels):
-    return nn.functional.one_hot(torch.tensor(labels), CLASSES).float().unbind()
-
-
 ENCODERS = {
-    "scatter_per_label": scattered,
-    "one_hot_per_label": one_hot_each,
-    "one_hot_per_batch": one_hot_batch,
+    "scatter_per_label": lambda labels: [one_hot(label) for label in labels],
+    "one_hot_per_label": lambda labels: [
+        nn.functional.one_hot(torch.tensor(label), CLASSES).float() for label in labels
+    ],
+    "one_hot_per_batch": lambda labels: (
+        nn.functional.one_hot(torch.tensor(labels), CLASSES).float().unbind()
+    ),
 }
-
-
-def rows(labels):
-    return [Reference(row, torch.float32) for row in np.eye(CLASSES)[labels]]
 
 
 @host_only
@@ -76,7 +64,7 @@ def rows(labels):
 def bench_one_hot(cell, encoder):
     labels = [label_of(number) for number in range(LABELS)]
     cell.work(items=LABELS, unit="label", bytes=cell.nbytes(LABELS * CLASSES))
-    cell(ENCODERS[encoder], labels, expect=rows)
+    cell(ENCODERS[encoder], labels, expect=one_hot_rows)
 
 
 EDGE = 8
@@ -97,18 +85,16 @@ def cropped(_, images):
     return Reference(exact, images.dtype, bound)
 
 
-def each(pipeline, images):
-    return torch.stack([pipeline(image) for image in images])
+PER = {
+    "image": lambda pipeline, images: torch.stack([pipeline(image) for image in images]),
+    "batch": lambda pipeline, images: pipeline(images),
+}
 
 
-def together(pipeline, images):
-    return pipeline(images)
-
-
-@pytest.mark.parametrize("per", ["image", "batch"])
+@pytest.mark.parametrize("per", list(PER))
 @pytest.mark.parametrize("api", list(PIPELINES))
 def bench_crop_and_normalize(cell, api, per):
     images = cell.tensor(BATCH, 3, SIDE, SIDE)
     count = BATCH * 3 * (SIDE - 2 * EDGE) ** 2
     cell.work(items=BATCH, unit="image", bytes=2 * cell.nbytes(count))
-    cell(each if per == "image" else together, PIPELINES[api], images, expect=cropped)
+    cell(PER[per], PIPELINES[api], images, expect=cropped)

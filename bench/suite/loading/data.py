@@ -23,6 +23,8 @@ from torchvision import datasets
 from torchvision.io import read_image, write_jpeg, write_png
 from torchvision.transforms import ToTensor
 
+from bench.measure.references import Reference
+
 #: Images in a folder, and their height and width in pixels.
 IMAGES, SIDE = 256, 64
 CLASSES = 10
@@ -184,6 +186,11 @@ def custom_images(
 def one_hot(label):
     """Return a label as a one-hot vector (10,), by scatter_."""
     return torch.zeros(CLASSES, dtype=torch.float).scatter_(0, torch.tensor(label), value=1)
+
+
+def one_hot_rows(labels: Any) -> list[Reference]:
+    """Return the references of labels as one-hot vectors."""
+    return [Reference(row, torch.float32) for row in np.eye(CLASSES)[labels]]
 
 
 def _write_idx(path: Path, array: np.ndarray) -> None:

@@ -16,24 +16,14 @@ pytestmark = dtypes(*ALL, default=FLOAT32)
 SIZES = values((2**4, 2**20), full=(2**12, 2**22))
 
 
-def through_cpu(tensor):
-    return tensor.cpu().numpy()
-
-
 @pytest.mark.parametrize("n", SIZES)
 def bench_to_numpy(cell, n):
-    on_host = cell.device.type == "cpu"
-    cell.work(items=n, bytes=0 if on_host else cell.nbytes(2 * n))
-    cell(
-        torch.Tensor.numpy if on_host else through_cpu,
-        cell.tensor(n),
-        expect=as_array,
-        proof=aliases if on_host else fresh,
-    )
-
-
-def from_numpy_to(array, device):
-    return torch.from_numpy(array).to(device)
+    if cell.device.type == "cpu":
+        cell.work(items=n, bytes=0)
+        cell(torch.Tensor.numpy, cell.tensor(n), expect=as_array, proof=aliases)
+    else:
+        cell.work(items=n, bytes=cell.nbytes(2 * n))
+        cell(lambda tensor: tensor.cpu().numpy(), cell.tensor(n), expect=as_array)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -44,7 +34,7 @@ def bench_from_numpy(cell, n):
         cell(torch.from_numpy, array, expect=same, proof=aliases)
     else:
         cell.work(items=n, bytes=cell.nbytes(2 * n))
-        cell(from_numpy_to, array, cell.device, expect=same)
+        cell(lambda x, to: torch.from_numpy(x).to(to), array, cell.device, expect=same)
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -48,16 +48,12 @@ def in_inference_mode(model, x):
         return model(x)
 
 
-def detached(model, x):
-    return model(x).detach()
-
-
 MODES = {
     "train": forward,
     "eval": forward,
     "no_grad": without_grad,
     "inference_mode": in_inference_mode,
-    "detach": detached,
+    "detach": lambda model, x: model(x).detach(),
 }
 
 
