@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ class Run:
     dtypes: list[str]
     profile: profiles.Profile
     profile_name: str
-    folder: Path
+    #: Opens or creates the file of this run; CannotWrite if that is not possible.
+    open_writer: Callable[[], Writer]
     tick_s: float = 0.0
     clock_cost_s: dict[str, float] = dataclasses.field(default_factory=dict)
     kernels: ReferenceKernels = dataclasses.field(default_factory=ReferenceKernels)
@@ -48,8 +50,6 @@ class Run:
     finished: set[CellKey] = dataclasses.field(default_factory=set)
     families: list[str] = dataclasses.field(default_factory=list)
     cells: set[CellKey] | None = None
-    output: Path | None = None
-    continues: bool = False
     notices: list[str] = dataclasses.field(default_factory=list)
     opening: list[str] = dataclasses.field(default_factory=list)
     data_root: Path | None = None
@@ -64,12 +64,6 @@ class Run:
     def budget_of(self, cells: int) -> float:
         """Return the seconds of all visits to so many cells."""
         return self.profile.budget_s(cells) if self.budget_s is None else self.budget_s
-
-    def open_writer(self) -> Writer:
-        """Open or create the file of this run; CannotWrite if that is not possible."""
-        if self.output is None:
-            return create(self.folder, self.started)
-        return reopen(self.output) if self.continues else Writer(self.output)
 
 
 RUN = pytest.StashKey[Run]()
@@ -190,19 +184,20 @@ def read(config: pytest.Config) -> Run:
     current = environment.current()
     machine = config.getoption("machine")
     machine = machine or environment.machine_label(current, devices.accelerators())
+    started = datetime.now(UTC)
+    folder = Path(config.getoption("results")) / machine
     run = Run(
         id=uuid.uuid4().hex[:12],
-        started=datetime.now(UTC),
+        started=started,
         machine=machine,
         environment=current,
         devices=chosen,
         dtypes=_names(config.getoption("dtype")),
         profile=profiles.PROFILES[name],
         profile_name=name,
-        folder=Path(config.getoption("results")) / machine,
+        open_writer=partial(Writer, Path(output)) if output else partial(create, folder, started),
         families=_names(config.getoption("family")),
         cells=_cells(config.getoption("cells")),
-        output=Path(output) if output else None,
         data_root=Path(root) if root else None,
         download=config.getoption("download"),
         tick_s=tick,
@@ -280,14 +275,14 @@ def _append(run: Run, path: Path) -> None:
     if machines := set(reader.read(path).machine) - {run.machine}:
         other = ", ".join(map(repr, sorted(machines)))
         raise ValueError(f"{path} is of machine {other}, this is {run.machine}")
-    run.output, run.continues = path, True
+    run.open_writer = partial(reopen, path)
 
 
 @_naming("resume")
 def _resume(run: Run, path: Path) -> None:
     """Take the identity and the finished cells of the last run in `path`."""
     rows = reader.read(path)
-    run.output, run.continues = path, True
+    run.open_writer = partial(reopen, path)
     if rows.empty:  # killed before its first cell ended
         return
     if notice := rows.attrs["notice"]:

@@ -101,7 +101,7 @@ def leave(_):
 
 def arrivals(operation, loader, device, wait, _):
     """Return the pass whose batches are those on the device."""
-    passed, there = Pass(loader), Pass(None)
+    passed, there = Pass(loader), Pass()
     operation(passed, device, wait, there.seen.append)
     passed.seen = there.seen
     return passed
@@ -131,13 +131,7 @@ def bench_loader_to_device(cell, pin_memory):
 
 def as_pass(check):
     """Return a check of one batch, whose workers are not counted."""
-
-    def check_batch(batch, *_):
-        passed = Pass(None)
-        passed.seen = [batch]
-        return check(passed)
-
-    return check_batch
+    return lambda batch, *_: check(Pass(seen=[batch]))
 
 
 def first_of(cell, dataset, workers, start):

@@ -121,8 +121,8 @@ class FirstBatch:
 class Pass:
     """What a loop over batches or samples gets, kept as it passes, and the ids of its workers."""
 
-    def __init__(self, source):
-        self._source, self.seen, self.workers = source, [], set()
+    def __init__(self, source=(), seen=()):
+        self._source, self.seen, self.workers = source, list(seen), set()
 
     def __len__(self):
         return len(self._source)
