@@ -16,11 +16,10 @@ def pairs(benchmark: pytest.Item, run: Run) -> list[tuple[str, str]]:
     """Return the devices and the dtypes, in pairs, in which a benchmark may be timed."""
     mark = benchmark.get_closest_marker("dtypes")
     names = mark.args if mark else axes.FLOATING
-    by_default = _default_dtypes(mark)
     # Thousands of cells that are not wanted would take a second to collect. One of them remains if
     # there is no other, and is deselected later.
     possible = [name for name in dtypes.NAMES if name in names]
-    asked = [name for name in possible if _wanted_dtype(name, by_default, run)] or possible[:1]
+    asked = [name for name in possible if _wanted_dtype(benchmark, name, run)] or possible[:1]
     return [(device, name) for device in run.devices for name in asked]
 
 
@@ -35,13 +34,11 @@ def chosen(items: list[pytest.Item], run: Run) -> tuple[list[pytest.Item], list[
     neighbours.check_items(wanted)
     options.check_families(run, map(rows.family, cells))
     _check_unique(wanted)
-    groups: dict[Any, list[pytest.Item]] = {}
-    for item in wanted:
-        groups.setdefault(_group(item), []).append(item)
+    first: dict[tuple[str, ...], int] = {}
+    ordered = sorted(wanted, key=lambda item: first.setdefault(_group(item), len(first)))
     kept = set(wanted)
     others = [item for item in items if not rows.is_cell(item)]
-    ordered = others + [item for group in groups.values() for item in group]
-    return ordered, [item for item in cells if item not in kept]
+    return [*others, *ordered], [item for item in cells if item not in kept]
 
 
 def timed_by(item: pytest.Function, run: Run) -> pytest.MarkDecorator:
@@ -72,40 +69,34 @@ def nameless(items: list[pytest.Item]) -> list[str]:
     ]
 
 
-def _default_dtypes(mark: pytest.Mark | None) -> tuple[str, ...]:
-    """Return the dtypes that profiles other than `full` time; `mark` is the benchmark's."""
-    found: tuple[str, ...] = (mark.kwargs if mark else {}).get("default", axes.DEFAULT_DTYPES)
-    return found
-
-
-def _wanted_dtype(dtype: str, by_default: tuple[str, ...], run: Run) -> bool:
-    """Whether the profile and the options ask for cells in this dtype."""
+def _wanted_dtype(benchmark: pytest.Item, dtype: str, run: Run) -> bool:
+    """Whether the profile and the options ask for cells of a benchmark in this dtype."""
     if run.cells is not None:
         return any(cell.dtype == dtype for cell in run.cells)
     if run.dtypes:
         return dtype in run.dtypes
-    return run.profile.every_dtype or dtype in by_default
+    mark = benchmark.get_closest_marker("dtypes")
+    declared = mark.kwargs if mark else {}
+    return run.profile.every_dtype or dtype in declared.get("default", axes.DEFAULT_DTYPES)
 
 
 def _wanted(item: pytest.Function, run: Run) -> bool:
     """Whether the profile and the options ask for this cell."""
     cell = rows.key(item)
-    family, device, dtype = cell.family, cell.device, cell.dtype
     if cell in run.finished:
         return False
-    if item.get_closest_marker("accelerator_only") and run.devices[device].is_host:
-        return False
-    if item.get_closest_marker("host_only") and not run.devices[device].is_host:
+    on_host = run.devices[cell.device].is_host
+    if item.get_closest_marker("accelerator_only" if on_host else "host_only"):
         return False
     if run.cells is not None:
         return cell in run.cells  # whatever profile or option they came from
-    if family not in run.families if run.families else family in options.ON_REQUEST:
+    if cell.family not in run.families if run.families else cell.family in options.ON_REQUEST:
         return False
     if item.get_closest_marker("full") and not run.profile.every_size:
         return False
     if run.profile.marked_only and not _quick(item):
         return False
-    return _wanted_dtype(dtype, _default_dtypes(item.get_closest_marker("dtypes")), run)
+    return _wanted_dtype(item, cell.dtype, run)
 
 
 def _quick(item: pytest.Function) -> bool:
