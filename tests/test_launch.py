@@ -301,7 +301,7 @@ def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
 def test_a_file_that_cannot_be_imported_is_not_passed_over_in_silence(monkeypatch):
     """pytest ends with 2, as for Ctrl-C, and says why on its standard output."""
     report, heard = runner.ProcessReport(), RunListener()
-    monkeypatch.setattr(runner, "_process", lambda *_: (2, report, "No module named 'x'"))
+    monkeypatch.setattr(runner._Launcher, "process", lambda *_: (2, report, "No module named 'x'"))
     assert runner.run(["broken.py"], 3, None, None, heard) == (2, None)
     assert heard.lines == ["No module named 'x'"]
 

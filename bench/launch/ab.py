@@ -69,13 +69,13 @@ class Plan:
 def _in_stage(listener: Listener, number: int, side: str) -> Listener:
     """Return what reports the progress of process `number` of a stage."""
 
-    def tell(**event: Any) -> None:
+    def report(**event: Any) -> None:
         if "message" in event:
             listener(message=f"{side}: {event['message']}")
         else:
             listener(**event | {"run": number})
 
-    return tell
+    return report
 
 
 def _stage(
