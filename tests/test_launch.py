@@ -355,7 +355,7 @@ def test_a_process_that_is_ended_from_outside_is_no_success(name, monkeypatch, t
     file = Path(store(tmp_path / "out.csv", {}))
     report = runner.ProcessReport(file=file, cell=CELL)
     code = -getattr(signal, name)
-    monkeypatch.setattr(runner, "_process", lambda *_: (code, report, ""))
+    monkeypatch.setattr(runner._Launcher, "process", lambda *_: (code, report, ""))
     monkeypatch.setattr(runner, "_out_of_memory_kills", lambda: 0)
     heard = RunListener()
     assert runner.run([], 2, file, None, heard) == (2, file)
@@ -366,7 +366,7 @@ def test_a_process_that_is_ended_from_outside_is_no_success(name, monkeypatch, t
 @pytest.mark.parametrize("text", ["", "what it printed"])
 def test_a_process_that_ends_before_its_first_cell_is_no_success(text, monkeypatch):
     """As one in which a file of the user ends with `os._exit(0)`."""
-    monkeypatch.setattr(runner, "_process", lambda *_: (0, runner.ProcessReport(), text))
+    monkeypatch.setattr(runner._Launcher, "process", lambda *_: (0, runner.ProcessReport(), text))
     heard = RunListener()
     assert runner.run([], 1, None, None, heard) == (1, None)
     assert heard.lines == [text or "the process ended before its first cell"]
