@@ -306,6 +306,14 @@ def test_a_file_that_cannot_be_imported_is_not_passed_over_in_silence(monkeypatc
     assert heard.lines == ["No module named 'x'"]
 
 
+def test_a_run_without_a_cell_says_so(monkeypatch):
+    done = (5, runner.ProcessReport(), "== 6 deselected ==")
+    monkeypatch.setattr(runner._Launcher, "process", lambda *_: done)
+    heard = RunListener()
+    assert runner.run(["-k", "nothing"], 1, None, None, heard) == (5, None)
+    assert heard.lines == [runner.NO_CELL]
+
+
 def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):
     monkeypatch.setattr(runner._Launcher, "run", lambda *_: (-11, tmp_path / "out.csv"))
     assert runner.run([], 3, None, None, RunListener()) == (139, tmp_path / "out.csv")

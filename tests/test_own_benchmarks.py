@@ -10,7 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli import main
 from bench.launch import command
 from bench.plugin import entry
 from bench.records import reader
@@ -81,6 +83,17 @@ def test_the_plugin_is_loaded_only_for_benchmarks(tmp_path, monkeypatch, words, 
     assert seen == (["bench.plugin"] if loaded else [])
 
 
+def test_bench_list_takes_a_folder_instead_of_the_suite(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    seen = []
+    done = SimpleNamespace(stdout="", stderr="", returncode=0)
+    monkeypatch.setattr(main.subprocess, "run", lambda words, **_: seen.append(words) or done)
+    CliRunner().invoke(main.app, ["list", "folder"])
+    assert "folder" in seen[0]
+    assert not any("suite" in word for word in seen[0])
+
+
 @pytest.mark.integration
 def test_bench_run_takes_a_folder_and_its_families(tmp_path, python):
     """Also one called `bench`, and where its package gives the family."""
@@ -126,6 +139,7 @@ def test_an_unknown_family_lists_those_of_the_files_too(suite):
         (["mine.py::bench_neg", "folder"], ["mine.py::bench_neg", "folder"]),
         (["--benchmark-json", "folder", "-x", "folder"], ["folder"]),
         (["-k", "folder", "--family=folder"], []),
+        (["-q", "folder"], ["folder"]),
     ],
 )
 def test_values_of_options_are_no_files_of_the_user(tmp_path, monkeypatch, arguments, found):

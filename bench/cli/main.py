@@ -189,7 +189,7 @@ def list_cells(context: typer.Context) -> None:
     """
     from bench.launch import command
 
-    words = command.of("--collect-only", "--quiet", *context.args)
+    words = command.of(*context.args, "--collect-only", "--quiet")
     done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
     typer.echo(done.stdout, nl=False)
     typer.echo(done.stderr, nl=False, err=True)

@@ -12,7 +12,7 @@ from bench.records.choices import UserError
 
 PACKAGE = Path(__file__).parents[1]
 #: Options of pytest without a value, after which a folder may follow.
-_FLAGS = ("-x", "-s", "-v", "-vv", "--download")
+_FLAGS = ("-x", "-s", "-v", "-vv", "-q", "--download", "--benchmark-quiet")
 
 
 class CannotRun(UserError):
