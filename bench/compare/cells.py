@@ -42,8 +42,8 @@ class Setting:
         return ", ".join(filter(None, words))
 
 
-def _threads(count: object) -> str:
-    return "" if count is pd.NA else f"{count} thread{'' if count == 1 else 's'}"
+def _threads(count: Any) -> str:
+    return "" if pd.isna(count) else f"{count} thread{'' if count == 1 else 's'}"
 
 
 def settings(frame: pd.DataFrame) -> list[Setting]:
@@ -53,16 +53,11 @@ def settings(frame: pd.DataFrame) -> list[Setting]:
     """
     made = []
     for machine, rows in frame.groupby("machine", sort=False):
-        texts = [
-            (f"torch {version}" if version else "", _threads(count))
-            for version, count in zip(rows.torch, rows.threads, strict=True)
-        ]
-        pairs = zip(rows.run_started, texts, strict=True)
-        newest = sorted(dict.fromkeys(pairs), key=lambda pair: pair[0], reverse=True)
-        kinds = list(dict.fromkeys(text for _, text in newest))
-        for kind in kinds:
-            chosen = rows[[text == kind for text in texts]]
-            made.append(Setting(str(machine), *kind, len(kinds) == 1, chosen))
+        kinds = rows.groupby(["torch", "threads"], sort=False, dropna=False)
+        newest = sorted(kinds, key=lambda kind: str(kind[1].run_started.max()), reverse=True)
+        for (version, count), chosen in newest:
+            named = f"torch {version}" if version else "", _threads(count)
+            made.append(Setting(str(machine), *named, len(newest) == 1, chosen))
     return made
 
 

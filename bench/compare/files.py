@@ -79,6 +79,11 @@ def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
     return column.astype(str).where(column.notna(), "")
 
 
+def values(column: "pd.Series[Any]") -> set[str]:
+    """Return the different texts of a column."""
+    return set(texts(column.drop_duplicates()))
+
+
 def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:
     """Leave out copies of rows: counted twice, they make noise look small.
 
@@ -106,7 +111,7 @@ def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:
 def alike(frame: pd.DataFrame) -> list[str]:
     """Return a line for each two names of cells that differ in case, blanks or order only."""
     found: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
-    for key in set(frame[list(schema.CELL)].itertuples(index=False, name=None)):
+    for key in frame[list(schema.CELL)].drop_duplicates().itertuples(index=False, name=None):
         *names, params = ("".join(text.split()).casefold() for text in key)
         found.setdefault((*names, ";".join(sorted(params.split(";")))), set()).add(key)
     pairs = sorted(sorted(keys) for keys in found.values() if len(keys) > 1)

@@ -40,7 +40,7 @@ def _cell(row: Any) -> CellKey:
 
 
 def _values(frame: pd.DataFrame, column: str) -> list[str]:
-    return sorted(set(files.texts(frame[column])))
+    return sorted(files.values(frame[column]))
 
 
 def _only(frame: pd.DataFrame, column: str) -> str:

@@ -46,7 +46,7 @@ def environment(
     must_agree = [name for name in HARD if not (imported and name == "suite_version")]
     for column in (*HARD, *SOFT):
         frames = of_devices if column in _OF_DEVICE else both
-        old, new = (tuple(sorted(set(files.texts(frame[column])))) for frame in frames)
+        old, new = (tuple(sorted(files.values(frame[column]))) for frame in frames)
         if column in _HARDWARE and (unknown := _unknown(column, frames)):
             note = reason("unknown hardware", column=column, sides=unknown)
             (soft if same_machine or column in vary else hard).append(note)

@@ -166,7 +166,7 @@ def _pictured(groups: list[overview.Mean]) -> Iterator[tuple[str, str]]:
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
     columns = [*ENVIRONMENT, "cpu_count", "memory_bytes", "device_name", "suite_version"]
     columns += ["schema_version"]
-    texts = {name: sorted(set(files.texts(frame[name])) - {""}) for name in columns}
+    texts = {name: sorted(files.values(frame[name]) - {""}) for name in columns}
     texts["memory_bytes"] = [units.size(int(text)) for text in texts["memory_bytes"]]
     return {name: ", ".join(values) for name, values in texts.items() if values}
 
