@@ -27,8 +27,8 @@ from bench.plugin import (
 from bench.plugin.options import REPORTER, RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
-from bench.records.lines import of_exception, one_line, shortened
-from bench.records.schema import FAILED, Row
+from bench.records.lines import of_exception, one_line
+from bench.records.schema import FAILED
 from bench.records.writer import CannotWrite
 from bench.report import fit, reasons, summary
 
@@ -301,8 +301,7 @@ def _record(item: pytest.Function, run: Run, status: str, reason: str) -> str:
                 fault = "the benchmark timed nothing: it must call cell(...) once"
             status = "error"
             if run.writer and not run.broken:
-                known, text = rows.identity(item, run), rows.private(fault)
-                run.writer.append(Row(status=status, reason=shortened(text, rows.LONGEST), **known))
+                run.writer.append(rows.row(item, run, status, fault))
     except CannotWrite as problem:
         run.broken = str(problem)
         item.session.shouldstop = run.broken
