@@ -72,7 +72,7 @@ def config(worker=False, **given):
         (config(dist="load"), "pytest-xdist"),
         (config(worker=True), "pytest-xdist"),
         (config(forked=True), "pytest-forked"),
-        (config(codspeed=True), "pytest-codspeed"),
+        (config(codspeed=True, benchmark_disable=True), "pytest-codspeed"),
     ],
 )
 def test_a_plugin_that_takes_the_benchmarks_away_is_refused(active, name):

@@ -71,13 +71,15 @@ def _added(plugin: object, manager: pytest.PytestPluginManager) -> set[str]:
 
 def check(config: pytest.Config) -> None:
     """Raise UsageError if an active plugin takes the benchmarks out of this process."""
-    if config.getoption("benchmark_disable") or config.getoption("benchmark_skip"):
+    codspeed = config.getoption("codspeed", False)  # which sets benchmark_disable itself
+    disabled = config.getoption("benchmark_disable") and not codspeed
+    if disabled or config.getoption("benchmark_skip"):
         return
     distributed = config.getoption("dist", "no") != "no" or hasattr(config, "workerinput")
     active = {
         "pytest-xdist": ("-n0", distributed),
         "pytest-forked": ("-p no:forked", config.getoption("forked", False)),
-        "pytest-codspeed": ("-p no:codspeed", config.getoption("codspeed", False)),
+        "pytest-codspeed": ("-p no:codspeed", codspeed),
     }
     for name, (remedy, on) in active.items():
         if on:
