@@ -184,7 +184,10 @@ def test_no_name_of_an_option_reaches_the_start_of_a_line(suite, option):
     done.stderr.fnmatch_lines([f"ERROR: {option}: * is a name with control characters; rename it"])
 
 
-WORDS = ["-p", "evil", "--candidate-python=evil", "--candidate-env=LD_PRELOAD=...", "--rootdir=/"]
+WORDS = [
+    *("-p", "evil", "--rootdir=/", "--candidate-python=evil", "--candidate-ref=evil"),
+    "--candidate-env=LD_PRELOAD=...",
+]
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -217,3 +220,15 @@ def test_a_stored_search_imports_nothing(word, tmp_path):
     with pytest.raises(study.CannotTune, match=f"was started with {word}; give the same options"):
         study.resume(path, [], "here", [])
     assert "evil" not in sys.modules
+
+
+@pytest.mark.parametrize("command", ["ab", "fleet"])
+def test_no_stored_word_reaches_the_start_of_a_line(command, tmp_path):
+    if command == "fleet":
+        pytest.importorskip("distributed", reason="an optional extra")
+    Roster([BREAKS], 1, "host").write(tmp_path)
+    (tmp_path / "ab.json").write_text(json.dumps({"options": [BREAKS]}))
+    done = run_bench(command, f"--resume={tmp_path}")
+    assert done.exit_code == 2
+    (line,) = [line for line in done.output.splitlines() if "evil" in line]
+    assert line.startswith("bench: --resume: ")
