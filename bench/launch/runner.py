@@ -28,7 +28,7 @@ from bench.records.writer import reopen
 MARK = "\x1e"
 #: The exit status of a run that Ctrl-C has ended, as in a shell.
 STOPPED = 130
-#: What is said where the options, the files or the profile leave nothing to time.
+#: What is reported where the options, the files or the profile leave nothing to time.
 NO_CELL = "no cell matches these options and files; bench list takes the same ones"
 #: When this many cells have killed their process, the run stops.
 MAX_DEATHS = 10
@@ -232,8 +232,8 @@ class _Launcher:
             if report.finished or report.file is None or report.cell is None:
                 complete = nothing_left and any(w.startswith("--resume=") for w in csv_options)
                 if (code not in (0, 1, 2) or not file) and not report.lines and not complete:
-                    said = output.strip() or "the process ended before its first cell"
-                    self.listener(message=NO_CELL if nothing_left else said)
+                    shown = output.strip() or "the process ended before its first cell"
+                    self.listener(message=NO_CELL if nothing_left else shown)
                 return code or int(not report.finished), file
             out_of_memory = _out_of_memory_kills() > kills
             killed = code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
