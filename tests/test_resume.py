@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from bench.plugin import unfinished
 from bench.records import reader
 
 #: Each test runs a session of pytest.
@@ -66,6 +67,7 @@ def test_options_replace_what_a_resumed_run_remembers(suite, interrupted):
 )
 def test_what_is_remembered_is_data_and_may_be_absurd(suite, interrupted, text):
     (interrupted.parent / f"{interrupted.name}.unfinished").write_text(text)
+    assert unfinished.read(interrupted) is None
     assert suite.run("--resume", str(interrupted), "--profile", "smoke").ret == 0
     assert len(suite.rows()) == 5
 
