@@ -10,7 +10,7 @@ from bench.gate.power import Power
 from bench.gate.reason import reason
 from bench.gate.settings import Limits
 from bench.records.writer import Writer
-from bench.report import judgement
+from bench.report import gate_outcome
 from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, row
 from tests.helpers.gates import CELLS, NEW_WITH, WITH, judged, runs, spoiled
@@ -36,7 +36,7 @@ def test_every_format_has_the_regression(stored, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     old = stored("a.csv", runs(seed=1))
     new = stored("b.csv", runs(seed=2, slow={7: 1.5}))
-    for format_ in judgement.FORMATS:
+    for format_ in gate_outcome.FORMATS:
         done = run(new, "--baseline", old, "--format", format_)
         assert done.exit_code == 1, done.output
         assert "n=7" in done.output.replace("\\", "")
@@ -145,7 +145,7 @@ def test_junit_is_read_by_another_program(tmp_path):
     junitparser = pytest.importorskip("junitparser", reason="an extra of development")
     old, new = runs(seed=1), runs(seed=2, slow={3: 1.5})
     new = [r for r in new if r["params"] != "n=0"]
-    (tmp_path / "out.xml").write_text(judgement.junit(judged(old, new)), encoding="utf-8")
+    (tmp_path / "out.xml").write_text(gate_outcome.junit(judged(old, new)), encoding="utf-8")
     (found,) = junitparser.JUnitXml.fromfile(str(tmp_path / "out.xml"))
     kinds = {type(result).__name__ for case in found for result in case.result}
     assert {"Failure", "Error"} <= kinds <= {"Failure", "Error", "Skipped"}
@@ -155,7 +155,9 @@ def test_junit_is_read_by_another_program(tmp_path):
 
 def test_markdown_renders_as_a_heading_a_table_and_folded_details():
     old, new = runs(seed=1), runs(seed=2, slow={3: 1.5})
-    page = MarkdownIt("gfm-like", {"linkify": False}).render(judgement.markdown(judged(old, new)))
+    page = MarkdownIt("gfm-like", {"linkify": False}).render(
+        gate_outcome.markdown(judged(old, new))
+    )
     assert page.startswith("<h3>❌ a cell has regressed: 1 regressed, ")
     assert page.count("<table>") == 2
     assert "<td>regressed</td>" in page[: page.index("<details>")]
@@ -164,7 +166,7 @@ def test_markdown_renders_as_a_heading_a_table_and_folded_details():
 
 def kinds(outcome):
     """The cases of each kind that a reader of JUnit finds."""
-    suite = ElementTree.fromstring(judgement.junit(outcome).encode())[0]
+    suite = ElementTree.fromstring(gate_outcome.junit(outcome).encode())[0]
     found = [kind.tag for case in suite for kind in case]
     counts = {tag: found.count(tag) for tag in ("failure", "error")}
     assert [suite.get("failures"), suite.get("errors")] == [str(n) for n in counts.values()]
@@ -173,30 +175,30 @@ def kinds(outcome):
 
 
 def loud(outcome):
-    return judgement.annotations(outcome).count("::error")
+    return gate_outcome.annotations(outcome).count("::error")
 
 
 def test_an_improvement_fails_if_asked_to():
     old, new = runs(seed=1, noise=0.001), runs(seed=2, noise=0.001, slow={3: 0.7})
     outcome = judged(old, new)
     assert (outcome.code, loud(outcome), kinds(outcome)) == (0, 0, (0, 0))
-    assert judgement.headline(outcome).startswith("fine: 1 improved")
+    assert gate_outcome.headline(outcome).startswith("fine: 1 improved")
     outcome = judged(old, new, fail_on_improvement=True)
     assert (outcome.code, loud(outcome), kinds(outcome)) == (1, 1, (1, 0))
-    assert judgement.headline(outcome).startswith("a cell has improved: 1 improved")
+    assert gate_outcome.headline(outcome).startswith("a cell has improved: 1 improved")
 
 
 def test_a_cell_that_may_be_missing_fails_nowhere():
     old, new = runs(seed=1, cells=6), runs(seed=2, cells=5)
     outcome = judged(old, new)
     assert (outcome.code, loud(outcome), kinds(outcome)) == (4, 1, (0, 1))
-    assert judgement.headline(outcome).startswith("a cell of the baseline is missing: 1 missing")
+    assert gate_outcome.headline(outcome).startswith("a cell of the baseline is missing: 1 missing")
     outcome = judged(old, new, allow_missing=True)
     assert (outcome.code, loud(outcome), kinds(outcome)) == (0, 0, (0, 0))
-    assert judgement.headline(outcome).startswith("fine: 1 missing")
+    assert gate_outcome.headline(outcome).startswith("fine: 1 missing")
     slow = judged(old, runs(seed=2, cells=5, slow={1: 1.5}), allow_missing=True)
     assert (slow.code, loud(slow), kinds(slow)) == (1, 1, (1, 0))
-    assert judgement.headline(slow).startswith("a cell has regressed: 1 regressed, 1 missing")
+    assert gate_outcome.headline(slow).startswith("a cell has regressed: 1 regressed, 1 missing")
 
 
 def test_advice_fails_nowhere():
@@ -210,7 +212,7 @@ def test_advice_fails_nowhere():
 def test_a_wrong_answer_fails_with_any_number_of_runs():
     outcome = judged(runs(1, seed=1), spoiled(runs(1, seed=2, slow={7: 3.0}), "wrong"))
     assert (outcome.code, loud(outcome), kinds(outcome)) == (1, 1, (0, 1))
-    assert judgement.headline(outcome).startswith("a cell has errored: 1 errored, ")
+    assert gate_outcome.headline(outcome).startswith("a cell has errored: 1 errored, ")
 
 
 def unstable(rows, share=1.0):
@@ -227,9 +229,9 @@ def unstable(rows, share=1.0):
 def test_a_gate_that_judged_too_little_does_not_pass(share, head):
     outcome = judged(runs(seed=1), unstable(runs(seed=2), share))
     assert (outcome.code, loud(outcome), kinds(outcome)) == (3, 1, (0, 1))
-    assert judgement.headline(outcome).startswith(f"{head}: ")
+    assert gate_outcome.headline(outcome).startswith(f"{head}: ")
     judged_ = int(CELLS * (1 - share))
-    assert f"{judged_} of 40 cells were judged, 80% are needed" in judgement.text(outcome)
+    assert f"{judged_} of 40 cells were judged, 80% are needed" in gate_outcome.text(outcome)
     assert (
         judged(runs(seed=1), unstable(runs(seed=2), share), limits=Limits(min_judged=0)).code == 0
     )
@@ -249,22 +251,22 @@ def test_an_inconclusive_cell_that_could_have_shown_a_slowdown_was_judged():
 def test_sides_that_cannot_be_compared_fail_everywhere():
     outcome = judged(runs(seed=1), runs(seed=2, cpu="another"))
     assert (outcome.code, loud(outcome), kinds(outcome)) == (3, CELLS, (0, CELLS))
-    assert judgement.headline(outcome).startswith("the two sides cannot be compared: 40 incomp")
+    assert gate_outcome.headline(outcome).startswith("the two sides cannot be compared: 40 incomp")
 
 
 @pytest.mark.parametrize("new", [runs(1, cpu="another"), runs(1, cpu="another", dtype="int8")])
 def test_sides_that_cannot_be_compared_fail_everywhere_without_times_too(new):
     outcome = judged(runs(1), new)
     assert outcome.code == 3
-    assert "::error" in judgement.annotations(outcome)
-    suite = ElementTree.fromstring(judgement.junit(outcome)).find("testsuite")
+    assert "::error" in gate_outcome.annotations(outcome)
+    suite = ElementTree.fromstring(gate_outcome.junit(outcome)).find("testsuite")
     errors = suite.findall("testcase/error")
     assert int(suite.get("errors")) == len(errors) > 0
     assert int(suite.get("tests")) == len(suite.findall("testcase"))
 
 
 def test_json_has_what_fails():
-    made = json.loads(judgement.as_json(judged(WITH, NEW_WITH, fail_on_improvement=True)))
+    made = json.loads(gate_outcome.as_json(judged(WITH, NEW_WITH, fail_on_improvement=True)))
     assert made["failing"] == ["errored", "improved", "missing", "regressed"]
 
 
@@ -294,13 +296,13 @@ def test_json_has_what_fails():
     ],
 )
 def test_a_reason_has_words(code, figures, text):
-    assert judgement.words(reason(code, **figures)) == text
-    assert judgement.words(None) == ""
+    assert gate_outcome.words(reason(code, **figures)) == text
+    assert gate_outcome.words(None) == ""
 
 
 def test_the_power_of_the_gate_has_words():
     found = {1.05: 1, 1.10: 9, 1.20: 10}
-    assert judgement.power(Power(5, 10, 1, found, found)) == (
+    assert gate_outcome.power(Power(5, 10, 1, found, found)) == (
         "5 runs per side: false alarms in 10.0% of 10 suites; found +5% in 10%, +10% in 90%, "
         "+20% in 100% of them"
     )
@@ -308,6 +310,6 @@ def test_the_power_of_the_gate_has_words():
 
 def test_a_shift_and_advice_are_in_the_text():
     moved = judged(runs(seed=1), runs(seed=2, slow=dict.fromkeys(range(CELLS), 1.06)))
-    assert "cpu in float32 moved by +" in judgement.text(moved)
+    assert "cpu in float32 moved by +" in gate_outcome.text(moved)
     few = judged(runs(2, seed=1), runs(2, seed=2, slow={7: 3.0}))
-    assert judgement.headline(few).startswith("advice only")
+    assert gate_outcome.headline(few).startswith("advice only")

@@ -5,7 +5,7 @@ import pytest
 
 from bench.compare import files, pooled, sides
 from bench.records.writer import Writer
-from bench.report import summary
+from bench.report import run_end
 from tests.helpers.frames import frame, row
 
 
@@ -32,7 +32,7 @@ def test_an_answer_that_was_wrong_in_one_run_is_wrong():
         {"run_id": "b", "status": "wrong", "reason": "off by 1", "median_s": 1.0},
         {"run_id": "c", "median_s": 2.0},
     )
-    assert summary.lines(pooled.pool(table))[1] == "wrong: tensors cat cpu float32: off by 1"
+    assert run_end.lines(pooled.pool(table))[1] == "wrong: tensors cat cpu float32: off by 1"
 
 
 @pytest.mark.parametrize("column", ["params", "driver"])

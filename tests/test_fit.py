@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.cli import main
-from bench.report import fit, judgement
+from bench.report import fit, gate_outcome
 from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 from tests.helpers.gates import judged, runs
@@ -120,13 +120,13 @@ def test_the_gate_shows_all_that_needs_a_look_and_some_of_the_rest():
         for columns in runs(seed=2, slow=slow)
     ]
     outcome = judged(runs(seed=1), unstable)
-    lines = judgement.text(outcome, 80).splitlines()
+    lines = gate_outcome.text(outcome, 80).splitlines()
     others = outcome.count("inconclusive")
-    assert others > judgement.FEW
+    assert others > gate_outcome.FEW
     assert sum(line.startswith("regressed ") for line in lines) == outcome.count("regressed") > 0
-    assert sum(line.startswith("inconclusive ") for line in lines) == judgement.FEW
-    assert f"... and {others - judgement.FEW} more: --format markdown shows all" in lines
-    assert judgement.markdown(outcome).count("| inconclusive ") == others
+    assert sum(line.startswith("inconclusive ") for line in lines) == gate_outcome.FEW
+    assert f"... and {others - gate_outcome.FEW} more: --format markdown shows all" in lines
+    assert gate_outcome.markdown(outcome).count("| inconclusive ") == others
 
 
 def test_a_terminal_without_unicode_shows_other_characters(folder, monkeypatch):

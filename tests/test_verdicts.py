@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.compare import cells
-from bench.report import judgement, sentences
+from bench.report import gate_outcome, sentences
 from bench.verdicts import answers, named
 from tests.helpers.truths import Machine, factor, findings, one
 
@@ -275,7 +275,7 @@ def test_every_topic_of_a_rule_and_every_code_of_the_gate_has_words():
                 ):
                     codes.add(node.args[0].value)
     assert topics == sentences.WORDS.keys()
-    assert codes | {"status of both", "status of baseline"} == judgement.WORDS.keys()
+    assert codes | {"status of both", "status of baseline"} == gate_outcome.WORDS.keys()
 
 
 def test_every_benchmark_that_a_rule_names_is_in_the_suite():

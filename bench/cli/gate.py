@@ -105,9 +105,9 @@ def check(
     """
     from bench.compare.files import paths
     from bench.gate import check, comparable, settings
-    from bench.report import judgement
+    from bench.report import gate_outcome
 
-    choose("--format", format, judgement.FORMATS)
+    choose("--format", format, gate_outcome.FORMATS)
     may_vary = [name for item in vary or [] for name in item.split(",")]
     for name in may_vary:
         choose("--vary", name, (*comparable.HARD, *comparable.SOFT))
@@ -172,9 +172,9 @@ def ab(
     """
     from bench.gate import settings
     from bench.launch import ab
-    from bench.report import judgement
+    from bench.report import gate_outcome
 
-    choose("--format", format, judgement.FORMATS)
+    choose("--format", format, gate_outcome.FORMATS)
     choose("--order", order, ab.ORDERS)
     with run_bar() as bar:
         limits = settings.limits(threshold, margin, floor, min_judged)
@@ -221,12 +221,12 @@ def history(
 
 def _finish(outcome: "Outcome", format: str, output: Path | None, summary: Path | None) -> NoReturn:
     """Print or write the outcome, and exit with its status."""
-    from bench.report import judgement
+    from bench.report import gate_outcome
 
     if summary:
         before = summary.read_bytes() if summary.is_file() else b""
-        write(summary, before + f"{judgement.markdown(outcome)}\n".encode())
-    give(judgement.FORMATS[format](outcome), output)
+        write(summary, before + f"{gate_outcome.markdown(outcome)}\n".encode())
+    give(gate_outcome.FORMATS[format](outcome), output)
     raise typer.Exit(outcome.code)
 
 

@@ -107,10 +107,10 @@ def run(
     )
     words += option_words(machine=machine, results=results, cell_timeout=cell_timeout)
     words += [*(["-k", k] if k else []), *context.args]
-    from bench.report import summary
+    from bench.report import run_end
 
     code, file = _time(words, runs, output, resume, append)
-    _end(code, file, summary.following if quiet else summary.text)
+    _end(code, file, run_end.following if quiet else run_end.text)
 
 
 def _time(
@@ -244,7 +244,7 @@ def doctor(
     from bench.gate import power
     from bench.measure import devices, doctor, environment
     from bench.report import doctor as words
-    from bench.report import fit, judgement
+    from bench.report import fit, gate_outcome
 
     names = [named_device(name).name for name in device or devices.names()]
     fewest, stored = 2 * power.FEWEST, dict.fromkeys(names, power.Stored())
@@ -283,11 +283,11 @@ def doctor(
         show_finding(doctor.noise(name, runs))
         if gate:
             seen = stored[name].power() or power.of_processes(name, runs)
-            source = judgement.source(stored[name], fewest)
+            source = gate_outcome.source(stored[name], fewest)
             remedy = "" if seen.sharp else "time more runs per side: bench run --runs 8"
             if not seen.honest:
                 remedy = "correct the findings above, or raise --threshold"
-            show(f"gate {name}", f"{judgement.power(seen)}; {source}", remedy, seen.honest)
+            show(f"gate {name}", f"{gate_outcome.power(seen)}; {source}", remedy, seen.honest)
     verdict = f"unfit: {unfit} of the above" if unfit else "fit"
     typer.echo(f"\nThis machine is {verdict}.")
     raise typer.Exit(3 if unfit else 0)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Reason(NamedTuple):
-    """A code, for which report/judgement.py has the words, and the figures in them."""
+    """A code, for which report/gate_outcome.py has the words, and the figures in them."""
 
     code: str
     figures: Mapping[str, Any]

@@ -30,7 +30,7 @@ from bench.records import reader
 from bench.records.lines import of_exception, one_line
 from bench.records.schema import FAILED
 from bench.records.writer import CannotWrite
-from bench.report import fit, reasons, summary
+from bench.report import fit, reasons, run_end
 
 #: Warnings about what the suite does on purpose: more workers than CPUs, a lambda sent to a worker,
 #: and image files decoded by torchvision.
@@ -344,4 +344,4 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
     for notice in (*run.notices, *run.writer.notices):
         terminalreporter.write_line(fit.fill(notice, fit.terminal()))
     frame = reader.read(run.writer.path)
-    terminalreporter.write_line(summary.text(frame[frame.run_id == run.id], run.writer.path))
+    terminalreporter.write_line(run_end.text(frame[frame.run_id == run.id], run.writer.path))

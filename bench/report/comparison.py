@@ -11,7 +11,7 @@ from bench.compare.estimates import Estimate
 from bench.compare.sides import Comparison
 from bench.records import params
 from bench.records.writer import no_formula
-from bench.report import data, escape, fit, overview, units
+from bench.report import data, escape, fit, group_means, units
 from bench.stats.ratios import Ratio
 
 SORTS = ("name", "ratio")
@@ -145,7 +145,7 @@ def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str
     width = fit.terminal()
     common = [f"{name}: {value}" for name, value in _common(comparison).items()]
     head = "\n".join([*_head(comparison), *common])
-    parts = [overview.text(comparison, width), fit.fill(head, width)]
+    parts = [group_means.text(comparison, width), fit.fill(head, width)]
     if found:
         parts += [_folded(comparison, found, colour, width), fit.fill(_legend(comparison), width)]
     return "\n\n".join(filter(None, parts))
@@ -162,7 +162,7 @@ def markdown(comparison: Comparison, found: list[Line]) -> str:
         headers = [*names, *map(escape.markdown, _titles(comparison))]
         align = ["left"] * len(names) + ["right"] * len(comparison.sides)
         table = tabulate(rows, headers, "github", colalign=align, disable_numparse=True)
-    remarks = [*_head(comparison), _legend(comparison), *overview.sentences(comparison)]
+    remarks = [*_head(comparison), _legend(comparison), *group_means.sentences(comparison)]
     return "\n".join([table, "", *(f"- {escape.markdown(line)}" for line in remarks)])
 
 

@@ -15,7 +15,7 @@ from bench.compare import estimates, files, outliers, sides
 from bench.compare.estimates import Estimate
 from bench.compare.sides import ENVIRONMENT, WIDE
 from bench.records import params, schema
-from bench.report import answers, bars, comparison, details, overview, plots, units
+from bench.report import answers, bars, comparison, details, group_means, plots, units
 from bench.report import outliers as outliers_report
 from bench.report.phrases import cut
 from bench.report.picture import Picture, named
@@ -127,7 +127,7 @@ def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
     if by in (("device",), ("dtype",)):  # one side
         return None
     made = sides.narrowed(sides.compare(frame, by))
-    groups = overview.means(made)
+    groups = group_means.means(made)
     rows = []
     for line in comparison.lines(made, "ratio", MAX_ROWS):
         known = dict(zip(made.row_names, line.name, strict=True))
@@ -142,7 +142,7 @@ def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
         row += [(name, Entry(known[name])) for name in ("device", "family")]
         rows.append(("", row))
     return {
-        "title": overview.title(made),
+        "title": group_means.title(made),
         "warnings": made.warnings,
         "groups": groups,
         "pictures": list(_pictured(groups)),
@@ -157,7 +157,7 @@ def _side(estimate: Estimate | None) -> Entry:
     return _time(estimate)[0]
 
 
-def _pictured(groups: list[overview.Mean]) -> Iterator[tuple[str, str]]:
+def _pictured(groups: list[group_means.Mean]) -> Iterator[tuple[str, str]]:
     """Give each side with the picture of its means."""
     for side in dict.fromkeys(one.side for one in groups):
         yield side, bars.svg([(one.group, one.ratio) for one in groups if one.side == side])

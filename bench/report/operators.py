@@ -7,7 +7,7 @@ import pandas as pd
 from bench.compare.pooled import pool
 from bench.records import params
 from bench.report import fit, units
-from bench.report.summary import following, lines
+from bench.report.run_end import following, lines
 from bench.verdicts.named import OPERATOR
 
 #: Operators that are listed; the last row sums up the others. Characters of their names in a line.

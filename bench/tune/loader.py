@@ -94,7 +94,7 @@ def sessions(dataset: Dataset[Any], device: Device) -> Session:
     return session
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loading:
     """The search for the most samples a second; its default is a DataLoader without workers."""
 

@@ -49,17 +49,9 @@ class Problem(Protocol[S]):
     second share for the finalists.
     """
 
-    @property
-    def settings(self) -> Sequence[S]:
-        """All settings, the default among them."""
-
-    @property
-    def default(self) -> S:
-        """The plain default."""
-
-    @property
-    def shares(self) -> tuple[float, float]:
-        """The two shares of the budget."""
+    settings: Sequence[S]
+    default: S
+    shares: tuple[float, float]
 
     def kind(self, setting: S, /) -> Hashable:
         """Return a key that is equal for settings of similar cost that also fail together."""

@@ -232,7 +232,7 @@ def train(
                 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Training:
     """The search for the shortest time to a target loss; rates are trainings a second."""
 
