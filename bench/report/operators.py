@@ -40,7 +40,8 @@ def text(frame: pd.DataFrame) -> str:
     if not columns:
         return ""
     first = times.get(columns[0], {})
-    order = sorted({name for one in times.values() for name in one}, key=lambda n: -first.get(n, 0))
+    names = dict.fromkeys(name for one in times.values() for name in one)
+    order = sorted(names, key=lambda name: -first.get(name, 0))
     shown = list(dict.fromkeys(name for one in passes.values() for name in one)) + order[:LISTED]
     rest = f"{len(order) - LISTED} other operators"
     cells: dict[str, dict[fit.Name, str]] = {}
