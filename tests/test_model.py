@@ -152,6 +152,15 @@ def test_a_run_of_a_model_ends_with_what_went_wrong():
     assert shown.startswith("1 cell: 1 error\nerror: model forward cpu float32: boom\n\n1 row of")
 
 
+def test_operators_that_take_equally_long_are_in_the_order_of_the_file():
+    """The order of a set is another one in each process."""
+    known = {"family": "model", "benchmark": "operator", "ci_low_s": 1e-4, "ci_high_s": 1.1e-4}
+    names = [f"op{n}" for n in range(9)]
+    rows = [known | {"params": f"model=net;operator={n};shapes=4;uses=1"} for n in names]
+    lines = [line.split()[:1] for line in report.text(frame(*rows)).splitlines()]
+    assert [line[0] for line in lines if line and line[0] in names] == names
+
+
 @pytest.mark.integration
 def test_the_command_times_a_model_and_its_operators(user_model, monkeypatch):
     monkeypatch.chdir(user_model)
