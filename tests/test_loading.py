@@ -185,7 +185,7 @@ def test_what_an_epoch_must_not_deliver_is_seen(few):
     assert "in another order" in fault(images, shuffled=True)
     assert fault(data.custom_images("png", Mislabelled)) == "image 9 came with label 4"
     wide = data.custom_images("png", target_transform=float)
-    assert fault(wide) == "labels of float64, not int64"
+    assert fault(wide) == "labels of {torch.float64}, not torch.int64"
 
 
 def test_a_second_pass_has_the_promised_workers_and_another_order(few):

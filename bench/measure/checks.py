@@ -74,7 +74,7 @@ class Check:
 
 
 #: A call that is not slow, with so many bytes of arguments, is tried on other values too.
-MOST_BYTES = 2**22
+MOST_BYTES = 2**20
 
 
 def on_other_values(

@@ -6,6 +6,7 @@ of them work until its end.
 """
 
 import contextlib
+import multiprocessing
 import pickle
 
 import pytest
@@ -129,9 +130,15 @@ def bench_loader_to_device(cell, pin_memory):
     cell(epoch_on_device, *there, trial=arrivals, check=check)
 
 
-def as_pass(check):
-    """Return a check of one batch, whose workers are not counted."""
-    return lambda batch, *_: check(Pass(seen=[batch]))
+def as_pass(check, start):
+    """Return a check of one batch, whose workers were started by the method `start`."""
+    kind = multiprocessing.get_context(start).Process
+
+    def check_batch(batch, *_):
+        started = any(isinstance(one, kind) for one in multiprocessing.active_children())
+        return check(Pass(seen=[batch])) if started else Answer(fault=f"not started by {start}")
+
+    return check_batch
 
 
 def first_of(cell, dataset, workers, start):
@@ -146,7 +153,7 @@ def first_of(cell, dataset, workers, start):
 @pytest.mark.parametrize("start", values(START_METHODS[:1], full=START_METHODS[1:]))
 def bench_first_batch(cell, start):
     first = first_of(cell, custom_images(FILES), 2, start)
-    cell(first, prepare=first.close, check=as_pass(delivers(image_folder(FILES), 32, 32)))
+    cell(first, prepare=first.close, check=as_pass(delivers(image_folder(FILES), 32, 32), start))
 
 
 def plus_one(label):
@@ -170,7 +177,7 @@ def bench_lambda_in_worker(cell, transform, start):
     """Only the start method fork works with a lambda, which cannot be pickled."""
     encode = Lambda(lambda label: label + 1) if transform == "lambda" else Lambda(plus_one)
     first = first_of(cell, custom_images(FILES, target_transform=encode), 1, start)
-    check = as_pass(delivers(image_folder(FILES), 32, 32, change=plus_one))
+    check = as_pass(delivers(image_folder(FILES), 32, 32, change=plus_one), start)
     cell(lambda: take_first(first), prepare=first.close, check=check)
 
 

@@ -177,8 +177,9 @@ def delivers(
                 return Answer(fault="the images are in the same order as before")
         before[:] = [(passed.workers, numbers)]
         labels = np.concatenate([arrays.numbers(labels) for _, labels in passed.seen])
-        if labels.dtype != np.int64:
-            return Answer(fault=f"labels of {labels.dtype}, not int64")
+        kinds = {labels.dtype for _, labels in passed.seen if isinstance(labels, torch.Tensor)}
+        if kinds - {torch.int64}:
+            return Answer(fault=f"labels of {kinds}, not torch.int64")
         wrong = np.flatnonzero(labels != [change(label_of(number)) for number in numbers])
         if wrong.size:
             return Answer(fault=f"image {numbers[wrong[0]]} came with label {labels[wrong[0]]}")
