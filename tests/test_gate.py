@@ -436,19 +436,26 @@ def test_a_machine_that_moves_as_a_whole_is_judged_where_its_sides_alternate():
 
 
 @pytest.mark.parametrize(
-    ("count", "apart", "found"), [(5, False, False), (20, False, True), (20, True, False)]
+    ("runs", "noise", "apart", "found"),
+    [
+        ((5, 5), 0.006, False, True),
+        ((4, 5), 0.006, False, False),
+        ((20, 4), 0.006, False, False),
+        ((20, 20), 0.006, True, False),
+        ((5, 5), 0.03, False, False),
+    ],
 )
-def test_many_runs_of_the_baseline_in_one_session_lower_the_threshold(count, apart, found):
+def test_five_runs_per_side_in_one_session_lower_the_threshold(runs, noise, apart, found):
     """A cell 4 % slower is below the threshold of 5 %, and above that of a cell of known noise."""
     source = random.Random(3)
 
-    def times(runs, slower=0.0):
+    def times(count, slower=0.0):
         return {
-            key: [-9 + source.gauss(0, 0.006) + slower * (key == KEYS[0]) for _ in range(runs)]
+            key: [-9 + source.gauss(0, noise) + slower * (key == KEYS[0]) for _ in range(count)]
             for key in KEYS
         }
 
-    cells, _, _ = check.judge(times(count), times(5, 0.04), Limits(), sessions=apart)
+    cells, _, _ = check.judge(times(runs[0]), times(runs[1], 0.04), Limits(), sessions=apart)
     assert [c.key for c in cells if c.verdict == "regressed"] == KEYS[:1] * found
 
 
@@ -494,11 +501,12 @@ def test_few_or_noisy_runs_after_several_sessions_are_no_regression():
         assert judged(old, new).code == 0
 
 
-def test_a_threshold_that_was_given_holds_with_any_number_of_runs(tmp_path):
-    given = settings.limits(threshold=10, path=tmp_path / "none.toml")
-    assert given.of(KEYS[0], 20) == (0.1, 0.02)
-    assert settings.limits(path=tmp_path / "none.toml").of(KEYS[0], 20) == (0.03, 0.015)
-    assert Limits(thresholds={"cat": 0.6}).of(KEYS[0], 20)[0] == 0.6
+def test_limits_that_were_given_hold_for_cells_of_known_noise_too(tmp_path):
+    given = settings.limits(threshold=10, margin=4, path=tmp_path / "none.toml")
+    assert given.of(KEYS[0]) == given.of(KEYS[0], known=True) == (0.1, 0.04)
+    unset = settings.limits(path=tmp_path / "none.toml")
+    assert (unset.of(KEYS[0]), unset.of(KEYS[0], known=True)) == ((0.05, 0.02), (0.03, 0.01))
+    assert Limits(thresholds={"cat": 0.6}).of(KEYS[0], known=True)[0] == 0.6
 
 
 def test_a_nan_and_a_zero_time_are_no_time():

@@ -41,6 +41,20 @@ def test_of_five_runs_it_is_that_of_trimmed_means():
     assert pair.p_above(0.0, 1) == pytest.approx(other.pvalue)
 
 
+def test_only_a_side_with_a_fluke_is_trimmed():
+    source = random.Random(10)
+    plain = [Pair(cell(n), normal(source, 5, 0.02), normal(source, 5, 0.02)) for n in range(40)]
+    base, new = plain[0].base, plain[0].new
+    found = moderated.moderated([dataclasses.replace(plain[0], new=(*new[:4], 0.5)), *plain[1:]])
+    assert [side.kept for side in found[0].sides] == [5, 3]
+    assert found[0].sides[0].mean == statistics.fmean(base)
+    assert all(side.kept == 5 for pair in found[1:] for side in pair.sides)
+    # Without a fluke it is a t test of means, with what the other cells add.
+    assert found[1].own_variance == pytest.approx(
+        statistics.fmean(map(statistics.variance, (found[1].base, found[1].new)))
+    )
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_one_slow_run_neither_makes_nor_hides_a_change(side):
     sides = [[0.0, 0.001, 0.002, -0.001, -0.002], [0.1, 0.101, 0.102, 0.099, 0.098]]

@@ -133,13 +133,13 @@ def _judge(
     pair: Pair,
     slower: float,
     faster: float,
-    runs: int,
+    known: bool,
     limits: Limits,
     states: States,
     everything: bool,
 ) -> Judged:
-    """Give the verdict of a cell from its corrected p-values; `runs` are those of `Limits.of`."""
-    threshold, _ = limits.of(pair.key, runs)
+    """Give the verdict of a cell from its corrected p-values; `known` is that of `Limits.of`."""
+    threshold, _ = limits.of(pair.key, known)
     difference, half = pair.difference, pair.half()
     change, low, high = (ratios.relative(difference + off) for off in (0, -half, half))
     base, bound = math.exp(pair.level), math.log1p(threshold)
@@ -162,6 +162,15 @@ def _judge(
             verdict, why = "negligible", reason("floor", change=high, floor_s=limits.floor_s)
     p = slower if difference > 0 else faster
     return Judged(pair.key, verdict or "same", change, low, high, p, why)
+
+
+def _known(pair: Pair, sessions: bool, limits: Limits) -> bool:
+    """Return whether the noise of a cell is known and allows the lower threshold.
+
+    Runs of one other session do not show by how much a cell differs between sessions.
+    """
+    enough = not sessions and min(len(pair.base), len(pair.new)) >= KNOWN_RUNS
+    return pair.sessions or (enough and pair.half() <= math.log1p(limits.known[0]))
 
 
 def judge(
@@ -205,16 +214,15 @@ def judge(
             [p for p in pairs if p.key[2:4] not in slowdowns], expected=sessions
         )
         pairs = [replace(pair, between=pair.between + apart) for pair in pairs]
-    # Runs of one other session do not show by how much a cell differs between sessions.
-    counts = [KNOWN_RUNS if pair.sessions else 0 if sessions else len(pair.base) for pair in pairs]
-    margins = [math.log1p(limits.of(p.key, runs)[1]) for p, runs in zip(pairs, counts, strict=True)]
+    sharp = [_known(pair, sessions, limits) for pair in pairs]
+    margins = [math.log1p(limits.of(p.key, k)[1]) for p, k in zip(pairs, sharp, strict=True)]
     slower, faster = (
         multiplicity.holm([p.p_above(m, sign) for p, m in zip(pairs, margins, strict=True)], tests)
         for sign in (1, -1)
     )
     cells = [
         _judge(*each, limits, states, each[0].key[2:4] in slowdowns)
-        for each in zip(pairs, slower.tolist(), faster.tolist(), counts, strict=True)
+        for each in zip(pairs, slower.tolist(), faster.tolist(), sharp, strict=True)
     ]
     return cells, shifts, slowdowns
 

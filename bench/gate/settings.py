@@ -1,6 +1,5 @@
 """Settings of the gate: options, and ``[tool.bench.check]`` of a pyproject.toml."""
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +10,8 @@ from bench.records import choices, files
 from bench.records.choices import UserError
 from bench.records.schema import CellKey
 
-#: From so many runs of the baseline, in the candidate's session, the noise of a cell is known.
-KNOWN_RUNS = 15
+#: From so many runs per side, in one session, the noise of a cell is known.
+KNOWN_RUNS = 5
 
 #: More than any sensible percentage, number of seconds, or bytes of a pyproject.toml.
 LARGEST = 1_000_000
@@ -23,30 +22,26 @@ class Limits:
     """What counts as a regression.
 
     `alpha`: chance of a false alarm in a whole suite; `margin`: change that the test allows;
-    `threshold`: change from which a cell fails; `known`: the same for a cell whose noise is known;
-    `thresholds`: the same for a family or benchmark; `floor_s`: change in seconds below which
-    nothing fails; `min_judged`: share of the cells that must be judged.
+    `threshold`: change from which a cell fails; `known`: threshold and margin of a cell whose noise
+    is known and small; `thresholds`: that of a family or benchmark; `floor_s`: change in seconds
+    below which nothing fails; `min_judged`: share of the cells that must be judged.
     """
 
     threshold: float = 0.05
-    known: float = 0.03
+    known: tuple[float, float] = (0.03, 0.01)
     margin: float = 0.02
     alpha: float = 0.05
     floor_s: float = 1e-6
     min_judged: float = 0.8
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
-    def of(self, key: CellKey, runs: int = 0) -> tuple[float, float]:
-        """Return the threshold of a cell and the margin.
+    def of(self, key: CellKey, known: bool = False) -> tuple[float, float]:
+        """Return the threshold of a cell and the margin; `known` says that its noise is.
 
-        It is that of the benchmark, of the family, or the general one. `runs` is how many the
-        baseline has, 0 if none of them is of the candidate's session. From `KNOWN_RUNS` runs on,
-        the general one is `known`, and the margin at most half of it.
+        The threshold is that of the benchmark, of the family, or the general one.
         """
-        sharp = runs >= KNOWN_RUNS and self.known < self.threshold
-        general = self.known if sharp else self.threshold
-        threshold = self.thresholds.get(key.benchmark, self.thresholds.get(key.family, general))
-        return threshold, min(self.margin, self.known / 2) if sharp else self.margin
+        general, margin = self.known if known else (self.threshold, self.margin)
+        return self.thresholds.get(key.benchmark, self.thresholds.get(key.family, general)), margin
 
 
 class BadSettings(UserError, ValueError):
@@ -108,10 +103,12 @@ def limits(
             return number(f"--{name}", given) / scale
         return number(f"{where}.{name}", table[name]) / scale if name in table else unset
 
-    given = value(threshold, "threshold", math.nan, 100)
+    # What is given holds for all cells, however well their noise is known.
+    least = value(threshold, "threshold", default.known[0], 100)
+    excess = value(margin, "margin", default.known[1], 100)
     return Limits(
-        threshold=default.threshold if math.isnan(given) else given,
-        known=default.known if math.isnan(given) else given,
+        threshold=value(threshold, "threshold", default.threshold, 100),
+        known=(least, excess),
         margin=value(margin, "margin", default.margin, 100),
         floor_s=value(floor_s, "floor", default.floor_s, 1),
         min_judged=value(min_judged, "min-judged", default.min_judged, 100),

@@ -1,4 +1,4 @@
-"""Runs as replicates: tests of trimmed means, with variances that borrow from the other cells."""
+"""Runs as replicates: tests of means, trimmed of flukes, whose variances borrow from all cells."""
 
 import dataclasses
 import functools
@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from scipy.special import digamma, fdtri, polygamma, stdtr, stdtrit
 
-#: Share of the runs of a side that is trimmed at either end: one of five.
-TRIMMED = 0.2
+#: Share of the runs of a side that is trimmed at either end: one of five. A side is trimmed if a
+#: run of it is so many standard deviations off: trimming costs power.
+TRIMMED, FLUKE = 0.2, 5.0
 #: Fewest cells that inform each other's variance, and the most degrees of freedom they add.
 PRIOR_CELLS, MOST_DEGREES = 10, 1e6
 #: Numbers of runs, and variances of the sides, that differ by these factors are not pooled.
 UNEQUAL_RUNS, UNEQUAL_NOISE = 1.5, 2.0
+#: Most degrees of freedom of that factor: the flukes of few runs are beyond it.
+RATIO_DEGREES = 10.0
 #: Degrees of freedom of a variance between sessions: some cells differ by far more than others.
 BETWEEN_DEGREES = 3.0
 #: Fewest sessions that show by how much each cell differs between them, and the most degrees of
@@ -46,10 +49,11 @@ class Pair:
 
     It compares trimmed means (K. K. Yuen and W. J. Dixon, Biometrika 60, 1973; without pooling: K.
     K. Yuen, Biometrika 61, 1974): sometimes a whole process is slow, and one such run among five
-    must neither make nor hide a change. `shift` is the part of the difference that is the machine's
-    own. `between` is a variance of the difference that the runs of a side do not show. `priors` add
-    the variance of the other cells (see `moderated`): one for both sides, or one for each, whose
-    variances are then not pooled. `sessions`: the values are those of sessions (see `by_session`).
+    must neither make nor hide a change. A side whose runs are all within `far` of its trimmed mean
+    is not trimmed. `shift` is the part of the difference that is the machine's own. `between` is a
+    variance of the difference that the runs of a side do not show. `priors` add the variance of the
+    other cells (see `moderated`): one for both sides, or one for each, whose variances are then not
+    pooled. `sessions`: the values are those of sessions (see `by_session`).
     """
 
     key: Any
@@ -59,11 +63,12 @@ class Pair:
     between: float = 0.0
     priors: tuple[Prior, ...] = (Prior(),)
     sessions: bool = False
+    far: float = 0.0
 
     @functools.cached_property
     def sides(self) -> tuple["Trimmed", "Trimmed"]:
         """Return the trimmed means of both sides."""
-        return trimmed(self.base), trimmed(self.new)
+        return trimmed(self.base, self.far), trimmed(self.new, self.far)
 
     @property
     def level(self) -> float:
@@ -89,6 +94,11 @@ class Pair:
     def own_variance(self) -> float:
         """Return the variance of a run, both sides pooled, from this cell's runs alone."""
         return sum(side.squares for side in self.sides) / self.own_degrees
+
+    def variance(self, prior: Prior) -> float:
+        """Return the variance of a run, both sides pooled, moderated by a prior."""
+        squares = sum(side.squares for side in self.sides)
+        return prior.weighted(squares, self.own_degrees)[0]
 
     @functools.cached_property
     def _terms(self) -> list[tuple[float, float]]:
@@ -135,9 +145,10 @@ class Pair:
             return None
         fixed = self.between
         kept = min(side.kept for side in self.sides)
+        whole = min(len(self.base), len(self.new))
         spread = (self.error**2 - fixed) * kept
-        for runs in range(min(len(self.base), len(self.new)) + 1, 1000):
-            left = runs - 2 * int(TRIMMED * runs)
+        for runs in range(whole + 1, 1000):
+            left = runs - 2 * int(TRIMMED * runs) if kept < whole else runs
             degrees = self.degrees + 2 * (left - kept)
             half = float(stdtrit(degrees, 0.975)) * math.sqrt(spread / left + fixed)
             if half < math.log1p(threshold) / 2:
@@ -172,11 +183,17 @@ class Trimmed:
     squares: float
 
 
-def trimmed(sample: Sequence[float]) -> Trimmed:
-    """Return the trimmed mean of a sample; below five values nothing is trimmed."""
+def trimmed(sample: Sequence[float], far: float = 0.0) -> Trimmed:
+    """Return the trimmed mean of a sample; the mean if it has fewer than five values.
+
+    It is the mean too if no value is farther than `far` from the trimmed mean.
+    """
     cut = int(TRIMMED * len(sample))
     ordered = sorted(sample)
     kept = ordered[cut : len(ordered) - cut]
+    middle = statistics.fmean(kept)
+    if max(ordered[-1] - middle, middle - ordered[0]) <= far:
+        cut, kept = 0, ordered
     winsorized = [kept[0]] * cut + kept + [kept[-1]] * cut
     middle = statistics.fmean(winsorized)
     return Trimmed(statistics.fmean(kept), len(kept), sum((y - middle) ** 2 for y in winsorized))
@@ -206,11 +223,15 @@ def prior(variances: Iterable[float], degrees: Iterable[float]) -> Prior:
 def moderated(found: list[Pair]) -> list[Pair]:
     """Give each cell the prior variance that all cells together have.
 
-    A cell whose sides have different numbers of runs, or of a suite whose sides differ in their
-    noise, gets one for each side: that of the side with fewer runs follows from the cell's noise on
-    the other side, and by what factor the noise of all cells differs.
+    It shows which runs are flukes; sides without one are not trimmed. A cell whose sides have
+    different numbers of runs, or of a suite whose sides differ in their noise, gets one for each
+    side: that of the side with fewer runs follows from the cell's noise on the other side, and by
+    what factor the noise of all cells differs.
     """
     both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
+    if both.degrees:
+        found = [dataclasses.replace(p, far=FLUKE * math.sqrt(p.variance(both))) for p in found]
+        both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
     more = int(sum(len(pair.new) for pair in found) > sum(len(pair.base) for pair in found))
     better, other = ([pair.sides[place] for pair in found] for place in (more, 1 - more))
     known = prior((side.squares / (side.kept - 1) for side in better), (s.kept - 1 for s in better))
@@ -225,7 +246,7 @@ def moderated(found: list[Pair]) -> list[Pair]:
     made = []
     for pair, variance in zip(found, noise, strict=True):
         few, many = sorted((len(pair.base), len(pair.new)))
-        each = [known, Prior(times.variance * variance, times.degrees)]
+        each = [known, Prior(times.variance * variance, min(times.degrees, RATIO_DEGREES))]
         unequal = apart or many >= UNEQUAL_RUNS * few
         priors = tuple(each[:: -1 if more else 1]) if unequal else (both,)
         made.append(dataclasses.replace(pair, priors=priors))
@@ -241,7 +262,7 @@ def by_session(found: Sequence[Pair], base: Sequence[Times]) -> list[Pair]:
     """
     made, few = [], []
     for pair in found:
-        parts = [trimmed(session[pair.key]) for session in base if session.get(pair.key)]
+        parts = [trimmed(s[pair.key], pair.far) for s in base if s.get(pair.key)]
         if len(parts) < FEWEST_SESSIONS:
             few.append(pair)
             continue
