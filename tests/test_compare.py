@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench.compare import files, sides
-from bench.report import comparison, digest, escape
+from bench.report import comparison, digest, escape, overview
 from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, frame, store
 
@@ -121,6 +121,18 @@ def test_the_mean_of_a_digest_is_of_all_rows(two, monkeypatch):
     shown = digest.markdown(files.read(two))
     assert "1 of 4 cells</summary>" in shown
     assert "geometric mean of 3 of 4 cells" in shown
+
+
+def test_a_mean_is_of_the_cells_that_both_of_its_sides_have():
+    times = {"base": {"add": 1, "cat": 1}, "one": {"cat": 2, "neg": 100}, "two": {"add": 4}}
+    rows = [
+        {"machine": side, "run_id": side, "benchmark": name, "min_s": n, "median_s": n}
+        for side, cells in times.items()
+        for name, n in cells.items()
+    ]
+    made = overview.means(sides.compare(frame(*rows), columns=("machine",), baseline="base"))
+    found = {one.side: (one.cells, one.ratio.value) for one in made if one.group == overview.ALL}
+    assert found == {"one": (1, pytest.approx(2)), "two": (1, pytest.approx(4))}
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from bench.launch.sides import Side
 
 Threshold = Annotated[
-    float | None, typer.Option(help="A cell fails from this change in percent (5; 3 if its noise is known).")
+    float | None, typer.Option(help="A cell fails from this change in percent (3; noisy: 5).")
 ]
 Margin = Annotated[
-    float | None, typer.Option(help="Change in percent that the t test ignores (2; 1 if the noise is known).")
+    float | None, typer.Option(help="Change in percent that the t test ignores (1; noisy: 2).")
 ]
 Floor = Annotated[
     float | None, typer.Option(help="Change in seconds below which no cell fails (1e-6).")

@@ -274,7 +274,7 @@ def by_session(found: Sequence[Pair], base: Sequence[Times]) -> list[Pair]:
         means = tuple(part.mean for part in parts)
         more = pair.between + (max(0.0, extra) if len(pair.priors) > 1 else 0.0)
         new = (pair.sides[1].mean,)
-        made.append(dataclasses.replace(pair, base=means, new=new, between=more, sessions=True))
+        made.append(Pair(pair.key, means, new, pair.shift, more, sessions=True))
     own = prior((p.own_variance for p in made), (p.own_degrees for p in made))
     return [
         *(dataclasses.replace(pair, priors=(own,)) for pair in made),
