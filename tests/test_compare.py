@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench.compare import files, sides
-from bench.report import comparison, digest, escape, overview
+from bench.report import comparison, digest, escape, group_means
 from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, frame, store
 
@@ -130,8 +130,8 @@ def test_a_mean_is_of_the_cells_that_both_of_its_sides_have():
         for side, cells in times.items()
         for name, n in cells.items()
     ]
-    made = overview.means(sides.compare(frame(*rows), columns=("machine",), baseline="base"))
-    found = {one.side: (one.cells, one.ratio.value) for one in made if one.group == overview.ALL}
+    made = group_means.means(sides.compare(frame(*rows), columns=("machine",), baseline="base"))
+    found = {one.side: (one.cells, one.ratio.value) for one in made if one.group == group_means.ALL}
     assert found == {"one": (1, pytest.approx(2)), "two": (1, pytest.approx(4))}
 
 

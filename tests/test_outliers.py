@@ -49,6 +49,16 @@ def test_a_machine_that_is_a_little_slow_at_everything_is_found_among_ten():
     assert sum(line[1:][:1] != [] and "node-3: everything" in line[1] for line in found) >= 18
 
 
+def test_machines_that_all_differ_a_little_are_not_named():
+    """Thirty machines differ by 2 %: one by 5 % or so is no outlier, one by 30 % is."""
+    for seed in range(2):
+        source = np.random.default_rng(seed)
+        slow = [(f"node-{n}", None, 0, np.exp(source.normal(0, 0.02))) for n in range(1, 30)]
+        made = fleet(30, seed, slow=[*slow, ("node-0", None, 0, 1.3)])
+        (found,) = outliers.find(made)
+        assert {one.machine for one in found.outliers} == {"node-0"}
+
+
 def test_two_machines_and_a_fast_one():
     slow = [("node-1", "matmul", 0, 1.5), ("node-2", "add", 0, 1.5), ("node-2", "step", 0, 1.4)]
     lines = sentences(fleet(16, slow=[*slow, ("node-4", "softmax", 0, 0.6)]))

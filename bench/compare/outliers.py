@@ -12,7 +12,8 @@ up to it. A group is an outlier if its median deviation is large enough to repor
 its cells deviate as far as all of them, or four fifths, do than the rate of such deviations in the
 rest of the fleet explains (in which each machine has one vote per cell, shared by its runs), by the
 binomial distribution with Bonferroni's correction over all machines and groups. Few cells that are
-far off and many that are a little off both suffice.
+far off and many that are a little off both suffice. The machines of a fleet are never quite equal:
+the median must also be six times as far off as that of the usual machine.
 """
 
 import math
@@ -32,6 +33,8 @@ from bench.stats.ratios import MAD_DEVIATIONS, relative
 FEWEST = 5
 #: Chance of naming a machine in a fleet of equal ones; deviations below `LEAST` are not reported.
 ALPHA, LEAST = 0.01, math.log(1.05)
+#: A machine is off if it deviates by so many times what machines differ anyway.
+UNLIKE = 6.0
 #: Share of a group that must deviate, and share of the group's median deviation from which on
 #: deviations count.
 MOSTLY, ALIKE = 0.6, 0.5
@@ -181,6 +184,7 @@ def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> lis
     groups = _groups(cells)
     each = _of_machines(off, labels)
     middle = np.array([_median(each[group.rows]) for group in groups])
+    usual = MAD_DEVIATIONS * np.median(np.abs(middle), axis=1, keepdims=True)
     total = np.array([runs[group.rows].sum(axis=0) for group in groups])
     rest = (runs > 0).sum() - (runs > 0).sum(axis=0)
     ends = [*starts[1:], len(labels)]
@@ -191,7 +195,7 @@ def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> lis
     for sign in (1, -1):
         far = np.where(timed, sign * z, -np.inf)
         flukes = _flukes(far, vote)
-        likely = possible & (sign * middle > LEAST)
+        likely = possible & (sign * middle > np.maximum(LEAST, UNLIKE * usual))
         for machine in np.flatnonzero(likely.any(axis=0)):
             own = slice(starts[machine], ends[machine])
             places = np.flatnonzero(likely[:, machine])

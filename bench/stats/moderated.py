@@ -24,7 +24,7 @@ RATIO_DEGREES = 10.0
 BETWEEN_DEGREES = 3.0
 #: Fewest sessions that show by how much each cell differs between them, and the most degrees of
 #: freedom of that: what differs between sessions has longer tails than a normal distribution.
-FEWEST_SESSIONS, SESSION_DEGREES = 3, 7.0
+FEWEST_SESSIONS, SESSION_DEGREES = 3, 5.0
 
 #: Logarithms of one time in seconds for each run in which a cell was `ok`, by its key.
 Times = Mapping[Any, Sequence[float]]
