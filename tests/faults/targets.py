@@ -27,7 +27,6 @@ from bench.measure import calibration
 from bench.plugin import options, unfinished
 from bench.records import reader, schema
 from bench.records.choices import UserError
-from bench.records.writer import reopen
 from bench.suite.loading import data
 from bench.tune import loader
 from bench.tune.loader import Setting
@@ -220,7 +219,8 @@ def _run() -> options.Run:
     names = ("os", "python", "torch", "torchvision", "cpu", "cpu_count", "memory_bytes", "threads")
     environment = SimpleNamespace(columns=lambda: {name: columns[name] for name in names})
     known = {"id": "new", "started": datetime.now(UTC), "machine": "here", "dtypes": []}
-    known |= {"devices": {}, "profile": None, "profile_name": "smoke", "folder": Path()}
+    known |= {"devices": {}, "profile": None, "profile_name": "smoke"}
+    known |= {"open_writer": None}
     return options.Run(environment=environment, **known)
 
 
@@ -239,7 +239,7 @@ def _continued(source: random.Random, folder: Path, take: Callable[..., None]) -
         unfinished.read(path)
         before, run = reader.read(path), _run()
         take(run, path)
-        writer = reopen(path)
+        writer = run.open_writer()
         writer.append(row(run_id=run.id, benchmark="added", suite_version=__version__))
         writer.close()
         after = reader.read(path)
