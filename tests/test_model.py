@@ -104,6 +104,13 @@ def test_right_passes_and_operators_are_accepted_and_wrong_ones_are_not(
     assert first
 
 
+def test_an_exact_pass_has_a_finite_tolerance():
+    """As that of a model that only selects; a row must hold it."""
+    x = torch.rand(4)
+    seen = bench_model.agrees(torch.clone, torch.float32, 1e-6)(x.clone(), x)
+    assert (seen.fault, seen.rel_error, seen.tolerance) == ("", 0, 1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "shapes", "message"),
     [

@@ -166,7 +166,8 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
         (math.sqrt(deviation / whole), want.norm),
     ):
         off = off if math.isfinite(off) else math.inf
-        if math.isfinite(allowed) and off / allowed > worst:
+        # An exact result has a bound too, although no element has one.
+        if math.isfinite(allowed) and (off / allowed > worst or math.isinf(found[1])):
             worst, found = off / allowed, (off, allowed)
     return found
 
