@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.measure import devices, rounds
+from bench.measure import devices, refusal, rounds
 from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
 from bench.records import reader
@@ -102,6 +102,13 @@ def test_right_passes_and_operators_are_accepted_and_wrong_ones_are_not(
         with pytest.raises(WrongAnswer, match="off by"):
             body(cell(dtype), "net")
     assert first
+
+
+def test_a_model_without_parameters_has_no_backward_pass(user_model):
+    given.load("torch.nn:ReLU", ["4x8"])
+    with pytest.raises(RuntimeError, match="no parameters to train") as raised:
+        bench_model.bench_forward_backward(cell(torch.float32), "ReLU")
+    assert refusal.classify(raised.value)[0] == "unsupported"
 
 
 def test_an_exact_pass_has_a_finite_tolerance():

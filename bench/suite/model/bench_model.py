@@ -91,6 +91,8 @@ def bench_forward_backward(cell, model):
     """A forward pass, the mean square of its results as the loss, and the backward pass."""
     known = given.CURRENT[0]
     module, inputs = known.on(cell)
+    if not any(one.requires_grad for one in module.parameters()):
+        raise RuntimeError("the model has no parameters to train: a backward pass is not supported")
     cell(
         forward_backward,
         module,
