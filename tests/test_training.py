@@ -23,6 +23,7 @@ from bench.suite.training import (
     expected,
     models,
 )
+from tests.validation import answers
 
 
 def cell(dtype=torch.float32, plan=None, hand_over=None):
@@ -162,7 +163,9 @@ def test_rmsprop_has_no_fused_implementation():
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("factor", "right"), [(1, True), (0, False), (0.9, False), (1e7, False)])
+@pytest.mark.parametrize(
+    ("factor", "right"), [(1, True), (0, False), (0.9, False), (0.999, False), (1e7, False)]
+)
 def test_an_epoch_must_end_at_the_parameters_of_float64(monkeypatch, factor, right):
     sgd = torch.optim.SGD
     monkeypatch.setattr(torch.optim, "SGD", lambda p, lr: sgd(p, factor * lr))
@@ -173,6 +176,21 @@ def test_an_epoch_must_end_at_the_parameters_of_float64(monkeypatch, factor, rig
         with pytest.raises(WrongAnswer, match="off by"):
             bench_epoch.bench_epoch(on, 64)
     assert on.result.notes == ["made-up images of FashionMNIST's format"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("seed", [6, 41])
+def test_units_that_rounding_turns_on_in_an_epoch_are_no_fault(seed):
+    with answers.inputs(seed):
+        bench_epoch.bench_epoch(cell(torch.float32), 64)
+
+
+@pytest.mark.integration
+def test_an_epoch_that_leaves_a_batch_out_is_wrong(monkeypatch):
+    epoch = bench_epoch.epoch
+    monkeypatch.setattr(bench_epoch, "epoch", lambda *args: epoch(*args[:2], list(args[2])[1:]))
+    with pytest.raises(WrongAnswer, match="15 steps of the optimizer, not 16"):
+        bench_epoch.bench_epoch(cell(), 64)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])

@@ -39,17 +39,11 @@ def epoch(model, optimizer, loader):
     return total.item() / len(loader)
 
 
-def with_parameters(operation, model, optimizer):
-    """Return the mean loss of an epoch, and the parameters after it."""
-    return [operation(model, optimizer), *model.parameters()]
-
-
-def expected_epoch(dataset, batch):
-    """Return the references of an epoch over the first samples of the data set."""
+def batches_of(dataset, batch):
+    """Return the batches of the first samples of the data set, read without PyTorch."""
     pixels, labels = raw_fashion_mnist(dataset, SAMPLES)
     images = torch.from_numpy((pixels[:, None] / np.float32(255)).astype(np.float32))
-    batches = list(zip(images.split(batch), torch.from_numpy(labels).split(batch), strict=True))
-    return lambda model, _: expected.epoch(model, batches, RATE)
+    return list(zip(images.split(batch), torch.from_numpy(labels).split(batch), strict=True))
 
 
 @pytest.mark.parametrize("batch", [64, SAMPLES])
@@ -65,6 +59,12 @@ def bench_epoch(cell, batch):
         bytes=numbers + SAMPLES * (SIZES[0] + 1),
         flop=SAMPLES * (FORWARD_FLOP + BACKWARD_FLOP),
     )
-    seen = {"expect": expected_epoch(dataset, batch), "trial": with_parameters, "changes": True}
+    steps, batches = expected.Steps(), batches_of(dataset, batch)
     # The loader is no argument, because arguments are copied for the check.
-    cell(lambda model, optimizer: epoch(model, optimizer, loader), model, optimizer, **seen)
+    cell(
+        lambda model, optimizer: epoch(model, optimizer, loader),
+        *(model, optimizer),
+        expect=lambda model, _: steps.reference(model, batches, RATE),
+        trial=steps.during,
+        changes=True,
+    )

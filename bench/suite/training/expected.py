@@ -8,23 +8,21 @@ follows the units that are on in the cell's dtype on its device, where rounding 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from bench.measure.answer import WrongAnswer
 from bench.measure.arrays import Array, double, numbers, stored, ulp, unit
 from bench.measure.deviations import SIGMAS, Arithmetic, Rough
 from bench.measure.references import Reference, cascade, scale
 
-#: Largest error of the mean loss of an epoch in units of u, and of the norm of the parameters after
-#: it in standard deviations.
-EPOCH_LOSS, EPOCH_NORM = 16, 5
-#: A unit that turns on or off changes a step by a share of a sample's gradient, however few digits
-#: rounding changes. Of the loss in float32, 18 u were seen; this is 256 u.
-EPOCH_TURNED = 2.0**-16
+#: Largest relative error of a sum in float32 per term.
+LOSS_SUM = unit(torch.float32)
 
 
 def layers_of(model: nn.Module) -> Iterable[nn.Module]:
@@ -221,31 +219,90 @@ def trained(model: nn.Module, x: torch.Tensor, y: torch.Tensor, rate: float) -> 
     return [Reference(loss.value, x.dtype, bound, kind=float), *moved(model, found, rate)]
 
 
-def epoch(
-    model: nn.Module, batches: Sequence[tuple[torch.Tensor, torch.Tensor]], rate: float
-) -> list[Reference]:
-    """Return the mean loss of an epoch of gradient descent, and the parameters after it.
+def _sum_of_gradients(found: Rough) -> Reference:
+    """Return the reference of gradients that were added up in float64.
 
-    Each step rounds the parameters. Where units are on differs from the cell, so only the norm of
-    the deviation and the scale are bounded; the small updates that rounding loses may change it.
+    Images resemble each other, and so do their roundings: on average a gradient may be off by
+    `SIGMAS` standard deviations, an element by twice as many (3.1 and 8.4 were seen).
     """
-    parameters = [double(parameter) for parameter in model.parameters()]
-    dtype, device = next((one.dtype, one.device) for one in model.parameters())
-    arithmetic, losses = Arithmetic(dtype, device), []
-    errors = [0.0 for _ in parameters]
-    for x, y in batches:
-        _, loss, found = descent(arithmetic, parameters, x.to(dtype), y, [])
-        losses.append(loss.value)
-        for place, gradient in enumerate(found):
-            parameters[place] = parameters[place] - rate * gradient.value
-            errors[place] += rate**2 * float(gradient.variance.sum())
-            errors[place] += float(arithmetic.rounding(parameters[place]).sum())
-    mean = np.asarray(np.mean(losses))
-    bound = max(EPOCH_LOSS * unit(dtype), EPOCH_TURNED) * float(mean)
-    wanted = [Reference(mean, dtype, bound, kind=float)]
-    for value, error in zip(parameters, errors, strict=True):
-        size = float(np.linalg.norm(value))
-        norm = EPOCH_NORM * math.sqrt(error) / size
-        whole = 2 * scale(dtype) + SIGMAS * math.sqrt(error / value.size) / size
-        wanted.append(Reference(value, dtype, math.inf, whole, norm, requires_grad=True))
-    return wanted
+    bound = 2 * SIGMAS * np.sqrt(found.variance.astype(np.float64))
+    norm = SIGMAS * math.sqrt(float(found.variance.sum())) / float(np.linalg.norm(found.value))
+    place = torch.device("cpu")
+    return Reference(found.value, torch.float64, bound, norm=norm, device=place)
+
+
+@dataclass
+class Steps:
+    """What an epoch of gradient descent did in each step, seen through the hooks of PyTorch.
+
+    Errors of one step grow in the next ones. So each step is compared with float64 from where it
+    started: from the parameters and the units that are on, as they were on the device.
+    """
+
+    starts: list[list[torch.Tensor]] = field(default_factory=list)
+    gradients: list[list[torch.Tensor]] = field(default_factory=list)
+    on: list[Array] = field(default_factory=list)
+
+    def during(
+        self, operation: Callable[..., float], model: nn.Module, optimizer: Any
+    ) -> list[Any]:
+        """Run an epoch; return its mean loss, the parameters after it, and sums of gradients."""
+        self.starts, self.gradients, self.on = [], [], []
+        parameters = list(model.parameters())
+
+        def before_step(*_: object) -> None:
+            self.starts.append([one.detach().clone() for one in parameters])
+            kept = [
+                one.new_zeros(()).expand_as(one) if one.grad is None else one.grad.clone()
+                for one in parameters
+            ]
+            self.gradients.append(kept)
+
+        def after_relu(_: object, __: object, output: torch.Tensor) -> None:
+            self.on.append(stored(output > 0))
+
+        units = [layer for layer in layers_of(model) if isinstance(layer, nn.ReLU)]
+        hooks = [layer.register_forward_hook(after_relu) for layer in units]
+        hooks.append(optimizer.register_step_pre_hook(before_step))
+        try:
+            loss = operation(model, optimizer)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        sums = [sum(map(double, each)) for each in zip(*self.gradients, strict=True)]
+        return [loss, *parameters, *map(torch.from_numpy, sums)]
+
+    @np.errstate(over="ignore", invalid="ignore")  # of a training that diverges
+    def reference(
+        self, model: nn.Module, batches: Sequence[tuple[torch.Tensor, torch.Tensor]], rate: float
+    ) -> list[Reference]:
+        """Return what `during` must return for these batches, from the model before the epoch.
+
+        Raises WrongAnswer for another number of steps.
+        """
+        relus = len(self.on) // len(batches)
+        if (len(self.starts), len(self.on)) != (len(batches), relus * len(batches)):
+            raise WrongAnswer(f"{len(self.starts)} steps of the optimizer, not {len(batches)}")
+        dtype, device = next((one.dtype, one.device) for one in model.parameters())
+        arithmetic, loss = Arithmetic(dtype, device), Rough.exact(np.zeros(()))
+        sums = [Rough.exact(np.zeros(one.shape)) for one in model.parameters()]
+        for number, (x, y) in enumerate(batches):
+            on = self.on[relus * number : relus * (number + 1)]
+            _, one, found = descent(arithmetic, self.starts[number], x.to(dtype), y, on)
+            loss += one
+            sums = [a + b for a, b in zip(sums, found, strict=True)]
+        # The losses are added up in float32.
+        bound = SIGMAS * float(loss.deviation) + len(batches) * LOSS_SUM * float(loss.value)
+        mean = Reference(loss.value / len(batches), dtype, bound / len(batches), kind=float)
+        return [mean, *self._ends(model, rate), *map(_sum_of_gradients, sums)]
+
+    def _ends(self, model: nn.Module, rate: float) -> Iterator[Reference]:
+        """Yield the parameters after the last step. Each step loses what two roundings explain."""
+        for place, before in enumerate(model.parameters()):
+            end, bound = double(before), np.zeros(())
+            for starts, gradients in zip(self.starts, self.gradients, strict=True):
+                lost = np.clip(double(starts[place]) - end, -bound, bound)
+                change = rate * double(gradients[place])
+                end = end + lost - change
+                bound = ulp(change, before.dtype) + ulp(end, before.dtype)
+            yield Reference(end, before.dtype, bound, requires_grad=True)
