@@ -223,7 +223,7 @@ def _several(one: Any) -> str:
         text += f"not settled against {rival}"
     elif one.advice == "same":
         middle, low, high = units.factors(one.ratio)
-        text += f"as fast as {rival} (takes {middle} times as long, {low} to {high})"
+        text += f"about as fast as {rival} (takes {middle} times as long, {low} to {high})"
     elif one.advice == "unclear":
         text += f"no clear difference to {rival}"
     else:
