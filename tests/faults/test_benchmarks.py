@@ -39,7 +39,7 @@ CHANGES = {
     "recursion limit": "sys.setrecursionlimit(5000)",
     "working directory": "os.chdir('/')",
     "environment variables": "os.environ['BENCH_TEST'] = '1'",
-    "signal handlers": "signal.signal(signal.SIGINT, signal.SIG_IGN)",
+    "signal handlers": "signal.signal(signal.SIGTERM, lambda *_: None)",
     "start method of processes": "multiprocessing.set_start_method('spawn', force=True)",
 }
 if os.name != "nt":
@@ -52,7 +52,7 @@ if os.name != "nt":
 
 
 def test_what_a_benchmark_changes_is_restored_and_named(suite):
-    before = os.getcwd()
+    before, terminates = os.getcwd(), signal.getsignal(signal.SIGTERM)
     body = f"{NEG}; " + "; ".join(CHANGES.values())
     done, found = outcome(suite, body)
     assert done.ret == 0
@@ -62,7 +62,7 @@ def test_what_a_benchmark_changes_is_restored_and_named(suite):
     assert os.getcwd() == before
     assert "BENCH_TEST" not in os.environ
     assert sys.getprofile() is None
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) == terminates
 
 
 def test_a_skip_has_a_row(suite):
