@@ -74,8 +74,14 @@ def _read_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
+#: Signals whose handlers libraries set once per process, as torch does for workers of a DataLoader.
+_OF_LIBRARIES = {getattr(signal, "SIGCHLD", None)}
+
+
 def _handlers() -> dict[int, Any]:
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+    """Return the handlers of this process by signal."""
+    signals = signal.valid_signals() - _OF_LIBRARIES
+    return {number: signal.getsignal(number) for number in signals}
 
 
 def _set_handlers(was: dict[int, Any]) -> None:

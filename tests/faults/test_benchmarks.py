@@ -65,6 +65,12 @@ def test_what_a_benchmark_changes_is_restored_and_named(suite):
     assert signal.getsignal(signal.SIGTERM) == terminates
 
 
+def test_the_workers_of_a_loader_are_no_change_of_the_process(suite):
+    loader = "torch.utils.data.DataLoader(range(4), num_workers=2)"
+    _, found = outcome(suite, f"{NEG}; list({loader})")
+    assert found.reason["it"] == ""
+
+
 def test_a_skip_has_a_row(suite):
     done, found = outcome(suite, "pytest.skip('needs two GPUs')")
     assert done.ret == 0
