@@ -6,6 +6,7 @@ import pytest
 
 from bench.measure import kernels, visits
 from bench.plugin import revisits
+from bench.records import checks
 
 #: Each test runs a session of pytest.
 pytestmark = pytest.mark.integration
@@ -164,6 +165,17 @@ def test_an_interval_that_is_too_wide_is_unstable_and_says_why(suite, monkeypatc
     assert row.status == "unstable"
     assert row.reason.startswith("its time is known within a factor of ")
     assert row.ci_low_s < row.ci_high_s
+
+
+def test_a_cell_whose_shortest_round_is_far_below_the_median_is_unstable(suite, monkeypatch):
+    """No reader takes such a row as `ok`; as `unstable`, its time is not lost."""
+    monkeypatch.setattr(checks, "MIN_BELOW_MEDIAN", 0.5)
+    suite.write(SUITE)
+    assert suite.run("--budget", "0").ret == 0
+    (row,) = suite.rows().itertuples()
+    assert row.status == "unstable"
+    assert row.reason.startswith("the median of its rounds is 1")
+    assert row.ci_low_s < row.median_s <= row.ci_high_s
 
 
 @pytest.mark.parametrize("value", ["-1", "inf", "nan"])

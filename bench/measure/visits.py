@@ -58,9 +58,9 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
     """
     samples = [_sample(visit, kernels).quiet for visit in visits]
     low, high = (None, None) if visits[0].single else undisturbed.interval(samples)
-    agreeing = undisturbed.agreeing(samples)
-    counted = [visits[i] for i in agreeing]
-    rounds_s = list(itertools.chain.from_iterable(samples[i].rounds_s for i in agreeing))
+    typical = undisturbed.typical(samples)
+    counted = [visits[i] for i in typical]
+    rounds_s = list(itertools.chain.from_iterable(samples[i].rounds_s for i in typical))
     stolen = [statistics.fmean(v.stolen) for v in counted if v.stolen is not None]
     columns = {
         **quantiles.summary(rounds_s),
@@ -74,7 +74,7 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
         "core_s": min((v.core_s for v in counted if v.core_s is not None), default=None),
     }
     found = tuple(_disturbances(counted, kernels))
-    return Judged(columns, tuple(rounds_s), found, samples[agreeing[0]].spread)
+    return Judged(columns, tuple(rounds_s), found, samples[typical[0]].spread)
 
 
 def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:

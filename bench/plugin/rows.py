@@ -1,6 +1,7 @@
 """The identity of the cell that a pytest item times, and its row."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -12,6 +13,7 @@ from bench.measure.cell import Cell
 from bench.measure.checks import Result
 from bench.plugin.neighbours import STEP
 from bench.plugin.options import Run
+from bench.records import checks
 from bench.records.lines import shortened
 from bench.records.params import join, word
 from bench.records.schema import CellKey, Row
@@ -147,10 +149,19 @@ def outcome(result: Result, run: Run, judged: visits.Judged | None = None) -> tu
         return "fallback", "; ".join([reasons.fallback(result.fell_back), *notes])
     if judged is None and result.visits:
         judged = visits.judge(result.visits, run.kernels)
-    if judged is None or judged.width <= visits.WIDEST:
+    doubts = list(_doubts(judged)) if judged else []
+    if judged is None or not doubts:
         return "ok", "; ".join(notes)
-    wide = ("wide", {"times": judged.width})
-    return "unstable", "; ".join([reasons.disturbances([wide, *judged.found]), *notes])
+    return "unstable", "; ".join([reasons.disturbances([*doubts, *judged.found]), *notes])
+
+
+def _doubts(judged: visits.Judged) -> Iterator[visits.Disturbance]:
+    """Yield why the time of a cell is not well known."""
+    if judged.width > visits.WIDEST:
+        yield visits.Disturbance("wide", {"times": judged.width})
+    times = judged.columns["median_s"] / (judged.columns["min_s"] or math.inf)
+    if times > checks.MIN_BELOW_MEDIAN:
+        yield visits.Disturbance("uneven", {"times": times})
 
 
 def hand_over(entry: Any, rounds_s: Iterable[float], iterations: int) -> None:

@@ -14,7 +14,7 @@ RESTORE = "restore the row or delete it"
 UPGRADE = "install a newer version of this suite"
 #: Times in seconds that are plausible: no call is shorter, and none lasts four months.
 SHORTEST_S, LONGEST_S = 1e-12, 1e7
-#: No minimum of rounds without a fault of the clock lies so far below their median.
+#: A minimum so far below the median of the rounds is a fault of the clock, or the row `unstable`.
 MIN_BELOW_MEDIAN = 100.0
 #: A tolerance beyond this would accept any answer.
 LARGEST_TOLERANCE = 100.0

@@ -10,6 +10,7 @@ of the same program differ (docs/validation.md has the data).
 import dataclasses
 import functools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,3 +88,13 @@ def agreeing(samples: Sequence[Sample]) -> list[int]:
     limit = min(sample.upper for sample in samples)
     firsts = [quantiles.quartiles(sample.rounds_s)[0] for sample in samples]
     return [i for i, first in enumerate(firsts) if first <= limit]
+
+
+def typical(samples: Sequence[Sample]) -> list[int]:
+    """Return the agreeing visits whose median is not above the interval.
+
+    The median of their rounds together is not above it either. A visit can agree and have most of
+    its rounds disturbed: threads that share a core take a hundred times as long to synchronise.
+    """
+    _, high = interval(samples)
+    return [i for i in agreeing(samples) if statistics.median(samples[i].rounds_s) <= high]
