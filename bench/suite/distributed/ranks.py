@@ -19,6 +19,8 @@ from bench.suite.distributed import rank
 
 #: Seconds within which ranks must connect, and must answer.
 LIMIT_S = 60.0
+#: Seconds in which a rank ends by itself before it is killed.
+END_S = 5.0
 START_METHOD = "spawn"
 
 
@@ -95,7 +97,7 @@ class Ranks:
                 try:
                     found[pipe] = reply = pipe.recv()
                 except (EOFError, OSError):
-                    process.join(timeout=5)
+                    process.join(END_S)
                     reply = of_exit(process.exitcode or 0)
                 if isinstance(reply, str) and reply:
                     # If one was killed, the others only report that it does not answer.
@@ -127,7 +129,7 @@ class Ranks:
         """End all processes, including those that hang."""
         for pipe in self._pipes:
             pipe.close()
-        end = time.monotonic() + 5
+        end = time.monotonic() + END_S
         for process in self._processes:
             process.join(timeout=max(0.0, end - time.monotonic()))
         for process in self._processes:
