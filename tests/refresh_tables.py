@@ -2,7 +2,8 @@
 
 A table is in a fenced block below ``<!-- table of FILE -->``, or ``<!-- table of FILE rows
 A,B -->`` for the benchmarks A and B alone. Verdicts are below ``<!-- verdict of FILE top N -->``
-(as ``bench verdict --top N`` prints them) or ``<!-- verdict of FILE top N lines -->``.
+(as ``bench verdict --top N`` prints them), ``<!-- verdict of FILE top N lines -->`` or
+``<!-- verdict of FILE question NAME -->``.
 """
 
 import re
@@ -13,10 +14,15 @@ from bench.records import reader
 from bench.report import answers, table
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("results.md", "accelerators.md")),
+)
 BLOCK = re.compile(r"(<!-- table of (\S+?)(?: rows (\S+))? -->\n```text\n)(?:(.*?)\n)??(```)", re.S)
 VERDICTS = re.compile(
-    r"(<!-- verdict of (\S+?)(?: top (\d+)( lines)?)? -->\n```text\n)(?:(.*?)\n)??(```)", re.S
+    r"(<!-- verdict of (\S+?)(?: top (\d+)( lines)?)?(?: question (\w+))? -->\n```text\n)"
+    r"(?:(.*?)\n)??(```)",
+    re.S,
 )
 
 
@@ -30,10 +36,10 @@ def _table(found: re.Match[str]) -> str:
 def _verdicts(found: re.Match[str]) -> str:
     top = int(found[3]) if found[3] else answers.FEW
     frame = reader.read(ROOT / found[2])
-    text = answers.text(frame, top=answers.FEW if found[4] else top)
+    text = answers.text(frame, found[5], top=answers.FEW if found[4] else top)
     if found[4]:
         text = "\n".join(text.splitlines()[:top])
-    return found[1] + text + "\n" + found[6]
+    return found[1] + text + "\n" + found[7]
 
 
 def refreshed(text: str) -> str:
