@@ -43,7 +43,7 @@ def test_the_report_is_one_small_file_with_every_picture(stored, tmp_path):
     assert names == {"heatmap", "size-step", "size-matmul", "loading", "step", "roofline-cpu"}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures.iterdir())
     assert text.count("<figure") == len(names)
-    assert "mps overtakes cpu at batch" in text
+    assert "mps is faster than cpu from batch" in text
     # Nothing is fetched: the only addresses are the names of XML's own vocabularies.
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", text)) - {"http://e.vil)|`a`@user"}
     assert all(
@@ -103,7 +103,7 @@ def test_two_versions_of_torch_on_a_machine_are_two_parts_of_the_report():
         "m, torch 2.11.0, 4 threads",
         "m, torch 2.15.0, 4 threads",
     ]
-    assert len(re.findall("<li>step in float32: mps overtakes cpu", page)) == 2
+    assert len(re.findall("<li>step in float32: mps is faster than cpu", page)) == 2
     assert [picture.name for picture in pictures] == [
         *("m-torch-2-11-0-4-threads-heatmap", "m-torch-2-11-0-4-threads-size-step"),
         *("m-torch-2-15-0-4-threads-heatmap", "m-torch-2-15-0-4-threads-size-step"),

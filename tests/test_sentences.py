@@ -80,7 +80,7 @@ def loading(best, rival, advice="best", ratio=FASTER, alike=(), **unmeasured):
 
 COPY = Subject("cpu", "float32", "copy", {"n": "9"})
 FINDINGS = {
-    "float16 on cpu: matrix products 2.0x slower (1.9 to 2.1) than float32, from 3 of 4 cells; "
+    "float16 on cpu: matrix products 2.0x slower (1.9 to 2.1) than float32 (3 of 4 cells); "
     "the worst known: matmul n=512 at least 1.50x slower; relative error 4.0e-04": (
         Several(
             topic="dtype group",
@@ -97,7 +97,7 @@ FINDINGS = {
             error=4e-4,
         )
     ),
-    "float32 on mps: training not settled against cpu, from 0 of 4 cells": Several(
+    "float32 on mps: training not precise enough to compare with cpu (0 of 4 cells)": Several(
         topic="device group",
         subject=Subject("mps", "float32"),
         rival=Subject("cpu"),
@@ -109,9 +109,10 @@ FINDINGS = {
         worst=None,
         exceeded=True,
     ),
-    "train with cpu, bfloat16, batch 1024: 1,000 samples/s, a sample is 2.0x faster (1.7 to 2.5) "
-    "than with the plain default (cpu, float32, batch 64, foreach, no workers); from 3 of 3 "
-    "steps; avoid float16: training is 2.0x slower (1.9 to 2.1) than in float32": (
+    "train with cpu, bfloat16, batch 1024: 1,000 samples/s, 2.0x faster (1.7 to 2.5) per sample "
+    "than the plain default (cpu, float32, batch 64, foreach optimizer, no workers). Avoid "
+    "float16: training is 2.0x slower (1.9 to 2.1) than in float32. Based on 3 of 3 training "
+    "steps": (
         Use(
             topic="use",
             subject=Subject("cpu", "bfloat16", "step", {"batch": "1024"}),
@@ -124,19 +125,20 @@ FINDINGS = {
             avoid={"float16": SLOWER},
         )
     ),
-    "matmul n=512 in float16 on cpu is wrong: off by 0.3": Fault(
+    "matmul n=512 in float16 on cpu: wrong: off by 0.3": Fault(
         topic="fault", subject=CELL, advice="wrong", reason="off by 0.3"
     ),
-    "matmul n=512 in float16 on cpu is oom in 2 of 5 runs: full": Fault(
+    "matmul n=512 in float16 on cpu: oom in 2 of 5 runs: full": Fault(
         topic="fault", subject=CELL, advice="ok", reason="oom in 2 of 5 runs: full"
     ),
-    "3 more cells of matmul on cpu are error": Finding(
+    "3 more cells of matmul on cpu: error": Finding(
         topic="more faults", subject=CELL, advice="error", n=3
     ),
-    "3 more cells of matmul on cpu fail in some runs": Finding(
+    "3 more cells of matmul on cpu: failed in some runs": Finding(
         topic="more faults", subject=CELL, advice="ok", n=3
     ),
-    "unsupported on cpu in float16: to_numpy, lambda (start=a) and bmm (n=5 and n=9); x": Refusal(
+    "unsupported on cpu in float16: to_numpy, lambda (start=a) and bmm (n=5 and n=9); "
+    "reason: x": Refusal(
         topic="unsupported",
         subject=CELL,
         dtypes=("float16",),
@@ -147,20 +149,21 @@ FINDINGS = {
             "bmm": ((("n", "5"),), (("n", "9"),)),
         },
     ),
-    "3 of 1,633 cells are not settled: other programs took CPU time from 2 and the machine was "
-    "slower than at its best beside 1": Unsettled(
+    "3 of 1,633 cells are not settled: 2 lost CPU time to other programs, 1 ran while the machine "
+    "was slower than at its best": Unsettled(
         topic="unstable", subject=Subject(), n=3, total=1633, stolen=2, slowed=1
     ),
-    "step mode=a in float32: mps overtakes cpu at batch 96 (measured: 64 and 256); at 4,096 it is "
-    "2.0x faster (1.7 to 2.5)": sweep("above", Crossover(96.2, 64, 256, True)),
-    "step mode=a in float32: mps falls behind cpu at batch 96 (measured: 64 and 256)": sweep(
+    "step mode=a in float32: mps is faster than cpu from batch 96 (between 64 and 256) on; at "
+    "4,096 it is 2.0x faster (1.7 to 2.5)": sweep("above", Crossover(96.2, 64, 256, True)),
+    "step mode=a in float32: mps is slower than cpu from batch 96 (between 64 and 256) on": sweep(
         "below", Crossover(96.2, 64, 256, False), at=1024
     ),
-    "step mode=a in float32: mps is faster than cpu in the range measured, batch 1 to 4,096": (
+    "step mode=a in float32: mps is faster than cpu (measured: batch 1 to 4,096)": (
         sweep("always", at=1024)
     ),
-    "step mode=a in float32: mps is never faster than cpu in the range measured, batch 1 to "
-    "4,096": sweep("never", at=1024),
+    "step mode=a in float32: mps is never faster than cpu (measured: batch 1 to 4,096)": sweep(
+        "never", at=1024
+    ),
     "adam on cpu: fused is the fastest, 2.0x faster (1.7 to 2.5) than single": Alternatives(
         topic="optimizer",
         subject=optimizer("fused"),
@@ -185,13 +188,12 @@ FINDINGS = {
     "best with workers, workers=2 batch=64; 1 of 4 settings was not settled": loading(
         loader(64, 0), loader(64, 2), a="oom"
     ),
-    "JPEG images: workers=2 batch=64 is among the best, 2,560 images/s; no notable difference to "
-    "no workers; workers=4 batch=64 may be about as fast": loading(
+    "JPEG images: workers=2 batch=64 is among the best, 2,560 images/s; no notable difference "
+    "without workers; workers=4 batch=64 may be about as fast": loading(
         *(loader(64, 2), loader(64, 0), "among the best", None, (loader(64, 4),))
     ),
-    "neither is clearly the bottleneck on cpu: FashionMNIST gives an unsettled number of images/s "
-    "without workers, the training step on them takes an unsettled number of samples/s (float32, "
-    "batch=64)": (
+    "neither is clearly the bottleneck on cpu: FashionMNIST gives an uncertain number of images/s "
+    "without workers, training on them uses an uncertain number of samples/s (float32, batch=64)": (
         Finding(
             topic="bottleneck",
             subject=loader(64, 2),
@@ -199,9 +201,9 @@ FINDINGS = {
             rival=Subject("cpu", "float32", "step", {"batch": "64"}),
         )
     ),
-    "loading is the bottleneck on mps: FashionMNIST gives 9,915 images/s without workers, the "
-    "training step on them takes 19,830 samples/s (float32, batch=64); loading is 2.0x slower (1.9 "
-    "to 2.1)": (
+    "loading is the bottleneck on mps: FashionMNIST gives 9,915 images/s without workers, "
+    "training on them uses 19,830 samples/s (float32, batch=64); loading is 2.0x slower (1.9 to "
+    "2.1)": (
         Finding(
             topic="bottleneck",
             subject=loader(64, 2),
@@ -217,25 +219,24 @@ FINDINGS = {
         subject=Subject("cpu", "float32", "copy", {"form": "in_place", "n": "9"}),
         ratio=FASTER,
     ),
-    "torch.tensor(array) copies: 600 us for n=9, from_numpy shares the memory in 600 ns": Finding(
-        topic="copy", subject=COPY, amount=6e-4, rival_amount=6e-7
-    ),
-    "cpu moves 27.0 GB/s in its best copy (n=9 in float32)": Finding(
+    "torch.tensor(array) copies the data in 600 us (n=9), from_numpy shares the memory in 600 "
+    "ns": Finding(topic="copy", subject=COPY, amount=6e-4, rival_amount=6e-7),
+    "the best copy on cpu moves 27.0 GB/s (n=9 in float32)": Finding(
         topic="bandwidth", subject=COPY, amount=2.7e10
     ),
     "matmul n=512 in float16 on cpu reaches 10% of this bandwidth": Finding(
         topic="far below", subject=CELL, amount=2.7e9, rival_amount=2.7e10
     ),
-    "cpu computes 270 GFLOP/s in its best float16 matmul (n=512)": Finding(
+    "the best float16 matmul on cpu: 270 GFLOP/s (n=512)": Finding(
         topic="arithmetic", subject=CELL, amount=2.7e11
     ),
-    "a small call costs 1.00 us on cpu (add n=9); at about 15,700 elements it takes twice as "
-    "long": Overhead(topic="overhead", subject=COPY, amount=1e-6, negligible_from=15708.2),
+    "a small call costs 1.00 us on cpu (add n=9); one with about 15,700 elements takes twice "
+    "as long": Overhead(topic="overhead", subject=COPY, amount=1e-6, negligible_from=15708.2),
     "a small call costs 1.00 us on cpu (add n=9)": Overhead(
         topic="overhead", subject=COPY, amount=1e-6, negligible_from=None
     ),
-    "cpu: 3 of 40 cells take longer to launch than to run (medians: a launch takes 5.00 us; their "
-    "work 9.00 us); larger batches or torch.compile need fewer launches": Finding(
+    "cpu: 3 of 40 cells take longer to launch than to run (medians: launch 5.00 us, work "
+    "9.00 us); larger batches or torch.compile need fewer launches": Finding(
         topic="launch",
         subject=COPY,
         advice="fewer calls",
@@ -245,11 +246,11 @@ FINDINGS = {
         total=40,
     ),
     "cpu: the first call takes 2.0 times as long as a later one (1.9 to 2.1, median of 40 cells); "
-    "1.50 s at most (copy n=9 in float32)": Finding(
+    "the slowest one takes 1.50 s (copy n=9 in float32)": Finding(
         topic="first call", subject=COPY, ratio=SLOWER, amount=1.5, n=40
     ),
     "forward and backward with torch.compile on cpu, batch 64, float32: 2.0x faster (1.7 to 2.5); "
-    "the first call takes 10.0 s, which has paid for itself after 1,230 calls (1,000 to 1,500)": (
+    "the first call takes 10.0 s, which pays off after 1,230 calls (1,000 to 1,500)": (
         Compiled(
             topic="compiled",
             subject=Subject("cpu", "float32", "compiled", {"batch": "64"}),
@@ -259,7 +260,7 @@ FINDINGS = {
         )
     ),
     "float16 on cuda: training takes 0.50 to 0.90 times the memory of float32 (5 cells); step "
-    "batch=64 takes 1.00 MiB, in float32 2.00 MiB": Memory(
+    "batch=64 takes 1.00 MiB instead of 2.00 MiB": Memory(
         topic="memory",
         subject=Subject("cuda", "float16", "step", {"batch": "64"}),
         amount=2**20,
@@ -284,7 +285,8 @@ FINDINGS = {
         unit="images/s",
         rival=Subject("amx"),
     ),
-    "loader_to_device on cuda: pin_memory=yes 2.0x faster (1.7 to 2.5) than pin_memory=no": Finding(
+    "loader_to_device on cuda: pin_memory=yes is 2.0x faster (1.7 to 2.5) than "
+    "pin_memory=no": Finding(
         topic="loader option",
         subject=Subject("cuda", "float32", "loader_to_device", {"pin_memory": "yes"}),
         ratio=FASTER,
@@ -294,15 +296,13 @@ FINDINGS = {
     "2.0x faster (n=512) to 2.0x slower (dim=0)": plain(
         "benchmark", "sum", faster=0, slower=2, n=3
     ),
-    "step mode=a in float32: mps is slower than cpu in the range measured, batch 1 to 4,096, with "
-    "no notable difference at 64; at 16 it is 2.0x faster (1.7 to 2.5)": sweep(
-        "slower", at=16, ties=(64,)
-    ),
+    "step mode=a in float32: mps is slower than cpu (measured: batch 1 to 4,096); no notable "
+    "difference at 64; at 16 it is 2.0x faster (1.7 to 2.5)": sweep("slower", at=16, ties=(64,)),
 }
 
 
 @pytest.mark.parametrize("text", FINDINGS)
-def test_a_finding_is_one_sentence(text):
+def test_a_finding_in_words(text):
     assert sentence(FINDINGS[text]) == text
 
 

@@ -34,7 +34,7 @@ _NOTHING = {
     "loading": "no answer: no DataLoader has a usable time",
     "implementations": "no notable difference, or nothing to compare",
     "faults": "nothing seen",
-    "quality": "unknown",
+    "quality": "nothing is known: no copy, matmul or small add was timed",
 }
 _NOT_ASKED = {
     "use": "no training step is in these results: bench run --family training times them",
@@ -89,7 +89,7 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     if left_out := len(several) - len(made):
         made.append(f"{units.count(left_out, 'more finding')}: {every}")
     elif any(len(found) > 1 for found in several.values()):
-        made.append(f"one by one: {every}")
+        made.append(f"each group by itself: {every}")
     return made or [(_NOTHING if answer.asked else _NOT_ASKED)[answer.question]]
 
 

@@ -1,4 +1,4 @@
-"""Findings of one kind on one dtype and device in one sentence, for a block without ``--all``."""
+"""Findings of one kind on one dtype and device together, for a block without ``--all``."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from bench.verdicts.groups import ORDER
 _ADVICE = {
     "faster": ("faster", True),
     "slower": ("slower", True),
-    "same": ("as fast", False),
+    "same": ("about the same", False),
     "unclear": ("no clear difference", False),
 }
 #: Operations and sweeps that a sentence names; it counts the rest.
@@ -21,30 +21,31 @@ NAMED = 4
 
 
 def together(several: Sequence[Any]) -> str:
-    """Return the sentence on the groups of one dtype on one device."""
+    """Return the words on the groups of one dtype on one device."""
     first = several[0]
     known = [one for one in several if one.ratio]
     parts = []
     for advice, (word, factors) in _ADVICE.items():
         if here := [one for one in known if one.advice == advice]:
             shown = [_factor(one) if factors else one.group for one in here]
-            parts.append(f"{word} in {', '.join(shown)}")
+            parts.append(f"{word}: {', '.join(shown)}")
     if named := [one.group for one in several if not one.ratio]:
-        parts.append(f"not settled in {', '.join(named)}")
+        parts.append(f"not settled: {', '.join(named)}")
     bounded = " of those known" if any(one.exceeded for one in several) else ""
     for word, most in (("worst", max), ("best", min)):
         if found := [end for one in several if (end := getattr(one, word))]:
             subject, ratio = most(found, key=lambda end: end[1].value)
-            parts.append(f"at {word}{bounded} {name(subject)} {change(ratio)}")
+            parts.append(f"{word}{bounded}: {name(subject)} {change(ratio)}")
     errors = [one.error for one in several if one.error]
     if errors and first.topic == "dtype group":
-        parts.append(f"relative error up to {max(errors):.0e} (median of a group)")
+        parts.append(f"relative error: up to {max(errors):.0e} (median of a group)")
     count = f"{sum(one.n for one in several):,} of {sum(one.total or 0 for one in several):,} cells"
-    return f"{_head(first, against(first))}, from {count}: {'; '.join(parts)}"
+    return _joined(first, against(first), f" ({count})", parts)
 
 
-def _head(one: Any, rival: str) -> str:
-    return f"{one.subject.dtype} on {one.subject.device} against {rival}"
+def _joined(one: Any, rival: str, about: str, parts: Sequence[str]) -> str:
+    head = f"{one.subject.dtype} on {one.subject.device} against {rival}{about}"
+    return ". ".join([head, *(part[0].upper() + part[1:] for part in parts)])
 
 
 def _factor(one: Any) -> str:
@@ -57,36 +58,38 @@ def _factor(one: Any) -> str:
         if end and not 1 / WORTH < end[1].value / one.ratio.value < WORTH
     ]
     if far and one.group == ORDER[0]:
-        text += f"; single cells {' to '.join(far)}"
+        text += f"; single cells: {' to '.join(far)}"
     return f"{text})"
 
 
 def sweeps(several: Sequence[Any]) -> str:
-    """Return from which size on a device is faster, in a sentence on all sweeps of a dtype."""
+    """Return from which size on a device is faster, for all sweeps of a dtype."""
     words: dict[str, list[str]] = {}
     for one in several:
         if one.crossover:
             text = f"{name(one.subject)} {one.param}={crossing(one.crossover)}"
-            key = f"{'faster' if one.advice == 'above' else 'slower'} from a size on:"
+            key = f"{'faster' if one.advice == 'above' else 'slower'} from this size on:"
         else:
             text = name(one.subject)
             way = "slower" if one.advice in ("never", "slower") else "faster"
-            key = f"{way} at every size{' with a difference' if one.ties else ''}:"
+            key = f"{way}{' or about the same' if one.ties else ''} at every size:"
         words.setdefault(key, []).append(text)
     parts = [f"{key} {listed(names, NAMED)}" for key, names in sorted(words.items())]
-    return f"{_head(several[0], several[0].rival.device)} by size: {'; '.join(parts)}"
+    return _joined(several[0], several[0].rival.device, ", by size", parts)
 
 
 def operations(several: Sequence[Any]) -> str:
-    """Return what a device loses and wins of the benchmarks without a sweep of a dtype."""
+    """Return which benchmarks without a sweep are slower and faster on a device in a dtype."""
     lost = [one.worst for one in several if one.slower]
     won = [one.best for one in several if one.faster]
     parts = []
-    for word, cells in (("loses", lost), ("wins", won)):
+    for word, cells in (("slower", lost), ("faster", won)):
         cells.sort(key=lambda end: -end[1].factor)
-        if names := [f"{name(subject)} {change(ratio)}" for subject, ratio in cells]:
+        if names := [
+            f"{name(subject)} {change(ratio)}".replace(f" {word}", "") for subject, ratio in cells
+        ]:
             parts.append(f"{word}: {listed(names, NAMED)}")
-    return f"{_head(several[0], several[0].rival.device)} by operation: {'; '.join(parts)}"
+    return _joined(several[0], several[0].rival.device, ", by operation", parts)
 
 
 def peaks(several: Sequence[Any]) -> str:
@@ -96,7 +99,7 @@ def peaks(several: Sequence[Any]) -> str:
         f"{one.subject.dtype} ({params(one.subject)})"
         for one in several
     ]
-    return f"{several[0].subject.device} computes in its best matmul: {', '.join(parts)}"
+    return f"the best matmul on {several[0].subject.device}: {', '.join(parts)}"
 
 
 #: Topic -> the fields of the subject that a sentence is about, and the sentence.

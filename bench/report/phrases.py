@@ -62,8 +62,8 @@ def size(value: float) -> str:
 
 
 def crossing(where: Crossover) -> str:
-    """Return the size of a crossover: ``1,024 (measured: 512 and 2,048)``."""
-    return f"{size(where.size)} (measured: {size(where.low)} and {size(where.high)})"
+    """Return the size of a crossover: ``1,024 (between 512 and 2,048)``."""
+    return f"{size(where.size)} (between {size(where.low)} and {size(where.high)})"
 
 
 def change(ratio: Ratio) -> str:

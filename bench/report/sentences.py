@@ -1,4 +1,4 @@
-"""The words of every finding, one sentence each."""
+"""The words of every finding."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,12 +19,12 @@ def _loader(subject: Subject) -> str:
 
 
 def _differing(one: Any) -> str:
-    """Return ``start=fork 2.0x faster (1.9 to 2.1) than start=spawn``."""
+    """Return ``start=fork is 2.0x faster (1.9 to 2.1) than start=spawn``."""
     here, there = (
         " ".join(f"{k}={v}" for k, v in side.params.items() if other.params.get(k) != v)
         for side, other in ((one.subject, one.rival), (one.rival, one.subject))
     )
-    return f"{here} {times(one.ratio)} than {there}"
+    return f"{here} is {times(one.ratio)} than {there}"
 
 
 def _alike(names: Sequence[str]) -> str:
@@ -33,14 +33,16 @@ def _alike(names: Sequence[str]) -> str:
 
 def _fault(one: Any) -> str:
     status = "" if one.advice == "ok" else f"{one.advice}: "
-    return f"{_cell(one.subject)} is {status}{cut(one.reason)}"
+    return f"{_cell(one.subject)}: {status}{cut(one.reason)}"
 
 
 def _unsettled(one: Any) -> str:
     text = f"{one.n:,} of {one.total:,} cells are not settled"
-    seen = [f"other programs took CPU time from {one.stolen:,}"] if one.stolen else []
-    seen += [f"the machine was slower than at its best beside {one.slowed:,}"] if one.slowed else []
-    return f"{text}: {' and '.join(seen)}" if seen else text
+    seen = [f"{one.stolen:,} lost CPU time to other programs"] if one.stolen else []
+    seen += (
+        [f"{one.slowed:,} ran while the machine was slower than at its best"] if one.slowed else []
+    )
+    return f"{text}: {', '.join(seen)}" if seen else text
 
 
 def _unsupported(one: Any) -> str:
@@ -53,22 +55,21 @@ def _unsupported(one: Any) -> str:
         names.append(benchmark + (f" ({which})" if which else ""))
     return (
         f"unsupported on {one.subject.device} in {listed(one.dtypes)}: {listed(names, 2 * NAMED)}; "
-        f"{cut(one.reason)}"
+        f"reason: {cut(one.reason)}"
     )
 
 
 def _device(one: Any) -> str:
     smallest, largest = size(one.smallest), size(one.largest)
-    text = f"{name(one.subject)} in {one.subject.dtype}: {one.subject.device} "
+    words = {"above": "faster", "below": "slower", "always": "faster", "never": "never faster"}
+    text = f"{name(one.subject)} in {one.subject.dtype}: {one.subject.device} is "
+    text += f"{words.get(one.advice, one.advice)} than {one.rival.device} "
     if one.crossover:
-        text += "overtakes" if one.advice == "above" else "falls behind"
-        text += f" {one.rival.device} at {one.param} {crossing(one.crossover)}"
+        text += f"from {one.param} {crossing(one.crossover)} on"
     else:
-        word = {"always": "faster", "never": "never faster"}.get(one.advice, one.advice)
-        text += f"is {word} than {one.rival.device} in the range measured, "
-        text += f"{one.param} {smallest} to {largest}"
+        text += f"(measured: {one.param} {smallest} to {largest})"
         if one.ties:
-            text += f", with no notable difference at {listed(list(map(size, one.ties)))}"
+            text += f"; no notable difference at {listed(list(map(size, one.ties)))}"
             return f"{text}; at {size(one.at)} it is {times(one.ratio)}"
     # The ratio at a smaller size would not describe the end of the range.
     return text + (f"; at {largest} it is {times(one.ratio)}" if one.at == one.largest else "")
@@ -120,7 +121,7 @@ def _loading(one: Any) -> str:
             rival = f"the best {rival}, {_loader(one.rival)}"
         text += f", {times(one.ratio)} than {rival}"
     elif one.rival:
-        text += f"; no notable difference to {'workers' if alone else 'no workers'}"
+        text += f"; no notable difference {'with' if alone else 'without'} workers"
     text += _alike([_loader(subject) for subject in one.alike])
     text += f"; its workers need {units.size(one.memory_bytes)}" if one.memory_bytes else ""
     if count := len(one.unmeasured):
@@ -138,12 +139,14 @@ _BOTTLENECK = {
 
 def _bottleneck(one: Any) -> str:
     step = one.rival
-    text = f"{_BOTTLENECK[one.advice]} on {step.device}: FashionMNIST gives "
-    text += f"{one.amount:,.0f}" if one.amount else "an unsettled number of"
-    text += " images/s without workers, the training step on them takes "
-    text += f"{one.rival_amount:,.0f}" if one.rival_amount else "an unsettled number of"
-    text += " samples/s"
-    text += f" ({step.dtype}, {params(step)})"
+    loaded, trained = (
+        f"{amount:,.0f}" if amount else "an uncertain number of"
+        for amount in (one.amount, one.rival_amount)
+    )
+    text = (
+        f"{_BOTTLENECK[one.advice]} on {step.device}: FashionMNIST gives {loaded} images/s without "
+        f"workers, training on them uses {trained} samples/s ({step.dtype}, {params(step)})"
+    )
     return text + (f"; loading is {times(one.ratio)}" if one.advice == "loading" else "")
 
 
@@ -154,7 +157,7 @@ def _overhead(one: Any) -> str:
     )
     if one.negligible_from is None:
         return text
-    return f"{text}; at about {size(one.negligible_from)} elements it takes twice as long"
+    return f"{text}; one with about {size(one.negligible_from)} elements takes twice as long"
 
 
 def _bound(one: Any) -> str:
@@ -164,8 +167,8 @@ def _bound(one: Any) -> str:
 
 def _launch(one: Any) -> str:
     text = f"{one.subject.device}: {one.n:,} of {one.total:,} cells take longer to launch than to "
-    text += f"run (medians: a launch takes {units.seconds(one.amount)}"
-    text += f"; their work {units.seconds(one.rival_amount)})" if one.rival_amount else ")"
+    text += f"run (medians: launch {units.seconds(one.amount)}"
+    text += f", work {units.seconds(one.rival_amount)})" if one.rival_amount else ")"
     return text + ("; larger batches or torch.compile need fewer launches" if one.advice else "")
 
 
@@ -173,8 +176,8 @@ def _first_call(one: Any) -> str:
     middle, low, high = units.factors(one.ratio)
     return (
         f"{one.subject.device}: the first call takes {middle} times as long as a later one "
-        f"({low} to {high}, median of {one.n:,} cells); {units.seconds(one.amount)} at most "
-        f"({name(one.subject)} in {one.subject.dtype})"
+        f"({low} to {high}, median of {one.n:,} cells); the slowest one takes "
+        f"{units.seconds(one.amount)} ({name(one.subject)} in {one.subject.dtype})"
     )
 
 
@@ -184,8 +187,8 @@ def _compiled(one: Any) -> str:
     text += times(one.ratio) if one.ratio else "no notable difference"
     if one.calls:
         calls, low, high = map(size, one.calls)
-        text += f"; the first call takes {units.seconds(one.amount)}, which has paid for itself "
-        text += f"after {calls} calls ({low} to {high})"
+        text += f"; the first call takes {units.seconds(one.amount)}, which pays off after "
+        text += f"{calls} calls ({low} to {high})"
     return text
 
 
@@ -193,8 +196,8 @@ def _memory(one: Any) -> str:
     shares = " to ".join(dict.fromkeys(units.factor(x) for x in (one.least, one.most)))
     return (
         f"{one.subject.dtype} on {one.subject.device}: training takes {shares} times the "
-        f"memory of float32 ({one.n} cells); {name(one.subject)} takes {units.size(one.amount)}, "
-        f"in float32 {units.size(one.rival_amount)}"
+        f"memory of float32 ({one.n} cells); {name(one.subject)} takes {units.size(one.amount)} "
+        f"instead of {units.size(one.rival_amount)}"
     )
 
 
@@ -220,15 +223,15 @@ def _several(one: Any) -> str:
     text = f"{one.subject.dtype} on {one.subject.device}: {one.group} "
     rival = against(one)
     if one.ratio is None:
-        text += f"not settled against {rival}"
+        text += f"not precise enough to compare with {rival}"
     elif one.advice == "same":
         middle, low, high = units.factors(one.ratio)
         text += f"about as fast as {rival} (takes {middle} times as long, {low} to {high})"
     elif one.advice == "unclear":
-        text += f"no clear difference to {rival}"
+        text += f"no clear difference from {rival}"
     else:
         text += f"{times(one.ratio)} than {rival}"
-    text += f", from {one.n} of {one.total} cells"
+    text += f" ({one.n} of {one.total} cells)"
     for word, end in (("worst", one.worst), ("best", one.best)):
         if end:
             seen = f"the {word} known" if one.exceeded else word
@@ -248,32 +251,38 @@ def _use(one: Any) -> str:
             f"no answer yet: {one.n} of {one.total} training steps are settled, and none is "
             f"clearly faster than the default ({setting(one.rival)}, foreach, no workers)"
         )
-    steps = f"{one.n} of {one.total} steps"
     if one.advice == "default":
-        text = f"the plain default is as good as anything timed: {setting(one.subject)}"
-        text += f"; {one.amount:,.0f} samples/s (from {steps})"
+        text = f"the plain default is as good as anything timed: {setting(one.subject)}; "
+        text += f"{one.amount:,.0f} samples/s"
     else:
         text = "" if one.advice == "use" else "one of the best: "
         text += f"train with {setting(one.subject, one.autocast)}: "
         text += f"{one.amount:,.0f} samples/s, " if one.amount else ""
-        text += f"a sample is {times(one.ratio)} than with the plain default "
-        text += f"({setting(one.rival)}, foreach, no workers); from {steps}"
+        text += f"{times(one.ratio)} per sample than the plain default "
+        text += f"({setting(one.rival)}, foreach optimizer, no workers)"
+    made = [text]
     if one.of_dtype:
-        text += f"; of this, {one.subject.dtype} alone makes it {times(one.of_dtype)}, and the "
-        text += f"batch alone {times(one.of_batch)}"
+        made.append(
+            f"{one.subject.dtype} alone is {times(one.of_dtype)}, batch "
+            f"{one.subject.params['batch']} alone {times(one.of_batch)}"
+        )
     also = [f"{one.implementation} optimizers"] if one.implementation else []
     if one.workers:
         count = "no" if one.workers == "0" else one.workers
         also.append(f"{count} DataLoader worker{'' if count == '1' else 's'}")
     also += ["torch.compile"] if one.compiled else []
-    text += f"; also use {listed(also)}" if also else ""
-    for dtype, ratio in one.avoid.items():
-        text += f"; avoid {dtype}: training is {times(ratio)} than in float32"
-    return text + (f"; {len(one.alike)} not settled may be faster" if one.alike else "")
+    made += [f"Also use {listed(also)}"] if also else []
+    made += [
+        f"Avoid {dtype}: training is {times(ratio)} than in float32"
+        for dtype, ratio in one.avoid.items()
+    ]
+    known = f"Based on {one.n} of {one.total} training steps"
+    made.append(f"{known}; {len(one.alike)} of the others may be faster" if one.alike else known)
+    return ". ".join(made)
 
 
 def sentence(finding: Finding) -> str:
-    """Return a finding as one sentence with its figures."""
+    """Return a finding in words, with its figures."""
     return WORDS[finding.topic](finding)
 
 
@@ -281,8 +290,8 @@ def sentence(finding: Finding) -> str:
 WORDS: dict[str, Callable[[Any], str]] = {
     "fault": _fault,
     "more faults": lambda one: (
-        f"{one.n} more cells of {one.subject.benchmark} on {one.subject.device} "
-        + ("fail in some runs" if one.advice == "ok" else f"are {one.advice}")
+        f"{units.count(one.n, 'more cell')} of {one.subject.benchmark} on {one.subject.device}: "
+        + ("failed in some runs" if one.advice == "ok" else one.advice)
     ),
     "unsupported": _unsupported,
     "unstable": _unsettled,
@@ -295,21 +304,22 @@ WORDS: dict[str, Callable[[Any], str]] = {
         f"{name(one.subject, 'form')} on {one.subject.device}: in place is {times(one.ratio)}"
     ),
     "copy": lambda one: (
-        f"torch.tensor(array) copies: {units.seconds(one.amount)} for "
-        f"n={one.subject.params['n']}, "
+        f"torch.tensor(array) copies the data in {units.seconds(one.amount)} "
+        f"(n={one.subject.params['n']}), "
         f"from_numpy shares the memory in {units.seconds(one.rival_amount)}"
     ),
     "bandwidth": lambda one: (
-        f"{one.subject.device} moves {_bound(one)}{units.rate(one.amount, 'B')} in its best "
-        f"{'settled ' * bool(one.advice)}copy ({params(one.subject)} in {one.subject.dtype})"
+        f"the best {'settled ' * bool(one.advice)}copy on {one.subject.device} moves {_bound(one)}"
+        f"{units.rate(one.amount, 'B')} ({params(one.subject)} in {one.subject.dtype})"
     ),
     "far below": lambda one: (
         f"{_cell(one.subject)} reaches {_bound(one)}{one.amount / one.rival_amount:.0%} of this "
         "bandwidth"
     ),
     "arithmetic": lambda one: (
-        f"{one.subject.device} computes {_bound(one)}{units.rate(one.amount, 'FLOP')} in its best "
-        f"{'settled ' * bool(one.advice)}{one.subject.dtype} matmul ({params(one.subject)})"
+        f"the best {'settled ' * bool(one.advice)}{one.subject.dtype} matmul on "
+        f"{one.subject.device}: {_bound(one)}{units.rate(one.amount, 'FLOP')} "
+        f"({params(one.subject)})"
     ),
     "dtype group": _several,
     "device group": _several,

@@ -33,7 +33,7 @@ def _zero(sizes: list[float], logs: list[float]) -> float:
 def crossover(
     candidate: Mapping[float, Estimate], base: Mapping[float, Estimate], among: int = 1
 ) -> Crossover | str:
-    """Return the size at which `candidate` overtakes `base` or falls behind.
+    """Return the size from which `candidate` is faster or slower than `base`.
 
     The logarithm of the ratio is interpolated between neighbouring common sizes. A crossover needs
     ratios in opposite directions that are significant among so many. Without one, the result is a
