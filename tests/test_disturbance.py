@@ -1,6 +1,7 @@
 """Disturbance: stolen time, reference kernels, and the visits to a cell judged together."""
 
 import itertools
+import math
 import os
 
 import pytest
@@ -369,22 +370,28 @@ def test_threads_that_wait_in_another_way_have_bests_of_their_own(monkeypatch):
     assert calibration.known("here") == {}
 
 
-def test_an_absurd_best_is_thrown_away_and_named():
-    """Every cell of a day would be disturbed; a cached second is replaced as usual."""
-    calibration.keep("here", {"core": 1e-12, "memory": 1.0})
-    known = calibration.known("here")
-    made = kernels.ReferenceKernels([kernel("core", best_s=8e-6), kernel("memory", best_s=1e-6)])
-    loaded = made.load(known)
-    assert [one.best_s for one in loaded] == [8e-6, 1e-6]
+def test_a_cache_with_an_absurd_time_is_thrown_away_whole_and_named():
+    """Every cell of a day would be disturbed. Its other times are not of this machine either."""
+    calibration.keep("here", {"core": 1e-12, "throughput": 7e-6})
+    made = [kernel("core", best_s=8e-6), kernel("throughput", several=True, best_s=15e-6)]
+    loaded = kernels.ReferenceKernels(made).load(calibration.known("here"), stolen=0.8)
+    assert [one.best_s for one in loaded] == [8e-6, 15e-6]
     assert list(loaded.absurd) == ["core"]
-    assert "reference kernel core is absurd" in reasons.absurd(*loaded.absurd)
+    assert "its best time of core is no time of this machine" in reasons.absurd(loaded.absurd)
     loaded.store("here")
-    assert calibration.known("here") == {"core": 8e-6, "memory": 1e-6}
+    assert calibration.known("here") == {"core": 8e-6, "throughput": 15e-6}
+
+
+def test_a_kernel_that_was_not_searched_contradicts_nothing():
+    calibration.keep("here", {"core": 9e-6})
+    loaded = kernels.ReferenceKernels([kernel("core", best_s=math.inf)])
+    loaded = loaded.load(calibration.known("here"))
+    assert ([one.best_s for one in loaded], list(loaded.absurd)) == ([9e-6], [])
 
 
 def test_a_search_beside_other_processes_does_not_contradict_the_cache():
     calibration.keep("here", {"throughput": 15e-6})
-    made = kernels.ReferenceKernels([kernel("throughput", best_s=7e-3)])
+    made = kernels.ReferenceKernels([kernel("throughput", several=True, best_s=7e-3)])
     loaded = made.load(calibration.known("here"), stolen=0.8)
     assert ([one.best_s for one in loaded], list(loaded.absurd)) == ([15e-6], [])
     loaded.store("here")

@@ -12,7 +12,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
@@ -68,16 +68,14 @@ def known(key: str) -> dict[str, float]:
     return {name: s for name, s in stored.items() if name != "stored" and 0 < s < math.inf}
 
 
-def keep(key: str, bests: dict[str, float], absurd: Collection[str] = ()) -> None:
-    """Store best times in seconds; an entry keeps its age when its times improve.
+def keep(key: str, bests: Mapping[str, float], discard: bool = False) -> None:
+    """Store best times in seconds, or the earlier ones where they are shorter.
 
-    A longer time replaces only those that are `absurd`.
+    An entry keeps its age when its times improve. `discard` throws the earlier times away.
     """
-    stored, earlier, key = _read(), known(key), _entry(key)
-    before = stored.get(key, {})
-    better = {
-        name: s if name in absurd else min(s, earlier.get(name, s)) for name, s in bests.items()
-    }
+    stored, earlier, key = _read(), {} if discard else known(key), _entry(key)
+    before = {} if discard else stored.get(key, {})
+    better = {name: min(s, earlier.get(name, s)) for name, s in bests.items()}
     if all(before.get(name) == s for name, s in better.items()):
         return
     stored[key] = {"stored": before.get("stored", time.time())} | better

@@ -160,7 +160,7 @@ class ReferenceKernels:
     """The reference kernels of a run."""
 
     kernels: Sequence[ReferenceKernel] = ()
-    #: Those whose time in the cache was no time of this machine.
+    #: Those whose time in the cache contradicts what was measured: all of it was thrown away.
     absurd: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[ReferenceKernel]:
@@ -198,24 +198,27 @@ class ReferenceKernels:
         return {kernel.name: kernel.loss(kernel.read()) for kernel in self.without_long()}
 
     def load(self, known: Mapping[str, float], stolen: float = 0.0) -> "ReferenceKernels":
-        """Use the best times of earlier processes, by name, unless they are absurdly short.
+        """Use the best times of earlier processes, by name, unless one is absurdly short.
 
-        `stolen` is the share of the search that other processes took. If that is much, threads wait
-        for each other, and a slow kernel says nothing against a short time of the cache.
+        None of them is a time of this machine then. `stolen` is the share of the search that other
+        processes took. If that is much, threads wait for each other, and a slow kernel of several
+        threads says nothing against a short time of the cache.
         """
-        absurd = []
+        absurd = [
+            kernel.name
+            for kernel in self
+            if known.get(kernel.name, math.inf) <= kernel.best_s / calibration.ABSURD < math.inf
+            and not (kernel.several_threads and stolen >= DOUBTFUL)
+        ]
         for kernel in self:
-            before_s = known.get(kernel.name, math.inf)
-            short = before_s <= kernel.best_s / calibration.ABSURD and kernel.best_s < math.inf
-            if short and stolen < DOUBTFUL:
-                absurd.append(kernel.name)
-            else:
-                kernel.best_s = min(kernel.best_s, before_s)
+            if not absurd:
+                kernel.best_s = min(kernel.best_s, known.get(kernel.name, math.inf))
         return replace(self, absurd=absurd)
 
     def store(self, key: str) -> None:
         """Keep the best times for later processes."""
-        calibration.keep(key, {kernel.name: kernel.best_s for kernel in self}, self.absurd)
+        bests = {kernel.name: kernel.best_s for kernel in self}
+        calibration.keep(key, bests, discard=bool(self.absurd))
 
 
 def accelerator(device: Device) -> ReferenceKernel:

@@ -148,7 +148,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not run.profile.once:
         accelerators = [device for device in run.devices.values() if not device.is_host]
         run.kernels = kernels.prepare(run.environment.key, accelerators)
-        run.notices += map(reasons.absurd, run.kernels.absurd)
+        if run.kernels.absurd:
+            run.notices.append(reasons.absurd(run.kernels.absurd))
     # The objects of torch and pytest stay; garbage collection between cells need not visit them.
     gc.collect()
     gc.freeze()

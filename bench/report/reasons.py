@@ -58,9 +58,12 @@ def fallback(operators: Sequence[str]) -> str:
     return f"ran on the CPU in part: {', '.join(operators)}"
 
 
-def absurd(kernel: str) -> str:
-    """Return the words for the cached time of a reference kernel that is thrown away."""
-    return f"the cached best time of the reference kernel {kernel} is absurd: it is measured again"
+def absurd(kernels: Sequence[str]) -> str:
+    """Return the words for a calibration cache whose times of these kernels are absurd."""
+    return (
+        f"the calibration cache was thrown away: its best time of {', '.join(kernels)} is no time "
+        "of this machine"
+    )
 
 
 def changed_state(parts: Sequence[str]) -> str:
