@@ -70,6 +70,37 @@ def test_the_ratio_is_that_of_the_largest_size_with_a_notable_one():
     assert findings(close, "device") == []
 
 
+def test_half_precision_is_compared_with_the_fastest_dtype_of_the_cpu():
+    """The CPU takes 30 times as long in float16: a device that beats that need not be faster."""
+    machine = Machine()
+    for n in (64, 256, 1024, 4096):
+        for dtype, slow in (("float32", 1), ("float16", 30)):
+            known = {"benchmark": "matmul", "dtype": dtype, "params": f"n={n}"}
+            machine.cell(slow * 2e-12 * n**3, device="cpu", **known)
+            machine.cell(2e-4 + 1e-13 * n**3, device="mps", **known)
+    half = next(made for made in findings(machine, "device") if made.subject.dtype == "float16")
+    assert half.crossover.size == pytest.approx(474, rel=0.1)
+    assert factor(half.ratio) < 21
+
+
+@pytest.mark.parametrize(
+    ("param", "sizes", "swept"),
+    [("batch_size", (1, 8, 64), 1), ("dim", (1, 2, 3), 0), ("tokens", (128, 256), 0)],
+)
+def test_any_number_of_a_wide_range_is_a_size(param, sizes, swept):
+    machine = Machine().sweep("cpu", 0, 1e-5, param=param, sizes=sizes)
+    machine.sweep("mps", 5e-5, 1e-6, param=param, sizes=sizes)
+    assert len(findings(machine, "device")) == swept
+    assert len(findings(machine, "benchmark")) == 1 - swept
+
+
+def test_without_times_of_the_cpu_the_devices_are_compared_with_each_other():
+    machine = Machine().sweep("xpu", 1e-3, 1e-5).sweep("cuda", 1e-4, 1e-6)
+    made = one(machine, "device")
+    assert (made.subject.device, made.rival.device, made.advice) == ("cuda", "xpu", "always")
+    assert one(machine, "device group").rival.device == "xpu"
+
+
 def test_the_overhead_is_that_of_the_smallest_call_or_unknown():
     machine = Machine(noise=0)
     machine.fault("unstable", "", benchmark="add", params="form=out_of_place;n=16")

@@ -29,7 +29,7 @@ TITLES = {
 _NOTHING = {
     "machine": "nothing to compare: name files of two to five machines with cells in common",
     "use": "no answer: no training step in float32 has a usable time",
-    "device": "nothing to compare: no cell was timed on the CPU and on another device",
+    "device": "nothing to compare: no cell was timed on two devices",
     "dtype": "nothing to compare: no cell was timed in two dtypes",
     "loading": "no answer: no DataLoader has a usable time",
     "implementations": "no notable difference, or nothing to compare",

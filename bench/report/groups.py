@@ -75,7 +75,7 @@ def sweeps(several: Sequence[Any]) -> str:
             key = f"{way}{' or about the same' if one.ties else ''} at every size:"
         words.setdefault(key, []).append(text)
     parts = [f"{key} {listed(names, NAMED)}" for key, names in sorted(words.items())]
-    return _joined(several[0], several[0].rival.device, ", by size", parts)
+    return _joined(several[0], against(several[0]), ", by size", parts)
 
 
 def operations(several: Sequence[Any]) -> str:
@@ -89,7 +89,7 @@ def operations(several: Sequence[Any]) -> str:
             f"{name(subject)} {change(ratio)}".replace(f" {word}", "") for subject, ratio in cells
         ]:
             parts.append(f"{word}: {listed(names, NAMED)}")
-    return _joined(several[0], several[0].rival.device, ", by operation", parts)
+    return _joined(several[0], against(several[0]), ", by operation", parts)
 
 
 def peaks(several: Sequence[Any]) -> str:

@@ -63,7 +63,7 @@ def _device(one: Any) -> str:
     smallest, largest = size(one.smallest), size(one.largest)
     words = {"above": "faster", "below": "slower", "always": "faster", "never": "never faster"}
     text = f"{name(one.subject)} in {one.subject.dtype}: {one.subject.device} is "
-    text += f"{words.get(one.advice, one.advice)} than {one.rival.device} "
+    text += f"{words.get(one.advice, one.advice)} than {against(one)} "
     if one.crossover:
         text += f"from {one.param} {crossing(one.crossover)} on"
     else:
@@ -85,7 +85,7 @@ def _extreme(pair: tuple[Subject, Ratio]) -> str:
 
 def _plain(one: Any) -> str:
     what = f"{one.subject.benchmark} in {one.subject.dtype}: {one.subject.device}"
-    rival = one.rival.device
+    rival = against(one)
     if one.n == 1:
         return f"{what} is {times(one.best[1])} than {rival}{_in_brackets(params(one.best[0]))}"
     ends = " to ".join(dict.fromkeys(map(_extreme, (one.best, one.worst))))

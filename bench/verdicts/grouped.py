@@ -60,13 +60,18 @@ def pairs_of_dtypes(found: list[Cell]) -> list[_Pair]:
     ]
 
 
-def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
-    """Compare each device with `base`, by group."""
+def devices(found: list[Cell], base: str = "") -> Iterator[Finding]:
+    """Compare each device with `base`, by group; see `pairs_of_devices`."""
     yield from _several(pairs_of_devices(found, base), topic="device group")
 
 
-def pairs_of_devices(found: list[Cell], base: str) -> list[_Pair]:
-    """Return each cell of another device with the cell in which `base` does its work fastest."""
+def pairs_of_devices(found: list[Cell], base: str = "") -> list[_Pair]:
+    """Return each cell of another device with the cell in which `base` does its work fastest.
+
+    By default `base` is the CPU, or the first device if nothing was timed on the CPU.
+    """
+    timed = dict.fromkeys(cell.device for cell in found if cell.estimate.likely)
+    base = base or ("cpu" if "cpu" in timed else next(iter(timed), ""))
     pairs = []
     for group in cells.alike(found, "device", "dtype"):
         host = {cell.dtype: cell for cell in group if cell.device == base and cell.estimate.likely}

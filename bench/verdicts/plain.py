@@ -8,7 +8,7 @@ from bench.compare.cells import Cell, grouped
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding, Subject, compared
 from bench.verdicts.grouped import pairs_of_devices
-from bench.verdicts.sizes import SIZES, devices
+from bench.verdicts.sizes import devices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +34,26 @@ class Plain(Finding):
 def benchmarks(found: list[Cell]) -> Iterator[Finding]:
     """Find how a device compares with the CPU for each benchmark that no sweep answers."""
     swept = {
-        (one.subject.device, one.subject.dtype, one.subject.benchmark, *one.subject.params.items())
+        (
+            one.subject.device,
+            one.subject.dtype,
+            one.subject.benchmark,
+            one.param,
+            *one.subject.params.items(),
+        )
         for one in devices(found)
     }
-    pairs = [pair for pair in pairs_of_devices(found, "cpu") if pair[0].estimate.likely]
+    pairs = [pair for pair in pairs_of_devices(found) if pair[0].estimate.likely]
 
     def place_of(cell: Cell) -> tuple[str, str, str]:
         return cell.device, cell.dtype, cell.name
 
     def is_swept(cell: Cell) -> bool:
-        keys = [tuple((k, v) for k, v in cell.params.items() if k != param) for param in SIZES]
-        return any((*place_of(cell), *key) in swept for key in keys)
+        return any(
+            (*place_of(cell), param, *((k, v) for k, v in cell.params.items() if k != param))
+            in swept
+            for param in cell.params
+        )
 
     others = [pair for pair in pairs if not is_swept(pair[0])]
     for place, several in grouped(others, lambda pair: place_of(pair[0])).items():
@@ -64,7 +73,7 @@ def benchmarks(found: list[Cell]) -> Iterator[Finding]:
             subject=Subject(*place),
             advice="mixed" if faster and slower else "faster" if faster else "slower",
             amount=statistics.geometric_mean(times),
-            rival=Subject("cpu", *place[1:]),
+            rival=Subject(several[0][1].device, *place[1:]),
             best=known[0],
             worst=known[-1],
             faster=faster,

@@ -1,55 +1,67 @@
 """What depends on the size: which device wins from which size on, and what a small call costs."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from bench.compare import estimates
-from bench.compare.cells import Cell, alike
+from bench.compare.cells import Cell, alike, grouped
 from bench.compare.estimates import Estimate
 from bench.verdicts.crossover import Crossover, crossover
 from bench.verdicts.finding import Finding, Overhead, Subject, Sweep, notable
+from bench.verdicts.grouped import pairs_of_devices
 from bench.verdicts.named import ADD
 
-#: Params that are sizes: crossovers are looked for along them.
+#: Params that are sizes: crossovers are looked for along them, and along any other number whose
+#: values in a benchmark span this factor: neither dims nor counts of workers do.
 SIZES = ("batch", "n")
+SPAN = 8.0
+#: Fewest sizes of a sweep.
+FEWEST = 3
 #: Overhead is negligible once a call takes this many times the time of the smallest call.
 NEGLIGIBLE = 2.0
 
-
-def _sweeps(found: Iterable[Cell]) -> Iterator[tuple[Cell, str, dict[str, dict[float, Estimate]]]]:
-    """Give each benchmark's sweep: a cell of it, its param, and the estimates by device."""
-    found = list(found)
-    for param in SIZES:
-        sized = (cell for cell in found if cell.number(param))
-        for group in alike(sized, "device", param=param):
-            by_device: dict[str, dict[float, Estimate]] = {}
-            for cell in group:
-                by_device.setdefault(cell.device, {})[float(cell.params[param])] = cell.estimate
-            yield group[0], param, by_device
+#: The estimates of a device and of its rival, by size.
+_Sides = tuple[dict[float, Estimate], dict[float, Estimate]]
 
 
-def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
-    """Find which device wins each workload, and from which size on; the rival is `base`."""
-    made = []
-    for cell, param, by_device in _sweeps(found):
-        if host := by_device.get(base):
-            rest = {name: value for name, value in cell.params.items() if name != param}
-            place = (cell.dtype, cell.name, rest)
-            made += [
-                (place, param, name, by_device[name], host) for name in by_device if name != base
-            ]
-    among = sum(len(side.keys() & host.keys()) for *_, side, host in made)
-    for place, param, device, side, host in made:
+def _sweeps(found: list[Cell], base: str) -> Iterator[tuple[Subject, Subject, str, _Sides]]:
+    """Give the subject and the rival of each sweep, its param, and the estimates of both."""
+    pairs = pairs_of_devices(found, base)
+    for param in dict.fromkeys((*SIZES, *(name for cell, _ in pairs for name in cell.params))):
+
+        def place_of(pair: tuple[Cell, Cell], param: str = param) -> tuple[Any, ...]:
+            cell, _ = pair
+            rest = ((name, value) for name, value in cell.params.items() if name != param)
+            return cell.device, cell.dtype, cell.name, tuple(rest)
+
+        sized = [pair for pair in pairs if pair[0].number(param)]
+        for (device, dtype, benchmark, rest), several in grouped(sized, place_of).items():
+            side = {float(cell.params[param]): cell.estimate for cell, _ in several}
+            wide = max(side) >= SPAN * min(side)
+            if len(side) >= FEWEST and (wide or param in SIZES):
+                host = {float(cell.params[param]): rival.estimate for cell, rival in several}
+                subject = Subject(device, dtype, benchmark, dict(rest))
+                rival = replace(subject, device=several[0][1].device)
+                yield subject, rival, param, (side, host)
+
+
+def devices(found: list[Cell], base: str = "") -> Iterator[Sweep]:
+    """Find from which size on a device wins each workload; see `grouped.pairs_of_devices`."""
+    made = list(_sweeps(found, base))
+    among = sum(len(side) for *_, (side, _) in made)
+    for subject, rival, param, (side, host) in made:
         ratios = {
             size: ratio
-            for size in sorted(side.keys() & host.keys())
+            for size in sorted(side)
             if (ratio := estimates.ratio(side[size], host[size]))
         }
         decisive = [
             size for size in ratios if notable(estimates.ratio(side[size], host[size], among))
         ]
         seen = crossover(side, host, among)
-        if not decisive or len(ratios) < 3:
+        if not decisive or len(ratios) < FEWEST:
             continue
         if seen == "unclear":
             # A tie at some size does not hide what the others agree on.
@@ -61,10 +73,10 @@ def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
         advice = ("above" if where.faster_above else "below") if where else str(seen)
         yield Sweep(
             topic="device",
-            subject=Subject(device, *place),
+            subject=subject,
             advice=advice,
             ratio=ratios[decisive[-1]],
-            rival=Subject(base, *place),
+            rival=rival,
             param=param,
             smallest=min(ratios),
             largest=max(ratios),
@@ -77,25 +89,30 @@ def devices(found: list[Cell], base: str = "cpu") -> Iterator[Finding]:
 
 def overhead(found: list[Cell]) -> Iterator[Finding]:
     """Find what a call costs by itself on each device, and from which size on that is small."""
-    added = [cell for cell in ADD.among(found) if cell.dtype == "float32"]
-    for _, _, by_device in _sweeps(c for c in added if c.params["form"] == "out_of_place"):
-        for device, sizes in by_device.items():
-            times = {size: e.seconds for size, e in sorted(sizes.items()) if e.seconds}
-            # Without a time of the smallest call the cost of a small one is unknown.
-            if len(times) < 3 or min(times) > min(sizes):
-                continue
-            smallest = min(times)
-            limit, negligible = NEGLIGIBLE * times[smallest], None
-            for (a, ta), (b, tb) in itertools.pairwise(times.items()):
-                if ta < limit <= tb:
-                    # A straight line: a call takes its overhead and so much for each element.
-                    negligible = a + (limit - ta) / (tb - ta) * (b - a)
-                    break
-            yield Overhead(
-                topic="overhead",
-                subject=Subject(device, "float32", ADD.benchmark, {"n": f"{smallest:.0f}"}),
-                amount=times[smallest],
-                unit="s",
-                negligible_from=negligible,
-                n=len(times),
-            )
+    added = [
+        cell
+        for cell in ADD.among(found)
+        if cell.dtype == "float32" and cell.params["form"] == "out_of_place" and cell.number("n")
+    ]
+    for group in alike(added, param="n"):
+        sizes = {float(cell.params["n"]): cell.estimate for cell in group}
+        device = group[0].device
+        times = {size: e.seconds for size, e in sorted(sizes.items()) if e.seconds}
+        # Without a time of the smallest call the cost of a small one is unknown.
+        if len(times) < 3 or min(times) > min(sizes):
+            continue
+        smallest = min(times)
+        limit, negligible = NEGLIGIBLE * times[smallest], None
+        for (a, ta), (b, tb) in itertools.pairwise(times.items()):
+            if ta < limit <= tb:
+                # A straight line: a call takes its overhead and so much for each element.
+                negligible = a + (limit - ta) / (tb - ta) * (b - a)
+                break
+        yield Overhead(
+            topic="overhead",
+            subject=Subject(device, "float32", ADD.benchmark, {"n": f"{smallest:.0f}"}),
+            amount=times[smallest],
+            unit="s",
+            negligible_from=negligible,
+            n=len(times),
+        )
