@@ -299,3 +299,28 @@ def test_the_best_setting_is_there_for_programs_without_torch(tmp_path):
     code = f"import sys; from bench import best; best({path!r}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert bench.best(store(tmp_path / "b.csv", {"benchmark": "cat"})) is None
+
+
+def test_faults_of_one_reason_are_one_line():
+    machine = Machine().cell(1e-3, benchmark="neg", device="mps")
+    for name in ("add", "bmm", "cat", "dot", "eye"):
+        machine.fault("wrong", f"off by 0.{len(machine.rows)}", benchmark=name, device="mps")
+    machine.fault("oom", "full", benchmark="cat", device="mps", params="n=4")
+    text = " ".join(report.text(machine.frame(), "faults").split())
+    assert (
+        "5 of 7 cells on mps: wrong: for example off by 0.5 (add, bmm, cat, dot and 1 more, "
+        "in float32) - cat n=4 in float32 on mps: oom: full - each cell by itself"
+    ) in text
+    assert report.text(machine.frame(), "faults", top=None).count("wrong") == 5
+
+
+def test_what_is_answered_comes_first():
+    machine = Machine().fault("wrong", "off by 3", benchmark="add")
+    titles = [line for line in report.text(machine.frame()).splitlines() if line.endswith("?")]
+    assert titles[:2] == ["What is broken?", "What should I use here?"]
+
+
+def test_a_card_of_unknown_hardware_begins_with_what_it_rests_on():
+    known = {"cpu": "", "os": "", "python": ""}
+    lines = report.card(Machine().cell(1e-3, **known).frame()).splitlines()
+    assert lines[2] == "from 1 of 1 cells"

@@ -131,12 +131,6 @@ FINDINGS = {
     "matmul n=512 in float16 on cpu: oom in 2 of 5 runs: full": Fault(
         topic="fault", subject=CELL, advice="ok", reason="oom in 2 of 5 runs: full"
     ),
-    "3 more cells of matmul on cpu: error": Finding(
-        topic="more faults", subject=CELL, advice="error", n=3
-    ),
-    "3 more cells of matmul on cpu: failed in some runs": Finding(
-        topic="more faults", subject=CELL, advice="ok", n=3
-    ),
     "unsupported on cpu in float16: to_numpy, lambda (start=a) and bmm (n=5 and n=9); "
     "reason: x": Refusal(
         topic="unsupported",

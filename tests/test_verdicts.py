@@ -91,15 +91,6 @@ def test_what_fails_in_some_runs_is_found_besides_its_time():
     assert (made.topic, made.advice, made.subject.benchmark) == ("fault", "ok", "linear")
 
 
-def test_many_faults_of_a_kind_are_counted():
-    machine = Machine()
-    for n in range(5):
-        machine.fault("error", "x", params=f"n={n}")
-    made = one(machine, "more faults")
-    assert (made.n, made.advice, made.subject.benchmark) == (2, "error", "cat")
-    assert len(findings(machine, "fault")) == 3
-
-
 def test_what_could_not_be_timed_is_no_absence_of_a_difference():
     machine = Machine().cell(1e-3, benchmark="neg").fault("unstable", "", benchmark="abs")
     machine.fault("unsupported", "no such", benchmark="sum")

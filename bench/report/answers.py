@@ -37,7 +37,7 @@ _NOTHING = {
     "quality": "nothing is known: no copy, matmul or small add was timed",
 }
 _NOT_ASKED = {
-    "use": "no training step is in these results: bench run --family training times them",
+    "use": "the training step is not in these results: bench run --family training times it",
     "loading": "no DataLoader is in these results: bench run --family loading times them",
 }
 #: The most machines, or settings of one, that are compared with each other here.
@@ -76,7 +76,7 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     for number, one in enumerate(answer.findings):
         key: object = number
         if top is not None and one.topic in groups.FOLDED:
-            key = one.topic, *(getattr(one.subject, name) for name in groups.FOLDED[one.topic][0])
+            key = one.topic, groups.FOLDED[one.topic][0](one)
         several.setdefault(key, []).append(one)
     made, counts = [], Counter[str]()
     for found in several.values():
@@ -89,7 +89,8 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     if left_out := len(several) - len(made):
         made.append(f"{units.count(left_out, 'more finding')}: {every}")
     elif any(len(found) > 1 for found in several.values()):
-        made.append(f"each group by itself: {every}")
+        each = "cell" if answer.question == "faults" else "group"
+        made.append(f"each {each} by itself: {every}")
     return made or [(_NOTHING if answer.asked else _NOT_ASKED)[answer.question]]
 
 
@@ -131,7 +132,9 @@ def _parts(
     parts = ["\n".join(block(one)) for one in _across(frame, question)]
     for _, title, found in _heads(frame) if question != "machine" else ():
         parts.append(head(title, rests_on(answers.basis(found))))
-        parts += ["\n".join(block(answer)) for answer in answers.of(found, question)]
+        # What is answered comes first.
+        several = sorted(answers.of(found, question), key=lambda answer: not answer.findings)
+        parts += ["\n".join(block(answer)) for answer in several]
     return "\n\n".join(parts)
 
 
@@ -183,9 +186,10 @@ def card(frame: pd.DataFrame) -> str:
     """Return at most 15 lines of Markdown on the first machine of a frame, to paste."""
     setting, head, found = next(_heads(frame))
     first = setting.rows.iloc[0]
-    about = [first.cpu, first.os, f"Python {first.python}" if first.python else ""]
+    known = first.cpu, first.os, f"Python {first.python}" if first.python else ""
+    about = ", ".join(filter(None, known))
     made = [f"**PyTorch on {escape.markdown(head)}**", ""]
-    made += [f"{escape.markdown(', '.join(filter(None, about)))}; {rests_on(answers.basis(found))}"]
+    made += ["; ".join(filter(None, (escape.markdown(about), rests_on(answers.basis(found)))))]
     made.append("")
     for answer in answers.of(found):
         wanted = 2 if answer.question in ("device", "dtype", "loading") else 1

@@ -1,10 +1,11 @@
 """Findings of one kind on one dtype and device together, for a block without ``--all``."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import units
-from bench.report.phrases import change, crossing, ends, listed, name, params
+from bench.report.phrases import change, crossing, cut, ends, listed, name, params
 from bench.report.sentences import against
 from bench.verdicts.finding import WORTH
 from bench.verdicts.groups import ORDER
@@ -102,11 +103,33 @@ def peaks(several: Sequence[Any]) -> str:
     return f"the best matmul on {several[0].subject.device}: {', '.join(parts)}"
 
 
-#: Topic -> the fields of the subject that a sentence is about, and the sentence.
-FOLDED: dict[str, tuple[tuple[str, ...], Callable[[Sequence[Any]], str]]] = {
-    "dtype group": (("device", "dtype"), together),
-    "device group": (("device", "dtype"), together),
-    "device": (("device", "dtype"), sweeps),
-    "benchmark": (("device", "dtype"), operations),
-    "arithmetic": (("device",), peaks),
+def faults(several: Sequence[Any]) -> str:
+    """Return which cells of a device have the same fault: all of a few, else their benchmarks."""
+    first, subjects = several[0], [one.subject for one in several]
+    text = f"{len(several):,} of {first.total:,} cells on {first.subject.device}: "
+    text += "" if first.advice == "ok" else f"{first.advice}: "
+    text += "" if len({one.reason for one in several}) == 1 else "for example "
+    few = len(several) <= NAMED
+    names = {name(subject) if few else subject.benchmark: None for subject in subjects}
+    dtypes = {subject.dtype: None for subject in subjects}
+    return f"{text}{cut(first.reason)} ({listed([*names], NAMED)}, in {listed([*dtypes], NAMED)})"
+
+
+def _alike(one: Any) -> tuple[str, ...]:
+    """Return the device, the status and the reason of a fault, without the figures in it."""
+    return one.subject.device, one.advice, re.sub(r"[-+]?\d[\d.,e+-]*", "", one.reason)
+
+
+def _of_dtype(one: Any) -> tuple[str, ...]:
+    return one.subject.device, one.subject.dtype
+
+
+#: Topic -> what the findings of a sentence have in common, and the sentence.
+FOLDED: dict[str, tuple[Callable[[Any], object], Callable[[Sequence[Any]], str]]] = {
+    "dtype group": (_of_dtype, together),
+    "device group": (_of_dtype, together),
+    "device": (_of_dtype, sweeps),
+    "benchmark": (_of_dtype, operations),
+    "arithmetic": (lambda one: one.subject.device, peaks),
+    "fault": (_alike, faults),
 }

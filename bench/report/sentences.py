@@ -289,10 +289,6 @@ def sentence(finding: Finding) -> str:
 #: The words of each topic.
 WORDS: dict[str, Callable[[Any], str]] = {
     "fault": _fault,
-    "more faults": lambda one: (
-        f"{units.count(one.n, 'more cell')} of {one.subject.benchmark} on {one.subject.device}: "
-        + ("failed in some runs" if one.advice == "ok" else one.advice)
-    ),
     "unsupported": _unsupported,
     "unstable": _unsettled,
     "device": _device,

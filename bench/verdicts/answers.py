@@ -33,7 +33,7 @@ IN_ORDER = (
     *(peaks.bandwidth, peaks.arithmetic, calls.first_calls),
 )
 #: Topics of which a question shows all findings; of the others it shows the first few.
-WHOLE = ("use", "machine", "machine loading", "fault", "more faults", "unsupported")
+WHOLE = ("use", "machine", "machine loading", "fault", "unsupported")
 
 
 @dataclass(frozen=True)

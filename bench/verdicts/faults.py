@@ -1,14 +1,12 @@
 """Which cells are wrong, fail, leave their device, are refused, or could not be measured."""
 
-import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from bench.compare.cells import Cell, grouped
 from bench.records.schema import FAULTS
 from bench.verdicts.finding import Fault, Finding, Refusal, Subject, Unsettled
 
-#: Cells of one kind of fault that are named; the rest are counted.
-NAMED = 3
 #: A cell was disturbed if other programs took this share of its rounds, or a reference kernel
 #: beside it was slower by this factor than at its best.
 STOLEN, SLOWED = 0.01, 1.1
@@ -18,25 +16,17 @@ _Refused = Mapping[str, tuple[str, ...]] | tuple[tuple[tuple[str, str], ...], ..
 
 def faults(found: list[Cell]) -> Iterator[Finding]:
     """Find what is wrong, fails, or leaves its device, in all runs or (`ok`) in some of them."""
-    flawed = [c for c in found if c.estimate.status in FAULTS or c.estimate.flawed]
+    cells = Counter(cell.device for cell in found)
     order = {status: place for place, status in enumerate((*FAULTS, "ok"))}
-
-    def kind(cell: Cell) -> tuple[int, str, str]:
-        return order[cell.estimate.status], cell.device, cell.name
-
-    for _, group in itertools.groupby(sorted(flawed, key=kind), kind):
-        several = list(group)
-        for cell in several[:NAMED]:
-            status, reason = cell.estimate.status, cell.estimate.reason
-            yield Fault(topic="fault", subject=Subject.of(cell), advice=status, reason=reason)
-        if len(several) > NAMED:
-            more = several[NAMED]
-            yield Fault(
-                topic="more faults",
-                subject=Subject(more.device, benchmark=more.name),
-                advice=more.estimate.status,
-                n=len(several) - NAMED,
-            )
+    flawed = [c for c in found if c.estimate.status in FAULTS or c.estimate.flawed]
+    for cell in sorted(flawed, key=lambda c: (order[c.estimate.status], c.device, c.name)):
+        yield Fault(
+            topic="fault",
+            subject=Subject.of(cell),
+            advice=cell.estimate.status,
+            reason=cell.estimate.reason,
+            total=cells[cell.device],
+        )
 
 
 def unsettled(found: list[Cell]) -> Iterator[Finding]:

@@ -59,7 +59,10 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault(Finding):
-    """A cell that failed in all of its runs, or in some of them; `advice` is its status."""
+    """A cell that failed in all of its runs, or in some of them; `advice` is its status.
+
+    Its device has `total` cells.
+    """
 
     reason: str = ""
 
