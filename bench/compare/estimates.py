@@ -17,7 +17,7 @@ from bench.stats.moderated import BETWEEN_DEGREES, Prior
 from bench.stats.ratios import Ratio, variance
 
 #: With a single run on a side a smaller difference is not reported: of 48,000 pairs of fresh
-#: processes of unchanged code on a quiet host, 99 % were within 14 % (docs/gate.md).
+#: processes of unchanged code on a quiet host, 99 % were within 14 % (docs/comparing.md).
 NOISE = math.log(1.15)
 #: What a cell differs between sessions of a machine, on a log scale: the medians of two sessions,
 #: two hours apart, differed by 1.5 % (standard deviation of 141 cells, docs/gate.md).
