@@ -281,7 +281,9 @@ def test_after_a_sticky_error_only_the_cells_of_the_device_fail(suite, machine):
     assert (found.loc["cpu"].status == "ok").all()
     reasons = found.loc["cuda"].reason
     assert "device-side assert" in reasons["neg"]
-    assert reasons["abs"].startswith("cuda fails since an earlier cell of this process: CUDA error")
+    assert reasons["abs"].startswith(
+        "cuda has failed since an earlier cell of this process: CUDA error"
+    )
 
 
 @pytest.mark.integration
@@ -302,7 +304,7 @@ def test_bench_run_continues_in_a_fresh_process_after_a_sticky_error(pytester, p
         **{"morecpu": "ok", "abscuda": "ok", "abscpu": "ok"},
     }
     (line,) = [one for one in listener.lines if "fresh process" in one]
-    assert line.startswith("cuda fails since an earlier cell of this process: CUDA error")
+    assert line.startswith("cuda has failed since an earlier cell of this process: CUDA error")
 
 
 @on(["unusable", "unusable-mps", "full"])

@@ -231,7 +231,7 @@ def test_a_gate_that_judged_too_little_does_not_pass(share, head):
     assert (outcome.code, loud(outcome), kinds(outcome)) == (3, 1, (0, 1))
     assert gate_outcome.headline(outcome).startswith(f"{head}: ")
     judged_ = int(CELLS * (1 - share))
-    assert f"{judged_} of 40 cells were judged, 80% are needed" in gate_outcome.text(outcome)
+    assert f"{judged_} of 40 cells were judged, but 80% are needed" in gate_outcome.text(outcome)
     assert (
         judged(runs(seed=1), unstable(runs(seed=2), share), limits=Limits(min_judged=0)).code == 0
     )
@@ -285,14 +285,14 @@ def test_json_has_what_fails():
         ),
         (
             *("moved", {"device": "cpu", "dtype": "float32", "change": 0.301}),
-            "everything on cpu in float32 moved by +30%, and nothing shows whether it was the "
+            "everything on cpu in float32 changed by +30%, and nothing shows whether it was the "
             "machine: compare both sides on one machine with bench ab",
         ),
         (
             *("few runs", {"baseline": 1, "candidate": 2, "fewest": 3}),
             "1 and 2 runs: advice only; the gate judges 3 runs per side (bench run --runs 5)",
         ),
-        ("cleared", {}, "cleared by the screen"),
+        ("cleared", {}, "the screen found no change"),
     ],
 )
 def test_a_reason_has_words(code, figures, text):
@@ -310,6 +310,6 @@ def test_the_power_of_the_gate_has_words():
 
 def test_a_shift_and_advice_are_in_the_text():
     moved = judged(runs(seed=1), runs(seed=2, slow=dict.fromkeys(range(CELLS), 1.06)))
-    assert "cpu in float32 moved by +" in gate_outcome.text(moved)
+    assert "cpu in float32 changed by +" in gate_outcome.text(moved)
     few = judged(runs(2, seed=1), runs(2, seed=2, slow={7: 3.0}))
     assert gate_outcome.headline(few).startswith("advice only")

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from bench.launch.sides import Side
 
 Threshold = Annotated[
-    float | None, typer.Option(help="A cell fails from this change in percent (3; noisy: 5).")
+    float | None, typer.Option(help="Slowdown in percent from which a cell fails (3; noisy: 5).")
 ]
 Margin = Annotated[
-    float | None, typer.Option(help="Change in percent that the t test ignores (1; noisy: 2).")
+    float | None, typer.Option(help="Slowdown in percent that the t test allows (1; noisy: 2).")
 ]
 Floor = Annotated[
     float | None, typer.Option(help="Change in seconds below which no cell fails (1e-6).")
@@ -59,7 +59,7 @@ Ref = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Compute threads of this side on the CPU.")
 ]
-Runs = Annotated[int, typer.Option(min=3, help="Fresh processes per side that confirm them.")]
+Runs = Annotated[int, typer.Option(min=3, help="Fresh processes per side to confirm changes.")]
 
 
 def check(
@@ -74,7 +74,7 @@ def check(
     min_judged: MinJudged = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option(metavar="COLUMN", help="Columns that may differ: cpu, threads, ..."),
+        typer.Option(metavar="COLUMN", help="Allow the sides to differ in it: cpu, threads, ..."),
     ] = None,
     same_machine: Annotated[
         bool,
@@ -84,7 +84,7 @@ def check(
     fail_on_improvement: FailOnImprovement = False,
     confirm: Annotated[
         bool,
-        typer.Option("--confirm", help="Time cells that look changed again; judge the new times."),
+        typer.Option("--confirm", help="Time the cells that look changed again; judge only that."),
     ] = False,
     confirm_runs: Runs = 5,
     folder: Folder = None,
@@ -147,13 +147,13 @@ def ab(
     baseline_threads: Threads = None,
     candidate_threads: Threads = None,
     screen_runs: Annotated[
-        int, typer.Option(min=2, help="Fresh processes per side that find changes.")
+        int, typer.Option(min=2, help="Fresh processes per side to find changes.")
     ] = 3,
     confirm_runs: Runs = 5,
     order: Annotated[str, typer.Option(help="Order of the sides: abba or random.")] = "abba",
     folder: Folder = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Resume the comparison in this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Continue the comparison in this folder.")
     ] = None,
     threshold: Threshold = None,
     margin: Margin = None,

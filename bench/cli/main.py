@@ -61,7 +61,7 @@ _USAGE_ERROR = 4
 PATHS = "[OPTIONS] [FILE_OR_FOLDER]..."
 Names = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", show_default=False, help="Only these; repeatable, or a,b."),
+    typer.Option(metavar="NAME", show_default=False, help="Only these; repeat it, or give a,b."),
 ]
 
 
@@ -88,7 +88,7 @@ def run(
     append: Annotated[
         bool, typer.Option("--append", help="Add the runs to the CSV of --output.")
     ] = False,
-    resume: Annotated[Path | None, typer.Option(help="Complete the runs in this CSV.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the runs in this CSV.")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Fresh processes that write one CSV.")] = 1,
     cell_timeout: Annotated[
         float | None, typer.Option(help="Seconds after which a cell is an error (900).")
@@ -159,8 +159,8 @@ def model(
 ) -> None:
     """Time a model of yours, as a whole and operator by operator.
 
-    It is timed as in evaluation (model.eval()), on every device and in every dtype. The options of
-    bench run apply too.
+    The model is in evaluation mode, on every device and in every dtype. The options of bench run
+    apply too.
     """
     words = ["--family=model", f"--model={name}", *option_words(input=shape, device=device)]
     from bench.report import operators
@@ -233,7 +233,7 @@ def doctor(
         bool,
         typer.Option(
             "--gate",
-            help=f"How often bench check errs here, from runs in {RESULTS}/ or 12 processes.",
+            help=f"How often bench check is wrong, from runs in {RESULTS}/ or 12 processes.",
         ),
     ] = False,
 ) -> None:

@@ -15,11 +15,11 @@ from bench.records.files import replace
 def compare(
     files: Files = None,
     columns: Annotated[
-        str | None, typer.Option(help="What to compare: machine, device, dtype, torch, ...")
+        str | None, typer.Option(help="The sides: machine, device, dtype, torch, ...")
     ] = None,
-    rows: Annotated[str | None, typer.Option(help="Columns that split the rows further.")] = None,
+    rows: Annotated[str | None, typer.Option(help="Columns that distinguish rows too.")] = None,
     where: Where = None,
-    baseline: Annotated[str | None, typer.Option(help="The column that ratios refer to.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The side that ratios refer to.")] = None,
     sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
     top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     only_different: Annotated[
@@ -37,9 +37,7 @@ def compare(
     ] = False,
     time: Annotated[
         str,
-        typer.Option(
-            metavar="COLUMN", help="What to compare instead: first_call_s, peak_bytes, ..."
-        ),
+        typer.Option(metavar="COLUMN", help="The figure to compare: first_call_s, peak_bytes, ..."),
     ] = "median_s",
     format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
 ) -> None:

@@ -62,7 +62,7 @@ def _table(path: Path) -> dict[str, Any]:
     for depth, name in enumerate(names, 1):
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise BadSettings(f"{path}: {'.'.join(names[:depth])} is not a table")
+            raise BadSettings(f"{path}: {'.'.join(names[:depth])} is not a table; correct the file")
     return found
 
 
@@ -95,7 +95,7 @@ def limits(
         raise BadSettings(f"{where}: {fault}")
     several = table.get("thresholds", {})
     if not isinstance(several, dict):
-        raise BadSettings(f"{where}.thresholds is not a table")
+        raise BadSettings(f"{where}.thresholds is not a table; correct the file")
     default = Limits()
 
     def value(given: float | None, name: str, unset: float, scale: float) -> float:

@@ -41,7 +41,7 @@ WORDS = {
     "gone": "the baseline has it",
     "gone and refused": "not there now, and {seen} (in the baseline)",
     "few times": "fewer than two runs have a usable time",
-    "cleared": "cleared by the screen",
+    "cleared": "the screen found no change",
     "differs": "{column}: {baseline} in the baseline, {candidate} now",
     "unknown hardware": (
         "{column} is unknown on the side of the {sides}: if both sides are the same machine, use "
@@ -53,7 +53,7 @@ WORDS = {
         "one machine with bench ab"
     ),
     "moved": (
-        "everything on {device} in {dtype} moved by {change:+.0%}, and nothing shows whether it "
+        "everything on {device} in {dtype} changed by {change:+.0%}, and nothing shows whether it "
         "was the machine: compare both sides on one machine with bench ab"
     ),
     "everything": (
@@ -68,7 +68,7 @@ WORDS = {
         "runs per side would decide"
     ),
     "floor": (
-        "a change up to {change:.0%} cannot be excluded, and is less than the floor of {floor_s}"
+        "a change up to {change:.0%} cannot be excluded; that is less than the floor of {floor_s}"
     ),
     "single calls": (
         "{cells} cells were timed by a single call, in profile smoke a cold one: use profile "
@@ -147,7 +147,7 @@ def _remarks(outcome: Outcome) -> list[str]:
     lines = []
     for (device, dtype), (shift, _, seen) in outcome.shifts.items():
         what = "the reference kernels" if seen else f"{device} in {dtype}"
-        lines.append(f"{what} moved by {relative(shift):+.1%}, which is subtracted")
+        lines.append(f"{what} changed by {relative(shift):+.1%}, which is subtracted")
     return [*map(words, outcome.notes), *_share(outcome), *dict.fromkeys(lines)]
 
 
@@ -157,7 +157,7 @@ def _share(outcome: Outcome) -> list[str]:
         return []
     judged, cells = outcome.judged
     return [
-        f"{judged:,} of {cells:,} cells were judged, {outcome.min_judged:.0%} are needed "
+        f"{judged:,} of {cells:,} cells were judged, but {outcome.min_judged:.0%} are needed "
         "(--min-judged): give more runs, or a quieter machine (bench doctor)"
     ]
 

@@ -90,7 +90,7 @@ def unusable(device: str, fault: str) -> str:
 
 def lost(device: str, fault: str) -> str:
     """Return one line on a device that a cell has made unusable for its process."""
-    return f"{device} fails since an earlier cell of this process: {fault}"
+    return f"{device} has failed since an earlier cell of this process: {fault}"
 
 
 def heated(device: str, times: float) -> str:
