@@ -99,6 +99,12 @@ def test_wrong_settings_are_one_line(stored, tmp_path, monkeypatch, text, messag
     assert len(done.output.strip().splitlines()) == 1
 
 
+def test_names_that_differ_between_the_sides_in_case_only_are_reported(stored):
+    old, new = ([{"params": f"{n}=1"}] for n in "nN")
+    text = " ".join(run(stored("b.csv", new), "--baseline", stored("a.csv", old)).output.split())
+    assert "N=1' and 'tensors cat cpu float32 n=1' are two cells" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

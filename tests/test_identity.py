@@ -174,7 +174,7 @@ def test_verdict_check_and_history_name_the_family_of_cells_of_one_name(tmp_path
         for run in range(3)
     ]
     path = store(tmp_path / "x.csv", *rows)
-    text = run_bench("verdict", path).output
+    text = " ".join(run_bench("verdict", path).output.split())
     assert all(f"tests/test_{family}.py same" in text for family in "abcd")
     ok = [row | {"status": "ok", "reason": "", "min_s": 1e-3} for row in rows]
     slow = [row | {"min_s": 2e-3, "median_s": 2e-3} for row in ok]

@@ -228,3 +228,11 @@ def test_history_names_the_commit_of_a_change_and_check_takes_folders(tmp_path):
     both = ["--baseline", tmp_path / "old" / "0.csv", "--baseline", tmp_path / "old" / "1.csv"]
     done = run_bench("check", tmp_path / "rest", *both, "--baseline", tmp_path / "old" / "2.csv")
     assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(("mean", "status"), [(4e-3, "unstable"), (2.2e-4, "ok")])
+def test_a_few_rounds_that_took_most_of_the_time_are_a_second_level(tmp_path, mean, status):
+    """100 rounds: 20 of them of 20 ms, or a single one, as of a cold start."""
+    stats = {"min": 2e-5, "q1": 2.1e-5, "median": 2.1e-5, "q3": 2.2e-5, "max": 2e-2, "mean": mean}
+    (row,) = imported(tmp_path / "x.json", {"stats": stats | {"rounds": 100, "iterations": 1}})
+    assert row.status == status

@@ -223,13 +223,38 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, name):
             (",".join(schema.COLUMNS) + ',"evil\x1b]0;x\x07\nme"\r\n').encode(),
             r"line 1: unknown column 'evil\\x1b\]0;x\\x07\\nme'; a result",
         ),
-        (b"PK\x03\x04\x00\x00", "is missing"),
+        (b"PK\x03\x04\x00\x00", "an Excel workbook: unpack it, or save the sheet as CSV"),
+        (b"\x1f\x8b\x08\x00", "packed with gzip: unpack it first"),
+        (b"schema_version;suite_version\r\n2;0\r\n", "not separated by commas alone; save it with"),
+        (b"sep=,\r\nschema_version,suite_version\r\n", "without a line 'sep='"),
     ],
 )
 def test_other_files_are_refused(tmp_path, raw, message):
     (tmp_path / "x.csv").write_bytes(raw)
     with pytest.raises(reader.BadFile, match=message):
         reader.read(tmp_path / "x.csv")
+
+
+def test_blank_lines_and_headers_of_files_put_together_are_no_rows(path):
+    first, *rest = path.read_text().splitlines()
+    blank = "," * (len(schema.COLUMNS) - 1)
+    path.write_text("\n".join([first, rest[0], "", blank, first, *rest[1:], "", ""]))
+    frame = reader.read(path, strict=True)
+    assert (len(frame), frame.attrs["notice"]) == (2, "")
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_params_of_another_program_are_sorted(path, quoted):
+    edited(path, 2, "params", "n=16;dim=0")
+    if quoted:  # read field by field
+        path.write_text(path.read_text().replace("n=16;dim=0", '"n=16;dim=0"') + "\n")
+    assert reader.read(path).params.tolist() == ["dim=0;n=16", "dim=1;n=16"]
+
+
+def test_machines_may_have_runs_of_one_name(path):
+    edited(path, 3, "params", "dim=0;n=16")
+    edited(path, 3, "machine", "there")
+    assert len(reader.read(path, strict=True)) == 2
 
 
 def test_a_newer_schema_is_refused_by_name(path):

@@ -103,8 +103,11 @@ def check(
     Exit status: 0 no regression, 1 regression, 2 bad input, 3 not comparable or not
     enough judged, 4 missing cell.
     """
-    from bench.compare.files import paths
+    import pandas as pd
+
+    from bench.compare.files import alike, paths
     from bench.gate import check, comparable, settings
+    from bench.records import schema
     from bench.report import gate_outcome
 
     choose("--format", format, gate_outcome.FORMATS)
@@ -119,6 +122,8 @@ def check(
     sides = read(baseline, strict=True), read(candidate, strict=True)
     if shared := set(paths(baseline)) & set(paths(candidate)):
         fail(f"--baseline: {min(shared)} is on both sides; give the runs from before the change")
+    for line in alike(pd.concat([side[list(schema.CELL)] for side in sides])):
+        typer.echo(line, err=True)
     outcome = check.check(*sides, limits, may_vary, same_machine=same_machine, **how)
     if confirm and outcome.code != 3:
         from bench.launch import ab

@@ -109,15 +109,15 @@ def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:
 
 
 def alike(frame: pd.DataFrame) -> list[str]:
-    """Return a line for each two names of cells that differ in case, blanks or order only."""
+    """Return a line for each two names of cells that differ in case or blanks only."""
     found: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for key in frame[list(schema.CELL)].drop_duplicates().itertuples(index=False, name=None):
-        *names, params = ("".join(text.split()).casefold() for text in key)
-        found.setdefault((*names, ";".join(sorted(params.split(";")))), set()).add(key)
+        names = tuple("".join(text.split()).casefold() for text in key)
+        found.setdefault(names, set()).add(key)
     pairs = sorted(sorted(keys) for keys in found.values() if len(keys) > 1)
     return [
         " and ".join(repr(schema.CellKey(*key).label) for key in keys[:2])
-        + " are two cells: their names differ in case, blanks or the order of params only"
+        + " are two cells: their names differ in case or blanks only"
         for keys in pairs[:3]
     ]
 

@@ -29,7 +29,8 @@ DEVICE_NAMES = ("device", "device_str", "device_name", "torch_device", "device_t
 _DTYPE = re.compile(r"b?float\d*|f(16|32|64)|[fb]p?(16|32|64)|half|double|u?int\d*|complex\d+|bool")
 _DEVICE = re.compile(r"(cpu|cuda|gpu|mps|xpu|hpu|xla|mtia|npu|ipu|vulkan|meta)(:\d+)?")
 #: Rounds are on two levels where the first quartile is this many times the fastest round, or the
-#: third quartile this many times the first: a launch queue that filled up, say.
+#: third quartile this many times the first, or the mean of all rounds but the slowest one this many
+#: times the third: a launch queue that filled up, say. One slow round is a cold start.
 LEVELS_APART = 4.0
 #: Keys by which JSON files of other tools are known; all of a set are there.
 OTHER_TOOLS = {
@@ -199,8 +200,12 @@ def _contradiction(times: dict[str, Any]) -> str:
     for low, high in itertools.pairwise(order):
         if times[low] > times[high] * (1 + 1e-9):
             return f"{low} is larger than {high}"
-    for low, high in (("min_s", "q1_s"), ("q1_s", "q3_s")):
-        if low in times and high in times and times[high] > LEVELS_APART * times[low]:
+    known = dict(times)
+    if times.get("rounds", 0) > 2 and "mean_s" in times and "max_s" in times:
+        rest = times["rounds"] * times["mean_s"] - times["max_s"]
+        known["mean_s"] = rest / (times["rounds"] - 1)
+    for low, high in (("min_s", "q1_s"), ("q1_s", "q3_s"), ("q3_s", "mean_s")):
+        if low in known and high in known and known[high] > LEVELS_APART * known[low]:
             return (
                 f"{low} is {times[low]:.3g} s and {high} {times[high]:.3g} s: two levels, "
                 "as of a device that was not waited for"

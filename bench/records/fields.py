@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pandas as pd
 from bench.records import checks, schema
 from bench.records.checks import RESTORE, UPGRADE
 from bench.records.choices import UserError
+from bench.records.params import ordered
 
+#: What Excel separates fields by in some countries, and what it may write above the header.
+_SEPARATED = re.compile(r"schema_version[;\t]|sep=")
 #: A field longer than this is no result of this suite; csv's own limit guards the memory.
 MAX_FIELD = 10_000
 _GIVE = "give a result CSV"
-UNIQUE = ("run_id", *schema.CELL)
+UNIQUE = ("machine", "run_id", *schema.CELL)
 KINDS: dict[str, Any] = (
     dict.fromkeys(schema.TEXTS, "str")
     | dict.fromkeys(schema.FLOATS, "float64")
@@ -59,6 +63,9 @@ def _check_header(path: Path, header: list[str], first: str) -> None:
     version = first if header[:1] == ["schema_version"] else ""
     if version.isdecimal() and int(version[:20]) > schema.SCHEMA_VERSION:
         raise bad(path, 2, "schema_version", checks.NEWER.format(version[:20]), UPGRADE)
+    if _SEPARATED.match(",".join(header)):
+        remedy = "save it with commas between fields and points in numbers, without a line 'sep='"
+        raise bad(path, 1, None, "the fields are not separated by commas alone", remedy)
     missing = [name for name in schema.COLUMNS if name not in header]
     extra = [name[:60] for name in header if name not in schema.COLUMNS]
     column: str | None = None
@@ -118,6 +125,7 @@ def parsed(path: Path, line: int, fields: list[str]) -> dict[str, Any]:
             row[column] = text if column in schema.TEXTS else _number(column, text)
         except ValueError as problem:
             raise bad(path, line, column, str(problem), RESTORE) from None
+    row["params"] = ordered(row["params"])
     return row
 
 
@@ -146,7 +154,8 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def by_line(path: Path, text: str) -> tuple[pd.DataFrame, list[BadFile]]:
     """Read one file field by field; return its valid rows and the faults of the others.
 
-    Of two rows of one cell the last one counts. Raises BadFile for a file that has another header.
+    Of two rows of one cell the last one counts. Blank lines and headers between rows, of files that
+    were put together, are no rows. Raises BadFile for a file that has another header.
     """
     header, *records = _records(path, text) or [(1, bad(path, 1, None, "the file is empty", _GIVE))]
     if isinstance(header[1], BadFile):
@@ -159,19 +168,21 @@ def by_line(path: Path, text: str) -> tuple[pd.DataFrame, list[BadFile]]:
         try:
             if isinstance(fields, BadFile):
                 raise fields
-            rows[line] = parsed(path, line, fields)
+            if any(fields) and not width_of(fields):
+                rows[line] = parsed(path, line, fields)
         except BadFile as problem:
             faults[line] = problem
     faults |= faults_of(path, rows)
     keys = {
-        line: (row["run_id"], schema.CellKey(*(row[name] for name in schema.CELL)))
+        line: (row["machine"], row["run_id"], *(row[name] for name in schema.CELL))
         for line, row in rows.items()
         if line not in faults
     }
     last = {key: line for line, key in keys.items()}
     for line, key in keys.items():
         if last[key] != line:
-            what = f"cell {key[1].label[:120]!r} is also in line {last[key]} of the same run"
+            label = schema.CellKey(*key[2:]).label[:120]
+            what = f"cell {label!r} is also in line {last[key]} of the same run"
             faults[line] = bad(path, line, "benchmark", what, "delete one of the two")
     made = frame([row for line, row in rows.items() if line not in faults])
     return made, [faults[line] for line in sorted(faults)]

@@ -11,12 +11,17 @@ from typing import Any
 
 #: Bytes of a JSON file beyond which it is not read.
 MAX_JSON = 2**28
+#: First bytes of files that hold no text, and what to do with them.
+PACKED = {
+    b"\x1f\x8b": "packed with gzip: unpack it first",
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook: unpack it, or save the sheet as CSV",
+}
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """Return the content of a regular file of `limit` bytes at most; OSError for any other.
 
-    A device or a pipe could have no end, or no writer.
+    A device or a pipe could have no end, or no writer. A packed file is no text.
     """
     known = path.stat()
     if stat.S_ISDIR(known.st_mode):
@@ -25,7 +30,11 @@ def read_bytes(path: Path, limit: int) -> bytes:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     if known.st_size > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
-    return path.read_bytes()
+    raw = path.read_bytes()
+    for magic, what in PACKED.items():
+        if raw.startswith(magic):
+            raise OSError(errno.EINVAL, what, str(path))
+    return raw
 
 
 def read_json(path: Path, limit: int = MAX_JSON) -> Any:

@@ -47,6 +47,11 @@ def split(text: str) -> dict[str, str]:
     return {_unescape(name): _unescape(value) for name, _, value in pairs}
 
 
+def ordered(text: str) -> str:
+    """Return the pairs of `join` sorted by name, as they are unless another program wrote them."""
+    return ";".join(sorted(text.split(";"), key=lambda pair: _unescape(pair.partition("=")[0])))
+
+
 def _unescape(text: str) -> str:
     try:
         return unquote(text, errors="surrogatepass")

@@ -19,6 +19,7 @@ from bench.records.fields import KINDS, UNIQUE, bad, by_line, faults_of, frame, 
 from bench.records.fields import MAX_FIELD as MAX_FIELD
 from bench.records.fields import BadFile as BadFile
 from bench.records.lines import why
+from bench.records.params import ordered
 
 #: Bytes of a file beyond which it is not read: two million rows have less.
 MAX_BYTES = 2**30
@@ -105,6 +106,7 @@ def _fast(texts: Sequence[str]) -> pd.DataFrame | None:
         else made[name].to_numpy(float, na_value=np.nan)
         for name in schema.COLUMNS
     }
+    made["params"] = made.params.map({text: ordered(text) for text in made.params.unique()})
     made["file"] = np.repeat(np.arange(len(texts)), counts)
     # Most texts occur in every row: each is measured once.
     long = any(len(text) > MAX_FIELD for name in schema.TEXTS for text in made[name].unique())
