@@ -8,7 +8,7 @@ STOPPED = 130
 
 
 def main() -> None:
-    """Run the command; Ctrl-C while it starts is one line, and lost output an exit status."""
+    """Run the command; report Ctrl-C at its start, or lost output, in one line."""
     try:
         from bench.cli import output
         from bench.cli.main import app

@@ -1,4 +1,4 @@
-"""The cells of one machine by name, for rules that look some of them up and compare them."""
+"""The cells of one machine, by name, for the rules that compare them."""
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -24,9 +24,9 @@ _COSTS = ("first_call_s", "device_s", "dispatch_s", "peak_bytes", "rel_error", "
 class Setting:
     """The rows of one machine with one torch and one number of threads.
 
-    Only such runs are replicates of each other. `torch` and `threads` are words such as
-    ``torch 2.14.0`` and ``4 threads``, blank where not known; `alone` says that the machine was
-    measured with no other.
+    Only such runs are replicates of each other. `torch` and `threads` are words such as ``torch
+    2.14.0`` and ``4 threads``, blank if unknown. `alone` says that the frame has no other setting
+    of this machine.
     """
 
     machine: str
@@ -47,9 +47,9 @@ def _threads(count: Any) -> str:
 
 
 def settings(frame: pd.DataFrame) -> list[Setting]:
-    """Return the rows of a frame by machine, torch and threads, those of a machine together.
+    """Return the rows of a frame by machine, torch and threads.
 
-    Of a machine, what was timed last comes first.
+    The settings of a machine follow each other, the one that was timed last first.
     """
     made = []
     for machine, rows in frame.groupby("machine", sort=False):
@@ -89,7 +89,7 @@ class Cell:
 
     @property
     def settled(self) -> bool:
-        """Whether the cell has a time that is known well enough to print it."""
+        """Whether the time of the cell is known well enough to print it."""
         return bool(self.estimate.medians)
 
     def number(self, param: str) -> float | None:
@@ -101,13 +101,13 @@ class Cell:
         return value if 0 < value < float("inf") else None
 
     def rate(self, amount: float | None) -> float | None:
-        """`amount` a second, or None where either is not known."""
+        """`amount` per second, or None if the amount or the time is unknown."""
         seconds = self.estimate.seconds
         return amount / seconds if amount and seconds else None
 
 
 def of(frame: pd.DataFrame) -> list[Cell]:
-    """Return the cells of a frame in the order of their first rows, runs put together."""
+    """Return the cells of a frame in the order of their first rows; runs are combined."""
     first = frame.drop_duplicates(list(CELL))
     found = estimates.by_group(frame, list(CELL), [])
     names = titles(zip(first.family.astype(str), first.benchmark.astype(str), strict=True))
@@ -127,7 +127,7 @@ def of(frame: pd.DataFrame) -> list[Cell]:
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Return items by their keys, which are in the order of their first items."""
+    """Return items by their keys, in the order of the first item of each."""
     found: dict[K, list[T]] = {}
     for item in items:
         found.setdefault(key(item), []).append(item)
@@ -135,7 +135,7 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 
 
 def alike(cells: Iterable[Cell], *fields: str, param: str = "") -> Iterator[list[Cell]]:
-    """Give the groups of cells that differ in nothing but `fields` and the value of `param`."""
+    """Yield the groups of cells that differ only in `fields` and the value of `param`."""
 
     def shared(cell: Cell) -> tuple[object, ...]:
         parts = (getattr(cell, name) for name in CELL[:4] if name not in fields)

@@ -67,12 +67,12 @@ class Estimate:
 def ratio(side: Estimate, base: Estimate, among: int = 1) -> Ratio | None:
     """Return `side` over `base`, or None if nothing is known of one of them.
 
-    With two runs or more per side the interval is Welch's, of the difference of mean logarithms (B.
-    L. Welch, Biometrika 34, 1947): runs are the replicates, and sessions the units above them, if
-    the sides have runs of different ones. Otherwise it is made of the intervals of both sides (G.
-    Y. Zou and A. Donner, Statistics in Medicine 27, 2008), whose widths may differ above and below,
-    and be infinite; those that cover other processes cover other sessions, too. A single run says
-    nothing about the noise of this cell between processes; `NOISE`, a 99 % quantile, is then added.
+    If the intervals of the runs do not cover other processes, two runs or more per side give
+    Welch's interval of the difference of mean logarithms (B. L. Welch, Biometrika 34, 1947). Runs
+    are the replicates, and sessions the units above them if the sides have different ones.
+    Otherwise the interval is made of those of both sides (G. Y. Zou and A. Donner, Statistics in
+    Medicine 27, 2008), whose widths below and above may differ and be infinite. A single run says
+    nothing about the noise of this cell between processes: then `NOISE`, a 99 % quantile, is added.
     The interval holds for all of `among` ratios at once (Bonferroni).
     """
     here, there = side.likely, base.likely
@@ -102,11 +102,11 @@ def ratio(side: Estimate, base: Estimate, among: int = 1) -> Ratio | None:
 
 
 def _terms(side: Estimate, apart: bool) -> list[tuple[float, float]]:
-    """Return the variances that the mean of a side is the sum of, with their degrees of freedom.
+    """Return the variances whose sum is that of a side's mean, with their degrees of freedom.
 
-    If the sides are `apart`, the runs vary within sessions, and what the means of sessions vary
-    beyond that is moderated by `SESSION`. Runs without any noise have none between sessions: their
-    number is no time.
+    If the sides are `apart`, the noise of the runs is that within sessions, and the means of the
+    sessions vary beyond that by a variance which is moderated by `SESSION`. If the runs have no
+    noise at all, their figures are no times, and there is no term for sessions.
     """
     logs = [math.log(x) for x in side.medians]
     runs, noise = len(logs), variance(logs)
@@ -137,7 +137,7 @@ def _widths(estimate: Estimate, likely: float) -> tuple[float, float]:
 def by_group(
     frame: pd.DataFrame, rows: Sequence[str], sides: Sequence[str]
 ) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]:
-    """Return the estimate of each pair of row and side that the frame has.
+    """Return the estimate of each row on each side in the frame.
 
     A cell that is settled in some runs has the times of these. One that is `unstable` in all runs
     has the narrowest of their intervals.
@@ -207,8 +207,8 @@ def by_group(
 def _unsettled(covers: bool, median: float, low: float, high: float) -> tuple[float, float]:
     """Return the interval of an `unstable` row.
 
-    That of schema 1 is of the disturbed rounds. Disturbance only adds: the cell takes no longer
-    than they took, and how much less is not known.
+    In schema 1 it describes the disturbed rounds. Disturbance only adds time: the cell takes no
+    longer than they took, and how much less is unknown.
     """
     if covers:
         return low, high
@@ -218,8 +218,8 @@ def _unsettled(covers: bool, median: float, low: float, high: float) -> tuple[fl
 def _joined(median: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
     """Return the interval of the mean of runs of schema 2, whose own intervals are known.
 
-    Their errors may have one cause, so their average is no narrower. If the runs differ by more
-    than their intervals, the interval is at least that of their differences.
+    Their errors may have one cause, so the interval of the mean is as wide as theirs. If the runs
+    differ by more than their intervals, it is at least that of their differences.
     """
     middle = np.log(median).mean()
     spread = float(ndtri((1 + CONFIDENCE) / 2)) * np.log(median).std(ddof=1) / math.sqrt(len(low))
@@ -230,10 +230,10 @@ def _joined(median: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[floa
 
 
 def _intervals(logs: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Student's intervals of the means of groups, for those of two members or more.
+    """Return Student's interval of the mean of each group that has two members or more.
 
-    `logs` holds the logarithms of all groups, one after the other, `counts` how many each has. NaN
-    is what is beyond a float, as in a file that was edited.
+    `logs` holds the logarithms of all groups, one group after the other, `counts` how many each
+    has. An end that is beyond a float, as in a file that was edited, is NaN.
     """
     group = np.repeat(np.arange(len(counts)), counts)
     mean = np.bincount(group, logs, len(counts)) / np.maximum(counts, 1)
@@ -246,7 +246,7 @@ def _intervals(logs: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _flaw(faults: list[tuple[str, str]], runs: int) -> str:
-    """Return what failed in some of so many runs, whose other runs have a time."""
+    """Return what failed in some of the `runs` of a cell whose other runs have a time."""
     failed = _without_time(faults)
     return f"{failed.status} in {len(faults)} of {runs} runs: {failed.reason}"
 

@@ -1,4 +1,4 @@
-"""Result files from what a user types: files, folders, patterns."""
+"""Find and read the result files that a user names: files, folders, patterns."""
 
 import glob
 import itertools
@@ -73,7 +73,7 @@ def printable(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def texts(column: "pd.Series[Any]") -> "pd.Series[str]":
-    """Return a column as texts, blank where it is blank."""
+    """Return a column as texts; blank values stay blank."""
     if column.name in schema.TEXTS or column.name == "file":
         return column
     return column.astype(str).where(column.notna(), "")
@@ -87,8 +87,8 @@ def values(column: "pd.Series[Any]") -> set[str]:
 def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:
     """Leave out copies of rows: counted twice, they make noise look small.
 
-    A copy has the run of another row, in another file; or the same figures under another run. With
-    `copies`, only the same figures within one file count.
+    A copy is a row of the same run in another file, or one with the same figures under another run.
+    With `copies`, only the same figures within one file count as copies.
     """
     file = ["file"] if copies else []
     known = (
@@ -109,7 +109,7 @@ def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:
 
 
 def alike(frame: pd.DataFrame) -> list[str]:
-    """Return a line for each two names of cells that differ in case or blanks only."""
+    """Return a line on each two names of cells that differ only in case, blanks or order."""
     found: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for key in frame[list(schema.CELL)].drop_duplicates().itertuples(index=False, name=None):
         names = tuple("".join(text.split()).casefold() for text in key)

@@ -41,7 +41,7 @@ def timed(frame: pd.DataFrame) -> "pd.Series[bool]":
 def seconds(frame: pd.DataFrame) -> "pd.Series[float]":
     """Return the time of each row that is compared between runs, NaN if it has none.
 
-    It is that of `time_column`, or the median if a file has no minimum.
+    It is the column of `time_column`, or the median if a file has no minimum.
     """
     on_host = frame.device.map(time_column).eq("min_s") & (frame.min_s > 0)
     return frame.median_s.mask(on_host, frame.min_s).where(timed(frame))
@@ -67,10 +67,10 @@ def times(frame: pd.DataFrame) -> dict[CellKey, list[float]]:
 
 
 def sessions(frame: pd.DataFrame) -> "pd.Series[int]":
-    """Return the number of the session of each row; no machines share a session.
+    """Return the number of the session of each row; machines share no session.
 
-    A session ends where no run starts for an hour. What the machine does by itself, and how it
-    placed its memory, changes between sessions more than within one.
+    A session ends if no run starts for an hour. The speed of the machine and the placement of
+    memory differ more between sessions than within one.
     """
     names = ["machine", "run_started"]
     runs = frame[names].drop_duplicates().sort_values(names)
@@ -85,7 +85,7 @@ def sessions(frame: pd.DataFrame) -> "pd.Series[int]":
 
 
 def sessions_of(baseline: pd.DataFrame, candidate: pd.DataFrame) -> tuple[bool, list[Times]]:
-    """Return whether no session has runs of both sides, and the baseline's times by session."""
+    """Return whether the sides share no session, and the baseline's times by session."""
     # The sides may give one machine different labels.
     both = pd.concat([baseline, candidate], ignore_index=True).assign(machine="")
     session = sessions(both)

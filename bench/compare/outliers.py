@@ -46,7 +46,7 @@ _SIZE = re.compile(r"(?:^|;)(\w+)=(\d+(?:\.\d+)?)(?=;|$)")
 
 @dataclass(frozen=True)
 class Outlier:
-    """What is off at a machine: its median change (0.1: 10 % slower) over `cells` of `of`."""
+    """What is unusual at a machine: its median change (0.1: 10 % slower) in `cells` of `of`."""
 
     machine: str
     others: int
@@ -60,7 +60,7 @@ class Outlier:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Machines of one hardware: how many, with how many cells, and those that are off."""
+    """Machines of one hardware: how many, with how many cells, and what is unusual."""
 
     hardware: str
     machines: int
@@ -69,12 +69,11 @@ class Fleet:
 
 
 def find(frame: pd.DataFrame, same_machine: bool = False) -> list[Fleet]:
-    """Return every kind of hardware that has enough machines, with what is off in it.
+    """Return the machines of each hardware that has enough of them, with what is unusual there.
 
-    Machines whose CPU is unknown are not compared with each other, unless the user vouches for it
-    by `same_machine`: their fleet has no hardware, no cells and no outliers.
-
-    `frame` holds result rows of any number of machines, each run of a machine once.
+    Machines whose CPU is unknown are not compared with each other, unless `same_machine` says that
+    their hardware is equal: their fleet has no hardware, no cells and no outliers. `frame` holds
+    result rows of any number of machines, each run of a machine once.
     """
     machine = frame.groupby(["machine", *CELL], dropna=False).ngroup().to_numpy()
     seconds = observations.seconds(frame).mask(observations.wrong_somewhere(frame, machine))

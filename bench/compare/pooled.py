@@ -9,8 +9,8 @@ from bench.records import schema
 def pool(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each cell of a frame of several runs.
 
-    It is the `ok` row with the middle median (the slower of two: the faster may be chance). A cell
-    that was `ok` in no run has its last row; one that was wrong in any run has its `wrong` row.
+    It is the `ok` row with the middle median; of two, the slower one, because the faster may be
+    chance. If no run was `ok`, it is the last row; if one was wrong, it is that row.
     """
     group = frame.groupby(list(schema.CELL), sort=False, dropna=False).ngroup().to_numpy()
     wrong = frame[frame.status == "wrong"]

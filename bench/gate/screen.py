@@ -1,4 +1,4 @@
-"""Two stages for the same cells: a screen clears most, and fresh runs confirm the suspects."""
+"""Two stages for the same cells: a screen finds suspects, and fresh runs judge them."""
 
 import dataclasses
 import math
@@ -21,11 +21,11 @@ SUSPICIOUS = 0.6
 def suspects(
     baseline: pd.DataFrame, candidate: pd.DataFrame, limits: Limits, one_machine: bool = False
 ) -> set[CellKey]:
-    """Return the cells that a screen cannot clear: they differ, or were unstable.
+    """Return the cells that need more runs: they differ, or were unstable on a side.
 
-    They differ by more than `SUSPICIOUS` of their threshold and by more than the floor, or were
-    unstable on a side. More runs do not help cells that a side lacks or could never time, and what
-    went wrong in the candidate is known already.
+    They differ by more than `SUSPICIOUS` of their threshold and by more than the floor. Cells that
+    a side lacks or could never time are no suspects, because more runs do not help. Nor are faults
+    of the candidate, which are known already.
     """
     old, new = Observations.of(baseline), Observations.of(candidate)
     pairs = moderated.pairs(old.times, new.times, fewest=1)
@@ -55,9 +55,9 @@ def settle(
     allow_missing: bool = False,
     fail_on_improvement: bool = False,
 ) -> Outcome:
-    """Merge both stages: suspects are judged by the fresh runs alone.
+    """Merge both stages: the fresh runs alone judge the suspects.
 
-    Other cells that are inconclusive are cleared, but only if both sides have a time of them.
+    Other cells that are inconclusive become `same` if both sides have a time of them.
     """
     fresh = confirmed.cells if confirmed else []
     again = {cell.key: cell for cell in fresh if cell.key in suspected}

@@ -69,7 +69,7 @@ def _table(path: Path) -> dict[str, Any]:
 def number(name: str, value: object) -> float:
     """Return a setting as a number; NaN and infinity would let everything pass.
 
-    Raises BadSettings, which calls it `name`.
+    Raises BadSettings with the `name` of the setting.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LARGEST:
         what = f"give a number, 0 or more and less than {LARGEST:,}"

@@ -22,9 +22,9 @@ Place = tuple[str, str]
 
 
 class Shift(NamedTuple):
-    """By how much a machine moved, as a logarithm, and the variance of that.
+    """How much a machine changed, as a logarithm, and the variance of that.
 
-    It is `measured` by the reference kernels, or guessed from the cells.
+    It is `measured` by the reference kernels, or estimated from the cells.
     """
 
     value: float
@@ -82,9 +82,9 @@ def shifted(
 
 
 def everything(group: Sequence[Pair], threshold: float, margin: float) -> float | None:
-    """Return the median change of the cells of a place if it is a slowdown, None otherwise.
+    """Return the median change of the cells of a place if all of it became slower, else None.
 
-    It is one if it exceeds `threshold`, and `margin` by two standard errors. The machine's own
+    It did if the median exceeds `threshold`, and `margin` by two standard errors. The machine's own
     shift has been removed from the cells.
     """
     if len(group) < SHIFT_CELLS:

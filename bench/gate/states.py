@@ -30,9 +30,9 @@ class States:
     def explain(self, key: CellKey) -> Reason | None:
         """Return why chance may have put the runs of a cell on two levels, None if it has not.
 
-        Counted are the cells whose levels are half as far apart as its sides, or farther, and the
-        cell itself. A run of it that lies on the other side's level makes chance likelier. From
-        fewer than three runs per side a change is advice, however it came about.
+        The more cells have two levels that are at least half as far apart as the sides of this one,
+        the likelier is chance. A run on the level of the other side makes it likelier too. With
+        fewer than three runs per side, every change is only advice.
         """
         pair = self.pairs[key]
         if min(len(pair.base), len(pair.new)) < FEWEST_RUNS:

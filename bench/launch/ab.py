@@ -1,8 +1,8 @@
 """Compare two sides in interleaved fresh processes: screen all cells, confirm the suspects.
 
-The screen times every cell in a few processes a side. Cells whose times differ by more than a share
-of the threshold are suspects. More fresh processes time these again, and only those runs judge
-them: the screen picked the suspects partly by its noise, which the new runs do not share.
+The screen times every cell in a few processes per side. Cells whose times differ by more than a
+share of the threshold are suspects. More fresh processes time these again, and only those runs
+judge them: the noise of the screen partly chose the suspects, and the new runs do not share it.
 
 One folder holds all files, so that a comparison can be resumed and inspected: ``baseline.csv`` and
 ``candidate.csv`` of the screen, ``suspects.csv``, and ``confirm-*.csv`` of both sides.
@@ -130,7 +130,7 @@ def _make_folder(folder: Path) -> None:
 def _options(
     both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
 ) -> list[str]:
-    """Return what is compared and how it is judged as options; of variables the names only."""
+    """Return what is compared, and how it is judged, as options; of variables only the names."""
     words = []
     for name, side in zip(SIDES, both, strict=True):
         words += [f"--{name}-python={side.python}"] if side.python else []
@@ -150,7 +150,7 @@ def same(
 ) -> None:
     """Raise CannotRun unless a comparison in `folder` was started with these options.
 
-    A file must not choose a program, a variable or an option: all are given again.
+    A file must not choose a program, a variable or an option, so the user gives all of them again.
     """
     pinned = [sides.pinned(side, name) for name, side in zip(SIDES, both, strict=True)]
     given = _options(pinned, plan, limits, settings)

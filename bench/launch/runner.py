@@ -42,7 +42,7 @@ _FROM_OUTSIDE = {getattr(signal, name) for name in _NAMES if hasattr(signal, nam
 
 
 class Stopped(CannotRun):
-    """Ctrl-C has ended the suite; the message says how to go on."""
+    """Ctrl-C has ended the suite; the message says how to continue."""
 
     code = STOPPED
 

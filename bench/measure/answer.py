@@ -30,10 +30,10 @@ class WrongAnswer(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """The relative error of an answer, and the largest one allowed.
+    """The relative error of an answer, and the largest error allowed.
 
-    Both are None if the operation promises no values (`empty`). `fault` is what is wrong in one
-    line, or empty.
+    Both are None if the operation promises no values (`empty`). `fault` says in one line what is
+    wrong, or is empty.
     """
 
     rel_error: float | None = None
@@ -90,7 +90,7 @@ def compare(
 
 
 def _facts(got: Any, want: Reference, device: torch.device) -> str:
-    """Return in one line what a result is that it must not be, its values aside."""
+    """Return in one line what is wrong with a result besides its values."""
     python = float if want.dtype.is_floating_point else int
     python = bool if want.dtype == torch.bool else python
     if want.kind is float:

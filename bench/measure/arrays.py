@@ -92,7 +92,7 @@ def wide(value: Any) -> Array:
 
 
 def double(value: Any) -> Array:
-    """Return exact numbers in float64."""
+    """Return exact numbers as float64."""
     return numbers(value).astype(np.float64)
 
 

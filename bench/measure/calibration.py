@@ -1,8 +1,8 @@
 """The calibration cache: best times of the reference kernels in the last day, per machine.
 
-A process that runs while the machine is slow would otherwise take a slow time for the best; an
-earlier process knows better. The nodes of a cluster often share a home folder and this cache, so
-each host has its own entries: a slow node is not disturbed, just because another one is fast.
+A process that runs while the machine is slow would otherwise take a slow time for the best one; an
+earlier process knows better. The nodes of a cluster often share a home folder, and so this cache.
+So each host has entries of its own: a slow node is not disturbed only because another one is fast.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ def known(key: str) -> dict[str, float]:
 
 
 def keep(key: str, bests: Mapping[str, float], discard: bool = False) -> None:
-    """Store best times in seconds, or the earlier ones where they are shorter.
+    """Store best times in seconds; an earlier time that is shorter stays.
 
     An entry keeps its age when its times improve. `discard` throws the earlier times away.
     """

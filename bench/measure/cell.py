@@ -1,4 +1,4 @@
-"""One cell: a benchmark body makes its data, declares its work and times one call with it."""
+"""One cell: a benchmark function makes its data, declares its work and times one call."""
 
 import contextlib
 import functools
@@ -43,9 +43,9 @@ def _block(floating: bool, seed: int) -> torch.Tensor:
 class Cell:
     """One benchmark on one device, in one dtype, with one set of params.
 
-    A body makes its data with `tensor`, declares the work of one iteration with `work`, and
-    calls the cell once with the operation and its arguments: the cell checks the answer, then
-    times the call.
+    A benchmark function makes its data with `tensor`, declares the work of one iteration with
+    `work`, and calls the cell once with the operation and its arguments: the cell checks the
+    answer, then times the call.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Cell:
             self.result.notes.append(text)
 
     def unchecked(self, *_: object, **__: object) -> Answer:
-        """Serve as `check` of a call whose answer another cell checks."""
+        """The `check` of a call whose answer another cell checks: it accepts everything."""
         return Answer()
 
     def tensor(self, *shape: int, dtype: torch.dtype | None = None, seed: int = 0) -> torch.Tensor:
@@ -228,7 +228,7 @@ class Cell:
             raise WrongAnswer(self.result.answer.fault)
 
     def _give(self, call: Callable[[], object]) -> None:
-        """Hand the rounds over, and the call that was timed."""
+        """Hand over the rounds, and the call that was timed."""
         if self._hand_over:
             visits = self.result.visits
             self._hand_over(visits[-1] if visits else None, call)

@@ -1,10 +1,10 @@
-"""Checks of random numbers: their distribution, and each of them where the generator is known.
+"""Check random numbers: their distribution, and each number if the generator is known.
 
-The CPU's generator gives random integers too, and from these a factory makes its numbers. Another
-version of PyTorch may make them otherwise, so a few numbers of another operation show first if this
-one does. On other devices, and there, only the distribution counts.
+On the CPU, the generator gives random integers too, from which a factory makes its numbers. Another
+version of PyTorch may make them in another way, so a few numbers of another operation show first
+whether this one uses the known way. If not, and on other devices, only the distribution is checked.
 
-No bound is exceeded by chance more often than once in ten million checks.
+Chance exceeds no bound more often than once in ten million checks.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Check a call before and after its timed rounds; the results of a cell, which hold the answer."""
+"""Check a call before and after its timed rounds, and keep the results of a cell."""
 
 import functools
 import itertools

@@ -146,7 +146,7 @@ class DisturbanceMonitor:
 
 
 def drift(rounds_s: Sequence[float]) -> float | None:
-    """Return the median of the last third over that of the first, less 1; None below six."""
+    """Return the median of the last third over that of the first, minus 1; None below six."""
     third = len(rounds_s) // 3
     if third < 2:
         return None

@@ -1,4 +1,4 @@
-"""Check whether this machine is fit to measure on; findings are codes with figures."""
+"""Check whether this machine is fit for measurements; findings are codes with figures."""
 
 import contextlib
 import itertools
@@ -135,7 +135,7 @@ def _cpu_percent(process: psutil.Process) -> float:
 
 
 def neighbours(seconds: float = 1.0) -> Finding:
-    """Check which other processes and virtual machines use the CPU while this one sleeps."""
+    """Check how much of the CPU other processes and virtual machines use now."""
     used, steal, busiest = _used(seconds)
     cpus = environment.cpu_count()
     unfit = None

@@ -113,10 +113,10 @@ def set_threads(count: int | None = None) -> None:
 
 
 def settle_allocator() -> None:
-    """Fix the thresholds of glibc's allocator, as in a long process.
+    """Fix the thresholds of glibc's allocator, as in a process that has run for long.
 
-    They start low and grow with what is freed. A call that returns some MiB reuses memory or needs
-    fresh pages depending on the cells before it, and its time differs tenfold (mallopt(3),
+    They start low and grow with what is freed. So the cells before a call that returns some MiB
+    decide whether it reuses memory or needs fresh pages, and its time differs tenfold (mallopt(3),
     M_MMAP_THRESHOLD). With fixed thresholds, every run reuses memory below 32 MiB and needs fresh
     pages above. Other allocators are not changed.
     """

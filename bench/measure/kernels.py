@@ -92,7 +92,7 @@ class ReferenceKernel:
         return max(1.0, seconds / (self.usual * self.best_s)) if self.best_s > 0 else 1.0
 
     def loss(self, seconds: float) -> float:
-        """Return the factor by which operations can be slower while the kernel takes so long."""
+        """Return by which factor operations can be slower while the kernel takes so long."""
         return self.slowdown(seconds) ** self.sensitivity
 
 

@@ -1,4 +1,4 @@
-"""Time twelve small operations outside pytest, for `bench doctor`, which starts this as a process.
+"""Time twelve small operations outside pytest; `bench doctor` starts this as a process.
 
 Prints one JSON object: name -> ``median_s``, ``min_s``, ``spent_s`` and ``faults`` (codes).
 """

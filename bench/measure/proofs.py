@@ -1,4 +1,4 @@
-"""What a result is besides its values: fresh memory, a view, the same object, the same bits."""
+"""Check a result besides its values: fresh memory, a view, the same object, the same bits."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a backend did instead of the operation: refuse it, run out of memory, run it on the CPU."""
+"""What a backend did instead of the operation: refuse it, run out of memory, use the CPU."""
 
 import re
 import warnings

@@ -1,4 +1,4 @@
-"""What the threads of this process did, how long they waited for a CPU, and what others used."""
+"""What the threads of this process did, how long they waited, and what others used."""
 
 import contextlib
 import ctypes

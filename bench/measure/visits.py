@@ -29,7 +29,7 @@ class Disturbance(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """What the visits to a cell show together."""
+    """What all visits to a cell together show."""
 
     columns: Mapping[str, Any]
     rounds_s: tuple[float, ...]

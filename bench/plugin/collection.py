@@ -1,4 +1,4 @@
-"""Which cells a run times, in which order: the profile and the options choose among them."""
+"""Choose the cells of a run by its profile and options, and put them in order."""
 
 from pathlib import Path
 from typing import Any

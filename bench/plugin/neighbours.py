@@ -1,4 +1,4 @@
-"""Other pytest plugins that would spoil a run: each is refused in one line that names it."""
+"""Refuse other pytest plugins that would spoil a run, each in one line that names it."""
 
 import contextlib
 import inspect

@@ -1,4 +1,4 @@
-"""What a run says before its first cell: how long it takes, and whether the machine is quiet."""
+"""What a run prints before its first cell: its length, and whether the machine is quiet."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ def lines(run: Run, cells: Sequence[Any]) -> list[str]:
 
 
 def look() -> list[str]:
-    """Return what disturbs a run that starts now: the run goes on, and says it."""
+    """Return what disturbs a run that starts now; the run continues."""
     found = [doctor.neighbours(), doctor.power()]
     made = [
         f"process {pid} runs benchmarks too, and both disturb each other" for pid in _other_runs()

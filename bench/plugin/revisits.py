@@ -70,9 +70,9 @@ class Timed:
         return made
 
     def gain(self, losses: Mapping[str, float]) -> float:
-        """Return what a visit promises now: how much narrower, for the time spent on the cell.
+        """Return how much narrower a visit can make the interval now, per second spent on the cell.
 
-        A visit is sure to leave the loss that the reference kernels show now.
+        A visit cannot remove the loss that the reference kernels show now.
         """
         used = self.result.visits[-1].kernels_s
         left = NARROW * max((losses[name] for name in used if name in losses), default=1.0)

@@ -156,7 +156,7 @@ def outcome(result: Result, run: Run, judged: visits.Judged | None = None) -> tu
 
 
 def _doubts(judged: visits.Judged) -> Iterator[visits.Disturbance]:
-    """Yield why the time of a cell is not well known."""
+    """Yield why the time of a cell is uncertain."""
     if judged.width > visits.WIDEST:
         yield visits.Disturbance("wide", {"times": judged.width})
     times = judged.columns["median_s"] / (judged.columns["min_s"] or math.inf)

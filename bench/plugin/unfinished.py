@@ -1,6 +1,6 @@
-"""The cells that a run has to time, beside its CSV until it ends, so that --resume knows them.
+"""Remember which cells a run has to time until it ends, so that --resume knows them.
 
-It is data of which nothing is executed: names of cells, and of a profile there is.
+The file is beside the CSV. Nothing in it is executed: it holds names of cells and of a profile.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ def _beside(file: Path) -> Path:
 
 
 def write(file: Path, run_id: str, profile: str, cells: Iterable[CellKey]) -> None:
-    """Note what the run that writes `file` has to do; without it, a resume needs the options."""
+    """Store what the run that writes `file` has to do; without it, --resume needs the options."""
     known = {"run_id": run_id, "profile": profile, "cells": sorted(cells)}
     with contextlib.suppress(OSError):
         replace(_beside(file), json.dumps(known))
@@ -45,6 +45,6 @@ def read(file: Path) -> Unfinished | None:
 
 
 def remove(file: Path) -> None:
-    """Forget it: the run has ended."""
+    """Remove the file: the run has ended."""
     with contextlib.suppress(OSError):
         _beside(file).unlink(missing_ok=True)

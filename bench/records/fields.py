@@ -1,4 +1,4 @@
-"""Read one result CSV field by field: its valid rows, and what is wrong with each of the others."""
+"""Read a result CSV field by field: its valid rows, and what is wrong with each other row."""
 
 import contextlib
 import csv
@@ -43,7 +43,7 @@ class BadFile(UserError, ValueError):
 
 
 def bad(path: Path, line: int, column: str | None, what: str, remedy: str) -> BadFile:
-    """Return the fault of a line, or of its column; `what` is wrong, `remedy` corrects it."""
+    """Return the fault of a line, or of its column: `what` is wrong, and its `remedy`."""
     where = f"{path}, line {line}" + (f", column {column}" if column else "")
     made = BadFile(f"{where}: {what}; {remedy}")
     made.fault = f"{column}: {what}" if column else what

@@ -70,7 +70,7 @@ def natural(text: str) -> tuple[list[str], list[tuple[float, str]]]:
 
 
 def titles(names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the title of each family and benchmark: with its family if another has one, too."""
+    """Return the title of each family and benchmark: with the family if another has that name."""
     known = dict.fromkeys(names)
     several = Counter(benchmark for _, benchmark in known)
     return {

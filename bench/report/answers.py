@@ -70,7 +70,7 @@ def rests_on(basis: Basis) -> str:
 def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     """Return the sentences of an answer, `top` of each topic; None gives all.
 
-    With `top`, findings of a topic that has a sentence for several are one per device and dtype.
+    With `top`, the findings of some topics become one item per device and dtype.
     """
     several: dict[object, list[Finding]] = {}
     for number, one in enumerate(answer.findings):
@@ -149,7 +149,7 @@ def text(frame: pd.DataFrame, question: str | None = None, top: int | None = FEW
 
 
 def first(frame: pd.DataFrame, width: int) -> str:
-    """Return the first blocks that have an answer; without a settled cell, why there is none."""
+    """Return the first blocks that have an answer; without a settled cell, why there are none."""
     parts = []
     for _, head, found in _heads(frame):
         known = answers.basis(found)

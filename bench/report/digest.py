@@ -1,4 +1,4 @@
-"""A run in short Markdown, for an issue or a pull request: advice open, the table folded."""
+"""A run as short Markdown for an issue or a pull request; the table is folded."""
 
 import pandas as pd
 

@@ -230,7 +230,7 @@ def _kind(cell: Judged, outcome: Outcome) -> str:
 
 
 def junit(outcome: Outcome) -> str:
-    """Return JUnit XML: a test case for each cell, skipped if it was not judged or only advises."""
+    """Return JUnit XML: a test case for each cell, skipped if it was not judged."""
     cases = []
     for cell in outcome.cells:
         message = " ".join(filter(None, (cell.verdict, _change(cell), words(cell.reason))))

@@ -1,4 +1,4 @@
-"""The words of a row's reason: what disturbed a cell, and which operators left the device."""
+"""The words of a row's reason: what disturbed a cell, which operators ran on the CPU ..."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run says at its end: table, what went wrong, the first answers, what to do next."""
+"""What a run prints at its end: table, faults, the first answers, what to do next."""
 
 import shlex
 from pathlib import Path

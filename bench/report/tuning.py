@@ -18,8 +18,8 @@ def table(
 ) -> str:
     """Return the `top` best trials in `unit` (``s``: 1 / rate), and what became of the others.
 
-    If some trials were compared in turn, only these are shown: the speeds of others are of other
-    times. `trials` are all of them by setting.
+    `trials` are all of them by setting. If some were compared in turn, only these are shown,
+    because the speed of the machine may have been different for the others.
     """
     alike = [trial for trial in ranked if bool(trial.compared) == bool(ranked[0].compared)]
 
@@ -47,9 +47,9 @@ def table(
 def answer(
     best: Any, default: Any, ratio: Ratio | None, seen: str, code: Callable[[Any], str]
 ) -> list[str]:
-    """Return the answer: the best setting if it is proven faster, else the default; as code.
+    """Return the answer, also as code: the best setting if it is proven faster, else the default.
 
-    `ratio` is how many times as fast it is, None if that is not known; `seen` says from what.
+    `ratio` is how many times as fast it is, None if that is unknown; `seen` says what it rests on.
     """
     chosen, verdict = best, f"Fastest so far, but not proven: {best}."
     if best == default:

@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Basis:
-    """How many cells were judged, how many of them are settled, how many not timed at all."""
+    """The number of cells with a time, of those that are settled, and of those not timed."""
 
     settled: int
     total: int
