@@ -347,3 +347,17 @@ def test_a_reference_that_knows_its_values_is_not_asked_for_others():
     made(torch.clone, x, expect=lambda _: wanted)
     assert made.result.answer.fault == ""
     assert torch.equal(x, made.tensor(16))
+
+
+def test_a_sparse_answer_is_compared_as_numbers():
+    cell, matrix = cell_of(), torch.eye(4).to_sparse()
+    cell(torch.mul, matrix, 2.0)
+    assert cell.result.answer.rel_error == 0
+    assert answer.compare(3 * matrix, 2 * matrix.double(), torch.float32).fault
+
+
+def test_a_second_call_is_refused():
+    cell = cell_of()
+    cell(torch.neg, cell.tensor(4))
+    with pytest.raises(RuntimeError, match="called twice: write a benchmark for each call"):
+        cell(torch.abs, cell.tensor(4))

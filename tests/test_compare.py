@@ -135,6 +135,24 @@ def test_a_mean_is_of_the_cells_that_both_of_its_sides_have():
     assert found == {"one": (1, pytest.approx(2)), "two": (1, pytest.approx(4))}
 
 
+def test_devices_have_means_of_their_own():
+    """The GPU of another machine is four times as fast, its CPU twice as slow."""
+    rows = [
+        {"machine": side, "run_id": side, "device": device, "params": f"n={n}", "median_s": seconds}
+        for side, both in (
+            ("old", {"cpu": 1e-3, "mps": 1e-3}),
+            ("new", {"cpu": 2e-3, "mps": 25e-5}),
+        )
+        for device, seconds in both.items()
+        for n in (1, 2)
+    ]
+    made = sides.compare(frame(*rows), columns=("machine",), baseline="old")
+    found = {one.name: round(one.ratio.value, 2) for one in group_means.means(made)}
+    assert found["all on cpu"] == 2
+    assert found["all on mps"] == 0.25
+    assert "new on mps takes 0.25" in group_means.sentences(made)[1]
+
+
 @pytest.fixture
 def many(tmp_path):
     """Thirteen machines, three cells each."""

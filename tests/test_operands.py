@@ -7,9 +7,23 @@ import torch
 
 from bench.measure import operands
 
+BAD = torch.tensor([1.0, float("inf")])
+
+
+class State:
+    """An object of a user that keeps its data in an attribute."""
+
+    def __init__(self):
+        self.x = BAD
+
+
+def helper():
+    """Work on a global."""
+    return BAD.add_(1)
+
 
 def test_every_tensor_that_a_call_can_reach_is_found():
-    bad = torch.tensor([1.0, float("inf")])
+    bad, state = BAD, State()
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
     model.weight.grad = torch.full((2, 2), float("nan"))
@@ -21,6 +35,9 @@ def test_every_tensor_that_a_call_can_reach_is_found():
         bad.add_,
         model,
         optimizer,
+        lambda: state.x.add_(1),
+        helper,
+        lambda: helper(),
     ]
     for one in reached:
         assert operands.health(one).not_finite > 0, one

@@ -45,6 +45,7 @@ def ulps(count: float, dtype: torch.dtype) -> Callable[[Array], Array]:
 def stored(tensor: torch.Tensor) -> Array:
     """Return the numbers of a tensor as NumPy holds them: bfloat16 as its bits in uint16."""
     host = tensor.detach().cpu()
+    host = host if host.layout == torch.strided else host.to_dense()
     if host.dtype == torch.bfloat16:
         return host.contiguous().view(torch.int16).numpy().view(np.uint16)
     return host.numpy()

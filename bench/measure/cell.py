@@ -70,7 +70,7 @@ class Cell:
         """
         self._device, self.plan, self._clock_cost_s = device, plan, clock_cost_s
         self._hand_over, self._reference, self._unpinned = hand_over, reference, unpinned
-        self._first_visit = earlier is None
+        self._first_visit, self._begun = earlier is None, False
         self._left_open, self._uses_processes = contextlib.ExitStack(), False
         self.device, self.dtype = device.torch_device, dtype
         self.data_root, self.download = data_root, download
@@ -170,6 +170,7 @@ class Cell:
         `prepare`: is called with the same arguments before each call, and not timed.
         Raises WrongAnswer after timing if the answer is wrong, and what the operation raises.
         """
+        self._begin()
         plain = against is None and check is None and proof is None and expect is None
         if isinstance(operation, torch.nn.Module) and plain:
             # The reference needs a copy of its parameters in float64, as of every argument.
@@ -212,6 +213,7 @@ class Cell:
         ``loop(n)`` runs `n` iterations and returns their seconds; `check` compares the answer with
         the reference. Raises WrongAnswer after timing.
         """
+        self._begin()
         if not self._uses_processes:
             self.uses_processes()
         if not self._first_visit:
@@ -226,6 +228,12 @@ class Cell:
         self._give(functools.partial(loop, 1))
         if self.result.answer.fault:
             raise WrongAnswer(self.result.answer.fault)
+
+    def _begin(self) -> None:
+        """Raise RuntimeError if the cell has timed another call."""
+        if self._begun:
+            raise RuntimeError("cell(...) is called twice: write a benchmark for each call")
+        self._begun = True
 
     def _give(self, call: Callable[[], object]) -> None:
         """Hand over the rounds, and the call that was timed."""

@@ -4,6 +4,7 @@ A call may work on its own results, up to millions of times. A benchmark is not 
 infinite data or NaN, and a CPU may take 40 times as long for denormals.
 """
 
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import torch
 EXAMINED = 32_768
 #: From this share of denormal elements on, they are reported.
 DENORMAL_SHARE = 0.01
+#: Packages whose objects hold no data of a benchmark in their attributes.
+_OPAQUE = {*sys.stdlib_module_names, "bench", "numpy", "pytest", "_pytest", "torch", "torchvision"}
 #: Levels of nested containers and closures that are searched.
 _DEPTH = 6
 
@@ -28,7 +31,7 @@ class Health:
 
 
 def _tensors(value: Any, seen: set[int], depth: int = 0) -> Iterator[torch.Tensor]:
-    """Yield every tensor that a call can reach through its arguments and its closure."""
+    """Yield the tensors that a call can reach by arguments, closures, globals and attributes."""
     if id(value) in seen or depth > _DEPTH:
         return
     seen.add(id(value))
@@ -46,10 +49,13 @@ def _tensors(value: Any, seen: set[int], depth: int = 0) -> Iterator[torch.Tenso
         inner = list(value)
     elif isinstance(value, types.FunctionType):
         inner = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        inner += [value.__globals__.get(name) for name in value.__code__.co_names]
     elif isinstance(value, (types.MethodType, types.BuiltinMethodType)):
         inner = [value.__self__]
     elif hasattr(value, "func") and hasattr(value, "args"):  # functools.partial
         inner = [value.func, value.args, getattr(value, "keywords", None)]
+    elif type(value).__module__.partition(".")[0] not in _OPAQUE:
+        inner = list(getattr(value, "__dict__", {}).values())
     for one in inner:
         yield from _tensors(one, seen, depth + 1)
 

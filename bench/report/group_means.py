@@ -14,35 +14,50 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Mean:
-    """How a side compares with the baseline in a group: in how many cells, which ones differ."""
+    """How a side compares with the baseline in a group: in how many cells, which ones differ.
+
+    `device` is blank unless the rows are of several devices.
+    """
 
     side: str
+    device: str
     group: str
     cells: int
     ratio: Ratio
     slower: int
     faster: int
 
+    @property
+    def name(self) -> str:
+        """The group, and the device if there are several: ``matrix products on mps``."""
+        return " on ".join(filter(None, (self.group, self.device)))
+
 
 def means(comparison: Comparison) -> list[Mean]:
     """Return the geometric mean of each group and side, and of all rows.
 
-    A mean covers the rows that both sides have; rows that are not settled count with their wide
-    intervals. Its interval is as wide as if all errors had one cause.
+    Devices have means of their own. A mean covers the rows that both sides have; rows that are not
+    settled count with their wide intervals. Its interval is as wide as if all errors had one cause.
     """
-    place = [comparison.row_names.index(name) for name in ("family", "benchmark")]
-    names = grouped(comparison.rows, lambda row: groups.of(*(row[i] for i in place)))
-    order = sorted(names, key=lambda group: (groups.place(group), group))
+    place = {name: at for at, name in enumerate(comparison.row_names)}
+    by_device = grouped(
+        comparison.rows, lambda row: row[place["device"]] if "device" in place else ""
+    )
     made = []
     for side in comparison.others:
-        for group, rows in [*((g, names[g]) for g in order), (ALL, comparison.rows)]:
-            known = (comparison.ratios.get((row, side)) for row in rows)
-            found = [ratio for ratio in known if ratio and ratio.bounded]
-            if whole := mean(found):
-                slower = sum(r.low > 1 for r in found)
-                faster = sum(r.high < 1 for r in found)
-                label = comparison.labels[side]
-                made.append(Mean(label, group, len(found), whole, slower, faster))
+        for device, every in by_device.items():
+            names = grouped(
+                every, lambda row: groups.of(row[place["family"]], row[place["benchmark"]])
+            )
+            order = sorted(names, key=lambda group: (groups.place(group), group))
+            for group, rows in [*((g, names[g]) for g in order), (ALL, every)]:
+                known = (comparison.ratios.get((row, side)) for row in rows)
+                found = [ratio for ratio in known if ratio and ratio.bounded]
+                if whole := mean(found):
+                    slower = sum(r.low > 1 for r in found)
+                    faster = sum(r.high < 1 for r in found)
+                    label = comparison.labels[side], device if len(by_device) > 1 else ""
+                    made.append(Mean(*label, group, len(found), whole, slower, faster))
     return made
 
 
@@ -66,7 +81,7 @@ def text(comparison: Comparison, width: int) -> str:
         if len(comparison.others) > 1:
             parts += ["", *fit.wrap(side, width)]
         rows = [
-            (o.group, f"{o.cells:,}", units.interval(o.ratio), str(o.slower), str(o.faster))
+            (o.name, f"{o.cells:,}", units.interval(o.ratio), str(o.slower), str(o.faster))
             for o in found
             if o.side == side
         ]
@@ -75,13 +90,17 @@ def text(comparison: Comparison, width: int) -> str:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Return the mean of all cells of each side as a sentence."""
-    much = _effect(comparison)
-    verb = "needs" if much == "much" else "takes"
+    """Return the mean of all cells of each side, and of each device, as a sentence."""
+    how = (
+        "needs {} times as much as"
+        if _effect(comparison) == "much"
+        else "takes {} times as long as"
+    )
     base, total = comparison.labels[comparison.baseline], len(comparison.rows)
     return [
-        f"{one.side} {verb} {units.interval(one.ratio)} times as {much} as {base}, geometric "
-        f"mean of {one.cells:,} of {total:,} cells"
+        f"{' on '.join(filter(None, (one.side, one.device)))} "
+        f"{how.format(units.interval(one.ratio))} {base}, geometric mean of {one.cells:,} of "
+        f"{total:,} cells"
         for one in means(comparison)
         if one.group == ALL
     ]

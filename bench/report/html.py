@@ -160,7 +160,7 @@ def _side(estimate: Estimate | None) -> Entry:
 def _pictured(groups: list[group_means.Mean]) -> Iterator[tuple[str, str]]:
     """Give each side with the picture of its means."""
     for side in dict.fromkeys(one.side for one in groups):
-        yield side, bars.svg([(one.group, one.ratio) for one in groups if one.side == side])
+        yield side, bars.svg([(one.name, one.ratio) for one in groups if one.side == side])
 
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
