@@ -75,7 +75,7 @@ def test_sides_take_turns_and_only_suspects_are_confirmed(machine, tmp_path):
 
 
 def test_what_is_confirmed_is_judged_on_the_fresh_runs_alone(machine, tmp_path, monkeypatch):
-    """A fluke of the screen, however large, is cleared by the fresh runs."""
+    """A outlier of the screen, however large, is cleared by the fresh runs."""
     machine.noise = 0.001
     real = machine.run
 
@@ -325,7 +325,7 @@ def stored(machine, tmp_path):
     def make(**slow):
         machine.slow = slow
         for side in engine.SIDES:
-            place = command.Place(env={"SIDE": ""} if side == "candidate" else {})
+            place = command.Installation(env={"SIDE": ""} if side == "candidate" else {})
             file = tmp_path / f"{side}.csv"
             for _ in range(5):
                 machine.run([], 1, file, None, RunListener(), place, append=file.exists())

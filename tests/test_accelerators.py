@@ -296,7 +296,7 @@ def test_bench_run_continues_in_a_fresh_process_after_a_sticky_error(pytester, p
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     listener = RunListener()
     words = ["bench_it.py", "--dtype=float32", "--device=cuda,cpu", "--budget=0", "--machine=here"]
-    place = command.Place(python=python)
+    place = command.Installation(python=python)
     _, file = runner.run(words, 1, pytester.path / "a.csv", None, listener, place=place)
     found = reader.read(file)
     assert dict(zip(found.benchmark + found.device, found.status, strict=True)) == {

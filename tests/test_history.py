@@ -16,13 +16,13 @@ from tests.helpers.command import run_bench
 from tests.helpers.frames import HOSTILE, frame, row
 
 
-def logs(*levels, noise=0.02, flukes=0.0, seed=1):
-    """Logarithms around levels, each given with its length; a share of them are flukes."""
+def logs(*levels, noise=0.02, outliers=0.0, seed=1):
+    """Logarithms around levels, each given with its length; a share of them are outliers."""
     source = random.Random(seed)
 
     def one(level):
-        fluke = source.expovariate(1 / 0.3) if source.random() < flukes else 0.0
-        return source.gauss(math.log(level), noise) + fluke
+        outlier = source.expovariate(1 / 0.3) if source.random() < outliers else 0.0
+        return source.gauss(math.log(level), noise) + outlier
 
     return [one(level) for level, n in levels for _ in range(n)]
 
@@ -32,10 +32,10 @@ def steps(series):
     return changepoints.find([series], [[1] * len(series)])[0]
 
 
-@pytest.mark.parametrize("flukes", [0.0, 0.05])
-def test_noise_and_flukes_have_no_steps(flukes):
+@pytest.mark.parametrize("outliers", [0.0, 0.05])
+def test_noise_and_outliers_have_no_steps(outliers):
     """Of 100 unchanged series of 40 sessions, two with a step at most."""
-    found = [steps(logs((1, 40), flukes=flukes, seed=seed)) for seed in range(100)]
+    found = [steps(logs((1, 40), outliers=outliers, seed=seed)) for seed in range(100)]
     assert sum(map(bool, found)) <= 2
 
 

@@ -27,7 +27,7 @@ def collected(python, tmp_path_factory):
     folder = tmp_path_factory.mktemp("printer")
     (folder / "printer.py").write_text(PRINTER)
     words = ("--collect-only", "-q", "-p", "printer", "--profile=full")
-    words = command.of(*words, place=command.Place(python=python))
+    words = command.of(*words, place=command.Installation(python=python))
     done = subprocess.run(
         words,
         env={

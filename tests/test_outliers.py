@@ -37,7 +37,7 @@ def test_a_slow_node_is_found_and_what_it_is_slow_at(seed):
 
 
 def test_a_machine_that_is_slow_at_everything_is_reported_as_such():
-    lines = sentences(fleet(16, slow=[("node-3", None, 0, 1.3)], flukes=0))
+    lines = sentences(fleet(16, slow=[("node-3", None, 0, 1.3)], outliers=0))
     assert len(lines) == 2
     assert lines[1].startswith("- node-3: everything on cpu ")
     assert "(41 of 41 cells)" in lines[1]
@@ -82,13 +82,13 @@ def test_a_benchmark_of_one_cell_needs_several_runs():
     assert sentences(fleet(16, slow=[("node-1", "item", 0, 2.0)])) == [
         "16 machines with a CPU, 4 threads: all alike in 41 cells"
     ]
-    lines = sentences(fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], flukes=0))
+    lines = sentences(fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], outliers=0))
     assert lines[1].startswith("- node-1: item on cpu 1")
 
 
 def crowded(slow, machines=5, seed=1, **settings):
     """A fleet in which the first machine has ten runs and each of the others one."""
-    rows = fleet(machines, seed, runs=10, flukes=0, slow=slow, **settings)
+    rows = fleet(machines, seed, runs=10, outliers=0, slow=slow, **settings)
     return rows[(rows.machine == "node-0") | rows.run_id.str.endswith("-0")]
 
 
@@ -101,7 +101,7 @@ def test_a_machine_of_many_runs_does_not_outvote_the_others(seed):
 
 
 def test_a_cell_of_two_machines_is_not_judged_however_many_runs_they_have():
-    rows = fleet(6, runs=10, slow=[("node-1", "item", 0, 2.0)], flukes=0)
+    rows = fleet(6, runs=10, slow=[("node-1", "item", 0, 2.0)], outliers=0)
     rows = rows[(rows.machine == "node-0") | rows.run_id.str[-2:].isin(["-0", "-1", "-2"])]
     few = rows[(rows.benchmark != "item") | rows.machine.isin(["node-0", "node-1"])]
     assert sentences(few) == ["6 machines with a CPU, 4 threads: all alike in 41 cells"]
@@ -109,7 +109,7 @@ def test_a_cell_of_two_machines_is_not_judged_however_many_runs_they_have():
 
 
 def test_an_outlier_of_many_runs_does_not_hide_another():
-    """Its ten runs are one fluke a cell to the others, not ten."""
+    """Its ten runs are one outlier per cell to the others, not ten."""
     slow = [("node-0", "matmul", 0, 1.5), ("node-1", "add", 0, 1.5)]
     assert [line.split(" on ")[0] for line in sentences(crowded(slow, machines=16))[1:]] == [
         "- node-0: matmul",
@@ -141,7 +141,7 @@ def test_other_hardware_is_another_fleet_and_a_few_are_none():
 @pytest.fixture
 def stored(tmp_path):
     """A folder with a CSV for each of six machines."""
-    rows = fleet(6, slow=[("node-2", "matmul", 0, 1.5)], flukes=0)
+    rows = fleet(6, slow=[("node-2", "matmul", 0, 1.5)], outliers=0)
     columns = ["machine", "run_id", "benchmark", "params", "min_s", "median_s"]
     for name, own in rows.groupby("machine"):
         writer = Writer(tmp_path / f"{name}.csv")
@@ -179,7 +179,7 @@ def test_what_a_filter_leaves_is_all_that_counts():
 
 
 def test_a_cell_that_is_wrong_in_one_run_of_a_machine_is_not_timed_there():
-    rows = fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], flukes=0)
+    rows = fleet(16, runs=3, slow=[("node-1", "item", 0, 2.0)], outliers=0)
     assert sentences(rows)[1].startswith("- node-1: item on cpu ")
     first = rows[(rows.machine == "node-1") & (rows.benchmark == "item")].index[0]
     rows.loc[first, "status"] = "wrong"

@@ -155,7 +155,7 @@ def test_a_git_ref_times_its_own_version_of_the_file(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
     (tree / "speed" / "mine.py").touch()
     monkeypatch.chdir(repository / "speed")
-    there = command.Place(tree=tree)
+    there = command.Installation(tree=tree)
     assert f"{tree / 'speed' / 'mine.py'}::bench_a" in command.of("mine.py::bench_a", place=there)
     with pytest.raises(command.CannotRun, match=r"new\.py is not in the git ref"):
         command.of("new.py", place=there)

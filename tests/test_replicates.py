@@ -41,7 +41,7 @@ def test_of_five_runs_it_is_that_of_trimmed_means():
     assert pair.p_above(0.0, 1) == pytest.approx(other.pvalue)
 
 
-def test_only_a_side_with_a_fluke_is_trimmed():
+def test_only_a_side_with_an_outlier_is_trimmed():
     source = random.Random(10)
     plain = [Pair(cell(n), normal(source, 5, 0.02), normal(source, 5, 0.02)) for n in range(40)]
     base, new = plain[0].base, plain[0].new
@@ -49,7 +49,7 @@ def test_only_a_side_with_a_fluke_is_trimmed():
     assert [side.kept for side in found[0].sides] == [5, 3]
     assert found[0].sides[0].mean == statistics.fmean(base)
     assert all(side.kept == 5 for pair in found[1:] for side in pair.sides)
-    # Without a fluke it is a t test of means, with what the other cells add.
+    # Without an outlier it is a t test of means, with what the other cells add.
     assert found[1].own_variance == pytest.approx(
         statistics.fmean(map(statistics.variance, (found[1].base, found[1].new)))
     )

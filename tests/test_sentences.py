@@ -7,6 +7,7 @@ import pytest
 from bench.report.phrases import LONGEST, listed, times
 from bench.report.sentences import WORDS, sentence
 from bench.stats.ratios import Ratio
+from bench.verdicts.by_benchmark import ByBenchmark
 from bench.verdicts.calls import Compiled, Memory
 from bench.verdicts.crossover import Crossover
 from bench.verdicts.finding import (
@@ -20,7 +21,6 @@ from bench.verdicts.finding import (
     Unsettled,
 )
 from bench.verdicts.grouped import Several
-from bench.verdicts.plain import Plain
 from bench.verdicts.use import Use
 
 CELL = Subject("cpu", "float16", "matmul", {"n": "512"})
@@ -37,7 +37,7 @@ def optimizer(name):
 
 
 def plain(topic, benchmark, **counts):
-    return Plain(
+    return ByBenchmark(
         topic=topic,
         subject=Subject("mps", "float32", benchmark),
         rival=Subject("cpu", "float32", benchmark),

@@ -12,7 +12,7 @@ import pytest
 from bench.compare import cells
 from bench.report import answers as report
 from bench.verdicts import answers, groups
-from bench.verdicts.finding import WORTH, Finding
+from bench.verdicts.finding import NOTABLE, Finding
 from tests.helpers import machines
 from tests.helpers.machines import TRUTHS
 from tests.helpers.truths import Machine
@@ -75,7 +75,7 @@ def test_what_to_use_is_the_fastest_step(seen):
     device, dtypes = seen.truth.use
     assert (use.subject.device, use.subject.dtype in dtypes) == (device, True)
     steps = [c for c in seen.cells if c.benchmark in ("step", "autocast_step") and c.settled]
-    assert seen.per_item(use.subject) <= WORTH * min(map(seen.per_item, steps))
+    assert seen.per_item(use.subject) <= NOTABLE * min(map(seen.per_item, steps))
     if use.ratio:
         seen.holds(use.ratio, seen.per_item(use.subject) / seen.per_item(use.rival))
     assert use.workers in (*seen.truth.workers, "")
@@ -134,7 +134,7 @@ def test_devices_are_compared_as_they_are(seen):
         else:
             way = {"always": "faster", "never": "slower"}.get(one.advice, one.advice)
             worst = max(sizes.values()) if way == "faster" else 1 / min(sizes.values())
-            assert worst < 1.1 * WORTH
+            assert worst < 1.1 * NOTABLE
     for one in seen.of("benchmark"):
         for subject, ratio in (one.best, one.worst):
             true = seen.seconds(subject) / seen.of_host(subject)
@@ -144,7 +144,7 @@ def test_devices_are_compared_as_they_are(seen):
 def test_loading_is_advised_as_it_is(seen):
     (one,) = seen.of("loading")
     fastest = min(seen.per_item(c) for c in seen.cells if c.benchmark == "loader" and c.settled)
-    assert seen.per_item(one.subject) <= WORTH * fastest
+    assert seen.per_item(one.subject) <= NOTABLE * fastest
     if one.ratio:
         seen.holds(one.ratio, seen.per_item(one.subject) / seen.per_item(one.rival))
     for found in seen.of("bottleneck"):

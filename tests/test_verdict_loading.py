@@ -40,7 +40,7 @@ def test_reading_that_does_not_keep_up_is_the_bottleneck(step_s, advice):
     """The images of the step, not those that the loader decodes."""
     machine = loaders({(64, 2): 1e-6}).cell(0.1, **FASHION).cell(step_s, **STEP)
     made = one(machine, "bottleneck")
-    assert (made.advice, made.worth > 1) == (advice, advice == "loading")
+    assert (made.advice, made.effect > 1) == (advice, advice == "loading")
     assert made.amount == pytest.approx(10_000, rel=0.02)
     assert made.rival_amount == pytest.approx(64 / step_s, rel=0.02)
     machine.cell(1e-9, **STEP, dtype="float16", status="unstable", ci_low_s=1e-9, ci_high_s=1)

@@ -128,7 +128,7 @@ def _deviations(table: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
     return off, off / scale[:, None]
 
 
-def _flukes(far: np.ndarray, vote: np.ndarray) -> Callable[[float], float]:
+def _votes_beyond(far: np.ndarray, vote: np.ndarray) -> Callable[[float], float]:
     """Return a function of z that gives the votes of all that are so `far` off, or more.
 
     It is for 1 and more: smaller deviations are left out.
@@ -193,14 +193,14 @@ def _outliers(table: np.ndarray, cells: pd.DataFrame, labels: np.ndarray) -> lis
     found = []
     for sign in (1, -1):
         far = np.where(timed, sign * z, -np.inf)
-        flukes = _flukes(far, vote)
+        votes_beyond = _votes_beyond(far, vote)
         likely = possible & (sign * middle > np.maximum(LEAST, UNLIKE * usual))
         for machine in np.flatnonzero(likely.any(axis=0)):
             own = slice(starts[machine], ends[machine])
             places = np.flatnonzero(likely[:, machine])
             of_own = far[:, own], timed[:, own], vote[:, own]
             some = [groups[place] for place in places]
-            for group, least in _separate(some, *of_own, flukes, int(rest[machine]), bound):
+            for group, least in _separate(some, *of_own, votes_beyond, int(rest[machine]), bound):
                 change = relative(float(np.nanmedian(each[group.rows, machine])))
                 alike = (far[group.rows, own] >= least).any(axis=1)
                 counts = int(alike.sum()), len(group.rows)
@@ -224,14 +224,14 @@ def _separate(
     far: np.ndarray,
     timed: np.ndarray,
     vote: np.ndarray,
-    flukes: Callable[[float], float],
+    votes_beyond: Callable[[float], float],
     rest: int,
     bound: float,
 ) -> list[tuple[_Group, float]]:
-    """Return the groups that deviate, and from what z on; none that share a cell with a larger one.
+    """Return the groups that deviate, and from what z on; none shares a cell with a larger one.
 
-    `far` (cells x runs of the machine) holds the z in one direction; `flukes` counts those of all
-    machines; the other machines have `rest` votes.
+    `far` (cells x runs of the machine) holds the z in one direction; `votes_beyond` gives the votes
+    of all machines, and the other machines have `rest` votes.
     """
     sure = []
     for group in groups:
@@ -241,8 +241,8 @@ def _separate(
         for share in LEFT_OUT:
             least = max(1.0, ALIKE * float(np.median(found)), float(found[int(share * total)]))
             alike = int((far[group.rows] >= least).sum())
-            others = flukes(least) - vote[far >= least].sum()
-            # Half a fluke more than seen: none in the sample does not mean a rate of 0.
+            others = votes_beyond(least) - vote[far >= least].sum()
+            # Half a vote more than seen: none in the sample does not mean a rate of 0.
             rate = (others + 0.5) / (rest + 1)
             # P(at least `alike` of `total` by chance).
             if alike >= MOSTLY * total and bdtrc(alike - 1, total, rate) < bound:

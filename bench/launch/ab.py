@@ -29,7 +29,7 @@ from bench.gate import check, comparable, screen, shift
 from bench.gate.check import Outcome
 from bench.gate.settings import Limits
 from bench.launch import runner, sides
-from bench.launch.command import CannotRun, Place
+from bench.launch.command import CannotRun, Installation
 from bench.launch.sides import Side
 from bench.records import reader, schema
 from bench.records.files import read_json, replace
@@ -80,7 +80,7 @@ def _in_stage(listener: Listener, number: int, side: str) -> Listener:
 
 def _stage(
     sequence: Sequence[str],
-    places: Mapping[str, Place],
+    places: Mapping[str, Installation],
     files: Mapping[str, Path],
     arguments: Mapping[str, Sequence[str]],
     listener: Listener,
@@ -168,7 +168,7 @@ def same(
 
 
 @contextlib.contextmanager
-def _prepared(both: Mapping[str, Side]) -> Iterator[dict[str, Place]]:
+def _prepared(both: Mapping[str, Side]) -> Iterator[dict[str, Installation]]:
     """Prepare both sides; remove their copies at the end."""
     with tempfile.TemporaryDirectory(prefix="bench-ab-") as made:
         try:
@@ -193,7 +193,7 @@ def _confirm(
     cells: Iterable[CellKey],
     plan: Plan,
     both: Mapping[str, Side],
-    places: Mapping[str, Place],
+    places: Mapping[str, Installation],
     folder: Path,
     listener: Listener,
 ) -> dict[str, pd.DataFrame]:

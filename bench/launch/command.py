@@ -20,7 +20,7 @@ class CannotRun(UserError):
 
 
 @dataclass(frozen=True)
-class Place:
+class Installation:
     """A Python, the folder of the suite, and extra environment variables.
 
     `tree` is the checkout of a git ref: files of the user are taken from it.
@@ -37,10 +37,10 @@ class Place:
 
 
 #: This Python and this suite.
-HERE = Place()
+HERE = Installation()
 
 
-def of(*arguments: str, place: Place = HERE) -> list[str]:
+def of(*arguments: str, place: Installation = HERE) -> list[str]:
     """Return the command that runs pytest on the suite, or on files of the user in `arguments`.
 
     Files of the user run under the user's own pytest settings. The suite ignores those.

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from bench.launch import command
-from bench.launch.command import HERE, CannotRun, Place, values
+from bench.launch.command import HERE, CannotRun, Installation, values
 from bench.records import reader, schema
 from bench.records.lines import of_exit
 from bench.records.schema import Row
@@ -128,7 +128,7 @@ class _Launcher:
 
     arguments: Sequence[str]
     listener: Listener
-    place: Place
+    place: Installation
     ends_at: float
     cell_limit_s: float
     stopped: Callable[[], bool]
@@ -282,7 +282,7 @@ def run(
     output: Path | None,
     resume: Path | None,
     listener: Listener,
-    place: Place = HERE,
+    place: Installation = HERE,
     limit_s: float = math.inf,
     append: bool = False,
     stopped: Callable[[], bool] = lambda: False,

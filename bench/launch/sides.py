@@ -53,7 +53,7 @@ def variables(given: list[str] | None, option: str) -> dict[str, str]:
     return found
 
 
-def prepare(side: Side, name: str, folder: Path) -> command.Place:
+def prepare(side: Side, name: str, folder: Path) -> command.Installation:
     """Prepare a side to run, with its copies in `folder`, which must be empty.
 
     Another Python runs a copy of this suite, so that both sides time the same code. A git ref is
@@ -82,7 +82,7 @@ def prepare(side: Side, name: str, folder: Path) -> command.Place:
     env = dict(side.env)
     before = env.get("PYTHONPATH", os.environ.get("PYTHONPATH"))
     env["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *([before] if before else [])])
-    place = command.Place(_python(side.python, f"--{name}-python"), package, env, tree)
+    place = command.Installation(_python(side.python, f"--{name}-python"), package, env, tree)
     _probe(place, name)
     return place
 
@@ -101,7 +101,7 @@ def _python(given: str, option: str) -> str:
     return str(Path(found).absolute())
 
 
-def _probe(place: command.Place, name: str) -> None:
+def _probe(place: command.Installation, name: str) -> None:
     """Check that the suite can run there; CannotRun if a module is missing."""
     asked = [place.python, "-P", "-c", _ASK, *_NEEDED]
     answer = subprocess.run(

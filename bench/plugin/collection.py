@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.measure import dtypes
-from bench.plugin import neighbours, options, rows
+from bench.plugin import conflicts, options, rows
 from bench.plugin.options import SUITE, Run
 from bench.records.params import split, word
 from bench.suite import axes
@@ -31,7 +31,7 @@ def chosen(items: list[pytest.Item], run: Run) -> tuple[list[pytest.Item], list[
     """
     cells = list(filter(rows.is_cell, items))
     wanted = [item for item in cells if _wanted(item, run)]
-    neighbours.check_items(wanted)
+    conflicts.check_items(wanted)
     options.check_families(run, map(rows.family, cells))
     _check_unique(wanted)
     first: dict[tuple[str, ...], int] = {}

@@ -15,7 +15,7 @@ from bench.measure.disturbance import Visit
 from bench.measure.rounds import Plan
 from bench.plugin import (
     collection,
-    neighbours,
+    conflicts,
     opening,
     options,
     plans,
@@ -50,7 +50,7 @@ MARKERS = (
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the options of the suite, unless another plugin has one of them."""
-    neighbours.check_others(pluginmanager)
+    conflicts.check_others(pluginmanager)
     options.add(parser)
 
 
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
     config.addinivalue_line("python_files", "bench_*.py")
     config.addinivalue_line("python_functions", "bench_*")
-    neighbours.check(config)
+    conflicts.check(config)
     config.stash[RUN] = options.read(config)
     config.stash[revisits.TIMED] = []
 
@@ -319,7 +319,7 @@ def pytest_benchmark_group_stats(config: pytest.Config) -> Any:
     It is 250 characters wide and has the same rounds as the table of this suite.
     """
     groups = yield
-    if neighbours.wants_table(config):
+    if conflicts.wants_table(config):
         return groups
     cells = config.stash[RUN].outcomes
     kept = [

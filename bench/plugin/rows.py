@@ -11,7 +11,7 @@ from bench import __version__
 from bench.measure import visits
 from bench.measure.cell import Cell
 from bench.measure.checks import Result
-from bench.plugin.neighbours import STEP
+from bench.plugin.conflicts import STEP
 from bench.plugin.options import Run
 from bench.records import checks
 from bench.records.lines import shortened

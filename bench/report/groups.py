@@ -7,7 +7,7 @@ from typing import Any
 from bench.report import units
 from bench.report.phrases import change, crossing, cut, ends, listed, name, params
 from bench.report.sentences import against
-from bench.verdicts.finding import WORTH
+from bench.verdicts.finding import NOTABLE
 from bench.verdicts.groups import ORDER
 
 #: The words of each advice, and whether a factor follows each group.
@@ -56,7 +56,7 @@ def _factor(one: Any) -> str:
     far = [
         change(end[1]).split(" (")[0]
         for end in (one.best, one.worst)
-        if end and not 1 / WORTH < end[1].value / one.ratio.value < WORTH
+        if end and not 1 / NOTABLE < end[1].value / one.ratio.value < NOTABLE
     ]
     if far and one.group == ORDER[0]:
         text += f"; single cells: {' to '.join(far)}"

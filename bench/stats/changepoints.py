@@ -23,8 +23,8 @@ UNLIKE = 0.05
 CHANGES = 0.15
 #: Share of the degrees of freedom that the steps between neighbours leave: they overlap.
 EFFICIENCY = 0.5
-#: A session this many deviations off its neighbours is a fluke and no level.
-FLUKE = 3.0
+#: A session this many deviations off its neighbours is an outlier and no level.
+OUTLIER = 3.0
 #: Share of the sessions of a level that must be on its side of the middle between two levels.
 MOSTLY = 0.7
 
@@ -45,13 +45,13 @@ def noise(logs: Sequence[float]) -> tuple[float, float]:
     return float(squares[:kept].mean()) / usual, EFFICIENCY * len(squares)
 
 
-def _without_flukes(logs: np.ndarray, deviation: float) -> np.ndarray:
+def _without_outliers(logs: np.ndarray, deviation: float) -> np.ndarray:
     """Return a series whose sessions are not far off the median of their five neighbours."""
     if len(logs) < 2 * FEWEST:
         return logs
     padded = np.pad(logs, 2, mode="reflect")
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
-    near: np.ndarray = np.clip(logs, around - FLUKE * deviation, around + FLUKE * deviation)
+    near: np.ndarray = np.clip(logs, around - OUTLIER * deviation, around + OUTLIER * deviation)
     return near
 
 
@@ -78,7 +78,7 @@ def find(
         if likely > UNLIKE:
             variance, degrees = shared.weighted(degrees * variance, degrees)
         deviation = max(LEAST_NOISE, math.sqrt(variance))
-        clean = _without_flukes(np.array(logs), deviation)
+        clean = _without_outliers(np.array(logs), deviation)
         ends = [0, *sorted(_splits(clean, np.array(counts), deviation, degrees)), len(logs)]
         places = zip(ends, ends[1:], ends[2:], strict=False)
         kept = [end for a, end, b in places if _apart(logs[a:end], logs[end:b])]

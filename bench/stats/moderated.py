@@ -1,4 +1,4 @@
-"""Runs as replicates: tests of means, trimmed of flukes, whose variances borrow from all cells."""
+"""Runs as replicates: tests of trimmed means, whose variances borrow from all cells."""
 
 import dataclasses
 import functools
@@ -13,12 +13,12 @@ from scipy.special import digamma, fdtri, polygamma, stdtr, stdtrit
 
 #: Share of the runs of a side that is trimmed at either end: one of five. A side is trimmed if a
 #: run of it is so many standard deviations off: trimming costs power.
-TRIMMED, FLUKE = 0.2, 5.0
+TRIMMED, OUTLIER = 0.2, 5.0
 #: Fewest cells that inform each other's variance, and the most degrees of freedom they add.
 PRIOR_CELLS, MOST_DEGREES = 10, 1e6
 #: Numbers of runs, and variances of the sides, that differ by these factors are not pooled.
 UNEQUAL_RUNS, UNEQUAL_NOISE = 1.5, 2.0
-#: Most degrees of freedom of that factor: the flukes of few runs are beyond it.
+#: Most degrees of freedom of that factor: the outliers of few runs are beyond it.
 RATIO_DEGREES = 10.0
 #: Degrees of freedom of a variance between sessions: some cells differ by far more than others.
 BETWEEN_DEGREES = 3.0
@@ -223,14 +223,14 @@ def prior(variances: Iterable[float], degrees: Iterable[float]) -> Prior:
 def moderated(found: list[Pair]) -> list[Pair]:
     """Give each cell the prior variance that all cells together have.
 
-    It shows which runs are flukes; sides without one are not trimmed. A cell whose sides have
+    It shows which runs are outliers; sides without one are not trimmed. A cell whose sides have
     different numbers of runs, or of a suite whose sides differ in their noise, gets one for each
     side: that of the side with fewer runs follows from the cell's noise on the other side, and by
     what factor the noise of all cells differs.
     """
     both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
     if both.degrees:
-        found = [dataclasses.replace(p, far=FLUKE * math.sqrt(p.variance(both))) for p in found]
+        found = [dataclasses.replace(p, far=OUTLIER * math.sqrt(p.variance(both))) for p in found]
         both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
     more = int(sum(len(pair.new) for pair in found) > sum(len(pair.base) for pair in found))
     better, other = ([pair.sides[place] for pair in found] for place in (more, 1 - more))

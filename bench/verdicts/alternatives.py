@@ -64,7 +64,7 @@ def in_place(found: list[Cell]) -> Iterator[Finding]:
                 n=2,
             )
             key = (here.device, here.benchmark)
-            if key not in best or made.worth > best[key].worth:
+            if key not in best or made.effect > best[key].effect:
                 best[key] = made
     yield from best.values()
 

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.compare.cells import Cell
-from bench.verdicts import alternatives, calls, faults, grouped, loading, peaks, plain, sizes, use
+from bench.verdicts import (
+    alternatives,
+    by_benchmark,
+    calls,
+    faults,
+    grouped,
+    loading,
+    peaks,
+    sizes,
+    use,
+)
 from bench.verdicts.finding import Finding
 from bench.verdicts.named import LOADER, STEP
 
@@ -12,7 +22,7 @@ Rule = Callable[[list[Cell]], Iterator[Finding]]
 #: The rules of each question, in the order of the answers.
 QUESTIONS: dict[str, tuple[Rule, ...]] = {
     "use": (use.settings,),
-    "device": (grouped.devices, sizes.devices, plain.benchmarks),
+    "device": (grouped.devices, sizes.devices, by_benchmark.benchmarks),
     "dtype": (grouped.dtypes, calls.memory),
     "loading": (loading.loading, loading.bottlenecks, loading.options),
     "implementations": (
@@ -77,7 +87,7 @@ def of(found: list[Cell], question: str | None = None) -> list[Answer]:
             new = list(rule(found))
             if rule not in IN_ORDER:
                 float32_first = name == "device"
-                new.sort(key=lambda o: (float32_first and o.subject.dtype != "float32", -o.worth))
+                new.sort(key=lambda o: (float32_first and o.subject.dtype != "float32", -o.effect))
             findings += new
         asked = name not in ABOUT or bool(ABOUT[name].among(found))
         made.append(Answer(name, tuple(findings), asked))

@@ -11,7 +11,7 @@ from bench.stats.ratios import Ratio
 from bench.verdicts.crossover import Crossover
 
 #: A difference smaller than this factor is not worth a change of anyone's code.
-WORTH = 1.15
+NOTABLE = 1.15
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Finding:
     total: int | None = None
 
     @property
-    def worth(self) -> float:
-        """The factor at stake, by which findings are sorted; 1 if none is."""
+    def effect(self) -> float:
+        """The factor at stake, by which findings are sorted; 1 if there is none."""
         return self.ratio.factor if self.ratio and self.advice != "keeps up" else 1.0
 
 
@@ -67,7 +67,7 @@ class Fault(Finding):
     reason: str = ""
 
     @property
-    def worth(self) -> float:
+    def effect(self) -> float:
         """More than any ratio."""
         return math.inf
 
@@ -134,7 +134,7 @@ class Overhead(Finding):
 
 def notable(ratio: Ratio | None) -> Ratio | None:
     """Return a ratio that is significant and large enough to act on, None for any other."""
-    if ratio is None or not ratio.significant or 1 / WORTH < ratio.value < WORTH:
+    if ratio is None or not ratio.significant or 1 / NOTABLE < ratio.value < NOTABLE:
         return None
     return ratio
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from bench.compare import cells
 from bench.compare.cells import Cell
 from bench.verdicts.finding import (
-    WORTH,
+    NOTABLE,
     Alternatives,
     Finding,
     Subject,
@@ -31,9 +31,9 @@ def _likely(cell: Cell) -> float:
 
 
 def _as_fast(cell: Cell, fastest: Cell) -> bool:
-    """Whether a setting is the fastest one, or surely within `WORTH` of it."""
+    """Whether a setting is the fastest one, or surely within `NOTABLE` of it."""
     made = per_unit(cell, fastest, "items")
-    return cell is fastest or (made is not None and made.high <= WORTH)
+    return cell is fastest or (made is not None and made.high <= NOTABLE)
 
 
 def _workers(cell: Cell | Subject) -> int:
@@ -43,7 +43,7 @@ def _workers(cell: Cell | Subject) -> int:
 def loading(found: list[Cell]) -> Iterator[Finding]:
     """Find the workers and the batch size that load fastest.
 
-    Of the settings that are surely as fast as the fastest one (within `WORTH`), this is the one
+    Of the settings that are surely as fast as the fastest one (within `NOTABLE`), this is the one
     with the fewest workers. The rival is the best setting with workers if the best has none,
     without workers if it has some. The advice is `among the best` if another settled setting may be
     as fast, `best settled` if only one that is not settled may be, else `best`.

@@ -28,12 +28,12 @@ def _without_times(machines, runs):
     return repeated
 
 
-def fleet(machines, seed=1, runs=1, flukes=0.03, slow=(), noise=0.02):
+def fleet(machines, seed=1, runs=1, outliers=0.03, slow=(), noise=0.02):
     """A fleet of equal machines, but for `slow`: (machine, benchmark, least size, factor)."""
     source = np.random.default_rng(seed)
     repeated = _without_times(machines, runs).copy()
     count = len(repeated)
-    struck = source.random(count) < flukes
+    struck = source.random(count) < outliers
     y = source.normal(0, noise, count) + struck * source.exponential(0.2, count)
     size = repeated.params.str.removeprefix("n=").replace("", "0").astype(float)
     for machine, benchmark, least, factor in slow:

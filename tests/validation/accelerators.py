@@ -66,7 +66,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def rows_on(profile: str, *words: str) -> pd.DataFrame:
     """Return the rows of the suite on a stand-in; on one that cannot be used, those of the CPU."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    place = runner.Place(env={STAND_IN: profile, "PYTHONPATH": path})
+    place = runner.Installation(env={STAND_IN: profile, "PYTHONPATH": path})
     given = ["-p", __spec__.name, "--machine=simulated", "--budget=0", *words]
     if _usable(profile):
         given.append(f"--device={strict.PROFILES[profile].kind}")

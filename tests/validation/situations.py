@@ -27,7 +27,7 @@ TUNING, TABLE = 1_000_000, 0
 #: The spread between processes of the cells, on a log scale, as the collected runs have it; a share
 #: of the values is slower by an exponential excess.
 SPREADS = (0.006, 0.008, 0.01, 0.01, 0.012, 0.015, 0.02, 0.03)
-COMMON, FLUKES, FLUKE = 0.003, 0.022, 0.03
+COMMON, OUTLIERS, OUTLIER = 0.003, 0.022, 0.03
 #: The spread between processes of the reference kernel.
 KERNEL = 0.003
 
@@ -84,7 +84,7 @@ class Suite:
         sides = []
         for count in runs:
             y = source.normal(0, COMMON, (count, 1)) + source.normal(0, 1, (count, cells)) * spreads
-            y += (source.random(y.shape) < FLUKES) * source.exponential(FLUKE, y.shape)
+            y += (source.random(y.shape) < OUTLIERS) * source.exponential(OUTLIER, y.shape)
             sides.append(y)
         return cls(source, sides[0], sides[1], **settings)  # type: ignore[arg-type]
 
@@ -238,7 +238,7 @@ def _history(seed: int, runs: int, step: float = 1.0, states: bool = False) -> f
     source = np.random.default_rng(seed)
     shape = (100, runs // 5, 5)
     y = source.normal(0, 0.012, shape)
-    y += (source.random(shape) < FLUKES) * source.exponential(FLUKE, shape)
+    y += (source.random(shape) < OUTLIERS) * source.exponential(OUTLIER, shape)
     if states:
         y += math.log(1.15) * (source.random(shape) < 0.5)
     else:
@@ -259,7 +259,7 @@ def _fleet_cells(cells: int) -> pd.DataFrame:
 
 
 def _fleet(seed: int, slow: float = 1.0, machines: int = 10, cells: int = 120) -> float:
-    """Machines with the noise of the collected runs, and flukes of a third; is any named?
+    """Machines with the noise of the collected runs, and outliers of a third; is any named?
 
     If the first machine is slow, it alone must be named.
     """
@@ -268,7 +268,7 @@ def _fleet(seed: int, slow: float = 1.0, machines: int = 10, cells: int = 120) -
     y = source.normal(0, 0.005, (1, machines)) + source.normal(0, 1, shape) * source.choice(
         SPREADS, (cells, 1)
     )
-    y += (source.random(shape) < FLUKES) * source.exponential(0.3, shape)
+    y += (source.random(shape) < OUTLIERS) * source.exponential(0.3, shape)
     y[:, 0] += math.log(slow)
     rows = _fleet_cells(cells)
     rows = rows.loc[rows.index.repeat(machines)].reset_index(drop=True)

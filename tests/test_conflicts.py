@@ -9,7 +9,7 @@ import torch
 from bench.measure import rounds, state
 from bench.measure.cell import Cell
 from bench.measure.devices import find
-from bench.plugin import neighbours, plans
+from bench.plugin import conflicts, plans
 
 
 def plugin(module, *options):
@@ -35,7 +35,7 @@ def test_a_plugin_with_an_option_of_the_suite_is_named(monkeypatch, name, module
     known = [("other", plugin("pytest_other", "--other")), (name, plugin(module, "--x", option))]
     manager = SimpleNamespace(list_name_plugin=lambda: known)
     with pytest.raises(pytest.UsageError) as raised:
-        neighbours.check_others(manager)
+        conflicts.check_others(manager)
     assert str(raised.value) == (
         f"the plugin {name} ({module}) has the option {option}, and so has this suite; "
         f"leave it out with -p no:{name}"
@@ -48,13 +48,13 @@ def test_plugins_that_come_after_the_suite_are_looked_at_too(monkeypatch):
         SimpleNamespace(name="broken", load=lambda: 1 / 0),
         SimpleNamespace(name="playwright", load=lambda: plugin("pytest_playwright", "--device")),
     ]
-    monkeypatch.setattr(neighbours.metadata, "entry_points", lambda group: entries)
+    monkeypatch.setattr(conflicts.metadata, "entry_points", lambda group: entries)
     blocked = set()
     manager = SimpleNamespace(list_name_plugin=list, is_blocked=lambda name: name in blocked)
     with pytest.raises(pytest.UsageError, match="the plugin playwright "):
-        neighbours.check_others(manager)
+        conflicts.check_others(manager)
     blocked.add("playwright")
-    neighbours.check_others(manager)
+    conflicts.check_others(manager)
 
 
 def config(worker=False, **given):
@@ -77,22 +77,22 @@ def config(worker=False, **given):
 )
 def test_a_plugin_that_takes_the_benchmarks_away_is_refused(active, name):
     with pytest.raises(pytest.UsageError, match=f"^{name} runs benchmarks .* --benchmark-skip$"):
-        neighbours.check(active)
+        conflicts.check(active)
 
 
 @pytest.mark.parametrize(
     "fine", [config(), config(dist="load", benchmark_skip=True), config(forked=False)]
 )
 def test_plugins_that_do_not_time_are_no_fault(fine):
-    neighbours.check(fine)
+    conflicts.check(fine)
 
 
 def test_repeats_of_a_cell_in_a_run_are_refused():
-    once = SimpleNamespace(callspec=SimpleNamespace(params={"n": 1, neighbours.STEP: 0}))
-    again = SimpleNamespace(callspec=SimpleNamespace(params={"n": 1, neighbours.STEP: 1}))
-    neighbours.check_items([once])
+    once = SimpleNamespace(callspec=SimpleNamespace(params={"n": 1, conflicts.STEP: 0}))
+    again = SimpleNamespace(callspec=SimpleNamespace(params={"n": 1, conflicts.STEP: 1}))
+    conflicts.check_items([once])
     with pytest.raises(pytest.UsageError, match=r"^pytest-repeat repeats .* bench run --runs N$"):
-        neighbours.check_items([once, again])
+        conflicts.check_items([once, again])
 
 
 def test_tracers_and_profilers_pause_while_rounds_are_timed():

@@ -12,7 +12,7 @@ from bench.verdicts.sizes import devices
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain(Finding):
+class ByBenchmark(Finding):
     """How the cells of a benchmark compare; the geometric mean is `amount`, without a unit.
 
     `best` and `worst` are the cells with the smallest and the largest of the notable ratios;
@@ -26,7 +26,7 @@ class Plain(Finding):
     slower: int
 
     @property
-    def worth(self) -> float:
+    def effect(self) -> float:
         """That of the largest difference."""
         return max(self.best[1].factor, self.worst[1].factor)
 
@@ -68,7 +68,7 @@ def benchmarks(found: list[Cell]) -> Iterator[Finding]:
         times = [(c.estimate.likely or 0) / (h.estimate.likely or 1) for c, h in several]
         faster = sum(ratio.value < 1 for _, ratio in known)
         slower = len(known) - faster
-        yield Plain(
+        yield ByBenchmark(
             topic="benchmark",
             subject=Subject(*place),
             advice="mixed" if faster and slower else "faster" if faster else "slower",
