@@ -97,6 +97,6 @@ def heated(device: str, times: float) -> str:
     """Return one line on an accelerator that was slower at the end of a run than at its start."""
     return (
         f"{device} took {times:.2g} times as long for the same work at the end of the run as at "
-        "its start (heat, or a limit of its power): cells of its start and its end are not comparable; "
+        "its start (heat, or a limit of its power): do not compare its cells with each other; "
         "cool it, or time fewer cells at once"
     )
