@@ -33,6 +33,10 @@ OWN = """
     def bench_modules(cell, act):
         cell(act, cell.tensor(4))
 
+    @pytest.mark.parametrize("sizes", [{"n": 4}, pytest.param({"n": 8}, id="large")])
+    def bench_dicts(cell, sizes):
+        cell(torch.neg, cell.tensor(sizes["n"]))
+
     @pytest.mark.parametrize("fn", [torch.relu, pytest.param(lambda x: -x, id="minus")])
     @pytest.mark.parametrize("text", ["a;b=c", "100 %"])
     @pytest.mark.parametrize("kind", [torch.float16])
@@ -52,6 +56,7 @@ def own(suite):
 def test_values_of_any_kind_have_a_stable_word(own):
     suite, done = own
     params = set(suite.rows().params)
+    assert {"sizes=sizes0", "sizes=large"} <= params  # a dict has an attribute `values`, too
     assert {"act=act0", "act=act1", "fn=minus;kind=float16;text=100 %25"} <= params
     assert "fn=relu;kind=float16;text=a%3Bb%3Dc" in params
     assert not any("0x" in text for text in params)

@@ -69,6 +69,10 @@ def key(item: pytest.Function) -> CellKey:
     return CellKey(*names, params(item))
 
 
+#: What `pytest.param` returns; values have attributes of these names too, such as `dict.values`.
+_MARKED: type[Any] = type(pytest.param(None))
+
+
 def _id(item: pytest.Function, name: str) -> str:
     """Return pytest's id of the value of one param: the given one, or ``<name><index>``."""
     value = given(item)[name]
@@ -80,9 +84,10 @@ def _id(item: pytest.Function, name: str) -> str:
         ids = mark.kwargs.get("ids")
         for index, one in enumerate(values):
             # `pytest.param` holds a tuple, and so does an entry for several names.
-            several = getattr(one, "values", one if len(names) > 1 else (one,))
+            marked = isinstance(one, _MARKED)
+            several = one.values if marked else one if len(names) > 1 else (one,)
             if several[names.index(name)] is value:
-                explicit = getattr(one, "id", None) if hasattr(one, "marks") else None
+                explicit = one.id if marked else None
                 if explicit is None and isinstance(ids, (list, tuple)):
                     explicit = ids[index]
                 elif explicit is None and callable(ids):
