@@ -128,8 +128,6 @@ def test_the_time_in_which_a_thread_was_ready_and_did_not_run_is_stolen(tasks):
     monitor.after_round(1e-3)
     assert monitor.stolen == pytest.approx([0.25])
     assert not monitor.parallel
-    tasks.set(2, 900_000, 150_000)
-    monitor.before_round()
     tasks.set(2, 1_800_000, 9_000_000)
     monitor.after_round(1e-3)
     assert monitor.stolen[1] == disturbance.MOST_STOLEN
@@ -179,7 +177,6 @@ def test_kernels_of_several_threads_are_read_for_operations_that_use_several(tas
         for number in range(3):
             tasks.set(2, ran * (number + 1), 0)
             monitor.after_round(1e-3)
-            monitor.before_round()
         assert monitor.visit([1e-3] * 3, 1).kernels_s.keys() == names
         assert len(monitor.readings["memory"]) == 1
 
@@ -413,3 +410,30 @@ def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "path", lambda: tmp_path / "file" / "x.json")
     calibration.keep("here", {"core": 2e-6})
     assert calibration.known("here") == {}
+
+
+@pytest.mark.real_machine
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_a_reading_during_which_a_thread_waited_does_not_count(tasks, waiting):
+    """What waiting costs is known of each round; of three readings, `waiting` waited."""
+    several, seconds = kernel("throughput", several=True), iter([9e-3] * waiting + [1e-6] * 3)
+    tasks.set(1, 0, 0)
+    tasks.set(2, 0, 0)
+    monitor = DisturbanceMonitor(kernels.ReferenceKernels([several]), times=tasks.times)
+    monitor.others_s, monitor.timed_s = 1.0, 1.0  # the operation uses several threads
+    waited = 0
+
+    def read():
+        nonlocal waited
+        took = next(seconds)
+        waited += 10**9 if took > 1e-3 else 0
+        tasks.set(2, 0, waited)
+        return took
+
+    several.read = read
+    monitor.begin()
+    for _ in range(2):
+        monitor.after_round(1e-3)
+    made = monitor.visit([1e-3] * 2, 1)
+    assert made.kernels_s == ({"throughput": pytest.approx(1e-6)} if waiting < 3 else {})
+    assert made.stolen == (0.0, 0.0)

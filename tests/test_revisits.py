@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bench.measure import kernels, visits
+from bench.measure import disturbance, visits
 from bench.plugin import revisits
 from bench.records import checks
 
@@ -108,7 +108,7 @@ def test_no_cell_is_visited_while_the_kernels_are_as_slow_as_at_its_best_visit(
         looks.append(next(slow))
         return {"core": looks[-1]}
 
-    monkeypatch.setattr(kernels.ReferenceKernels, "losses", losses)
+    monkeypatch.setattr(disturbance.DisturbanceMonitor, "losses", losses)
     monkeypatch.setattr(revisits, "LOOK_S", 0.0)
     monkeypatch.setattr(revisits, "NARROW", 0.5)
     suite.write(SUITE)

@@ -123,3 +123,19 @@ def test_a_profiler_pauses_during_the_rounds_and_continues_after_them():
     names = {getattr(one.code, "co_name", "") for one in profile.getstats()}
     assert "after" in names
     assert "inside" not in names
+
+
+def test_calls_that_were_slow_during_the_calibration_get_rounds_of_the_wanted_length():
+    """Other processes kept the threads waiting: 15 ms a call, then 10 us; both by a known clock."""
+    done = 0
+
+    def loop(count):
+        nonlocal done
+        seconds = sum(15e-3 if done + n < 5 else 10e-6 for n in range(count))
+        done += count
+        return seconds
+
+    visit = rounds.measure(loop, rounds.Plan(6, 0.02, 1e-3, warmup_s=0.0))
+    assert visit.iterations * 10e-6 >= 1e-3
+    assert visit.rounds_s == pytest.approx([10e-6] * len(visit.rounds_s))
+    assert len(visit.rounds_s) >= 6

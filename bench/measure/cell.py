@@ -257,7 +257,7 @@ class Cell:
                 reference = reference.without_long()
             monitor = disturbance.DisturbanceMonitor(reference)
         before = self.result.visits
-        iterations = before[0].iterations if before else None
+        iterations = before[-1].iterations if before else None
         call_s = statistics.median(before[0].rounds_s) if before else 0.0
         cost = self._clock_cost_s
         with state.tracers_paused():

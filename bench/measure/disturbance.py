@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bench.measure import cgroup, threads
-from bench.measure.kernels import ReferenceKernels
+from bench.measure.kernels import ReferenceKernel, ReferenceKernels
 from bench.measure.threads import Sample, ThreadTimes
 
 try:
@@ -21,6 +22,9 @@ except ImportError:  # Windows does not count context switches per process
 #: them at 0. Threads that cannot run, or wake up for each parallel region, do not reach more: a
 #: call of 15 us then takes 60 to 170 us.
 OTHER_THREADS = 0.03
+#: A reading of a reference kernel counts if threads waited for a CPU during less than this share of
+#: it. What waiting costs is known of each round; the kernels show what no counter shows.
+WAITED = 0.1
 #: More than this share of a round is never taken for stolen: the rest took some time. With twelve
 #: busy processes on two cores, 99.8 % of some rounds was stolen.
 MOST_STOLEN = 0.9999
@@ -42,7 +46,8 @@ class Visit:
 
     `rounds_s` are seconds of one iteration in each round. `stolen` is the share of each round in
     which a thread was ready and did not run; None if the platform does not report it. `kernels_s`
-    are the mean seconds of each reference kernel beside the rounds, by name. `throttled` is the
+    are the mean seconds of each reference kernel beside the rounds, by name; a kernel during whose
+    readings threads waited is left out. `throttled` is the
     throttling by a CPU quota during the rounds, `core_s` the quickest reading of the kernel of one
     core. `single`: a single call, often the first one, of which no interval is known.
     """
@@ -62,6 +67,13 @@ class Visit:
         return sum(self.rounds_s) * self.iterations
 
 
+class Reading(NamedTuple):
+    """Seconds of a reference kernel, and the share of the reading in which a thread waited."""
+
+    seconds: float
+    waited: float
+
+
 @dataclass
 class DisturbanceMonitor:
     """Observes the machine before the rounds, between them and after; never inside one.
@@ -76,9 +88,9 @@ class DisturbanceMonitor:
     #: Wall time of the rounds, and the CPU time of the other threads in them.
     timed_s: float = 0.0
     others_s: float = 0.0
-    readings: dict[str, list[float]] = field(default_factory=dict)
+    readings: dict[str, list[Reading]] = field(default_factory=dict)
     stolen: list[float] = field(default_factory=list)
-    _start: Sample | None = None
+    _last: Sample | None = None
     _begun_s: float = 0.0
     _used_s: float = 0.0
     _quota: cgroup.Throttling | None = None
@@ -96,29 +108,57 @@ class DisturbanceMonitor:
         else:
             self._begun_s, self._used_s = time.perf_counter(), threads.used_by_others_s()
         self._quota, self._switches = cgroup.throttling(), switches()
+        self._look()
         self._read_kernels(once=True)
         self._read_kernels()
-        self.before_round()
 
-    def before_round(self) -> None:
-        """Note the state of the threads right before a round."""
-        if self.own_threads:
-            self._start = self.times.read()
+    def restart(self) -> None:
+        """Forget the rounds so far."""
+        self.stolen.clear()
 
     def after_round(self, seconds: float) -> None:
         """Note what a round of so many seconds lost, and read the reference kernels."""
-        if self._start is not None:
-            now, start = self.times.read(), self._start
-            if now.waited_s is not None and start.waited_s is not None:
-                self.stolen.append(min(MOST_STOLEN, (now.waited_s - start.waited_s) / seconds))
+        waited_s, others_s = self._look()
+        if self.own_threads:
+            if waited_s is not None:
+                self.stolen.append(min(MOST_STOLEN, waited_s / seconds))
             self.timed_s += seconds
-            self.others_s += now.others_s - start.others_s
+            self.others_s += others_s
         self._read_kernels()
+
+    def losses(self) -> dict[str, float]:
+        """Return the loss that each short kernel shows now, by name: in some 30 microseconds.
+
+        A kernel during which a thread waited says nothing.
+        """
+        self.times.discover()
+        self._look()
+        short = [(kernel, self._reading(kernel)) for kernel in self.kernels.without_long()]
+        return {k.name: k.loss(seen.seconds) for k, seen in short if seen.waited < WAITED}
+
+    def _look(self) -> tuple[float | None, float]:
+        """Return how long threads waited since the last look, and for how long the others ran."""
+        if not self.own_threads:
+            return None, 0.0
+        before, self._last = self._last, self.times.read()
+        if before is None:
+            return None, 0.0
+        others_s = self._last.others_s - before.others_s
+        if self._last.waited_s is None or before.waited_s is None:
+            return None, others_s
+        return self._last.waited_s - before.waited_s, others_s
+
+    def _reading(self, kernel: ReferenceKernel) -> Reading:
+        started = time.perf_counter()
+        seconds = kernel.read()
+        took_s = time.perf_counter() - started
+        waited_s, _ = self._look()
+        return Reading(seconds, (waited_s or 0.0) / took_s if took_s else 0.0)
 
     def _read_kernels(self, once: bool = False) -> None:
         for kernel in self.kernels.of_threads(self.parallel):
             if kernel.once_a_visit == once:
-                self.readings.setdefault(kernel.name, []).append(kernel.read())
+                self.readings.setdefault(kernel.name, []).append(self._reading(kernel))
 
     def visit(self, rounds_s: Sequence[float], iterations: int) -> Visit:
         """Return what was observed of these rounds."""
@@ -128,11 +168,11 @@ class DisturbanceMonitor:
             self.stolen = [min(MOST_STOLEN, max(0.0, others / seconds))] * len(rounds_s)
         after, count = cgroup.throttling(), switches()
         self.times.close()
-        kernels_s = {
-            kernel.name: kernel.learn(self.readings[kernel.name])
-            for kernel in self.kernels.of_threads(self.parallel)
-            if kernel.name in self.readings
-        }
+        kernels_s = {}
+        for kernel in self.kernels.of_threads(self.parallel):
+            readings = self.readings.get(kernel.name, ())
+            if counted := [seen.seconds for seen in readings if seen.waited < WAITED]:
+                kernels_s[kernel.name] = kernel.learn(counted)
         calls = iterations * len(rounds_s)
         return Visit(
             tuple(rounds_s),
@@ -141,7 +181,7 @@ class DisturbanceMonitor:
             kernels_s,
             after - self._quota if after and self._quota else None,
             None if count is None or self._switches is None else (count - self._switches) / calls,
-            min(self.readings.get("core", ()), default=None),
+            min((seen.seconds for seen in self.readings.get("core", ())), default=None),
         )
 
 

@@ -193,10 +193,6 @@ class ReferenceKernels:
             own += [k for k in self if k.several_threads is False and not k.once_a_visit]
         return ReferenceKernels(own)
 
-    def losses(self) -> dict[str, float]:
-        """Return the loss that each short kernel shows now, by name: in some 30 microseconds."""
-        return {kernel.name: kernel.loss(kernel.read()) for kernel in self.without_long()}
-
     def load(self, known: Mapping[str, float], stolen: float = 0.0) -> "ReferenceKernels":
         """Use the best times of earlier processes, by name, unless one is absurdly short.
 

@@ -31,6 +31,8 @@ EXTRA_S = 0.1
 #: From this many rounds on, more do not help if four times as many leave the interval wider than
 #: this share of its width: independent rounds would halve it.
 NO_HELP_FROM, NO_HELP = 64, 0.8
+#: A round of less than this share of its length is taken again, with more iterations.
+TOO_SHORT = 0.5
 #: Attempts at most for a round whose time is not positive.
 RETAKES = 3
 #: A clock that did not advance during calls of this many seconds is broken.
@@ -176,21 +178,28 @@ def measure(
     With the `iterations` of an earlier visit, and the `call_s` seconds of a call in it, the warm-up
     is short. Raises BadClock.
     """
+    # Reading the clock, and waiting for the device, then adds 1 % at most.
+    min_time_s = max(plan.min_time_s, TICKS * clock_cost_s)
     if iterations is None:
-        # Reading the clock, and waiting for the device, then adds 1 % at most.
-        iterations, _ = _calibrate(loop, plan, max(plan.min_time_s, TICKS * clock_cost_s))
+        iterations, _ = _calibrate(loop, plan, min_time_s)
     elif call_s < SLOW * REVISIT_WARMUP_S:
         _warm_up(loop, iterations)
     monitor = monitor or DisturbanceMonitor()
     rounds_s: list[float] = []
-    spent = 0.0
+    spent, restarts = 0.0, 0
     monitor.begin()
     while not _ended(plan, rounds_s, spent):
-        monitor.before_round()
         seconds = _reading(loop, iterations)
         monitor.after_round(seconds)
-        rounds_s.append(seconds / iterations)
         spent += seconds
+        if seconds < TOO_SHORT * min_time_s and restarts < RETAKES:
+            # The calls were slow during the calibration: other processes kept the threads waiting.
+            iterations = math.ceil(min_time_s * HEADROOM * iterations / seconds)
+            restarts += 1
+            rounds_s.clear()
+            monitor.restart()
+        else:
+            rounds_s.append(seconds / iterations)
     return monitor.visit(rounds_s, iterations)
 
 

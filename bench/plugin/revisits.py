@@ -16,6 +16,7 @@ from bench.exchange.exports import extra_info
 from bench.measure import dtypes, refusal, state
 from bench.measure.cell import Cell
 from bench.measure.checks import Result
+from bench.measure.disturbance import DisturbanceMonitor
 from bench.measure.rounds import Plan
 from bench.measure.visits import Judged, judge
 from bench.plugin import rows
@@ -135,6 +136,7 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
     end = started + run.budget_of(len(cells)) - spent_s
     for timed in cells:
         timed.judge(run)
+    monitor = DisturbanceMonitor(run.kernels)
     candidates = [timed for timed in cells if repeatable(timed.item)]
     try:
         while (now := now_s()) < end:
@@ -146,7 +148,7 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
                     break
                 time.sleep(max(0.0, min(waiting) - now))
                 continue
-            losses = run.kernels.losses()
+            losses = monitor.losses()
             gains = {timed.item.nodeid: timed.gain(losses) for timed in ready}
             chosen = max(ready, key=lambda timed: gains[timed.item.nodeid])
             if gains[chosen.item.nodeid] <= 0:
@@ -161,6 +163,7 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
                 update(run, cells)
                 updated = chosen.visited
     finally:
+        monitor.times.close()
         update(run, cells)
 
 

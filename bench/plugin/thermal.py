@@ -18,15 +18,17 @@ def lines(cells: Sequence[Timed], kernels: Iterable[ReferenceKernel]) -> list[st
     """
     found = []
     for kernel in kernels:
-        here = [timed for timed in cells if kernel.name in timed.result.visits[0].kernels_s]
-        if not kernel.device or len(here) < 2 * READINGS:
-            continue
-        early = [timed.result.visits[0] for timed in here[:READINGS]]
-        late = [t.result.visits[-1] for t in sorted(here, key=lambda timed: timed.visited)]
-        start, end = (
-            statistics.median(visit.kernels_s[kernel.name] for visit in visits)
-            for visits in (early, late[-READINGS:])
+        by_time = sorted(cells, key=lambda timed: timed.visited)
+        early, late = (
+            [one.kernels_s[kernel.name] for one in visits if kernel.name in one.kernels_s]
+            for visits in (
+                [timed.result.visits[0] for timed in cells],
+                [timed.result.visits[-1] for timed in by_time],
+            )
         )
+        if not kernel.device or min(len(early), len(late)) < 2 * READINGS:
+            continue
+        start, end = statistics.median(early[:READINGS]), statistics.median(late[-READINGS:])
         if end >= kernel.limit * start:
             found.append(reasons.heated(kernel.device, end / start))
     return found
