@@ -437,3 +437,11 @@ def test_a_reading_during_which_a_thread_waited_does_not_count(tasks, waiting):
     made = monitor.visit([1e-3] * 2, 1)
     assert made.kernels_s == ({"throughput": pytest.approx(1e-6)} if waiting < 3 else {})
     assert made.stolen == (0.0, 0.0)
+
+
+def test_a_long_call_loses_more_to_a_neighbour_than_what_it_took():
+    short, long = (
+        visits.judge([Visit((s,) * 8, 1, stolen=(0.2,) * 8)], kernels.ReferenceKernels())
+        for s in (visits.LONG_S / 2, visits.LONG_S)
+    )
+    assert long.width / short.width == pytest.approx((1 + 1.25 * 0.2) / (1 + 0.5 * 0.2))

@@ -13,9 +13,11 @@ from bench.stats import quantiles, undisturbed
 
 #: An interval wider than this factor is `unstable`.
 WIDEST = 1.5
-#: Rounds that lose nothing are slower too beside a neighbour on the same core, which leaves cold
-#: caches: by up to this factor times the share of all rounds that it took (docs/validation.md).
-COLD = 0.5
+#: A neighbour on the same core leaves cold caches, so that the rest of a call is slower too: by up
+#: to this factor times the share of all rounds that the neighbour took (docs/validation.md). The
+#: second is for calls of `LONG_S` or more: they are interrupted, and their threads wait for each
+#: other and fall asleep.
+COLD, COLD_LONG, LONG_S = 0.5, 1.25, 5e-4
 #: Share of the rounds from which a loss is named.
 NOTABLE = 0.01
 
@@ -82,10 +84,11 @@ def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
     stopped = _stopped(visit)
     stolen = [min(MOST_STOLEN, s + stopped) for s in visit.stolen or (0.0,) * len(visit.rounds_s)]
     slow = max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
+    cold = COLD_LONG if statistics.median(visit.rounds_s) >= LONG_S else COLD
     return undisturbed.Sample(
         visit.rounds_s,
         tuple(stolen),
-        loss=slow * (1 + COLD * statistics.fmean(stolen)),
+        loss=slow * (1 + cold * statistics.fmean(stolen)),
         spread=_spread(visit, read),
     )
 
