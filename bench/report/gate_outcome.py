@@ -60,12 +60,12 @@ WORDS = {
         "everything on {device} in {dtype} is {change:.0%} slower, and the machine is not"
     ),
     "two states": (
-        "its processes run in two states, {low_s} and {high_s}; about {runs} runs per side would "
-        "decide"
+        "may be chance: its processes run in two states, {low_s} and {high_s}; about {runs} runs "
+        "per side would decide"
     ),
     "states of others": (
-        "{cells} cells run in two states, and chance can separate the sides of one; about {runs} "
-        "runs per side would decide"
+        "may be chance: {cells} cells run in two states, a fast and a slow one; about {runs} runs "
+        "per side would decide"
     ),
     "floor": (
         "a change up to {change:.0%} cannot be excluded; that is less than the floor of {floor_s}"

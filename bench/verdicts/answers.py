@@ -4,17 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.compare.cells import Cell
-from bench.verdicts import (
-    alternatives,
-    by_benchmark,
-    calls,
-    faults,
-    grouped,
-    loading,
-    peaks,
-    sizes,
-    use,
-)
+from bench.verdicts import alternatives, calls, faults, grouped, loading, peaks, sizes, use
+from bench.verdicts.by_benchmark import benchmarks
 from bench.verdicts.finding import Finding
 from bench.verdicts.named import LOADER, STEP
 
@@ -22,7 +13,7 @@ Rule = Callable[[list[Cell]], Iterator[Finding]]
 #: The rules of each question, in the order of the answers.
 QUESTIONS: dict[str, tuple[Rule, ...]] = {
     "use": (use.settings,),
-    "device": (grouped.devices, sizes.devices, by_benchmark.benchmarks),
+    "device": (grouped.devices, sizes.devices, benchmarks),
     "dtype": (grouped.dtypes, calls.memory),
     "loading": (loading.loading, loading.bottlenecks, loading.options),
     "implementations": (

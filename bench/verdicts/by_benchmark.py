@@ -34,14 +34,9 @@ class ByBenchmark(Finding):
 def benchmarks(found: list[Cell]) -> Iterator[Finding]:
     """Find how a device compares with the CPU for each benchmark that no sweep answers."""
     swept = {
-        (
-            one.subject.device,
-            one.subject.dtype,
-            one.subject.benchmark,
-            one.param,
-            *one.subject.params.items(),
-        )
+        (to.device, to.dtype, to.benchmark, one.param, *to.params.items())
         for one in devices(found)
+        if (to := one.subject)
     }
     pairs = [pair for pair in pairs_of_devices(found) if pair[0].estimate.likely]
 
