@@ -255,7 +255,7 @@ def test_the_groups_of_a_dtype_are_together_unless_all_are_asked_for():
     text = " ".join(short.split())
     assert "Faster: training 2.0x (2.0 to 2.0), matrix products 2.0x" in text
     assert "Slower: training 20x" in text
-    assert text.endswith("each group by itself: bench verdict --question dtype --all")
+    assert text.endswith("in detail: bench verdict --question dtype --all")
     whole = report.text(machine.frame(), "dtype", top=None)
     assert whole.count("- bfloat16 on cpu: ") == 2
 
@@ -309,7 +309,7 @@ def test_faults_of_one_reason_are_one_line():
     text = " ".join(report.text(machine.frame(), "faults").split())
     assert (
         "5 of 7 cells on mps: wrong: for example off by 0.5 (add, bmm, cat, dot and 1 more, "
-        "in float32) - cat n=4 in float32 on mps: oom: full - each cell by itself"
+        "in float32) - cat n=4 in float32 on mps: oom: full - in detail"
     ) in text
     assert report.text(machine.frame(), "faults", top=None).count("wrong") == 5
 

@@ -89,8 +89,7 @@ def lines(answer: Answer, top: int | None = FEW) -> list[str]:
     if left_out := len(several) - len(made):
         made.append(f"{units.count(left_out, 'more finding')}: {every}")
     elif any(len(found) > 1 for found in several.values()):
-        each = "cell" if answer.question == "faults" else "group"
-        made.append(f"each {each} by itself: {every}")
+        made.append(f"in detail: {every}")
     return made or [(_NOTHING if answer.asked else _NOT_ASKED)[answer.question]]
 
 
