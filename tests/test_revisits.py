@@ -163,7 +163,9 @@ def test_an_interval_that_is_too_wide_is_unstable_and_says_why(suite, monkeypatc
     assert suite.run("--budget", "0").ret == 0
     (row,) = suite.rows().itertuples()
     assert row.status == "unstable"
-    assert row.reason.startswith("its time is known within a factor of ")
+    assert row.reason.startswith(
+        "its time is uncertain: the ends of its interval differ by a factor of "
+    )
     assert row.ci_low_s < row.ci_high_s
 
 

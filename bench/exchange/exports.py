@@ -106,8 +106,8 @@ def _plain(value: Any) -> str | int | float | None:
 def _stats(row: Any) -> dict[str, Any]:
     """Return the statistics of the rounds, in seconds.
 
-    pytest-benchmark's tables fail where one is missing: a row of which nothing but the median is
-    known is given as pytest-benchmark gives a single round of that time.
+    The tables of pytest-benchmark fail if one is missing. So a row with nothing but the median is
+    written as pytest-benchmark writes a single round of that time.
     """
     names = ("min", "q1", "median", "q3", "max", "mean")
     seconds = {name: _or(getattr(row, f"{name}_s"), row.median_s) for name in names}

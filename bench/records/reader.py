@@ -133,12 +133,11 @@ def read_all(
 ) -> pd.DataFrame:
     """Return the valid rows of result CSVs: the columns of `schema.COLUMNS`, and ``file``.
 
-    Rows that are not valid are left out, and so are files among `found` (in a folder, say) that
-    are no result CSVs; ``frame.attrs["notices"]`` names them. Integers are nullable (``Int64``);
-    blank floats are NaN, blank texts "".
-
-    Raises BadFile, one line with file, line, column and remedy, for another file that is no result
-    CSV, for the first invalid row if `strict`, and if no valid row is left.
+    Rows that are not valid are left out, and so are files among `found` (for example in a folder)
+    that are no result CSVs; ``frame.attrs["notices"]`` names them. Integers are nullable
+    (``Int64``); blank floats are NaN, blank texts "". Raises BadFile, in one line with file, line,
+    column and remedy: for any other file that is no result CSV, for the first invalid row if
+    `strict`, and if no valid row is left.
     """
     csv.field_size_limit(MAX_FIELD)
     frames: list[pd.DataFrame] = []

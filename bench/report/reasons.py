@@ -7,7 +7,7 @@ from bench.report import units
 
 #: The words of each disturbance, by its code.
 WORDS = {
-    "wide": "its time is known within a factor of {times:.2g} only",
+    "wide": "its time is uncertain: the ends of its interval differ by a factor of {times:.2g}",
     "uneven": "the median of its rounds is {times:.2g} times the shortest",
     "slow_core": (
         "the core ran {times:.2g} times slower than at its best: another process or virtual "

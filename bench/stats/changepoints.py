@@ -60,9 +60,9 @@ def find(
 ) -> list[list[tuple[int, float]]]:
     """Return where the level of each series changes, and by how much.
 
-    A series holds the logarithm of a cell's time in each session, `runs` how many runs each of them
-    is of. Binary segmentation: a part is split where the means of both sides differ most, if a t
-    test with Bonferroni's correction over the places says that they differ. Its variance is
+    A series has the logarithm of a cell's time in each session; `runs` has the number of runs in
+    each session. Binary segmentation: a part is split where the means of both sides differ most, if
+    a t test with Bonferroni's correction over the places says that they differ. Its variance is
     moderated over all series (see `moderated.prior`), except that of a series that is far noisier.
     The work grows with the number of sessions.
     """

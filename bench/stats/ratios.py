@@ -40,7 +40,7 @@ def variance(sample: Sequence[float]) -> float:
 
 
 def mean(ratios: Sequence[Ratio]) -> Ratio | None:
-    """Return the geometric mean of ratios, and of the ends of their intervals: a wide one.
+    """Return the geometric mean of ratios, and that of each end of their intervals: a wide one.
 
     It is the only mean of ratios that does not depend on the base (P. J. Fleming and J. J. Wallace,
     "How not to lie with statistics", CACM 29(3), 1986).

@@ -1,10 +1,10 @@
 """The interval of the time that one call takes when nothing disturbs it, from disturbed rounds.
 
-Only the rounds from which other processes took least are used. Disturbance only adds time. The
-upper end is therefore that of the quickest visit, the lower end takes away what was lost: the time
-that other processes took of each round, and the factor by which operations can be slower while
-reference kernels are slower than at their best. Both ends are moved further by what other processes
-of the same program differ (docs/validation.md has the data).
+Only the rounds from which other processes took least are used. Disturbance only adds time. So the
+upper end is that of the fastest visit. The lower end subtracts what was lost: the time that other
+processes took of each round, and the factor by which operations can be slower while the reference
+kernels are slower than at their best. Both ends then move outwards by what processes of one program
+differ (docs/validation.md has the data).
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ SHORT_S = 1e-3
 
 
 def spread(seconds: float, several_threads: bool) -> float:
-    """Return what a call of so many seconds on a quiet machine differs between processes."""
+    """Return by how much a call of so many seconds differs between processes, as a logarithm."""
     return PARALLEL if several_threads and seconds >= SHORT_S else USUAL
 
 
@@ -38,7 +38,7 @@ class Sample:
     """The rounds of one visit: seconds of one call, and what is known of their disturbance.
 
     `stolen` is the share of each round that other processes took, `loss` the factor by which the
-    rounds can be slower for other reasons. `spread` is what the time differs between
+    rounds can be slower for other reasons. `spread` is by how much the time differs between
     processes, on a log scale.
     """
 
@@ -71,8 +71,8 @@ class Sample:
 def interval(samples: Sequence[Sample]) -> tuple[float, float]:
     """Return the 95 % interval of the undisturbed time in seconds.
 
-    The upper end is that of the quickest visit, the lower end the highest of the visits that agree
-    with it; their rounds together make the upper end more exact.
+    The upper end is that of the fastest visit, or that of the rounds of all visits that agree with
+    it, if this is lower. The lower end is the highest of the visits that agree.
     """
     counted = [samples[i] for i in agreeing(samples)]
     together = tuple(s for sample in counted for s in sample.rounds_s)

@@ -19,7 +19,7 @@ TRAINED = ("parameters", "trained")
 class Compiled(Finding):
     """What torch.compile gains in each call after the first, which takes `amount` seconds.
 
-    `calls` is after how many calls it has paid for itself, with the ends of the interval; None if
+    `calls` is the number of calls after which it pays off, with the ends of the interval; None if
     it is not clearly faster. `advice` is `pays`, `costs` or `unclear`.
     """
 
@@ -38,7 +38,7 @@ class Memory(Finding):
 
 
 def compiled(found: list[Cell]) -> Iterator[Finding]:
-    """Find after how many calls torch.compile has paid for itself; the rival is not compiled."""
+    """Find after how many calls torch.compile pays off; the rival is not compiled."""
     eager = {
         (cell.device, cell.dtype, cell.params["batch"]): cell
         for cell in FORWARD_BACKWARD.among(found)
@@ -73,7 +73,7 @@ def compiled(found: list[Cell]) -> Iterator[Finding]:
 
 
 def memory(found: list[Cell]) -> Iterator[Finding]:
-    """Find what training takes of the memory of an accelerator in each dtype beside float32."""
+    """Find how much memory training takes on an accelerator in each dtype, against float32."""
     known = [cell for cell in found if cell.family == "training" and cell.peak_bytes]
     pairs = pairs_of_dtypes(known)
     for several in grouped(pairs, lambda pair: (pair[0].device, pair[0].dtype)).values():

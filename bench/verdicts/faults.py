@@ -1,4 +1,4 @@
-"""Which cells are wrong, fail, leave their device, are refused, or could not be measured."""
+"""Find cells that are wrong, fail, leave their device, are refused, or are uncertain."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping

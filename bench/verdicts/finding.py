@@ -88,7 +88,7 @@ class Refusal(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class Unsettled(Finding):
-    """The cells that are not settled, and beside how many of them a sign of disturbance was seen.
+    """The cells that are not settled, and how many of them show a sign of disturbance.
 
     `stolen`: other programs took CPU time; `slowed`: the machine was slower than at its best.
     """

@@ -1,4 +1,4 @@
-"""The benchmarks that rules and pictures name; a test holds each of them against the suite."""
+"""The benchmarks that rules and pictures name; a test checks that the suite has each."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
