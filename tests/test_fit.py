@@ -129,6 +129,15 @@ def test_the_gate_shows_all_that_needs_a_look_and_some_of_the_rest():
     assert gate_outcome.markdown(outcome).count("| inconclusive ") == others
 
 
+def test_the_gate_counts_missing_cells_beyond_a_few():
+    outcome = judged(runs(seed=1), [one for one in runs(seed=2) if one["params"] == "n=0"])
+    lines = gate_outcome.text(outcome, 80).splitlines()
+    missing = outcome.count("missing")
+    assert missing > gate_outcome.FEW
+    assert sum(line.startswith("missing ") for line in lines) == gate_outcome.FEW
+    assert f"... and {missing - gate_outcome.FEW} more: --format markdown shows all" in lines
+
+
 def test_a_terminal_without_unicode_shows_other_characters(folder, monkeypatch):
     assert fit.encodable("±3% ▁█ ✅ é 机", "ascii") == "+-3% 18 passed: ? ?"
     assert fit.encodable("±3% ▁█ é", "utf-8") == "±3% ▁█ é"

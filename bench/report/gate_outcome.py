@@ -16,7 +16,7 @@ from bench.stats.ratios import relative
 
 #: Verdicts that need someone to look.
 NOTABLE = ("regressed", "errored", "missing", "improved")
-#: Cells without a notable verdict that a terminal shows; they are counted.
+#: So many missing cells, and cells without a notable verdict, are shown in a terminal.
 FEW = 20
 #: Verdicts that pass unless they fail the whole.
 _QUIET = ("same", "improved", "new", "negligible")
@@ -165,17 +165,19 @@ def _share(outcome: Outcome) -> list[str]:
 def text(outcome: Outcome, width: int | None = None) -> str:
     """Return the outcome for a terminal: what needs a look, then a few of the other cells."""
     width = width or fit.terminal()
-    shown = [cell for cell in outcome.cells if cell.verdict in NOTABLE]
+    shown = [c for c in outcome.cells if c.verdict in NOTABLE and c.verdict != "missing"]
+    missing = [cell for cell in outcome.cells if cell.verdict == "missing"]
     others = [cell for cell in outcome.cells if cell.verdict not in (*NOTABLE, "same", "new")]
+    listed = [*shown, *missing[:FEW], *others[:FEW]]
     parts = [*fit.wrap(headline(outcome), width), ""]
-    if shown or others:
+    if listed:
         rows = [
             (verdict, change, ": ".join(filter(None, cell)))
-            for verdict, change, *cell in _rows([*shown, *others[:FEW]])
+            for verdict, change, *cell in _rows(listed)
         ]
         parts.append(fit.table(("verdict", "change (95 % interval)", "cell"), rows, width))
-    if len(others) > FEW:
-        parts.append(f"... and {len(others) - FEW:,} more: --format markdown shows all")
+    if more := len(shown) + len(missing) + len(others) - len(listed):
+        parts.append(f"... and {more:,} more: --format markdown shows all")
     parts += ["", fit.fill("\n".join(_remarks(outcome)), width)]
     return "\n".join(parts).rstrip()
 
