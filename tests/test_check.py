@@ -99,6 +99,13 @@ def test_wrong_settings_are_one_line(stored, tmp_path, monkeypatch, text, messag
     assert len(done.output.strip().splitlines()) == 1
 
 
+def test_a_copy_of_the_baseline_is_no_candidate(stored):
+    old, copy = stored("a.csv", runs(cells=2)), stored("b.csv", runs(cells=2))
+    done = run(copy, "--baseline", old)
+    assert done.exit_code == 2
+    assert "b.csv: a run of the baseline under another name" in done.output
+
+
 def test_names_that_differ_between_the_sides_in_case_only_are_reported(stored):
     old, new = ([{"params": f"{n}=1"}] for n in "nN")
     text = " ".join(run(stored("b.csv", new), "--baseline", stored("a.csv", old)).output.split())

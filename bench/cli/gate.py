@@ -105,9 +105,8 @@ def check(
     """
     import pandas as pd
 
-    from bench.compare.files import alike, paths
+    from bench.compare.files import alike, copied, paths
     from bench.gate import check, comparable, settings
-    from bench.records import schema
     from bench.report import gate_outcome
 
     choose("--format", format, gate_outcome.FORMATS)
@@ -122,7 +121,14 @@ def check(
     sides = read(baseline, strict=True), read(candidate, strict=True)
     if shared := set(paths(baseline)) & set(paths(candidate)):
         fail(f"--baseline: {min(shared)} is on both sides; give the runs from before the change")
-    for line in alike(pd.concat([side[list(schema.CELL)] for side in sides])):
+    whole = pd.concat(sides, ignore_index=True)
+    timed = whole.assign(again=copied(whole))[len(sides[0]) :].query("status == 'ok'")
+    for (copy, _), again in timed.groupby(["file", "run_id"]).again:
+        if again.all():
+            fail(
+                f"{copy}: a run of the baseline under another name; give the runs after the change"
+            )
+    for line in alike(whole):
         typer.echo(line, err=True)
     outcome = check.check(*sides, limits, may_vary, same_machine=same_machine, **how)
     if confirm and outcome.code != 3:

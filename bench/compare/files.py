@@ -84,19 +84,24 @@ def values(column: "pd.Series[Any]") -> set[str]:
     return set(texts(column.drop_duplicates()))
 
 
+def copied(frame: pd.DataFrame, across: bool = True) -> "pd.Series[bool]":
+    """Return which rows are copies of an earlier one, `across` files or within their own.
+
+    A copy has the run of another row, in another file; or the same figures under another run.
+    """
+    # Times of rounds, which chance never repeats.
+    known = frame.stddev_s.gt(0) & frame.mean_s.notna()
+    if not across:
+        return frame.duplicated([*_FIGURES, "file"]) & known
+    return frame.duplicated([*_FIGURES]) & known | frame.duplicated(list(_SAME))
+
+
 def once(frame: pd.DataFrame, copies: bool = False) -> pd.DataFrame:
     """Leave out copies of rows: counted twice, they make noise look small.
 
-    A copy is a row of the same run in another file, or one with the same figures under another run.
-    With `copies`, only the same figures within one file count as copies.
+    With `copies`, only those within one file count.
     """
-    file = ["file"] if copies else []
-    known = (
-        frame.stddev_s.gt(0) & frame.mean_s.notna()
-    )  # times of rounds, which chance never repeats
-    again = frame.duplicated([*_FIGURES, *file]) & known
-    if not copies:
-        again |= frame.duplicated(list(_SAME))
+    again = copied(frame, across=not copies)
     if not again.any():
         return frame
     named = frame.loc[again, "file"].unique()
