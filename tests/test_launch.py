@@ -154,7 +154,9 @@ def test_families_and_appending_are_checked(suite):
     suite.run("--profile", "smoke", "--output", "a.csv")
     other = ["--benchmark-only", "--profile", "smoke", "--machine", "there"]
     result = suite.pytester.runpytest_inprocess(*other, "--output", "a.csv", "--append")
-    result.stderr.fnmatch_lines(["ERROR: --append: a.csv is of machine 'here', this is there"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: --append: a.csv is of machine 'here', this one is there; give another file"]
+    )
 
 
 @pytest.mark.integration

@@ -117,6 +117,8 @@ def test_resuming_in_another_environment_is_refused(suite):
     path.write_text(text.replace(version, "2.0.0"))
     result = suite.run("--resume", str(path))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --resume: *torch '2.0.0', this is *; start a new run"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: --resume: *torch '2.0.0', this process *; start a new run"]
+    )
     result = suite.run("--resume", "nothing.csv")
     result.stderr.fnmatch_lines(["ERROR: --resume: nothing.csv: No such file*"])

@@ -29,7 +29,7 @@ MARK = "\x1e"
 #: The exit status of a run that Ctrl-C has ended, as in a shell.
 STOPPED = 130
 #: What is reported where the options, the files or the profile leave nothing to time.
-NO_CELL = "no cell matches these options and files; bench list takes the same ones"
+NO_CELL = "no cell matches these options and files; bench list shows which cells there are"
 #: When this many cells have killed their process, the run stops.
 MAX_DEATHS = 10
 #: Seconds that a cell may take before its process is ended; --cell-timeout changes it.

@@ -274,7 +274,9 @@ def _append(run: Run, path: Path) -> None:
     """Append the rows of this run to those in `path`."""
     if machines := set(reader.read(path).machine) - {run.machine}:
         other = ", ".join(map(repr, sorted(machines)))
-        raise ValueError(f"{path} is of machine {other}, this is {run.machine}")
+        raise ValueError(
+            f"{path} is of machine {other}, this one is {run.machine}; give another file"
+        )
     run.open_writer = partial(reopen, path)
 
 
@@ -292,7 +294,9 @@ def _resume(run: Run, path: Path) -> None:
     for column, value in here.items():
         then = last[column].tolist()[0]
         if then != value:
-            raise ValueError(f"{path} has {column} {then!r}, this is {value!r}; start a new run")
+            raise ValueError(
+                f"{path} has {column} {then!r}, this process {value!r}; start a new run"
+            )
     run.id, run.machine = last.run_id.iloc[0], last.machine.iloc[0]
     run.started = datetime.fromisoformat(last.run_started.iloc[0])
     run.finished = set(schema.cell_keys(last))
