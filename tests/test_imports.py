@@ -236,3 +236,18 @@ def test_a_few_rounds_that_took_most_of_the_time_are_a_second_level(tmp_path, me
     stats = {"min": 2e-5, "q1": 2.1e-5, "median": 2.1e-5, "q3": 2.2e-5, "max": 2e-2, "mean": mean}
     (row,) = imported(tmp_path / "x.json", {"stats": stats | {"rounds": 100, "iterations": 1}})
     assert row.status == status
+
+
+@pytest.mark.parametrize(
+    ("entry", "cell"),
+    [
+        ({"params": {"dtype": "fp16", "device": "CUDA", "n": 4}}, ("cuda", "float16", "n=4")),
+        ({"params": {"dtype": "torch.half", "n": 4}}, ("unknown", "float16", "n=4")),
+        ({"extra_info": {"device": "mps:0", "dtype": "torch.bfloat16"}}, ("mps:0", "bfloat16", "")),
+        ({"params": {"dtype": "double"}, "extra_info": {"dtype": "x"}}, ("unknown", "float64", "")),
+        ({"params": {"dtype": "fast"}}, ("unknown", "unknown", "dtype=fast")),
+    ],
+)
+def test_dtype_and_device_have_one_name_wherever_they_are(tmp_path, entry, cell):
+    (row,) = imported(tmp_path / "x.json", entry)
+    assert (row.device, row.dtype, row.params) == cell

@@ -26,7 +26,13 @@ from bench.stats import quantiles
 #: Names under which suites pass a dtype or a device to a benchmark, and what such a value is.
 DTYPE_NAMES = ("dtype", "dtype_str", "dtype_name", "torch_dtype", "data_type", "tensor_dtype")
 DEVICE_NAMES = ("device", "device_str", "device_name", "torch_device", "device_type")
-_DTYPE = re.compile(r"b?float\d*|f(16|32|64)|[fb]p?(16|32|64)|half|double|u?int\d*|complex\d+|bool")
+_DTYPE = re.compile(
+    r"b?float\d*|f(16|32|64)|[fb]p?(16|32|64)|half|single|double|u?int\d*|complex\d+|bool"
+)
+#: Other names of dtypes, and what this suite calls them.
+_ALIASES = {"half": "float16", "float": "float32", "single": "float32", "double": "float64"}
+_ALIASES |= {f"{f}{bits}": f"float{bits}" for f in ("f", "fp") for bits in (16, 32, 64)}
+_ALIASES |= {"bf16": "bfloat16", "bfp16": "bfloat16"}
 _DEVICE = re.compile(r"(cpu|cuda|gpu|mps|xpu|hpu|xla|mtia|npu|ipu|vulkan|meta)(:\d+)?")
 #: Rounds are on two levels where the first quartile is this many times the fastest round, or the
 #: third quartile this many times the first, or the mean of all rounds but the slowest one this many
@@ -136,17 +142,19 @@ def _cell(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
     """Return the columns that name the cell.
 
     Of a node id of this suite they are those of its cell. Of another one, file and class are the
-    family: a name may occur in each of several. Params that hold a dtype or a device become the
-    cell's; where there are none, both are unknown. A value without a word of its own (an object)
-    is known by pytest's id.
+    family: a name may occur in each of several. Params (or ``extra_info``) that hold a dtype or a
+    device become the cell's; where there are none, both are unknown. A value without a word of its
+    own (an object) is known by pytest's id.
     """
     name = _need(entry.get("name"), str, path, f"{where}.name")
     full = str(entry.get("fullname") or "")
     given = dict(entry["params"]) if isinstance(entry.get("params"), dict) else {}
     function, _, rest = name.partition("[")
     words = {str(key): params.word(value) for key, value in given.items()}
-    dtype = _taken(words, DTYPE_NAMES, _DTYPE)
-    device = _taken(words, DEVICE_NAMES, _DEVICE)
+    extra = entry.get("extra_info")
+    noted = {k: params.word(v) for k, v in extra.items()} if isinstance(extra, dict) else {}
+    dtype = _taken(words, DTYPE_NAMES, _DTYPE) or _taken(noted, DTYPE_NAMES, _DTYPE)
+    device = _taken(words, DEVICE_NAMES, _DEVICE) or _taken(noted, DEVICE_NAMES, _DEVICE)
     named = {key: text for key, text in words.items() if text is not None}
     if rest and (len(named) < len(words) or not given):
         named["id"] = re.sub(r"0x[0-9a-fA-F]+", "", rest.removesuffix("]"))[: params.MAX_WORD]
@@ -155,20 +163,20 @@ def _cell(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
         or full.removesuffix(name).removesuffix("::")
         or "imported",
         "benchmark": function.removeprefix("bench_").removeprefix("test_") or name,
-        "device": device,
-        "dtype": dtype,
+        "device": device or UNKNOWN,
+        "dtype": _ALIASES.get(dtype, dtype) or UNKNOWN,
         "params": params.join(named),
     }
 
 
 def _taken(words: dict[str, str | None], names: Iterable[str], form: re.Pattern[str]) -> str:
-    """Take the first of `names` out of `words` that holds such a value; return it, or unknown."""
+    """Take the first of `names` out of `words` that holds such a value; return it, or a blank."""
     for name in names:
-        text = words.get(name)
-        if text is not None and form.fullmatch(text.lower()):
+        text = (words.get(name) or "").lower().removeprefix("torch.")
+        if form.fullmatch(text):
             del words[name]
             return text
-    return UNKNOWN
+    return ""
 
 
 def _times(entry: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
