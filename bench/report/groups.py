@@ -81,15 +81,12 @@ def sweeps(several: Sequence[Any]) -> str:
 
 def operations(several: Sequence[Any]) -> str:
     """Return which benchmarks without a sweep are slower and faster on a device in a dtype."""
-    lost = [one.worst for one in several if one.slower]
-    won = [one.best for one in several if one.faster]
     parts = []
-    for word, cells in (("slower", lost), ("faster", won)):
-        cells.sort(key=lambda end: -end[1].factor)
-        if names := [
-            f"{name(subject)} {change(ratio)}".replace(f" {word}", "") for subject, ratio in cells
-        ]:
-            parts.append(f"{word}: {listed(names, NAMED)}")
+    for word, end in (("slower", "worst"), ("faster", "best")):
+        cells = [getattr(one, end) for one in several if getattr(one, word)]
+        cells.sort(key=lambda cell: -cell[1].factor)
+        names = [f"{name(s)} {change(ratio)}".replace(f" {word}", "") for s, ratio in cells]
+        parts += [f"{word}: {listed(names, NAMED)}"] if names else []
     return _joined(several[0], against(several[0]), ", by operation", parts)
 
 

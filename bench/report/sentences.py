@@ -78,26 +78,25 @@ def _device(one: Any) -> str:
 def _extreme(pair: tuple[Subject, Ratio]) -> str:
     """Return ``2.0x slower (axis=0)``."""
     subject, ratio = pair
-    factor = units.factor(ratio.factor)
-    change = f"{factor}x {'slower' if ratio.value > 1 else 'faster'}"
-    return change + _in_brackets(params(subject))
+    words = f"{units.factor(ratio.factor)}x {'slower' if ratio.value > 1 else 'faster'}"
+    return f"{words} ({params(subject)})" if subject.params else words
 
 
-def _plain(one: Any) -> str:
-    what = f"{one.subject.benchmark} in {one.subject.dtype}: {one.subject.device}"
+def _by_benchmark(one: Any) -> str:
     rival = against(one)
     if one.n == 1:
-        return f"{what} is {times(one.best[1])} than {rival}{_in_brackets(params(one.best[0]))}"
+        subject, ratio = one.best
+        return (
+            f"{name(subject)} in {subject.dtype}: {subject.device} is {times(ratio)} than {rival}"
+        )
     ends = " to ".join(dict.fromkeys(map(_extreme, (one.best, one.worst))))
     counts = [f"{one.faster} of {one.n} cells faster"] if one.faster else []
     counts += [f"{one.slower} of {one.n} cells slower"] if one.slower else []
-    mean = units.factor(one.amount)
-    text = f"{what} takes {mean} times as long as {rival} (geometric mean): {', '.join(counts)}"
-    return f"{text}; {ends}"
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""
+    return (
+        f"{one.subject.benchmark} in {one.subject.dtype}: {one.subject.device} takes "
+        f"{units.factor(one.amount)} times as long as {rival} (geometric mean): "
+        f"{', '.join(counts)}; {ends}"
+    )
 
 
 def _optimizer(one: Any) -> str:
@@ -292,7 +291,7 @@ WORDS: dict[str, Callable[[Any], str]] = {
     "unsupported": _unsupported,
     "unstable": _unsettled,
     "device": _device,
-    "benchmark": _plain,
+    "benchmark": _by_benchmark,
     "optimizer": _optimizer,
     "loading": _loading,
     "bottleneck": _bottleneck,
