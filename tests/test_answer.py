@@ -340,6 +340,30 @@ def test_the_mean_loss_of_any_batch_is_right_and_ten_percent_are_wrong(dtype):
             assert answer.judge(1.1 * got, want, got.device).fault != ""
 
 
+def test_a_call_that_writes_nothing_does_not_get_the_memory_of_the_result_before():
+    """Only the first call is right; those after it would return what is in their memory."""
+    calls = []
+
+    def sometimes(x):
+        calls.append(1)
+        return x.clone() if len(calls) == 1 else torch.empty_like(x)
+
+    made = Cell(find("cpu"), torch.float32, rounds.Plan(1, 0, 0))
+    with pytest.raises(WrongAnswer, match="not repeatable"):
+        made(sometimes, made.tensor(2**10), expect=same)
+
+
+@pytest.mark.parametrize("name", ["int8", "int16", "int32", "int64"])
+def test_integers_of_the_cell_use_its_bits_and_others_fit_as_indices(name):
+    dtype = dtypes.find(name)
+    made = cell_of(dtype)
+    assert made.tensor(1000).min() < 0
+    assert made.tensor(1000).max() > 2 ** min(torch.iinfo(dtype).bits - 2, 45)
+    assert made.tensor(1000, dtype=dtype).min() > 0
+    x, y = made.tensor(8, 8), made.tensor(8, 8, seed=1)
+    made(torch.matmul, x, y, expect=product)
+
+
 def test_a_reference_that_knows_its_values_is_not_asked_for_others():
     made = Cell(find("cpu"), torch.float32, None)
     x = made.tensor(16)

@@ -12,7 +12,15 @@ import torch
 from bench.measure import layers, references
 from bench.suite import axes
 from bench.suite.loading import bench_dataset
-from bench.suite.tensors import bench_arithmetic, bench_creation, bench_inplace, bench_joining
+from bench.suite.tensors import (
+    bench_arithmetic,
+    bench_creation,
+    bench_indexing,
+    bench_inplace,
+    bench_joining,
+    bench_numpy,
+    bench_transfer,
+)
 from bench.suite.training import (
     bench_autograd,
     bench_layers,
@@ -90,6 +98,25 @@ def _remembered(x, y, known={}):  # noqa: B006
     return known.setdefault(key, (x @ y, x, y))[0].clone()
 
 
+def _in_one_buffer(x, y, buffers={}):  # noqa: B006
+    return buffers.setdefault(x.dtype, torch.empty_like(x)).copy_(x + y)
+
+
+def _sorted_in_place(x):
+    x.copy_(x.sort(-1).values)
+    return torch.return_types.sort((x.clone(), torch.arange(1024).expand_as(x).contiguous()))
+
+
+def _remembered_sort(x, known={}):  # noqa: B006
+    values, indices, _ = known.setdefault(x.data_ptr(), (*torch.sort(x), x))
+    return torch.return_types.sort((values.clone(), indices.clone()))
+
+
+def _zeroed_parameters(model, _):
+    for parameter in model.parameters():
+        parameter.grad, parameter.data = None, torch.zeros_like(parameter)
+
+
 #: Kernels that were once called right: the benchmark, its params and dtypes, and the kernel.
 ONCE_MISSED = {
     "zero off the diagonal": (
@@ -124,6 +151,58 @@ ONCE_MISSED = {
     "a result of other values": (
         *(bench_arithmetic.bench_matmul, {"n": 64}, ["float32", "bfloat16"]),
         _remembered,
+    ),
+    "one memory for all results": (
+        *(bench_inplace.bench_add, CELLS[5][1], ["float32", "bfloat16"]),
+        _in_one_buffer,
+    ),
+    "an argument sorted in place": (
+        *(bench_indexing.bench_sort, {"n": 4096}, ["float32", "bfloat16"]),
+        _sorted_in_place,
+    ),
+    "a sort of other values": (
+        *(bench_indexing.bench_sort, {"n": 4096}, ["float32"]),
+        _remembered_sort,
+    ),
+    "a number of before": (
+        *(bench_numpy.bench_item, {}, ["float32"]),
+        lambda x, known={}: known.setdefault(x.data_ptr(), (x.item(), x))[0],
+    ),
+    "the same index in each row": (
+        *(bench_indexing.bench_gather, {"n": 4096}, ["float32"]),
+        lambda x, dim, index: torch.gather(x, dim, index[:1].expand_as(index)),
+    ),
+    "integers in float32": (
+        *(bench_inplace.bench_add, CELLS[5][1], ["int32", "int64"]),
+        lambda x, y: (x.float() + y.float()).to(x.dtype),
+    ),
+    "integers in 32 bits": (
+        *(bench_arithmetic.bench_sum, {"n": 16}, ["int32", "int64"]),
+        lambda x, dim: x.sum(dim, dtype=torch.int32).long(),
+    ),
+    "negative integers kept": (
+        *(bench_inplace.bench_relu, CELLS[5][1], ["int8", "int16", "int32", "int64"]),
+        torch.clone,
+    ),
+    "all true": (
+        *(bench_transfer.bench_convert, {"n": 16, "source": "float32"}, ["bool"]),
+        lambda x, dtype, copy: torch.ones_like(x, dtype=dtype),
+    ),
+    "uint8 as int8": (
+        *(bench_transfer.bench_convert, {"n": 16, "source": "uint8"}, ["float32", "bfloat16"]),
+        lambda x, dtype, copy: x.view(torch.int8).to(dtype),
+    ),
+    "converted through int8": (
+        *(bench_transfer.bench_convert, {"n": 16, "source": "float32"}, ["int32", "int64"]),
+        lambda x, dtype, copy: x.to(torch.int8).to(dtype),
+    ),
+    "not negated": (
+        *(bench_arithmetic.bench_launch_chain, {"launches": 10}, ["float32", "bfloat16"]),
+        lambda x, launches: x.clone(),
+    ),
+    "parameters zeroed": (
+        *(bench_layers.bench_zero_grad, {"set_to_none": "yes"}, ["float32"]),
+        _zeroed_parameters,
     ),
     "a step that does nothing": (
         *(bench_optimizers.bench_optimizer_step, CELLS[10][1], ["float32"]),

@@ -105,14 +105,21 @@ class Cell:
         """Return a tensor of `shape` on the cell's device, in its dtype, with ordinary values.
 
         Floating-point values have a magnitude in [0.5, 1.5) and a random sign: no zeros and no
-        denormals, for which hardware may be slower or faster. Integers are in [1, 100), bools are
-        random. The values are the same in every run. `dtype` replaces the cell's dtype. With
+        denormals, for which hardware may be slower or faster. Integers use most bits of the
+        cell's dtype, and some are negative; with `dtype`, which replaces the cell's, they are in
+        [1, 100), as indices are. Bools are random. The values are the same in every run. With
         its own `seed`, each operand of a call differs, so that it shows if they are confused.
         """
-        dtype = dtype or self.dtype
+        wide, dtype = dtype is None, dtype or self.dtype
         block = _block(dtype.is_floating_point, seed)
+        if dtype == torch.bool:
+            block = block % 2 == 0
+        elif wide and not dtype.is_floating_point:
+            # Most sums of a row stay below 2**63.
+            factor = min(torch.iinfo(dtype).max // 127, 2**40) | 1
+            block = torch.where(block % 8 == 0, -block, block) * factor
         # Convert before repeating and moving: a device may lack the wider dtype.
-        block = block % 2 == 0 if dtype == torch.bool else block.to(dtype)
+        block = block.to(dtype)
         count = torch.Size(shape).numel()
         flat = torch.empty(count, dtype=dtype)
         whole = count - count % BLOCK

@@ -75,6 +75,7 @@ class Check:
 
 #: A call that is not slow, with so many bytes of arguments, is tried on other values too.
 MOST_BYTES = 2**20
+NOT_REPEATABLE = "not repeatable: a call after the rounds gives other bits than the first"
 
 
 def on_other_values(
@@ -82,7 +83,8 @@ def on_other_values(
 ) -> str:
     """Return what is wrong with a call on other values in the memory of the arguments `given`.
 
-    The tensors are reversed for this call, which shows a result that was kept from an earlier one.
+    The tensors are reversed for this call, and single numbers negated, which shows a result that
+    was kept from an earlier one.
     Nothing is called if the result `before` would be right for them too.
     """
     found = [x.data for x in arguments.tensors(given)]
@@ -92,7 +94,8 @@ def on_other_values(
 
     def reverse() -> None:
         for x in found:
-            x.copy_(x.flip(tuple(range(x.ndim))))
+            single = x.numel() == 1 and x.is_floating_point()
+            x.copy_(-x if single else x.flip(tuple(range(x.ndim))))
 
     reverse()
     try:
@@ -149,7 +152,7 @@ def first_call(
     plain = [not (asked.changes and one) for one in trained]
     kept = [list(itertools.compress(one, plain))[left:] for one in (used, args)]
     unchanged = proofs.same_bits(*kept)
-    if not fault and asked.expect and not unchanged:
+    if not fault and (asked.expect or asked.proof) and not unchanged:
         fault = "the call changed an argument"
     if proof is not None and not fault:
         try:
@@ -164,19 +167,20 @@ def first_call(
         """Return what is wrong with a further call on the same arguments, and its seconds."""
         if not keeps and not proofs.same_bits(used, args):
             return "the timed calls changed an argument", 0.0
+        proofs.spoil(result)
         later = call(*again_args[0], **again_args[1])
         on.synchronize()
-        if asked.check is not None:
-            later_fault = asked.check(later, *again_args[0], **again_args[1]).fault
-            return (f"after the rounds: {later_fault}" if later_fault else ""), seconds[0]
         later_s = seconds[0]
-        if not proofs.same_bits(result, later):
-            return (
-                "not repeatable: a call after the rounds gives other bits than the first",
-                later_s,
-            )
-        if slow or keeps or asked.expect is None or asked.prepare is not None:
-            return "", later_s
+        if asked.check is not None:
+            wrong = asked.check(later, *again_args[0], **again_args[1]).fault
+            wrong = wrong and f"after the rounds: {wrong}"
+        else:
+            wrong = "" if proofs.same_bits(result, later) else NOT_REPEATABLE
+        declared = asked.expect or asked.proof
+        if declared and not proofs.overlap(result, used) and proofs.overlap(later, result):
+            wrong = wrong or "two calls gave results in the same memory"
+        if wrong or slow or keeps or not declared or asked.prepare is not None:
+            return wrong, later_s
         with _libraries().limit(limits=1, user_api="blas"):
             return on_other_values(asked, call, (args, kwargs), on, result), later_s
 

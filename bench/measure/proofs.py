@@ -6,8 +6,11 @@ import numpy as np
 import torch
 
 from bench.measure.answer import BLOCK, WrongAnswer
-from bench.measure.arguments import CPU, leaves
+from bench.measure.arguments import CPU, leaves, tensors
 from bench.measure.arrays import Array, stored
+
+#: Larger memory is not reused by the next call on the CPU.
+SPOILED_BYTES = 2**25
 
 
 def _memory(value: Any) -> tuple[Any, int, int]:
@@ -26,19 +29,38 @@ def _memory(value: Any) -> tuple[Any, int, int]:
     return CPU, start + sum(min(0, reach) for reach in reaches), start + above
 
 
-def _overlap(one: Any, other: Any) -> bool:
-    first, second = _memory(one), _memory(other)
-    return first[0] == second[0] and first[1] < second[2] and second[1] < first[2]
-
-
 def _arrays(value: Any) -> list[Any]:
     return [leaf for leaf in leaves(value) if isinstance(leaf, (torch.Tensor, np.ndarray))]
 
 
+def overlap(result: Any, others: Any) -> bool:
+    """Return whether an array of the result shares memory with one of the others."""
+    both = [_arrays(one) for one in (result, others)]  # kept, so that no other gets their memory
+    spans = sorted(
+        (str(place), start, end, side)
+        for side, arrays in enumerate(both)
+        for place, start, end in map(_memory, arrays)
+    )
+    ends = [("", 0), ("", 0)]
+    for device, start, end, side in spans:
+        if end > start and ends[1 - side] > (device, start):
+            return True
+        ends[side] = max(ends[side], (device, end))
+    return False
+
+
+def spoil(result: Any) -> None:
+    """Fill memory of the size of a result with large numbers, and free it.
+
+    The next call probably gets this memory, so that it shows if it leaves its result unwritten.
+    """
+    for one in [torch.empty_like(x) for x in tensors(result) if x.nbytes <= SPOILED_BYTES]:
+        one.fill_(True if one.dtype == torch.bool else 77)
+
+
 def fresh(result: Any, *args: Any, **_: Any) -> None:
     """Prove that the result shares no memory with an argument."""
-    given = _arrays(list(args))
-    if any(_overlap(one, other) for one in _arrays(result) for other in given):
+    if overlap(result, list(args)):
         raise WrongAnswer("the result shares memory with an argument, instead of a copy")
 
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from bench.measure import precision
+from bench.measure.arrays import numbers
 from bench.measure.layers import sampled_product
+from bench.measure.proofs import fresh
+from bench.measure.references import Reference, product, same, softmax, summed
 from bench.measure.references import chain as chained
-from bench.measure.references import product, same, softmax, summed
 from bench.suite.axes import (
     ALL,
     FLOAT32,
@@ -34,10 +36,15 @@ def chain(x, y):
 PEAKS = (4096, 8192)
 
 
+def factors(cell, *shape):
+    """Return two operands; integers are so small that float64 has their exact product."""
+    return (cell.tensor(*shape, dtype=cell.dtype, seed=seed) for seed in (0, 1))
+
+
 def multiply(cell, n):
     cell.work(items=n * n, bytes=cell.nbytes(3 * n * n), flop=2 * n**3)
-    checked = {"check": sampled_product} if n in PEAKS else {"expect": product}
-    cell(torch.matmul, cell.tensor(n, n), cell.tensor(n, n, seed=1), **checked)
+    checked = {"check": sampled_product, "proof": fresh} if n in PEAKS else {"expect": product}
+    cell(torch.matmul, *factors(cell, n, n), **checked)
 
 
 @quick(n=(512,))
@@ -60,9 +67,8 @@ def bench_matmul_tf32(cell, n):
 @pytest.mark.parametrize("batch", values((32,), full=(8, 128)))
 @pytest.mark.parametrize("n", values((64,), full=(128,)))
 def bench_bmm(cell, batch, n):
-    x, y = cell.tensor(batch, n, n), cell.tensor(batch, n, n, seed=1)
     cell.work(items=batch * n * n, bytes=cell.nbytes(3 * batch * n * n), flop=2 * batch * n**3)
-    cell(torch.bmm, x, y, expect=product)
+    cell(torch.bmm, *factors(cell, batch, n, n), expect=product)
 
 
 @quick(n=(2**20,))
@@ -80,12 +86,21 @@ def negated(x, launches):
     return x
 
 
+def once_more(operation, x, launches):
+    """Return the result, and that of one more launch, which shows whether one negates."""
+    return [operation(x, launches), operation(x, launches + 1)]
+
+
+def opposites(x, _):
+    return [same(x), Reference(-numbers(x), x.dtype)]
+
+
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("launches", [10, 100, 1000])
 def bench_launch_chain(cell, launches):
     """Many small operations with one wait at the end: what each launch costs."""
     cell.work(items=launches, unit="launch", bytes=cell.nbytes(2 * 16 * launches))
-    cell(negated, cell.tensor(16), launches, expect=same)
+    cell(negated, cell.tensor(16), launches, expect=opposites, trial=once_more)
 
 
 @dtypes(*NUMERIC)

@@ -57,9 +57,20 @@ CASTS = {
 @pytest.mark.parametrize("cast", list(CASTS))
 @pytest.mark.parametrize("n", SIZES)
 def bench_uint8_images(cell, n, cast):
-    pixels = cell.tensor(n, dtype=torch.uint8).cpu()
+    pixels = 5 * cell.tensor(n, dtype=torch.uint8).cpu()  # modulo 256, up to 255
     cell.work(items=n, unit="pixel", bytes=n + cell.nbytes(n))
     cell(CASTS[cast], pixels, cell.dtype, cell.device, expect=converted)
+
+
+def over_the_range(x, dtype):
+    """Return numbers from the whole range that both dtypes have; as bool, some are false."""
+    if dtype == torch.bool:
+        return x.floor() % 2
+    if x.dtype == torch.uint8:
+        return x if dtype == torch.int8 else 5 * x
+    if x.is_floating_point() and not dtype.is_floating_point:
+        x[::2] *= min(torch.iinfo(dtype).max, torch.finfo(x.dtype).max) / 2
+    return x.abs() if dtype == torch.uint8 else x  # no uint8 is negative
 
 
 @dtypes(*ALL)
@@ -68,5 +79,4 @@ def bench_uint8_images(cell, n, cast):
 def bench_convert(cell, n, source):
     x = cell.tensor(n, dtype=getattr(torch, source))
     cell.work(items=n, bytes=n * x.element_size() + cell.nbytes(n))
-    x = x.abs() if cell.dtype == torch.uint8 else x  # no uint8 is negative
-    cell(torch.Tensor.to, x, cell.dtype, copy=True, expect=converted)
+    cell(torch.Tensor.to, over_the_range(x, cell.dtype), cell.dtype, copy=True, expect=converted)

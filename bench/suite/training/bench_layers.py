@@ -121,14 +121,19 @@ def assign(gradients, model, *_):
         parameter.grad = gradient
 
 
-def are_zero(set_to_none):
+def are_zero(set_to_none, before):
+    """Return a check that no gradient of a model is left, and all else is as in `before`."""
+
     def check(_, model, *__):
         found = [p.grad for p in model.parameters()]
         none = [gradient is None for gradient in found]
         left = set_to_none != all(none) or any(
             gradient is not None and bool(gradient.count_nonzero()) for gradient in found
         )
-        return Answer(fault="a gradient is left over" if left else "")
+        pairs = zip(model.parameters(), before.parameters(), strict=True)
+        same = all(p.requires_grad and torch.equal(p, q) for p, q in pairs)
+        fault = "a gradient is left over" if left else "" if same else "a parameter changed"
+        return Answer(fault=fault)
 
     return check
 
@@ -141,4 +146,5 @@ def bench_zero_grad(cell, set_to_none):
     cell.work(items=count, bytes=0 if none else cell.nbytes(count))
     # A gradient that is None takes no time to reset, so each call is given gradients first.
     prepare = functools.partial(assign, gradients) if none else None
-    cell(nn.Module.zero_grad, model, none, prepare=prepare, check=are_zero(none))
+    check = are_zero(none, network(cell))
+    cell(nn.Module.zero_grad, model, none, prepare=prepare, check=check)

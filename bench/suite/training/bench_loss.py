@@ -55,7 +55,7 @@ def item_at_the_end(losses):
 def twice_the_sum(losses):
     """Return the total of doubled losses, whose partial sums are in float32."""
     values = 2 * np.array([float(double(loss)) for loss in losses])
-    bound = 4 * math.sqrt(len(values)) * 2.0**-24 * values.sum()
+    bound = 4 * math.sqrt(len(values)) * 2.0**-24 * abs(values).sum()
     return Reference(values.sum(), losses[0].dtype, float(bound), kind=float)
 
 
