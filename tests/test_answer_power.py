@@ -24,6 +24,7 @@ from bench.suite.tensors import (
 from bench.suite.training import (
     bench_autograd,
     bench_layers,
+    bench_loss,
     bench_networks,
     bench_optimizers,
     bench_step,
@@ -117,6 +118,21 @@ def _zeroed_parameters(model, _):
         parameter.grad, parameter.data = None, torch.zeros_like(parameter)
 
 
+def _without_its_state(layer, x):
+    output, state = layer(x)
+    return output, [torch.zeros_like(one) for one in state]
+
+
+def _normalised_without_epsilon(x, _, weight, bias):
+    return torch.nn.functional.layer_norm(x, (768,), weight, bias, eps=0)
+
+
+def _step_without_epsilon(optimizer, model):
+    optimizer.param_groups[0]["eps"] = 0
+    optimizer.step()
+    return model
+
+
 #: Kernels that were once called right: the benchmark, its params and dtypes, and the kernel.
 ONCE_MISSED = {
     "zero off the diagonal": (
@@ -199,6 +215,30 @@ ONCE_MISSED = {
     "not negated": (
         *(bench_arithmetic.bench_launch_chain, {"launches": 10}, ["float32", "bfloat16"]),
         lambda x, launches: x.clone(),
+    ),
+    "a last state of zeros": (
+        *(bench_networks.bench_lstm, {"batch": 1}, ["float32", "bfloat16"]),
+        _without_its_state,
+    ),
+    "a norm without epsilon": (
+        *(bench_networks.bench_layer_norm, {"n": 64, "layout": "sliced"}, ["float32", "float16"]),
+        _normalised_without_epsilon,
+    ),
+    "a step without epsilon": (
+        *(bench_optimizers.bench_optimizer_step, ADAM, ["float32", "bfloat16"]),
+        _step_without_epsilon,
+    ),
+    "sigmoid of small numbers": (
+        *(bench_inplace.bench_sigmoid, CELLS[5][1], ["float32", "bfloat16"]),
+        lambda x: torch.sigmoid(x.clamp(-1.5, 1.5)),
+    ),
+    "softmax that overflows": (
+        *(bench_arithmetic.bench_softmax, {"n": 16}, ["float32", "bfloat16"]),
+        lambda x, dim: (x.float().exp() / x.float().exp().sum(dim, True)).to(x.dtype),
+    ),
+    "a loss that overflows": (
+        *(bench_loss.bench_cross_entropy, {"batch": 1, "target": "index"}, ["float32"]),
+        lambda x, y: x.exp().sum(1).log().mean() - x[0, y].mean(),
     ),
     "parameters zeroed": (
         *(bench_layers.bench_zero_grad, {"set_to_none": "yes"}, ["float32"]),

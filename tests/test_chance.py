@@ -102,8 +102,17 @@ def test_a_value_that_dropout_must_keep_is_not_lost():
 
 def test_dropout_on_an_unknown_generator_has_its_share():
     x = torch.ones(4_096)
-    for p, right in ((0.5, True), (0.6, False)):
-        kept = np.random.default_rng(1).random(4_096) >= p
-        given = torch.get_rng_state(), torch.from_numpy(kept).float() * 2
-        fault = chance.dropped(given, x, 0.5).fault
+    drawn = np.random.default_rng(1).random(4_096)
+    runs = np.repeat(drawn[:256], 16)
+    for numbers, p, right in ((drawn, 0.5, True), (drawn, 0.6, False), (runs, 0.5, False)):
+        given = torch.get_rng_state(), torch.from_numpy(numbers >= p).float() * 2
+        fault = chance.dropped()(given, x, 0.5).fault
         assert ("generator" in fault) if right else ("share" in fault)
+
+
+def test_dropout_of_the_same_numbers_in_each_call_is_wrong():
+    check, x = chance.dropped(), torch.ones(4_096)
+    state = torch.get_rng_state()
+    same = torch.nn.functional.dropout(x, 0.5)
+    assert check((state, same), x, 0.5).fault == ""
+    assert "repeated" in check((state, same), x, 0.5).fault

@@ -93,6 +93,15 @@ def test_a_large_product_is_checked_by_rows_and_a_checksum(dtype):
         assert layers.sampled_product(change(right).contiguous(), x, y).fault
 
 
+def test_a_large_product_of_integers_has_a_checksum():
+    made = Cell(devices.find("cpu"), torch.int16, None)
+    x, y = made.tensor(64, 64), made.tensor(64, 64, seed=1)
+    right = x @ y
+    assert layers.sampled_product(right, x, y).fault == ""
+    right[2, 5] += 1
+    assert "checksum" in layers.sampled_product(right, x, y).fault
+
+
 def test_tf32_is_off_but_where_a_benchmark_asks_for_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     monkeypatch.setattr(torch.version, "cuda", "13.0")

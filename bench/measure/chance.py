@@ -174,23 +174,35 @@ def _dropout_follows(state: torch.Tensor, p: float) -> bool:
     return np.array_equal(kept, _kept(state, ones, p))
 
 
-def dropped(given: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, p: float, *_: Any) -> Answer:
-    """Check ``dropout`` with p = 1/2, after `with_state`: twice the value or zero, half of each.
+def dropped() -> Callable[..., Answer]:
+    """Return a check of ``dropout`` with p = 1/2, after `with_state`: twice the value or zero.
 
-    The share of zeros is within 6 standard deviations, as is that of pairs that agree. Where the
-    generator is known, so is each zero.
+    The share of zeros is within 6 standard deviations, as is that of neighbours, of places in both
+    halves, and of those in the call before that agree. Where the generator is known, so is each
+    zero.
     """
-    state, result = given
-    before, after = numbers(x), numbers(result)
-    kept = after != 0
-    if result.dtype != x.dtype or after.shape != before.shape or result.device != x.device:
-        return Answer(fault=f"{result.dtype}, {tuple(result.shape)} on {result.device}")
-    if not np.array_equal(after[kept], before[kept] / (1 - p)):
-        return Answer(fault="a value that is kept is not divided by 1 - p")
-    flat = kept.reshape(-1)
-    for share in (flat.mean(), (flat[: flat.size // 2] == flat[-(flat.size // 2) :]).mean()):
-        if abs(share - 0.5) > 3 / math.sqrt(flat.size // 2):
-            return Answer(fault=f"a share of {share:.3f} is kept or repeated, not 0.5")
-    known = x.device == CPU and _dropout_follows(state, p)
-    other = known and not np.array_equal(kept, _kept(state, x, p))
-    return Answer(0.0, 0.0, "other values are zero than the generator chose" if other else "")
+    last = [np.empty(0)]
+
+    def check(
+        given: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor, p: float, *_: Any
+    ) -> Answer:
+        state, result = given
+        before, after = numbers(x), numbers(result)
+        kept = after != 0
+        if result.dtype != x.dtype or after.shape != before.shape or result.device != x.device:
+            return Answer(fault=f"{result.dtype}, {tuple(result.shape)} on {result.device}")
+        if not np.array_equal(after[kept], before[kept] / (1 - p)):
+            return Answer(fault="a value that is kept is not divided by 1 - p")
+        flat = kept.reshape(-1)
+        half = flat.size // 2
+        pairs = [flat, flat[:half] == flat[half : 2 * half], flat[1:] == flat[:-1]]
+        pairs += [flat == last[0]] if last[0].size else []
+        last[0] = flat
+        for share, count in ((one.mean(), one.size) for one in pairs):
+            if abs(share - 0.5) > SIGMAS / 2 / math.sqrt(count):
+                return Answer(fault=f"a share of {share:.3f} is kept or repeated, not 0.5")
+        known = x.device == CPU and _dropout_follows(state, p)
+        other = known and not np.array_equal(kept, _kept(state, x, p))
+        return Answer(0.0, 0.0, "other values are zero than the generator chose" if other else "")
+
+    return check

@@ -41,7 +41,7 @@ def epoch_of(cell, batch_size, num_workers, **settings):
     """Return the loader of an epoch with enough batches, and a check of a pass over it."""
     if num_workers:
         cell.uses_processes()
-    count = BATCHES * max(num_workers, WORKERS) * batch_size
+    count = BATCHES * max(num_workers, WORKERS) * batch_size - 1  # the last batch is smaller
     settings |= {"batch_size": batch_size, "num_workers": num_workers}
     cell.work(items=count, unit="image", bytes=count * 3 * SIDE * SIDE)
     loader = cell.enter(loader_of(custom_images(FILES, count=count), **settings))

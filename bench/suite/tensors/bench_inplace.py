@@ -67,7 +67,7 @@ def bench_relu(cell, n, form):
 @pytest.mark.parametrize("n", SIZES)
 def bench_sigmoid(cell, n, form):
     cell.work(items=n, bytes=cell.nbytes(2 * n))
-    sigmoid, x = torch.sigmoid_ if form == "in_place" else torch.sigmoid, cell.tensor(n)
+    sigmoid, x = torch.sigmoid_ if form == "in_place" else torch.sigmoid, 4 * cell.tensor(n)
     source = x.clone()
     cell(sigmoid, x, prepare=lambda y: y.copy_(source), expect=logistic, proof=PROOF[form])
 

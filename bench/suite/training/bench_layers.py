@@ -60,7 +60,7 @@ def bench_relu_layer(cell, form):
 
 @pytest.mark.parametrize("form", ["module", "by_hand"])
 def bench_softmax_layer(cell, form):
-    x = cell.tensor(BATCH, SIZES[-1])
+    x = cell.tensor(BATCH, SIZES[-1]).mul_(4).add_(96)
     cell.work(items=BATCH, unit="sample", bytes=cell.nbytes(2 * BATCH * SIZES[-1]))
     if form == "module":
         cell(nn.Softmax(dim=1), x, expect=softmax)
