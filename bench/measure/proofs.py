@@ -54,8 +54,9 @@ def spoil(result: Any) -> None:
 
     The next call probably gets this memory, so that it shows if it leaves its result unwritten.
     """
-    for one in [torch.empty_like(x) for x in tensors(result) if x.nbytes <= SPOILED_BYTES]:
-        one.fill_(True if one.dtype == torch.bool else 77)
+    given = (x for x in tensors(result) if x.layout == torch.strided and not x.is_quantized)
+    for one in [torch.empty_like(x) for x in given if x.nbytes <= SPOILED_BYTES]:
+        one.fill_(77)
 
 
 def fresh(result: Any, *args: Any, **_: Any) -> None:
