@@ -8,12 +8,12 @@ agree by chance gets the deviation that is usual among cells.
 
 A cell that deviates may be chance, however far: times have long tails. So the evidence is that of
 groups of cells: all of a device, all of a benchmark, and those of a benchmark from some size on or
-up to it. A group is an outlier if its median deviation is large enough to report, and if more of
-its cells deviate as far as all of them, or four fifths, do than the rate of such deviations in the
-rest of the fleet explains (in which each machine has one vote per cell, shared by its runs), by the
-binomial distribution with Bonferroni's correction over all machines and groups. Few cells that are
-far off and many that are a little off both suffice. The machines of a fleet are never quite equal:
-the median must also be six times as far off as that of the usual machine.
+up to it. A group is an outlier if its median deviation is large enough to report, and if chance
+does not explain how many of its cells deviate as far as all of them, or four fifths, do. Chance has
+the rate of such deviations in the rest of the fleet, where each machine has one vote per cell,
+shared by its runs. The test is binomial, with Bonferroni's correction over all machines and groups.
+Few cells that are far off suffice, and so do many that are a little off. The machines of a fleet
+are never quite equal: the median must also be six times as far off as that of the usual machine.
 """
 
 import math

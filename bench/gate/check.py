@@ -1,10 +1,10 @@
 """The regression gate: which cells are slower than before, beyond the noise between runs.
 
-Runs are the replicates. A cell has regressed if four things hold: a one-sided t test of trimmed
-means, with a variance that borrows from the other cells (see `stats.moderated`), rejects "at most
-`margin` slower" after Holm's correction over all judged cells (see `stats.multiplicity`); the
-change exceeds the threshold; it exceeds an absolute floor; and processes in two states, as the
-cells show them, do not explain it (see `stats.levels`).
+Runs are the replicates. A cell has regressed if four conditions hold. A one-sided t test of trimmed
+means rejects "at most `margin` slower" after Holm's correction over all judged cells; its variance
+borrows from the other cells (see `stats.moderated`, `stats.multiplicity`). The change exceeds the
+threshold. It exceeds an absolute floor. Processes in two states, as the cells show them, do not
+explain it (see `stats.levels`).
 """
 
 import math

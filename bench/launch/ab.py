@@ -283,7 +283,7 @@ def recheck(
 
     If the baseline has a Python, variables or a ref, fresh runs time it too. Otherwise its stored
     runs are used. Then some control cells, which are no suspects, are timed as well and show a
-    shift of the machine; p-values stay corrected for all cells, since the stored runs picked the
+    shift of the machine. P-values stay corrected for all cells, because the stored runs chose the
     suspects.
 
     Raises CannotRun, BadFile.

@@ -43,8 +43,8 @@ def _block(floating: bool, seed: int) -> torch.Tensor:
 class Cell:
     """One benchmark on one device, in one dtype, with one set of params.
 
-    A benchmark function makes its data with `tensor`, declares the work of one iteration with
-    `work`, and calls the cell once with the operation and its arguments: the cell checks the
+    A benchmark function makes its data with `tensor` and declares the work of one iteration with
+    `work`. Then it calls the cell once, with the operation and its arguments. The cell checks the
     answer, then times the call.
     """
 

@@ -223,10 +223,10 @@ def prior(variances: Iterable[float], degrees: Iterable[float]) -> Prior:
 def moderated(found: list[Pair]) -> list[Pair]:
     """Give each cell the prior variance that all cells together have.
 
-    It shows which runs are outliers; sides without one are not trimmed. A cell whose sides have
-    different numbers of runs, or of a suite whose sides differ in their noise, gets one for each
-    side: that of the side with fewer runs follows from the cell's noise on the other side, and by
-    what factor the noise of all cells differs.
+    It shows which runs are outliers; sides without one are not trimmed. A cell gets a prior for
+    each side if its sides have different numbers of runs, or if the sides of the suite differ in
+    their noise. The prior of the side with fewer runs follows from the cell's noise on the other
+    side, and from the factor between the noise of both sides over all cells.
     """
     both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
     if both.degrees:
@@ -256,9 +256,9 @@ def moderated(found: list[Pair]) -> list[Pair]:
 def by_session(found: Sequence[Pair], base: Sequence[Times]) -> list[Pair]:
     """Return the cells with the sessions of the base as replicates, and the new side as one more.
 
-    Each cell then has its own variance between sessions, moderated by that of the others. Noise by
-    which the runs of the new side are farther off than those of a session of the base is added, and
-    a cell that few sessions have gets the variance of the others. `found` are `moderated` pairs.
+    Each cell then has its own variance between sessions, moderated by that of the others. If the
+    runs of the new side are noisier or fewer than those of a session of the base, that is added. A
+    cell that few sessions have gets the variance of the others. `found` are `moderated` pairs.
     """
     made, few = [], []
     for pair in found:

@@ -1,10 +1,10 @@
 """Operations in place compared with out of place.
 
 A timed call repeats on its own result, up to millions of times, so its values must stay finite and
-normal: a sum stops growing when its rounding error exceeds the summand (in float16 at 2**11 times
-the summand, far below the largest number), products are with +-1, relu converges. None comes near
-denormals, on which hardware may be 40 times slower. A test runs each a million times. Sigmoid would
-soon work on one number, so each of its calls gets new ones, outside of its time.
+normal. A sum stops growing when its rounding error exceeds the summand: in float16 at 2**11 times
+the summand, far below the largest number. Products are with +-1, and relu converges. No value comes
+near denormals, on which hardware may be 40 times slower. A test runs each a million times. Sigmoid
+would soon work on one number, so each of its calls gets new ones, outside of its time.
 """
 
 import pytest
