@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from bench.cli.options import FILE
 from bench.records.choices import UserError, unknown
 from bench.records.files import replace
 from bench.records.lines import has_breaks, printable, why
@@ -40,7 +41,7 @@ Where = Annotated[
     typer.Option(metavar="COLUMN=VALUE", help="Only these rows; a|b means a or b."),
 ]
 Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="Write to this file instead of printing.")
+    Path | None, FILE("-o", "--output", help="Write to this file instead of printing.")
 ]
 
 

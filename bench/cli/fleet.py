@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.common import choose, fail, new_folder
+from bench.cli.options import DIR, FILE, NAME, SECONDS, N
 from bench.records.lines import of_exception, one_line
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Any free port that only this machine reaches.
 LOOPBACK = "127.0.0.1:0"
-File = Annotated[Path | None, typer.Option(metavar="FILE", help="For a scheduler with TLS.")]
+File = Annotated[Path | None, FILE(help="For a scheduler with TLS.")]
 
 
 def fleet(
@@ -28,17 +29,11 @@ def fleet(
         str | None,
         typer.Option(metavar="ADDRESS", help="Dask scheduler; default: this machine alone."),
     ] = None,
-    per: Annotated[str, typer.Option(help="What counts as a machine: host or worker.")] = "host",
-    runs: Annotated[int, typer.Option(min=1, help="Fresh processes on each machine.")] = 1,
-    time_limit: Annotated[
-        float, typer.Option(min=1, help="Seconds that a machine may take.")
-    ] = 3600,
-    folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="New folder for the CSVs (fleet/<UTC time>).")
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Measure what is missing in this folder.")
-    ] = None,
+    per: Annotated[str, NAME(help="What counts as a machine: host or worker.")] = "host",
+    runs: Annotated[int, N(min=1, help="Fresh processes on each machine.")] = 1,
+    time_limit: Annotated[float, SECONDS(min=1, help="Seconds that a machine may take.")] = 3600,
+    folder: Annotated[Path | None, DIR(help="New folder for the CSVs (fleet/<UTC time>).")] = None,
+    resume: Annotated[Path | None, DIR(help="Measure what is missing in this folder.")] = None,
     tls_ca_file: File = None,
     tls_cert: File = None,
     tls_key: File = None,

@@ -17,35 +17,23 @@ from bench.cli.common import (
     run_bar,
     write,
 )
+from bench.cli.options import DIR, FILE, NAME, PERCENT, SECONDS, N
 
 if TYPE_CHECKING:
     from bench.gate.check import Outcome
     from bench.launch.sides import Side
 
-Threshold = Annotated[
-    float | None, typer.Option(help="Slowdown in percent from which a cell fails (3; noisy: 5).")
-]
-Margin = Annotated[
-    float | None, typer.Option(help="Slowdown in percent that the t test allows (1; noisy: 2).")
-]
-Floor = Annotated[
-    float | None, typer.Option(help="Change in seconds below which no cell fails (1e-6).")
-]
-MinJudged = Annotated[
-    float | None, typer.Option(help="Percent of the cells that must be judged to pass (80).")
-]
+Threshold = Annotated[float | None, PERCENT(help="Slowdown from which a cell fails (3; noisy: 5).")]
+Margin = Annotated[float | None, PERCENT(help="Slowdown that the t test allows (1; noisy: 2).")]
+Floor = Annotated[float | None, SECONDS(help="Change below which no cell fails (1e-6).")]
+MinJudged = Annotated[float | None, PERCENT(help="Share of the cells that must be judged (80).")]
 AllowMissing = Annotated[bool, typer.Option("--allow-missing", help="Missing cells do not fail.")]
 FailOnImprovement = Annotated[
     bool, typer.Option("--fail-on-improvement", help="Faster cells fail too.")
 ]
-Format = Annotated[str, typer.Option(help="terminal, markdown, github, junit or json.")]
-Summary = Annotated[
-    Path | None,
-    typer.Option("--summary", metavar="FILE", help="Append the result to FILE as Markdown."),
-]
-Folder = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="New folder for the CSVs (ab/<UTC time>).")
-]
+Format = Annotated[str, NAME(help="terminal, markdown, github, junit or json.")]
+Summary = Annotated[Path | None, FILE("--summary", help="Append the result to FILE as Markdown.")]
+Folder = Annotated[Path | None, DIR(help="New folder for the CSVs (ab/<UTC time>).")]
 Python = Annotated[
     str | None, typer.Option(metavar="PATH", help="Python or virtual environment of this side.")
 ]
@@ -56,10 +44,8 @@ Env = Annotated[
 Ref = Annotated[
     str | None, typer.Option(metavar="REF", help="Git ref of the current repository for this side.")
 ]
-Threads = Annotated[
-    int | None, typer.Option(min=1, help="Compute threads of this side on the CPU.")
-]
-Runs = Annotated[int, typer.Option(min=3, help="Fresh processes per side to confirm changes.")]
+Threads = Annotated[int | None, N(min=1, help="Compute threads of this side on the CPU.")]
+Runs = Annotated[int, N(min=3, help="Fresh processes per side to confirm changes.")]
 
 
 def check(
@@ -157,15 +143,11 @@ def ab(
     candidate_ref: Ref = None,
     baseline_threads: Threads = None,
     candidate_threads: Threads = None,
-    screen_runs: Annotated[
-        int, typer.Option(min=2, help="Fresh processes per side to find changes.")
-    ] = 3,
+    screen_runs: Annotated[int, N(min=2, help="Fresh processes per side to find changes.")] = 3,
     confirm_runs: Runs = 5,
-    order: Annotated[str, typer.Option(help="Order of the sides: abba or random.")] = "abba",
+    order: Annotated[str, NAME(help="Order of the sides: abba or random.")] = "abba",
     folder: Folder = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Continue the comparison in this folder.")
-    ] = None,
+    resume: Annotated[Path | None, DIR(help="Continue the comparison in this folder.")] = None,
     threshold: Threshold = None,
     margin: Margin = None,
     floor: Floor = None,
@@ -211,11 +193,11 @@ def ab(
 def history(
     files: Files = None,
     where: Where = None,
-    threshold: Annotated[float, typer.Option(help="Smallest change in percent to report.")] = 5,
+    threshold: Annotated[float, PERCENT(help="Smallest change to report.")] = 5,
     every: Annotated[
         bool, typer.Option("--all", help="Show cells that did not change too.")
     ] = False,
-    format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
+    format: Annotated[str, NAME(help="terminal, markdown or json.")] = "terminal",
     output: Output = None,
 ) -> None:
     """Show which cells became slower or faster, and when."""

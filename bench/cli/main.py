@@ -23,6 +23,7 @@ from bench.cli.common import (
     rows,
     run_bar,
 )
+from bench.cli.options import DIR, FILE, NAME, SECONDS, N
 from bench.records.choices import UserError
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ _USAGE_ERROR = 4
 #: What help shows where benchmarks of the user may replace the suite.
 PATHS = "[OPTIONS] [FILE_OR_FOLDER]..."
 Names = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME", show_default=False, help="Only these; repeat it, or give a,b."),
+    list[str] | None, NAME(show_default=False, help="Only these; repeat it, or give a,b.")
 ]
 
 
@@ -74,24 +74,18 @@ def run(
     k: Annotated[
         str | None, typer.Option("-k", metavar="WORDS", help="Only cells whose id contains WORDS.")
     ] = None,
-    profile: Annotated[str | None, typer.Option(help="smoke, quick, default or full.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Compute threads on the CPU.")] = None,
-    machine: Annotated[
-        str | None, typer.Option(help="Label of this machine in the results.")
-    ] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Folder for the result CSVs (results).")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write this CSV instead of a new one.")
-    ] = None,
+    profile: Annotated[str | None, NAME(help="smoke, quick, default or full.")] = None,
+    threads: Annotated[int | None, N(help="Compute threads on the CPU.")] = None,
+    machine: Annotated[str | None, NAME(help="Label of this machine in the results.")] = None,
+    results: Annotated[Path | None, DIR(help="Folder for the result CSVs (results).")] = None,
+    output: Annotated[Path | None, FILE(help="Write this CSV instead of a new one.")] = None,
     append: Annotated[
         bool, typer.Option("--append", help="Add the runs to the CSV of --output.")
     ] = False,
-    resume: Annotated[Path | None, typer.Option(help="Continue the runs in this CSV.")] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Fresh processes that write one CSV.")] = 1,
+    resume: Annotated[Path | None, FILE(help="Continue the runs in this CSV.")] = None,
+    runs: Annotated[int, N(min=1, help="Fresh processes that write one CSV.")] = 1,
     cell_timeout: Annotated[
-        float | None, typer.Option(help="Seconds after which a cell is an error (900).")
+        float | None, SECONDS(help="Seconds after which a cell is an error (900).")
     ] = None,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Print no tables and no answers.")
@@ -152,10 +146,8 @@ def model(
     ] = None,
     device: Names = None,
     dtype: Names = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write this CSV instead of a new one.")
-    ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Fresh processes that write one CSV.")] = 1,
+    output: Annotated[Path | None, FILE(help="Write this CSV instead of a new one.")] = None,
+    runs: Annotated[int, N(min=1, help="Fresh processes that write one CSV.")] = 1,
 ) -> None:
     """Time a model of yours, as a whole and operator by operator.
 
@@ -222,12 +214,10 @@ def info() -> None:
 @app.command()
 def doctor(
     device: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", show_default=False, help="Only this device; repeatable."),
+        list[str] | None, NAME(show_default=False, help="Only this device; repeatable.")
     ] = None,
     processes: Annotated[
-        int | None,
-        typer.Option(min=0, help="Fresh processes that time the same code (4)."),
+        int | None, N(min=0, help="Fresh processes that time the same code (4).")
     ] = None,
     gate: Annotated[
         bool,

@@ -9,19 +9,20 @@ from typing import Annotated
 import typer
 
 from bench.cli.common import Files, Output, Where, choose, fail, give, read
+from bench.cli.options import DIR, FILE, NAME, N
 from bench.records.files import replace
 
 
 def compare(
     files: Files = None,
     columns: Annotated[
-        str | None, typer.Option(help="The sides: machine, device, dtype, torch, ...")
+        str | None, NAME(help="The sides: machine, device, dtype, torch, ...")
     ] = None,
-    rows: Annotated[str | None, typer.Option(help="Columns that distinguish rows too.")] = None,
+    rows: Annotated[str | None, NAME(help="Columns that distinguish rows too.")] = None,
     where: Where = None,
-    baseline: Annotated[str | None, typer.Option(help="The side that ratios refer to.")] = None,
-    sort: Annotated[str, typer.Option(help="name, or ratio: the largest change first.")] = "name",
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
+    baseline: Annotated[str | None, NAME(help="The side that ratios refer to.")] = None,
+    sort: Annotated[str, NAME(help="name, or ratio: the largest change first.")] = "name",
+    top: Annotated[int | None, N(min=1, help="Only the first N rows.")] = None,
     only_different: Annotated[
         bool, typer.Option("--only-different", help="Only rows with a difference.")
     ] = False,
@@ -39,7 +40,7 @@ def compare(
         str,
         typer.Option(metavar="COLUMN", help="The figure to compare: first_call_s, peak_bytes, ..."),
     ] = "median_s",
-    format: Annotated[str, typer.Option(help="terminal, markdown, csv or json.")] = "terminal",
+    format: Annotated[str, NAME(help="terminal, markdown, csv or json.")] = "terminal",
 ) -> None:
     """Compare machines, devices, dtypes or versions in one table."""
     from bench.compare import outliers as rules
@@ -84,7 +85,7 @@ def verdict(
     files: Files = None,
     question: Annotated[
         str | None,
-        typer.Option(
+        NAME(
             help="Only this block: use, device, dtype, loading, implementations, faults, quality "
             "or machine."
         ),
@@ -92,10 +93,8 @@ def verdict(
     all_: Annotated[
         bool, typer.Option("--all", help="Every finding, not only the first few.")
     ] = False,
-    top: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N findings of each kind.")
-    ] = None,
-    format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
+    top: Annotated[int | None, N(min=1, help="Only the first N findings of each kind.")] = None,
+    format: Annotated[str, NAME(help="terminal, markdown or json.")] = "terminal",
 ) -> None:
     """Answer what to use on this machine, question by question."""
     from bench.report import answers
@@ -116,10 +115,8 @@ def card(files: Files = None) -> None:
 
 def report(
     files: Files = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The HTML page.")] = None,
-    png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the pictures to DIR as PNG.")
-    ] = None,
+    output: Annotated[Path | None, FILE("-o", "--output", help="The HTML page.")] = None,
+    png: Annotated[Path | None, DIR(help="Write the pictures to DIR as PNG.")] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print a short summary in Markdown.")
     ] = False,
@@ -147,7 +144,7 @@ def report(
 
 
 def export_results(
-    format: Annotated[str, typer.Option(help="pytest-benchmark, go, bencher, smaller-is-better.")],
+    format: Annotated[str, NAME(help="pytest-benchmark, go, bencher, smaller-is-better.")],
     files: Files = None,
     output: Output = None,
 ) -> None:
@@ -160,7 +157,7 @@ def export_results(
 
 def import_results(
     files: Annotated[list[str], typer.Argument(metavar="FILE.json", show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The new CSV.")],
+    output: Annotated[Path, FILE("-o", "--output", help="The new CSV.")],
     machine: Annotated[
         str | None, typer.Option(metavar="LABEL", help="Label of the machine that was timed.")
     ] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.common import choose, fail, named_device, option_words, run_bar
+from bench.cli.options import DIR, FILE, NAME, SECONDS, N
 
 if TYPE_CHECKING:
     from bench.tune.search import Problem, Search
@@ -18,22 +19,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Find the fastest settings on this machine.")
 
-Budget = Annotated[float, typer.Option(min=0, help="Seconds that the search may take.")]
-Method = Annotated[
-    str, typer.Option(help="manual (with --setting), grid, random or bayes (needs Optuna).")
-]
+Budget = Annotated[float, SECONDS(min=0, help="Seconds that the search may take.")]
+Method = Annotated[str, NAME(help="manual (with --setting), grid, random or bayes (needs Optuna).")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--setting", metavar="'NAME=VALUE ...'", help="Try this setting; repeatable."),
 ]
 Dataset = Annotated[
-    str | None,
-    typer.Option(metavar="MODULE:NAME", help="Your function that returns a Dataset."),
+    str | None, typer.Option(metavar="MODULE:NAME", help="Your function that returns a Dataset.")
 ]
-Resume = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Continue the search in this file.")
-]
-Top = Annotated[int, typer.Option(min=1, help="Number of settings to show.")]
+Resume = Annotated[Path | None, FILE(help="Continue the search in this file.")]
+Top = Annotated[int, N(min=1, help="Number of settings to show.")]
 
 
 def _search(
@@ -114,7 +110,7 @@ def loader(
     method: Method = "grid",
     setting: Settings = None,
     dataset: Dataset = None,
-    device: Annotated[str, typer.Option(help="Device that the batches are copied to.")] = "cpu",
+    device: Annotated[str, NAME(help="Device that the batches are copied to.")] = "cpu",
     resume: Resume = None,
     top: Top = 8,
 ) -> None:
@@ -146,24 +142,21 @@ def training(
     budget: Budget = 180,
     method: Method = "grid",
     setting: Settings = None,
-    device: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Only this device; repeatable.")
-    ] = None,
+    device: Annotated[list[str] | None, NAME(help="Only this device; repeatable.")] = None,
     optimizer: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Search it too: sgd, momentum, rmsprop, adam."),
+        list[str] | None, NAME(help="Search it too: sgd, momentum, rmsprop, adam.")
     ] = None,
     lr: Annotated[
         list[float] | None,
         typer.Option(metavar="RATE", help="Learning rates to try; the first is the default."),
     ] = None,
-    target: Annotated[float, typer.Option(help="Held-out loss to reach.")] = 0.5,
+    target: Annotated[float, N(help="Held-out loss to reach.")] = 0.5,
     model: Annotated[
         str | None,
         typer.Option(metavar="MODULE:NAME", help="Your function or class that makes a Module."),
     ] = None,
     dataset: Dataset = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the real FashionMNIST.")] = None,
+    data_root: Annotated[Path | None, DIR(help="Folder of the real FashionMNIST.")] = None,
     resume: Resume = None,
     top: Top = 8,
 ) -> None:
