@@ -324,3 +324,30 @@ def test_a_card_of_unknown_hardware_begins_with_what_it_rests_on():
     known = {"cpu": "", "os": "", "python": ""}
     lines = report.card(Machine().cell(1e-3, **known).frame()).splitlines()
     assert lines[2] == "from 1 of 1 cells"
+
+
+def test_what_to_use_names_where_no_training_step_works():
+    """The CPU is best; mps fails in float16 and refuses bfloat16, an npu is wrong everywhere."""
+    machine = Machine().sweep("cpu", 1e-3, 1e-5).sweep("mps", 1e-1, 1e-4)
+    step = {"family": "training", "benchmark": "step", "params": "batch=64"}
+    for device, dtype, status in (
+        *(("mps", "float16", "error"), ("mps", "bfloat16", "unsupported")),
+        *(("npu", "float16", "wrong"), ("npu", "float32", "wrong")),
+    ):
+        machine.fault(status, "x", device=device, dtype=dtype, **step)
+    text = " ".join(report.text(machine.frame(), "use").split())
+    assert "train with cpu, float32" in text
+    for words in (
+        "fails in float16 on mps",
+        "is unsupported in bfloat16 on mps",
+        "is wrong on npu",
+    ):
+        assert f"Each training step {words}. " in text
+
+
+def test_the_part_of_the_batch_names_the_device_that_it_changes():
+    machine = Machine().sweep("cpu", 1e-3, 1e-5).sweep("mps", 1e-1, 1e-4)
+    for row in Machine().sweep("cpu", 5e-4, 5e-6).rows:
+        machine.rows.append(row | {"dtype": "bfloat16"})
+    text = " ".join(report.text(machine.frame(), "use").split())
+    assert re.search(r"bfloat16 alone is 2\.0x faster .*, batch \d+ on cpu alone", text)

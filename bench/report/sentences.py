@@ -240,6 +240,15 @@ def _several(one: Any) -> str:
     return text
 
 
+_BROKEN = {
+    "wrong": "is wrong",
+    "error": "fails",
+    "oom": "needs too much memory",
+    "fallback": "leaves its device",
+    "unsupported": "is unsupported",
+}
+
+
 def _use(one: Any) -> str:
     def setting(subject: Subject, autocast: bool = False) -> str:
         dtype = f"autocast {subject.dtype}" if autocast else subject.dtype
@@ -261,9 +270,10 @@ def _use(one: Any) -> str:
         text += f"({setting(one.rival)}, foreach optimizer, no workers)"
     made = [text]
     if one.of_dtype:
+        place = "" if one.subject.device == one.rival.device else f" on {one.subject.device}"
         made.append(
             f"{one.subject.dtype} alone is {times(one.of_dtype)}, batch "
-            f"{one.subject.params['batch']} alone {times(one.of_batch)}"
+            f"{one.subject.params['batch']}{place} alone {times(one.of_batch)}"
         )
     also = [f"{one.implementation} optimizers"] if one.implementation else []
     if one.workers:
@@ -274,6 +284,10 @@ def _use(one: Any) -> str:
     made += [
         f"Avoid {dtype}: training is {times(ratio)} than in float32"
         for dtype, ratio in one.avoid.items()
+    ]
+    made += [
+        f"Each training step {_BROKEN[status]} {'in' if ' on ' in place else 'on'} {place}"
+        for place, status in one.broken.items()
     ]
     known = f"Based on {one.n} of {one.total} training steps"
     made.append(f"{known}; {len(one.alike)} of the others may be faster" if one.alike else known)

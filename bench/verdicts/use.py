@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.compare.cells import Cell
+from bench.compare.cells import grouped as grouped_by
+from bench.records.schema import FAULTS, SEVERITY
 from bench.stats.ratios import Ratio
 from bench.verdicts import alternatives, calls, grouped, groups, loading
 from bench.verdicts.finding import Finding, Subject, notable, per_unit
@@ -24,12 +26,13 @@ class Use(Finding):
     subject is the one whose gain is at least the largest. `advice` is `use`; `among the best` if a
     step that is not settled may be faster; `default` if nothing is notably faster than the default;
     or `unknown`. `autocast`: parameters stay in float32. `of_dtype` and `of_batch` are the parts of
-    `ratio`: the dtype alone at the batch of the setting, and its batch alone in float32, if both
-    differ from the default. `implementation` is that of the optimizers which is clearly the
+    `ratio`: the dtype alone at the batch of the setting, and its batch (and device) in float32, if
+    both differ from the default. `implementation` is that of the optimizers which is clearly the
     fastest, blank if none is; `workers` the numbers of DataLoader workers that load fastest, "0" if
     none are needed, blank if that is not settled. `compiled`: torch.compile makes forward and
     backward faster at every batch. `avoid`: the dtypes in which training is slower than in float32,
-    and by how much.
+    and by how much. `broken`: the dtypes and devices in which no training step has a time, and the
+    worst status of their steps.
     """
 
     autocast: bool = False
@@ -39,6 +42,7 @@ class Use(Finding):
     workers: str = ""
     compiled: bool = False
     avoid: Mapping[str, Ratio] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def settings(found: list[Cell]) -> Iterator[Use]:
@@ -104,7 +108,26 @@ def settings(found: list[Cell]) -> Iterator[Use]:
             if (one.subject.device, one.group) == (shown.device, group)
             if one.ratio and one.advice == "slower" and one.subject.dtype != shown.dtype
         },
+        broken=_broken(STEP.among(found)),
     )
+
+
+def _broken(steps: list[Cell]) -> dict[str, str]:
+    """Return where each step failed or was refused, with the worst status: devices, or dtypes."""
+    made = {}
+    for device, of_device in grouped_by(steps, lambda cell: cell.device).items():
+        places = {
+            f"{dtype} on {device}": own
+            for dtype, own in grouped_by(of_device, lambda cell: cell.dtype).items()
+        }
+        for place, own in {device: of_device}.items() if _all_broken(of_device) else places.items():
+            if _all_broken(own):
+                made[place] = min((cell.estimate.status for cell in own), key=SEVERITY.index)
+    return made
+
+
+def _all_broken(steps: list[Cell]) -> bool:
+    return all(cell.estimate.status in (*FAULTS, "unsupported") for cell in steps)
 
 
 def _in_float32(steps: list[Cell], like: Cell) -> Cell | None:
