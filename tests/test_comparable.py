@@ -7,6 +7,8 @@ import pytest
 from bench.gate import comparable
 from bench.gate.check import check
 from bench.records.schema import CellKey
+from bench.report import gate_outcome
+from tests.helpers import gates
 from tests.helpers.frames import frame
 
 
@@ -70,6 +72,22 @@ def test_cells_of_several_benchmarks_that_move_alike_are_one_shift():
     assert note.code == "moved together"
     assert (note.figures["cells"], note.figures["total"]) == (4, 30)
     assert math.isclose(note.figures["change"], 0.2575, abs_tol=0.005)
+
+
+def test_cells_that_become_faster_together_are_a_note_and_fail_only_if_improvements_do():
+    faster = dict.fromkeys(range(4), 0.8)
+    old, new = (
+        [
+            row | {"benchmark": f"op{row['params'][2:]}"}
+            for row in gates.runs(seed=seed, slow=slow, cells=12, noise=0.002)
+        ]
+        for seed, slow in ((1, None), (2, faster))
+    )
+    outcome = gates.judged(old, new)
+    assert (outcome.code, outcome.count("improved")) == (0, 4)
+    (note,) = (one for one in outcome.notes if one.code == "moved together")
+    assert "became 20% faster together" in gate_outcome.words(note)
+    assert gates.judged(old, new, fail_on_improvement=True).code == 3
 
 
 @pytest.mark.parametrize(

@@ -272,12 +272,11 @@ def check(
         if abs(value) > MAX_SHIFT and not seen:
             hard.append(reason("moved", device=device, dtype=dtype, change=ratios.relative(value)))
     if not one_machine:
-        slower = [
-            (cell.key, cell.change)
-            for cell in cells
-            if cell.verdict == "regressed" and cell.change and cell.key[2:4] not in slowdowns
-        ]
-        hard += comparable.moved_together(slower, [cell.key for cell in cells])
+        improved = hard if fail_on_improvement else soft
+        for verdict, notes in (("regressed", hard), ("improved", improved)):
+            own = [c for c in cells if c.verdict == verdict and c.key[2:4] not in slowdowns]
+            changed = [(cell.key, cell.change) for cell in own if cell.change]
+            notes += comparable.moved_together(changed, [cell.key for cell in cells])
     cells += [
         Judged(key, "errored", reason=reason("status", seen=new.statuses[key][fault]))
         for key, fault in broken.items()

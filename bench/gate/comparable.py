@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -65,26 +65,29 @@ def _unknown(column: str, frames: Sequence[pd.DataFrame]) -> tuple[str, ...]:
 
 
 def moved_together(
-    slower: Iterable[tuple[CellKey, float]], judged: Sequence[CellKey]
+    changed: Sequence[tuple[CellKey, float]], judged: Sequence[CellKey]
 ) -> list[Reason]:
-    """Return groups of cells that became slower by the same factor while the others did not.
+    """Return groups of cells that changed by the same factor while the others did not.
 
-    `slower` holds the regressed cells and their changes (0.1 is 10 %) of all that were `judged`.
-    Two machines of one CPU model may differ like that: in one kind of work, such as memory traffic,
-    and in nothing else. Cells of few benchmarks are no such group: their code has changed.
+    `changed` holds cells that all became slower, or all faster, and their changes (0.1 is 10 %
+    slower), of all that were `judged`. Two machines of one CPU model may differ like that: in one
+    kind of work, such as memory traffic, and in nothing else. Cells of few benchmarks are no such
+    group: their code has changed.
     """
     found = []
     places: dict[tuple[str, str], list[tuple[float, CellKey]]] = {}
-    for key, change in slower:
-        places.setdefault((key.device, key.dtype), []).append((math.log1p(change), key))
+    for key, change in changed:
+        places.setdefault((key.device, key.dtype), []).append((abs(math.log1p(change)), key))
+    way = "slower" if any(change > 0 for _, change in changed) else "faster"
     for (device, dtype), cells in places.items():
         total = sum((key.device, key.dtype) == (device, dtype) for key in judged)
         group = _largest_group(sorted(cells))
         benchmarks = sorted({key.benchmark for _, key in group})
         if len(group) >= max(TOGETHER, SHARE * total) and len(benchmarks) >= BENCHMARKS:
-            change = math.expm1(statistics.median(log for log, _ in group))
+            log = statistics.median(log for log, _ in group)
+            change = math.expm1(log) if way == "slower" else -math.expm1(-log)
             names = tuple(benchmarks)
-            place = {"device": device, "dtype": dtype, "benchmarks": names}
+            place = {"device": device, "dtype": dtype, "benchmarks": names, "way": way}
             found.append(
                 reason("moved together", cells=len(group), total=total, change=change, **place)
             )

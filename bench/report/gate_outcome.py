@@ -48,7 +48,7 @@ WORDS = {
         "--same-machine"
     ),
     "moved together": (
-        "{cells} of {total} cells on {device} in {dtype} became {change:.0%} slower together "
+        "{cells} of {total} cells on {device} in {dtype} became {change:.0%} {way} together "
         "({benchmarks}): two machines of one CPU model can differ like that; compare both sides on "
         "one machine with bench ab"
     ),
