@@ -270,6 +270,13 @@ def test_an_infinite_reference_needs_an_infinite_answer():
     assert answer.judge(torch.tensor([1e30, 1.0]), want, torch.device("cpu")).fault
 
 
+def test_a_bound_that_is_no_number_allows_nothing():
+    want = Reference(np.ones(2), torch.float32, np.full(2, np.nan))
+    for values, right in (([1.0, 1.0], True), ([1.0, 2.0], False), ([1.0, math.nan], False)):
+        found = answer.judge(torch.tensor(values), want, torch.device("cpu"))
+        assert (found.fault == "") is right
+
+
 def test_a_slow_call_of_a_plan_of_one_is_timed_and_checked_at_once(monkeypatch):
     """Each call of a slow step takes seconds: there are two, not three."""
     monkeypatch.setattr(cells, "SLOW_S", 0.0)

@@ -52,7 +52,7 @@ CELLS = [
 BREAKS = [
     *(name for name in breaks.VALUES if not name.startswith(("one element", "float64"))),
     *("skipped", "swapped", "stale", "wrong dtype", "wrong device", "wrong alias"),
-    "later calls wrong",
+    *("one memory", "later calls wrong"),
 ]
 #: Breaks of what happens inside a call, and a cell that each breaks.
 INSIDE = [
@@ -97,10 +97,6 @@ def _too_fast(optimizer, model):
 def _remembered(x, y, known={}):  # noqa: B006
     key = x.data_ptr(), y.data_ptr()
     return known.setdefault(key, (x @ y, x, y))[0].clone()
-
-
-def _in_one_buffer(x, y, buffers={}):  # noqa: B006
-    return buffers.setdefault(x.dtype, torch.empty_like(x)).copy_(x + y)
 
 
 def _sorted_in_place(x):
@@ -167,10 +163,6 @@ ONCE_MISSED = {
     "a result of other values": (
         *(bench_arithmetic.bench_matmul, {"n": 64}, ["float32", "bfloat16"]),
         _remembered,
-    ),
-    "one memory for all results": (
-        *(bench_inplace.bench_add, CELLS[5][1], ["float32", "bfloat16"]),
-        _in_one_buffer,
     ),
     "an argument sorted in place": (
         *(bench_indexing.bench_sort, {"n": 4096}, ["float32", "bfloat16"]),

@@ -207,6 +207,14 @@ def test_a_second_pass_has_the_promised_workers_and_another_order(few):
     assert faults(mixed, [{}, {}], shuffled=True) == "the images are in the same order as before"
 
 
+def test_an_order_that_is_hardly_random_is_no_shuffle(few):
+    dataset = data.custom_images("png", count=few)
+    for order in ([*range(1, few), 0], [*range(few)][::-1], [k ^ 1 for k in range(few)]):
+        passed = watched(one_epoch, DataLoader(Subset(dataset, order), 16))
+        check = delivers(data.image_folder("png"), few, 16, shuffled=True)
+        assert check(passed).fault == "the order of the images is hardly random"
+
+
 def test_a_data_set_is_watched_by_index(few):
     from bench.suite.loading import bench_dataset
     from bench.suite.loading.workers import one_by_one

@@ -142,7 +142,7 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
             bound = np.broadcast_to(bound.reshape(-1), error.shape) * reference_errors
         largest = max(largest, abs(float(reference.max())), abs(float(reference.min())))
         if not math.isfinite(bound.sum()):  # a reference that is not finite must be met exactly
-            bound = np.where(np.isfinite(reference), bound, 0.0)
+            bound = np.where(np.isfinite(reference) & ~np.isnan(bound), bound, 0.0)
         with np.errstate(divide="ignore", invalid="ignore"):
             quotient = error / bound
         if not math.isfinite(quotient.sum()):

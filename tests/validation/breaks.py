@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.measure.arguments import copies
 from bench.measure.proofs import same_bits
-from tests.validation.broken_calls import ARGUMENTS, INSIDE, broken_inside, skipped, stale
+from tests.validation.broken_calls import ARGUMENTS, INSIDE, Buffer, broken_inside, skipped, stale
 from tests.validation.broken_results import (
     VALUES,
     NotApplied,
@@ -51,7 +51,7 @@ def is_fault(cell: str, name: str) -> bool:
 
 def broken(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
     """Return the operation with a fault, in every call or (`later ...`) from the second one on."""
-    calls = itertools.count(1)
+    calls, buffer = itertools.count(1), Buffer()
     if name in INSIDE:
         return broken_inside(operation, INSIDE[name])
     if name in STATES:
@@ -78,6 +78,8 @@ def broken(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
             return change_values(result, VALUES["all zero"]) if number > 1 else result
         if name == "wrong dtype":
             return wrong_dtype(result)
+        if name == "one memory":
+            return buffer.holding(result, args)
         if name == "strides":
             return wrong_strides(result)
         if name == "wrong device":
@@ -92,5 +94,5 @@ def broken(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
 NAMES = (
     *VALUES,
     *("skipped", *ARGUMENTS, "stale", "wrong dtype", "strides", "wrong device", "wrong alias"),
-    *("later calls wrong", *INSIDE, *STATES, *PASSES),
+    *("one memory", "later calls wrong", *INSIDE, *STATES, *PASSES),
 )

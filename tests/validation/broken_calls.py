@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from bench.measure.arguments import copies
-from bench.measure.proofs import same_bits
+from bench.measure.proofs import overlap, same_bits
 from tests.validation.broken_results import VALUES, NotApplied, change_values, leaves_of
 
 
@@ -38,6 +38,21 @@ def skipped(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     if isinstance(result, torch.nn.Module):
         return args[-1]
     return change_values(result, VALUES["all zero"])
+
+
+class Buffer:
+    """The memory in which a call returns each of its results, so that the next one overwrites it."""
+
+    def __init__(self) -> None:
+        self._memory: Any = None
+
+    def holding(self, result: Any, args: tuple[Any, ...]) -> Any:
+        """Return a tensor in this memory; raise `NotApplied` for other results, and for views."""
+        if not isinstance(result, torch.Tensor) or overlap(result, list(args)):
+            raise NotApplied
+        with torch.no_grad():
+            self._memory = result.clone() if self._memory is None else self._memory.copy_(result)
+        return self._memory.requires_grad_(result.requires_grad)
 
 
 def _one_index_off(args: tuple[Any, ...]) -> tuple[Any, ...]:

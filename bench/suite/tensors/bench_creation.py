@@ -34,6 +34,7 @@ def like(cell, made, *args):
 
 def create(cell, n, factory, *args, **checked):
     cell.work(items=n, bytes=0 if factory in (torch.empty, torch.empty_like) else cell.nbytes(n))
+    checked = {"proof": fresh} | checked
     cell(factory, *args, **checked)
 
 
@@ -78,7 +79,7 @@ def bench_arange(cell, n):
 
 @pytest.mark.parametrize("n", SIZES)
 def bench_empty_like(cell, n):
-    create(cell, n, torch.empty_like, cell.tensor(n), check=like(cell, layout, n), proof=fresh)
+    create(cell, n, torch.empty_like, cell.tensor(n), check=like(cell, layout, n))
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -99,7 +100,7 @@ def bench_full_like(cell, n):
 @dtypes(*FLOATING, default=FLOAT32)
 @pytest.mark.parametrize("n", SIZES)
 def bench_rand_like(cell, n):
-    create(cell, n, torch.rand_like, cell.tensor(n), proof=fresh, **like(cell, drawn, UNIFORM, n))
+    create(cell, n, torch.rand_like, cell.tensor(n), **like(cell, drawn, UNIFORM, n))
 
 
 @pytest.mark.parametrize("n", values((2**14,), full=(2**4, 2**18)))

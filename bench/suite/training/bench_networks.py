@@ -6,6 +6,7 @@ from torch import nn
 
 from bench.measure.chance import dropped, with_state
 from bench.measure.layers import attended, batch_norm, contracted, layer_norm, recurrent
+from bench.measure.proofs import fresh
 from bench.suite.axes import FLOAT32, FLOATING, dtypes, values
 from bench.suite.layouts import FORMATS, LAYOUTS, laid_out
 
@@ -79,7 +80,7 @@ def bench_batch_norm(cell, batch, layout):
 @pytest.mark.parametrize("n", values((2**18,), full=(2**12, 2**22)))
 def bench_dropout(cell, n):
     cell.work(items=n, bytes=2 * cell.nbytes(n))
-    cell(nn.functional.dropout, cell.tensor(n), 0.5, trial=with_state, check=dropped())
+    cell(nn.functional.dropout, cell.tensor(n), 0.5, trial=with_state, check=dropped(), proof=fresh)
 
 
 def over_time(cell, kind, gates, batch):

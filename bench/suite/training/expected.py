@@ -293,6 +293,8 @@ class Steps:
             sums = [a + b for a, b in zip(sums, found, strict=True)]
         # The losses are added up in float32.
         bound = SIGMAS * float(loss.deviation) + len(batches) * LOSS_SUM * float(loss.value)
+        if not math.isfinite(bound):
+            raise WrongAnswer("the training diverges")
         mean = Reference(loss.value / len(batches), dtype, bound / len(batches), kind=float)
         return [mean, *self._ends(model, rate), *map(_sum_of_gradients, sums)]
 
