@@ -343,7 +343,8 @@ def cross_entropy(logits: torch.Tensor, target: torch.Tensor) -> Reference:
     logarithms = np.square(ulp(each, logits.dtype)).sum() / 3 / count**2
     rounding = np.square(ulp(np.asarray(exact), logits.dtype)) / 12
     added = np.square(cascade(count, logits.dtype) * exact)
-    inner = 16 * accumulator(logits.dtype) * np.abs(each).max()
+    # The maximum may be added to the logarithm of the sum.
+    inner = accumulator(logits.dtype) * (16 * np.abs(each).max() + 2 * np.abs(values).max())
     bound = 6 * np.sqrt(logarithms + rounding + added) + inner
     grad = logits.requires_grad
     return Reference(np.asarray(exact), logits.dtype, bound, requires_grad=grad)
