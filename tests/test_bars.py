@@ -31,3 +31,8 @@ def test_one_ratio_and_an_open_interval_need_no_axis_of_their_own():
     made = bars.of([finding(1, 2, benchmark="a"), finding(1, float("inf"), benchmark="b")])
     assert "inf" not in made
     assert "nan" not in made
+
+
+def test_a_label_that_does_not_fit_ends_with_an_ellipsis():
+    made = bars.of([finding(1, 2, benchmark="b" * 40), finding(3, 4, benchmark="a" * bars.FITS)])
+    assert re.findall(r'end">([^<]*)<', made)[:2] == ["b" * (bars.FITS - 1) + "…", "a" * bars.FITS]

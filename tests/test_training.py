@@ -173,7 +173,7 @@ def test_an_epoch_must_end_at_the_parameters_of_float64(monkeypatch, factor, rig
     if right:
         bench_epoch.bench_epoch(on, 64)
     else:
-        with pytest.raises(WrongAnswer, match="off by|diverges"):
+        with pytest.raises(WrongAnswer, match=r"off by|diverges"):
             bench_epoch.bench_epoch(on, 64)
     assert on.result.notes == ["made-up images of FashionMNIST's format"]
 
