@@ -20,9 +20,9 @@ def sentences(rows):
 
 @pytest.mark.integration
 def test_a_uniform_fleet_has_none():
-    """Of 200 fleets of sixteen equal machines, two with a machine named at most."""
-    named = [any(f.outliers for f in outliers.find(fleet(16, seed))) for seed in range(200)]
-    assert sum(named) <= 2
+    """Of 100 fleets of sixteen equal machines, one with a machine named at most."""
+    named = [any(f.outliers for f in outliers.find(fleet(16, seed))) for seed in range(100)]
+    assert sum(named) <= 1
 
 
 @pytest.mark.parametrize("seed", range(5))
