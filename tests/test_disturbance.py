@@ -134,6 +134,8 @@ def test_the_time_in_which_a_thread_was_ready_and_did_not_run_is_stolen(tasks):
     assert monitor.parallel
     assert monitor.visit([1e-3, 1e-3], 1).stolen == tuple(monitor.stolen)
     assert not tasks.times.files
+    monitor.restart()
+    assert (monitor.stolen, monitor.parallel) == ([], False)
 
 
 @pytest.mark.real_machine

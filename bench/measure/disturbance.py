@@ -47,9 +47,9 @@ class Visit:
     `rounds_s` are seconds of one iteration in each round. `stolen` is the share of each round in
     which a thread was ready and did not run; None if the platform does not report it. `kernels_s`
     are the mean seconds of each reference kernel beside the rounds, by name; a kernel during whose
-    readings threads waited is left out. `throttled` is the
-    throttling by a CPU quota during the rounds, `core_s` the quickest reading of the kernel of one
-    core. `single`: a single call, often the first one, of which no interval is known.
+    readings threads waited is left out. `throttled` is the throttling by a CPU quota during the
+    rounds, `core_s` the quickest reading of the kernel of one core. `single`: a single call, often
+    the first one, of which no interval is known.
     """
 
     rounds_s: tuple[float, ...]
@@ -113,8 +113,9 @@ class DisturbanceMonitor:
         self._read_kernels()
 
     def restart(self) -> None:
-        """Forget the rounds so far."""
+        """Forget the rounds so far, and how many threads they used."""
         self.stolen.clear()
+        self.timed_s = self.others_s = 0.0
 
     def after_round(self, seconds: float) -> None:
         """Note what a round of so many seconds lost, and read the reference kernels."""

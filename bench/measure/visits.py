@@ -59,16 +59,16 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
     The best times of `kernels` are those known now, so a later call may judge better.
     """
     samples = [_sample(visit, kernels).quiet for visit in visits]
-    low, high = (None, None) if visits[0].single else undisturbed.interval(samples)
-    typical = undisturbed.typical(samples)
+    low, high = undisturbed.interval(samples)
+    typical = undisturbed.typical(samples, high)
     counted = [visits[i] for i in typical]
     rounds_s = list(itertools.chain.from_iterable(samples[i].rounds_s for i in typical))
     stolen = [statistics.fmean(v.stolen) for v in counted if v.stolen is not None]
     columns = {
         **quantiles.summary(rounds_s),
         "iterations": counted[0].iterations,
-        "ci_low_s": low,
-        "ci_high_s": high,
+        "ci_low_s": None if visits[0].single else low,
+        "ci_high_s": None if visits[0].single else high,
         "involuntary_switches": counted[0].switches,
         "drift": drift(rounds_s),
         "stolen": statistics.fmean(stolen) if stolen else None,

@@ -90,11 +90,10 @@ def agreeing(samples: Sequence[Sample]) -> list[int]:
     return [i for i, first in enumerate(firsts) if first <= limit]
 
 
-def typical(samples: Sequence[Sample]) -> list[int]:
-    """Return the agreeing visits whose median is not above the interval.
+def typical(samples: Sequence[Sample], high: float) -> list[int]:
+    """Return the agreeing visits whose median is not above `high`, the end of the interval.
 
     The median of their rounds together is not above it either. A visit can agree and have most of
     its rounds disturbed: threads that share a core take a hundred times as long to synchronise.
     """
-    _, high = interval(samples)
     return [i for i in agreeing(samples) if statistics.median(samples[i].rounds_s) <= high]
