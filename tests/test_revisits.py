@@ -87,6 +87,18 @@ def test_narrow_cells_are_left_alone(suite, clock, seen, monkeypatch):
     assert seen == []
 
 
+def test_a_cell_whose_first_visit_looks_quiet_is_visited_once_more(
+    suite, clock, seen, monkeypatch
+):
+    """Something that no reference kernel shows may have disturbed the first visit."""
+    monkeypatch.setattr(revisits, "NARROW", 1.02)
+    monkeypatch.setattr(visits.Judged, "width_within", 1.0)
+    monkeypatch.setattr(disturbance.DisturbanceMonitor, "losses", lambda self: {})
+    suite.write(SUITE)
+    assert suite.run("--budget", "9").ret == 0
+    assert len(seen) == 1
+
+
 def test_the_widest_interval_comes_first(suite, clock, seen, monkeypatch):
     suite.write(SUITE + SUITE.replace("bench_neg", "bench_abs"))
     monkeypatch.setattr(

@@ -28,6 +28,9 @@ now_s = time.perf_counter
 PAUSE_S = 2.0
 #: Visits end when no interval is wider than this, without what processes differ.
 NARROW = 1.02
+#: How much wider the interval of a single visit may have to be: something that no reference kernel
+#: shows may have disturbed the visit, and only another one can tell.
+HIDDEN = 1.1
 #: Seconds between two looks at the reference kernels while they promise no narrower interval.
 LOOK_S = 0.05
 #: A visit that took less than this costs as much as one that took this long.
@@ -70,6 +73,11 @@ class Timed:
             self.entry.extra_info.update(extra_info(dataclasses.asdict(made)))
         return made
 
+    @property
+    def doubt(self) -> float:
+        """By which factor the interval may still be reduced, or corrected, by another visit."""
+        return max(self.width, HIDDEN) if len(self.result.visits) == 1 else self.width
+
     def gain(self, losses: Mapping[str, float]) -> float:
         """Return how much narrower a visit can make the interval now, per second spent on the cell.
 
@@ -78,7 +86,7 @@ class Timed:
         used = self.result.visits[-1].kernels_s
         left = NARROW * max((losses[name] for name in used if name in losses), default=1.0)
         spent_s = len(self.result.visits) * max(self.cost_s, SHORTEST_S)
-        return math.log(self.width / left) / spent_s
+        return math.log(self.doubt / left) / spent_s
 
 
 #: The cells of a run that were timed, in the order of their first visits.
@@ -140,7 +148,7 @@ def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
     candidates = [timed for timed in cells if repeatable(timed.item)]
     try:
         while (now := now_s()) < end:
-            wide = [t for t in candidates if t.width > NARROW and t.status in ("ok", "unstable")]
+            wide = [t for t in candidates if t.doubt > NARROW and t.status in ("ok", "unstable")]
             ready = [t for t in wide if t.visited + PAUSE_S <= now and now + t.cost_s <= end]
             if not ready:
                 waiting = [t.visited + PAUSE_S for t in wide if now + PAUSE_S + t.cost_s <= end]
