@@ -87,9 +87,7 @@ def test_narrow_cells_are_left_alone(suite, clock, seen, monkeypatch):
     assert seen == []
 
 
-def test_a_cell_whose_first_visit_looks_quiet_is_visited_once_more(
-    suite, clock, seen, monkeypatch
-):
+def test_a_cell_whose_first_visit_looks_quiet_is_visited_once_more(suite, clock, seen, monkeypatch):
     """Something that no reference kernel shows may have disturbed the first visit."""
     monkeypatch.setattr(revisits, "NARROW", 1.02)
     monkeypatch.setattr(visits.Judged, "width_within", 1.0)

@@ -28,8 +28,8 @@ now_s = time.perf_counter
 PAUSE_S = 2.0
 #: Visits end when no interval is wider than this, without what processes differ.
 NARROW = 1.02
-#: How much wider the interval of a single visit may have to be: something that no reference kernel
-#: shows may have disturbed the visit, and only another one can tell.
+#: The interval of a single visit counts as this wide at least: something that no reference kernel
+#: shows may have disturbed the visit, and only another visit can find out.
 HIDDEN = 1.1
 #: Seconds between two looks at the reference kernels while they promise no narrower interval.
 LOOK_S = 0.05
@@ -75,7 +75,7 @@ class Timed:
 
     @property
     def doubt(self) -> float:
-        """By which factor the interval may still be reduced, or corrected, by another visit."""
+        """By which factor another visit may narrow or correct the interval."""
         return max(self.width, HIDDEN) if len(self.result.visits) == 1 else self.width
 
     def gain(self, losses: Mapping[str, float]) -> float:
