@@ -67,7 +67,7 @@ def test_a_comparison_begins_with_a_summary_and_shows_what_differs(two):
     assert {"16 1.00 ms 2.00 ms 2.0x", "4096 2.00 ms 4.00 ms 2.0x"} <= {*lines}
     assert "add 1.00 us wrong" in lines  # a fault is a difference
     assert not any(line.startswith("neg") for line in lines)
-    assert "1 of 4 rows show no difference, or no time: --all shows them" in lines
+    assert "1 of 4 rows show no difference, or fewer than two times: --all shows them" in lines
     assert max(map(len, shown.splitlines())) <= 80
 
 
@@ -75,8 +75,18 @@ def test_what_was_called_once_has_no_difference_and_no_legend(tmp_path):
     once = {"rounds": 1, "iterations": 1}
     rows = [{"dtype": dtype} | once for dtype in ("float32", "float16")]
     lines = run(store(tmp_path / "a.csv", *rows)).output.splitlines()
-    assert lines[-1] == "1 of 1 rows show no difference, or no time: --all shows them"
+    assert lines[-1] == "1 of 1 rows show no difference, or fewer than two times: --all shows them"
     assert not any("median" in line or "no row" in line for line in lines)
+
+
+def test_a_cell_that_a_side_does_not_have_is_no_difference(tmp_path):
+    """Such as indices, which have no floating-point dtype."""
+    rows = [{"dtype": "float32"}, {"dtype": "float16", "median_s": 1.0}]
+    rows.append({"dtype": "int64", "benchmark": "take"})
+    shown = run(store(tmp_path / "a.csv", *rows), "--columns", "dtype").output
+    assert "cat" in shown
+    assert "take" not in shown
+    assert "1 of 2 rows" in shown
 
 
 def test_a_terminal_has_colours(two):

@@ -11,6 +11,7 @@ from bench.gate.reason import reason
 from bench.gate.settings import Limits
 from bench.records import schema
 from bench.records.schema import CellKey
+from bench.report import gate_outcome
 from bench.stats import multiplicity
 from tests.helpers.frames import frame
 from tests.helpers.gates import (
@@ -199,6 +200,10 @@ def test_another_environment_is_incomparable_unless_it_may_vary(column):
     outcome = judged(old, new)
     assert outcome.code == 3
     assert ("differs", column) in [(code, one.get("column")) for code, one in outcome.notes]
+    headline, _, rest = gate_outcome.text(outcome, 80).partition("\n")
+    assert f"{CELLS} incomparable" in headline
+    assert f"{column}: " in rest
+    assert "incomparable" not in rest  # it says why, not which: all of them
     assert judged(old, new, vary=[column]).code == 0
 
 

@@ -45,7 +45,7 @@ def compare(
     """Compare machines, devices, dtypes or versions in one table."""
     from bench.compare import outliers as rules
     from bench.compare import sides
-    from bench.report import comparison
+    from bench.report import comparison, fit
     from bench.report import outliers as shown
 
     choose("--sort", sort, comparison.SORTS)
@@ -75,10 +75,9 @@ def compare(
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     give(comparison.text(made, found, colour))
     if short and not only_different and top is None and len(found) < len(made.rows):
-        equal = len(made.rows) - len(found)
-        give(
-            f"{equal:,} of {len(made.rows):,} rows show no difference, or no time: --all shows them"
-        )
+        rest = f"{len(made.rows) - len(found):,} of {len(made.rows):,} rows"
+        why = "show no difference, or fewer than two times: --all shows them"
+        give(fit.fill(f"{rest} {why}", fit.terminal()))
 
 
 def verdict(

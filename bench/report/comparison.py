@@ -34,8 +34,8 @@ class Line:
 
     @property
     def differs(self) -> bool:
-        """Whether a time changed significantly, or some sides have a time and others have none."""
-        timed = {bool(estimate and estimate.seconds) for estimate, _ in self.cells}
+        """Whether a time changed significantly, or a side that has the cell has no time of it."""
+        timed = {bool(estimate.seconds) for estimate, _ in self.cells if estimate}
         return self.change > 1 or len(timed) > 1
 
 

@@ -167,7 +167,8 @@ def text(outcome: Outcome, width: int | None = None) -> str:
     width = width or fit.terminal()
     shown = [c for c in outcome.cells if c.verdict in NOTABLE and c.verdict != "missing"]
     missing = [cell for cell in outcome.cells if cell.verdict == "missing"]
-    others = [cell for cell in outcome.cells if cell.verdict not in (*NOTABLE, "same", "new")]
+    unlisted = (*NOTABLE, "same", "new", "incomparable")  # why sides are incomparable is a note
+    others = [cell for cell in outcome.cells if cell.verdict not in unlisted]
     listed = [*shown, *missing[:FEW], *others[:FEW]]
     parts = [*fit.wrap(headline(outcome), width), ""]
     if listed:
