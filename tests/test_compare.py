@@ -89,6 +89,15 @@ def test_a_cell_that_a_side_does_not_have_is_no_difference(tmp_path):
     assert "1 of 2 rows" in shown
 
 
+def test_ctrl_c_is_one_line(two, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sides, "compare", stopped)
+    done = run(*two)
+    assert (done.exit_code, done.output) == (130, "bench: stopped\n")
+
+
 def test_a_terminal_has_colours(two):
     made = sides.compare(files.read(two))
     shown = comparison.text(made, comparison.lines(made), colour=True)

@@ -9,7 +9,7 @@ import torch
 from bench.measure import rounds, state
 from bench.measure.cell import Cell
 from bench.measure.devices import find
-from bench.plugin import conflicts, plans
+from bench.plugin import conflicts, plans, revisits
 
 
 def plugin(module, *options):
@@ -165,8 +165,10 @@ def pytest_runtest_protocol(item, nextitem):
 
 
 @pytest.mark.integration
-def test_the_last_attempt_of_a_rerun_cell_counts(suite):
+def test_the_last_attempt_of_a_rerun_cell_counts(suite, monkeypatch):
     """As pytest-rerunfailures does it."""
+    visited = []
+    monkeypatch.setattr(revisits, "until_spent", lambda run, cells, _: visited.extend(cells))
     suite.write(
         """
         attempts = []
@@ -174,15 +176,16 @@ def test_the_last_attempt_of_a_rerun_cell_counts(suite):
         @dtypes("float32")
         def bench_flaky(cell):
             attempts.append(1)
-            if len(attempts) < 3:
-                raise RuntimeError("not yet")
             cell.work(items=4, bytes=32)
             cell(torch.neg, cell.tensor(4))
+            if len(attempts) < 3:
+                raise RuntimeError("not yet")
         """
     )
     (suite.pytester.path / "conftest.py").write_text(RERUN)
-    done = suite.run("--budget", "0", "--benchmark-json", "out.json")
+    done = suite.run("--benchmark-json", "out.json")
     assert done.ret == 0
     rows = suite.rows()
     assert list(rows.benchmark) == ["flaky"]
     assert rows.status[0] in ("ok", "unstable")
+    assert [timed.status for timed in visited] == list(rows.status)

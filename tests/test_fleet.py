@@ -1,5 +1,6 @@
 """`bench fleet`: every machine of a cluster, and what becomes of the others when one is lost."""
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from tests.helpers.listeners import FleetListener
 
 pytest.importorskip("distributed", reason="an optional extra")
 
+from bench.cli import fleet as command
 from bench.launch import cluster
 from bench.launch.cluster import Node
 from bench.launch.roster import PER, Roster, UnknownMachine
@@ -361,6 +363,20 @@ def test_a_machine_whose_file_is_damaged_costs_itself_alone(tmp_path):
     assert "n1.csv, line 1" in found["n1"].reason
     assert ("n1", 0, found["n1"].reason) in listener.ended
     assert (tmp_path / "n1.csv").read_text() == "no,result\n1,2\n"
+
+
+def test_ctrl_c_ends_with_the_command_that_continues(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_connected", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(cluster, "find", lambda client, known: ([Node("n1", "x1", "h1", {})], []))
+    monkeypatch.setattr(cluster.Fleet, "measure", stopped)
+    done = run_bench("fleet", "--folder", str(tmp_path / "mine"), "-k", "neg")
+    assert done.exit_code == 130
+    words = f"bench fleet --resume {tmp_path / 'mine'} --per=host --runs=1 -k neg"
+    assert f"bench: stopped; continue with {words}" in " ".join(done.output.split())
+    assert Roster.read(tmp_path / "mine").machines == {}
 
 
 @pytest.mark.usefixtures("quick")

@@ -142,6 +142,15 @@ def test_a_table_that_was_cut_has_a_note(monkeypatch):
     assert "2 runs, 5 of 7 cells, the rest is in the CSV; median" in page
 
 
+def test_cells_of_a_benchmark_are_beside_each_other_whenever_they_were_timed():
+    machine = Machine(runs=1)
+    for benchmark, n in (("cat", 16), ("neg", 16), ("cat", 4)):
+        machine.cell(1e-3, benchmark=benchmark, params=f"n={n}")
+    page, _ = html.page(frame_of(machine))
+    found = re.findall(r'<tr id="tensors/(\w+)/cpu/float32/n=(\d+)"', page)
+    assert found == [("cat", "4"), ("cat", "16"), ("neg", "16")]
+
+
 def test_the_peak_memory_has_a_column_if_a_cell_has_it():
     machine = Machine(runs=1).cell(1e-3)
     assert "peak memory" not in html.page(frame_of(machine))[0]

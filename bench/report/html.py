@@ -73,7 +73,8 @@ def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
     names = [*schema.CELL, *between]
     found = estimates.by_group(frame, names, [])
     cells = frame.drop_duplicates(names, keep="last")
-    places = {name: at for at, name in enumerate(zip(frame.family, frame.benchmark, strict=True))}
+    benchmarks = dict.fromkeys(zip(frame.family, frame.benchmark, strict=True))
+    places = {name: at for at, name in enumerate(benchmarks)}
     order = [
         (places[family, benchmark], params.natural(given), str(device), str(dtype))
         for family, benchmark, device, dtype, given in cells[list(schema.CELL)].itertuples(
