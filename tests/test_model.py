@@ -12,7 +12,7 @@ from bench.measure.answer import WrongAnswer
 from bench.measure.cell import Cell
 from bench.records import reader
 from bench.report import operators as report
-from bench.suite.model import bench_model, given
+from bench.suite.model import bench_model, named
 from bench.suite.model.operators import operators
 from tests.helpers.command import run_bench
 from tests.helpers.frames import frame
@@ -53,7 +53,7 @@ def user_model(tmp_path, monkeypatch):
     (tmp_path / "usermodel.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "usermodel", raising=False)
-    monkeypatch.setattr(given, "CURRENT", [])
+    monkeypatch.setattr(named, "CURRENT", [])
     return tmp_path
 
 
@@ -62,8 +62,8 @@ def cell(dtype=torch.float32):
 
 
 def test_operators_are_found_once_with_their_uses_and_views_are_left_out(user_model):
-    given.load("usermodel:with_inputs", [])
-    found = {(one.name, one.shapes): (one.uses, one.terms) for one in given.CURRENT[0].operators}
+    named.load("usermodel:with_inputs", [])
+    found = {(one.name, one.shapes): (one.uses, one.terms) for one in named.CURRENT[0].operators}
     assert found == {
         ("linear", "4x8_8x8_8"): (3, 8),
         ("relu", "4x8"): (3, 1),
@@ -84,10 +84,10 @@ def test_calls_that_differ_in_more_than_shapes_are_operators_of_their_own():
 def test_right_passes_and_operators_are_accepted_and_wrong_ones_are_not(
     user_model, monkeypatch, dtype
 ):
-    given.load("usermodel:net", ["4x8"])
+    named.load("usermodel:net", ["4x8"])
     bench_model.bench_forward(cell(dtype), "net")
     bench_model.bench_forward_backward(cell(dtype), "net")
-    for one in given.CURRENT[0].operators:
+    for one in named.CURRENT[0].operators:
         bench_model.bench_operator(cell(dtype), "net", one.name, one.shapes, one.uses)
     right = torch.nn.Linear.forward
     first = []
@@ -105,7 +105,7 @@ def test_right_passes_and_operators_are_accepted_and_wrong_ones_are_not(
 
 
 def test_a_model_without_parameters_has_no_backward_pass(user_model):
-    given.load("torch.nn:ReLU", ["4x8"])
+    named.load("torch.nn:ReLU", ["4x8"])
     with pytest.raises(RuntimeError, match="no parameters to train") as raised:
         bench_model.bench_forward_backward(cell(torch.float32), "ReLU")
     assert refusal.classify(raised.value)[0] == "unsupported"
@@ -132,13 +132,13 @@ def test_an_exact_pass_has_a_finite_tolerance():
 )
 def test_what_is_wrong_with_a_model_is_one_line(user_model, name, shapes, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        given.load(name, shapes)
+        named.load(name, shapes)
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_that_cannot_be_traced_is_timed_as_a_whole_and_says_why(user_model):
-    given.load("usermodel:Branching", ["3"])
-    known = given.CURRENT[0]
+    named.load("usermodel:Branching", ["3"])
+    known = named.CURRENT[0]
     assert known.operators == []
     made = cell()
     bench_model.bench_forward(made, "Branching")

@@ -9,14 +9,14 @@ from fnmatch import fnmatch
 import pytest
 
 from bench.measure import doctor
-from bench.plugin import opening
+from bench.plugin import preflight
 from bench.records import reader
 
 #: Each test runs a session of pytest.
 pytestmark = pytest.mark.integration
 
 #: The tests of other things replace it.
-LOOK = opening.look
+LOOK = preflight.look
 STATUSES = """
 def broken(x):
     return x + (x.dtype == torch.float32)
@@ -188,7 +188,7 @@ def test_the_table_of_pytest_benchmark_is_printed_on_request(suite):
 
 def test_a_run_says_first_how_long_it_takes_and_who_disturbs_it(suite, monkeypatch):
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
-    monkeypatch.setattr(opening, "look", lambda: ["note: process 7 runs benchmarks too"])
+    monkeypatch.setattr(preflight, "look", lambda: ["note: process 7 runs benchmarks too"])
     words = ("--dtype", "float32", "--budget", "0.3")
     suite.run(*words).stdout.fnmatch_lines(
         ["1 cell to be timed: about 0 s", "note: process 7*", "*bench_it.py*"]
@@ -211,7 +211,7 @@ def test_what_disturbs_a_run_is_named_with_its_remedy(monkeypatch):
     quiet = doctor.Finding("power", "power", {}, (), True)
     monkeypatch.setattr(doctor, "neighbours", lambda: found)
     monkeypatch.setattr(doctor, "power", lambda: quiet)
-    monkeypatch.setattr(opening, "_other_runs", lambda: [8])
+    monkeypatch.setattr(preflight, "_other_runs", lambda: [8])
     first, second = LOOK()
     assert first == "note: process 8 runs benchmarks too, and both disturb each other"
     assert second.startswith("note: other processes use 1.90 of 2 CPUs: make (pid 7, 99 %): stop")

@@ -16,9 +16,9 @@ from bench.measure.rounds import Plan
 from bench.plugin import (
     collection,
     conflicts,
-    opening,
     options,
     plans,
+    preflight,
     revisits,
     rows,
     thermal,
@@ -140,10 +140,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     keys = set(map(rows.key, cells))
     unfinished.write(run.writer.path, run.id, run.profile_name, keys | run.finished)
     run.expected = {item.nodeid: run.writer.path for item in cells}
-    run.opening = [*opening.lines(run, cells), *plans.ignored(config)]
+    run.preflight = [*preflight.lines(run, cells), *plans.ignored(config)]
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and config.get_verbosity() >= 0:
-        for line in run.opening:
+        for line in run.preflight:
             terminal.write_line(fit.fill(line, fit.terminal()))
     if not run.profile.once:
         accelerators = [device for device in run.devices.values() if not device.is_host]

@@ -23,7 +23,7 @@ from bench.records.lines import has_breaks
 from bench.records.schema import CellKey
 from bench.records.writer import Writer, create, reopen
 from bench.report import reasons
-from bench.suite.model import given
+from bench.suite.model import named
 
 
 @dataclasses.dataclass
@@ -51,7 +51,7 @@ class Run:
     families: list[str] = dataclasses.field(default_factory=list)
     cells: set[CellKey] | None = None
     notices: list[str] = dataclasses.field(default_factory=list)
-    opening: list[str] = dataclasses.field(default_factory=list)
+    preflight: list[str] = dataclasses.field(default_factory=list)
     data_root: Path | None = None
     download: bool = False
     writer: Writer | None = None
@@ -206,7 +206,7 @@ def read(config: pytest.Config) -> Run:
     )
     if model := config.getoption("model"):
         with _naming("model"):
-            given.load(model, config.getoption("input") or [])
+            named.load(model, config.getoption("input") or [])
         run.families = run.families or ["model"]
     if resumed:
         _resume(run, Path(resumed))

@@ -66,7 +66,7 @@ class Reporter:
         self.send_file(run.writer)
         for line in run.notices:
             print(line, file=self.out, flush=True)
-        for line in run.opening:
+        for line in run.preflight:
             self.send(note=line)
 
         def visiting(item: pytest.Function, left_s: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import calibration, disturbance, kernels, threads, visits
-from bench.plugin import opening
+from bench.plugin import preflight
 
 
 def always(replace: Callable[[object, str, Any], None] = setattr) -> None:
@@ -20,7 +20,7 @@ def always(replace: Callable[[object, str, Any], None] = setattr) -> None:
     replace(visits, "WIDEST", math.inf)
     replace(kernels, "SEARCH_S", 0)
     replace(kernels, "SEARCH_KNOWN_S", 0)
-    replace(opening, "look", list)
+    replace(preflight, "look", list)
     # Its times are made up: the cache of the user must not learn them.
     replace(calibration, "path", lambda: Path(os.devnull, "reference-kernels.json"))
 

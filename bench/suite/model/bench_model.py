@@ -11,17 +11,17 @@ from bench.measure import answer, arguments, dtypes
 from bench.measure.arguments import CPU
 from bench.measure.references import Reference
 from bench.suite.axes import accelerator_only, host_only
-from bench.suite.model import given
+from bench.suite.model import named
 
 GROUP = "own model"
 
 
 #: The name of the model that `--model` names, and the operators of a forward pass. Without any,
 #: one cell takes their place that no device times.
-NAME = given.CURRENT[0].name if given.CURRENT else "none"
+NAME = named.CURRENT[0].name if named.CURRENT else "none"
 NONE = pytest.param(NAME, "none", "none", 0, marks=[host_only, accelerator_only])
 OPERATORS = [
-    (NAME, one.name, one.shapes, one.uses) for model in given.CURRENT for one in model.operators
+    (NAME, one.name, one.shapes, one.uses) for model in named.CURRENT for one in model.operators
 ]
 
 
@@ -72,7 +72,7 @@ def forward(module, *inputs):
 @pytest.mark.parametrize("model", [NAME])
 def bench_forward(cell, model):
     """A forward pass without a graph."""
-    known = given.CURRENT[0]
+    known = named.CURRENT[0]
     module, inputs = known.on(cell)
     if known.fault:
         cell.note(known.fault)
@@ -89,7 +89,7 @@ def forward_backward(module, *inputs):
 @pytest.mark.parametrize("model", [NAME])
 def bench_forward_backward(cell, model):
     """A forward pass, the mean square of its results as the loss, and the backward pass."""
-    known = given.CURRENT[0]
+    known = named.CURRENT[0]
     module, inputs = known.on(cell)
     if not any(one.requires_grad for one in module.parameters()):
         raise RuntimeError("the model has no parameters to train: a backward pass is not supported")
@@ -104,7 +104,7 @@ def bench_forward_backward(cell, model):
 @pytest.mark.parametrize(("model", "operator", "shapes", "uses"), OPERATORS or [NONE])
 def bench_operator(cell, model, operator, shapes, uses):
     """One operator with the arguments that it gets in a forward pass."""
-    found = given.CURRENT[0].operators
+    found = named.CURRENT[0].operators
     one = next(one for one in found if (one.name, one.shapes) == (operator, shapes))
-    args, kwargs = given.moved((one.args, one.kwargs), cell)
+    args, kwargs = named.moved((one.args, one.kwargs), cell)
     cell(one.call, *args, check=agrees(one.call, cell.dtype, terms=one.terms), **kwargs)

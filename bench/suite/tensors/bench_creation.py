@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bench.measure.answer import layout
-from bench.measure.chance import NORMAL, UNIFORM, drawn
 from bench.measure.proofs import fresh
+from bench.measure.random_numbers import NORMAL, UNIFORM, drawn
 from bench.measure.references import constant, converted, spaced
 from bench.suite.axes import ALL, FLOAT32, FLOATING, dtypes, values
 

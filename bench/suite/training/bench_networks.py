@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.chance import dropped, with_state
 from bench.measure.layers import attended, batch_norm, contracted, layer_norm, recurrent
 from bench.measure.proofs import fresh
+from bench.measure.random_numbers import dropped, with_state
 from bench.suite.axes import FLOAT32, FLOATING, dtypes, values
 from bench.suite.layouts import FORMATS, LAYOUTS, laid_out
 

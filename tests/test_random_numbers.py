@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench.measure import chance, dtypes
+from bench.measure import dtypes, random_numbers
 from bench.suite.tensors import bench_creation
 from bench.suite.training import bench_networks
 from tests.validation import answers
 
 CPU = torch.device("cpu")
-LAWS = {"rand": chance.UNIFORM, "randn": chance.NORMAL}
+LAWS = {"rand": random_numbers.UNIFORM, "randn": random_numbers.NORMAL}
 FACTORIES = {"rand": torch.rand, "randn": torch.randn}
 #: Breaks that only the numbers of the generator show.
 ANY_ORDER = ["one element 10 %", "zero", "reversed"]
@@ -19,14 +19,14 @@ ANY_ORDER = ["one element 10 %", "zero", "reversed"]
 def found(law, values, dtype=torch.float32, state=None):
     """Return what the check finds, by default from another state than that of the numbers."""
     state = torch.get_rng_state() if state is None else state
-    made = chance.drawn(law, len(values), dtype=dtype, device=CPU)
+    made = random_numbers.drawn(law, len(values), dtype=dtype, device=CPU)
     return made["check"]((state, values))
 
 
 @pytest.fixture
 def unknown(monkeypatch):
     """Make the generator unknown, as that of an accelerator is."""
-    monkeypatch.setattr(chance.Law, "follows", lambda *_: False)
+    monkeypatch.setattr(random_numbers.Law, "follows", lambda *_: False)
 
 
 @pytest.mark.parametrize("name", dtypes.NAMES[:4])
@@ -65,13 +65,15 @@ def test_other_distributions_and_repeated_numbers_are_noticed(unknown):
         "themselves": short,
     }
     for fault, wrong in faults.items():
-        answer = found(chance.UNIFORM, wrong)
+        answer = found(random_numbers.UNIFORM, wrong)
         assert fault in answer.fault, fault
         assert answer.rel_error is None or answer.rel_error == answer.rel_error
 
 
 def test_two_calls_give_different_numbers(unknown):
-    check = chance.drawn(chance.UNIFORM, 100, dtype=torch.float32, device=CPU)["check"]
+    check = random_numbers.drawn(random_numbers.UNIFORM, 100, dtype=torch.float32, device=CPU)[
+        "check"
+    ]
     given = torch.get_rng_state(), torch.rand(100, generator=torch.Generator().manual_seed(1))
     assert [check(given).fault for _ in range(2)] == ["", "the random numbers repeat themselves"]
 
@@ -106,12 +108,12 @@ def test_dropout_on_an_unknown_generator_has_its_share():
     runs = np.repeat(drawn[:256], 16)
     for numbers, p, right in ((drawn, 0.5, True), (drawn, 0.6, False), (runs, 0.5, False)):
         given = torch.get_rng_state(), torch.from_numpy(numbers >= p).float() * 2
-        fault = chance.dropped()(given, x, 0.5).fault
+        fault = random_numbers.dropped()(given, x, 0.5).fault
         assert ("generator" in fault) if right else ("share" in fault)
 
 
 def test_dropout_of_the_same_numbers_in_each_call_is_wrong():
-    check, x = chance.dropped(), torch.ones(4_096)
+    check, x = random_numbers.dropped(), torch.ones(4_096)
     state = torch.get_rng_state()
     same = torch.nn.functional.dropout(x, 0.5)
     assert check((state, same), x, 0.5).fault == ""
