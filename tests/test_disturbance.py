@@ -1,30 +1,20 @@
 """Disturbance: stolen time, reference kernels, and the visits to a cell judged together."""
 
 import itertools
-import math
-import os
 
 import pytest
 import torch
 
-from bench.measure import calibration, devices, disturbance, kernels, placement, rounds, visits
+from bench.measure import devices, disturbance, kernels, rounds, visits
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.cell import Cell
 from bench.measure.cgroup import Throttling
 from bench.measure.disturbance import DisturbanceMonitor, Visit
 from bench.measure.threads import ThreadTimes
 from bench.report import reasons
+from tests.helpers.kernels import kernel
 
 PLAN = rounds.Plan(8, 0.01, 0.001)
-
-
-def kernel(name="core", code="slow_core", several=False, best_s=1e-6, **more):
-    """A reference kernel that takes its best time."""
-    more = {"usual": 1.0, **more}
-    made = kernels.ReferenceKernel(name, lambda: lambda: None, 1.2, code, several, **more)
-    made.read = lambda: best_s
-    made.best_s = best_s
-    return made
 
 
 def found(*made, **given):
@@ -231,54 +221,9 @@ def test_kernels_of_the_host_are_no_part_of_another_device(simulated):
     assert cell.result.visits[0].kernels_s.keys() == {"core"}
 
 
-def test_the_best_of_a_day_is_known_to_the_next_process():
-    first, slow = (
-        kernels.ReferenceKernels([kernel(name, best_s=s) for name, s in pairs])
-        for pairs in ([("core", 8e-6), ("memory", 2e-6)], [("core", 16e-6), ("memory", 1e-6)])
-    )
-    first.store("this machine")
-    slow.load(calibration.known("this machine"))
-    assert [one.best_s for one in slow] == [8e-6, 1e-6]
-    slow.store("this machine")
-    assert calibration.known("this machine") == {"core": 8e-6, "memory": 1e-6}
-    assert calibration.known("another") == {}
-
-
 def test_drift_compares_the_last_third_with_the_first():
     assert disturbance.drift([1.0, 1.0, 9.0, 1.0, 1.1, 1.1]) == pytest.approx(0.1)
     assert disturbance.drift([1.0] * 5) is None
-
-
-@pytest.mark.integration
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no thread affinity here")
-def test_each_compute_thread_gets_a_cpu_of_its_own(python):
-    """In a process of its own: this one has its threads already."""
-    import subprocess
-    import sys
-
-    code = (
-        "import os, torch; from bench.measure import placement\n"
-        "before = os.sched_getaffinity(0)\n"
-        "placed = placement.place(); cpus = list(placed.cpus.values())\n"
-        "wanted = torch.get_num_threads()\n"
-        "assert len(cpus) in (0, wanted) and len(set(cpus)) == len(cpus), cpus\n"
-        "assert not cpus or all(os.sched_getaffinity(t) == {c} for t, c in placed.cpus.items())\n"
-        "with placed.unpinned():\n"
-        "    assert os.sched_getaffinity(0) == before\n"
-        "    assert os.fork() or os._exit(0)\n"  # which ends the compute threads
-        "assert len(placed.cpus) in (0, len(cpus))  # beside some load none\n"
-        "assert all(os.sched_getaffinity(t) == {c} for t, c in placed.cpus.items())\n"
-        "placed.undo(); assert os.sched_getaffinity(0) == before; print(len(cpus))"
-    )
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
-    run = [python, "-c", code]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=True)
-    if len(os.sched_getaffinity(0)) > 1 and not int(done.stdout):
-        pytest.skip("beside this load it is not plain which threads compute")
-    bound = environment | {"OMP_PROC_BIND": "true"}
-    run = [sys.executable, "-c", code]  # libgomp reads it when it is loaded
-    done = subprocess.run(run, env=bound, capture_output=True, text=True, check=True)
-    assert done.stdout == "0\n"
 
 
 def test_a_wait_that_does_not_wait_is_caught(suite, simulated):
@@ -324,94 +269,6 @@ def test_a_very_slow_operation_ends_at_the_limit():
 
     assert len(rounds.measure(loop, plan).rounds_s) == 1
     assert next(calls) == 2
-
-
-def test_physical_cores_come_before_their_siblings(monkeypatch, tmp_path):
-    monkeypatch.setattr(placement, "_CPUS", tmp_path)
-    for cpu, siblings in enumerate(["0-1", "0-1", "2-3", "2-3", "4"]):
-        (tmp_path / f"cpu{cpu}" / "topology").mkdir(parents=True)
-        (tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list").write_text(siblings)
-    assert placement.by_core(frozenset(range(5))) == [0, 2, 4, 1, 3]
-    assert placement.by_core(frozenset({1, 2, 3})) == [1, 2, 3]
-    with pytest.raises(OSError, match="No such file"):
-        placement.by_core(frozenset({9}))
-
-
-def test_placing_is_left_alone_where_threads_outnumber_cpus(monkeypatch):
-    monkeypatch.setattr("torch.get_num_threads", lambda: 4096)
-    assert placement.place().cpus == {}
-
-
-def test_a_best_is_forgotten_after_a_day(monkeypatch):
-    calibration.keep("here", {"core": 1e-6})
-    later = calibration.time.time() + calibration.MAX_AGE_S + 1
-    monkeypatch.setattr(calibration.time, "time", lambda: later)
-    assert calibration.known("here") == {}
-    calibration.keep("here", {"core": 2e-6})
-    assert calibration.known("here") == {"core": 2e-6}
-
-
-def test_hosts_that_share_a_cache_keep_their_bests_apart(monkeypatch):
-    """As the nodes of a cluster do, with one home folder; no host is named in it."""
-    for host, s in (("node-1", 1e-6), ("node-2", 2e-6)):
-        monkeypatch.setattr("platform.node", lambda host=host: host)
-        assert calibration.known("the same hardware") == {}
-        calibration.keep("the same hardware", {"core": s})
-        assert calibration.known("the same hardware") == {"core": s}
-    monkeypatch.setattr("platform.node", lambda: "node-1")
-    assert calibration.known("the same hardware") == {"core": 1e-6}
-    assert "node" not in calibration.path().read_text()
-
-
-def test_threads_that_wait_in_another_way_have_bests_of_their_own(monkeypatch):
-    calibration.keep("here", {"team": 2e-6})
-    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
-    assert calibration.known("here") == {}
-
-
-def test_a_cache_with_an_absurd_time_is_thrown_away_whole_and_named():
-    """Every cell of a day would be disturbed. Its other times are not of this machine either."""
-    calibration.keep("here", {"core": 1e-12, "throughput": 7e-6})
-    made = [kernel("core", best_s=8e-6), kernel("throughput", several=True, best_s=15e-6)]
-    loaded = kernels.ReferenceKernels(made).load(calibration.known("here"), stolen=0.8)
-    assert [one.best_s for one in loaded] == [8e-6, 15e-6]
-    assert list(loaded.absurd) == ["core"]
-    assert "its best time of core is no time of this machine" in reasons.absurd(loaded.absurd)
-    loaded.store("here")
-    assert calibration.known("here") == {"core": 8e-6, "throughput": 15e-6}
-
-
-def test_a_kernel_that_was_not_searched_contradicts_nothing():
-    calibration.keep("here", {"core": 9e-6})
-    loaded = kernels.ReferenceKernels([kernel("core", best_s=math.inf)])
-    loaded = loaded.load(calibration.known("here"))
-    assert ([one.best_s for one in loaded], list(loaded.absurd)) == ([9e-6], [])
-
-
-def test_a_search_beside_other_processes_does_not_contradict_the_cache():
-    calibration.keep("here", {"throughput": 15e-6})
-    made = kernels.ReferenceKernels([kernel("throughput", several=True, best_s=7e-3)])
-    loaded = made.load(calibration.known("here"), stolen=0.8)
-    assert ([one.best_s for one in loaded], list(loaded.absurd)) == ([15e-6], [])
-    loaded.store("here")
-    assert calibration.known("here") == {"throughput": 15e-6}
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[1]", '{"here": 3}', '{"here": {"stored": "x"}}', "{", "[" * 100_000]
-)
-def test_a_spoilt_cache_is_none(text):
-    calibration.path().write_text(text)
-    assert calibration.known("here") == {}
-    calibration.keep("here", {"core": 2e-6})
-    assert calibration.known("here") == {"core": 2e-6}
-
-
-def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(calibration, "path", lambda: tmp_path / "file" / "x.json")
-    calibration.keep("here", {"core": 2e-6})
-    assert calibration.known("here") == {}
 
 
 @pytest.mark.real_machine

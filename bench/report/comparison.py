@@ -34,7 +34,7 @@ class Line:
 
     @property
     def differs(self) -> bool:
-        """Whether a time changed significantly, or a side that has the cell has no time of it."""
+        """Whether a time changed significantly, or a side was not measured that has the cell."""
         timed = {bool(estimate.seconds) for estimate, _ in self.cells if estimate}
         return self.change > 1 or len(timed) > 1
 

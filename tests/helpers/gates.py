@@ -3,8 +3,11 @@
 import random
 
 from bench.gate import check
+from bench.records.schema import CellKey
 from tests.helpers.frames import frame
 
+#: Thirty cells by key.
+KEYS = [CellKey("tensors", "cat", "cpu", "float32", f"n={n}") for n in range(30)]
 CELLS = 40
 
 
@@ -42,3 +45,8 @@ def spoiled(rows, *statuses, params="n=2"):
 
 WITH, NEW_WITH = runs(seed=1, cells=6), runs(seed=2, cells=6)
 WITHOUT, NEW_WITHOUT = ([r for r in rows if r["params"] != "n=2"] for rows in (WITH, NEW_WITH))
+
+
+def verdicts(outcome, verdict):
+    """The last param of each cell with a verdict."""
+    return [cell.key[-1] for cell in outcome.cells if cell.verdict == verdict]
