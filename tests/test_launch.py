@@ -390,6 +390,35 @@ def test_progress_after_a_line_that_did_not_end_is_heard():
     assert heard.cells == [(1, 0, 1, "cat")]
 
 
+def test_what_a_benchmark_writes_after_a_mark_is_no_event():
+    heard, report = RunListener(), runner.ProcessReport()
+    lines = [f"{runner.MARK}{text}\n" for text in ("{", "[1]", "7", "null", '"file"')]
+    runner._listen(lines, report, 1, heard)
+    assert (report.file, report.cell, heard.lines) == (None, None, [])
+
+
+#: Ends its only cell, and then does not end, or leaves a child with its pipe.
+LEFT = f"""
+import json, os, time
+event = {{"file": "out.csv", "cell": {CELL!r}, "done": 0, "total": 1}}
+for one in (event, {{"finished": 0}}):
+    os.write(2, ({runner.MARK!r} + json.dumps(one) + "\\n").encode())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("rest", ["time.sleep(600)", "os.fork() or time.sleep(600)"])
+def test_what_a_benchmark_leaves_running_does_not_keep_the_run(rest, monkeypatch):
+    """A thread that is no daemon, or a process; the launcher waited for it for ever."""
+    words = [sys.executable, "-I", "-S", "-c", LEFT + rest]
+    monkeypatch.setattr(command, "of", lambda *_, **__: words)
+    monkeypatch.setattr(runner, "END_S", 0.1)
+    monkeypatch.setattr(runner, "_failed", lambda _: False)
+    heard = RunListener()
+    assert runner.run([], 1, None, None, heard) == (0, Path("out.csv"))
+    assert heard.lines == [runner.LEFT_OVER]
+
+
 def test_a_run_that_is_stopped_says_how_to_go_on(monkeypatch, tmp_path):
     path = store(tmp_path / "out.csv", {})
     monkeypatch.setattr(runner, "run", lambda *_, **__: (130, path))

@@ -127,6 +127,30 @@ def test_no_cell_is_visited_while_the_kernels_are_as_slow_as_at_its_best_visit(
     assert seen
 
 
+@pytest.mark.parametrize(
+    ("later", "status"), [("pytest.skip('later')", "unsupported"), ("raise SystemExit(0)", "error")]
+)
+def test_what_ends_a_later_visit_ends_no_run(suite, clock, seen, later, status):
+    """Skips and exits of a later visit ended it with a traceback of pytest."""
+    suite.write(f"""
+        COUNT = [0]
+
+        @dtypes("float32")
+        def bench_neg(cell):
+            COUNT[0] += 1
+            if COUNT[0] > 1:
+                torch.set_default_dtype(torch.float64)
+                {later}
+            cell(torch.neg, cell.tensor(4))
+    """)
+    assert suite.run("--budget", "5").ret in (0, 1)
+    (row,) = suite.rows().itertuples()
+    assert len(seen) == 1
+    assert row.status == status
+    assert "later" in row.reason or "SystemExit" in row.reason
+    assert "restored: default dtype" in row.reason
+
+
 def test_a_benchmark_with_other_fixtures_is_visited_once(suite, clock, seen):
     """They have been undone, and cannot be made again."""
     suite.write("""

@@ -180,6 +180,7 @@ class Fleet:
         known: set[tuple[object, ...]] = set()
         stored = ""
         if file.exists() and file.stat().st_size:
+            size = file.stat().st_size
             frame = reader.read(file)
             stored = file.read_text(encoding="utf-8")
             known = set(frame[["run_id", *CELL]].itertuples(index=False, name=None))
@@ -194,7 +195,7 @@ class Fleet:
             pure=False,
             retries=0,
         )
-        writer = reopen(file) if stored else Writer(file)
+        writer = reopen(file, size) if stored else Writer(file)
         self._tasks[one.label] = _Task(one, future, writer, known, time.monotonic())
 
     def _listen(self) -> None:

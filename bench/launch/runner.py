@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,9 @@ MAX_DEATHS = 10
 CELL_LIMIT_S = 900.0
 #: Seconds that an interrupted process has to write its last lines.
 LEAVE_S = 10.0
+#: Seconds that a process may take to end after its last cell, and what is said if it takes longer.
+END_S = 60.0
+LEFT_OVER = "a benchmark left a thread or a process that did not end; it was killed"
 #: Signals by which somebody ends a process from outside.
 _NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 _FROM_OUTSIDE = {getattr(signal, name) for name in _NAMES if hasattr(signal, name)}
@@ -58,12 +62,13 @@ class ProcessReport:
     """What a process reported before it ended: its CSV, its last cell, lines for the user.
 
     `lost` are lines on devices that fail since an earlier cell of the process; `interrupted` says
-    that Ctrl-C, or the caller, has stopped it.
+    that Ctrl-C, or the caller, has stopped it; `finished` is the exit status that it announced.
     """
 
     file: Path | None = None
     cell: dict[str, Any] | None = None
-    finished: bool = False
+    finished: int | None = None
+    left_over: bool = False
     timed_out: bool = False
     interrupted: bool = False
     lost: list[str] = field(default_factory=list)
@@ -81,6 +86,14 @@ def _out_of_memory_kills() -> int:
     return int(counts.get("oom_kill", 0))
 
 
+def _event(text: str) -> dict[str, Any]:
+    """Return what a process reports; nothing for what a benchmark has written after a mark."""
+    with contextlib.suppress(ValueError):
+        if isinstance(event := json.loads(text), dict):
+            return event
+    return {}
+
+
 def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Listener) -> None:
     """Read what a process writes until it ends; store it in `report` and notify `listener`."""
     for line in lines:
@@ -88,7 +101,7 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
         text, mark, data = line.partition(MARK)
         if text.strip():
             report.lines.append(text.rstrip("\n"))
-        event = json.loads(data) if mark else {}
+        event = _event(data) if mark else {}
         if file := event.pop("file", ""):
             report.file = Path(file)
         if "note" in event and run == 1:
@@ -97,16 +110,19 @@ def _listen(lines: Iterable[str], report: ProcessReport, run: int, listener: Lis
             report.cell, report.since = event["cell"], time.monotonic()
             listener(run=run, **event)
         report.lost += event.get("lost", [])
-        report.finished |= "finished" in event
+        if "finished" in event:
+            report.finished, report.since = event["finished"], time.monotonic()
 
 
 def kill(pid: int) -> None:
-    """Kill a process and its children."""
+    """Kill a process, its children, and the group that it leads: some lose their parent."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for one in (*process.children(recursive=True), process):
             with contextlib.suppress(psutil.Error):
                 one.kill()
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _has_row(file: Path, cell: dict[str, Any]) -> bool:
@@ -158,7 +174,7 @@ class _Launcher:
             ) as process,
         ):
             assert process.stderr
-            late = (process.pid, report, ended)
+            late = (process, report, ended)
             threading.Thread(target=self._kill_late, args=late, daemon=True).start()
             try:
                 while True:
@@ -174,20 +190,30 @@ class _Launcher:
             finally:
                 ended.set()
             output.seek(0)
+            if report.left_over:
+                self.listener(message=LEFT_OVER)
+            if report.finished is not None and (report.left_over or code > max(pytest.ExitCode)):
+                code = report.finished
             return code, report, output.read()
 
-    def _kill_late(self, pid: int, report: ProcessReport, ended: threading.Event) -> None:
-        """Kill a process at `ends_at`, when a cell takes too long, or soon after `stopped`."""
+    def _kill_late(
+        self, process: "subprocess.Popen[str]", report: ProcessReport, ended: threading.Event
+    ) -> None:
+        """Kill a process at `ends_at`, when a cell or its end takes too long, or after `stopped`.
+
+        When it has ended, what a benchmark has left may still hold its pipe, and is killed too.
+        """
         while True:
-            in_cell = report.cell and not report.finished
-            cell_ends = report.since + self.cell_limit_s if in_cell else math.inf
-            left = min(self.ends_at, cell_ends) - time.monotonic()
-            report.timed_out, quits = left <= 0, self.stopped()
-            if report.timed_out or quits:
-                report.interrupted |= quits
-                kill(pid)
+            gone, done = process.poll() is not None, report.finished is not None
+            limit_s = END_S if done else self.cell_limit_s if report.cell else math.inf
+            left = min(self.ends_at, report.since + limit_s) - time.monotonic()
+            report.timed_out, quits = left <= 0 and not done, self.stopped()
+            report.interrupted |= quits
+            if ended.wait(0.0 if quits else max(0.0, min(left, 1.0))):
                 return
-            if ended.wait(min(left, 1.0)):
+            if left <= 0 or quits or gone:
+                report.left_over = done
+                kill(process.pid)
                 return
 
     def _interrupt(self, process: "subprocess.Popen[str]", report: ProcessReport) -> None:
@@ -229,12 +255,12 @@ class _Launcher:
             nothing_left = code == pytest.ExitCode.NO_TESTS_COLLECTED
             if deaths > 1 and nothing_left:
                 return 1, file  # the last cell killed its process
-            if report.finished or report.file is None or report.cell is None:
+            if report.finished is not None or report.file is None or report.cell is None:
                 complete = nothing_left and any(w.startswith("--resume=") for w in csv_options)
                 if (code not in (0, 1, 2) or not file) and not report.lines and not complete:
                     shown = output.strip() or "the process ended before its first cell"
                     self.listener(message=NO_CELL if nothing_left else shown)
-                return code or int(not report.finished), file
+                return code or int(report.finished is None), file
             out_of_memory = _out_of_memory_kills() > kills
             killed = code == -getattr(signal, "SIGKILL", 9) and not out_of_memory
             if not report.timed_out and (killed or -code in _FROM_OUTSIDE):

@@ -37,7 +37,7 @@ class DeviceLost(Exception):
 
 def classify(exception: BaseException) -> tuple[str, str]:
     """Return the status and the reason, one line, of a cell that raised `exception`."""
-    text = str(exception)
+    text = lines.text_of(exception)
     in_worker = "\nOriginal Traceback" in text
     if in_worker:  # a DataLoader passes it on with its traceback, whose last line names the cause
         text = lines.last_line(text)

@@ -1,14 +1,20 @@
 """The state of this process that a benchmark may change: read before a cell, restored after it."""
 
 import contextlib
+import faulthandler
 import gc
+import locale
 import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from bench.records import files
@@ -35,6 +41,17 @@ def _default_device() -> str | None:
     """Return the default device, None for the CPU: to set it slows down every call."""
     found = str(torch.get_default_device())
     return None if found == "cpu" else found
+
+
+#: Contexts that end with their objects, and so would be left at once.
+_LEFT: list[torch.inference_mode] = []
+
+
+def _set_inference_mode(was: bool) -> None:
+    grad = torch.is_grad_enabled()  # which the context would set too
+    _LEFT.append(torch.inference_mode(was))
+    _LEFT[-1].__enter__()
+    torch.set_grad_enabled(grad)
 
 
 def _autocast(device: str) -> Part:
@@ -91,6 +108,21 @@ def _set_handlers(was: dict[int, Any]) -> None:
             signal.signal(number, handler)
 
 
+#: A timer that is pending kills the next cell.
+_TIMERS = [getattr(signal, name) for name in dir(signal) if name.startswith("ITIMER_")]
+
+
+def _timers() -> list[bool]:
+    """Return which timers of this process are pending."""
+    return [signal.getitimer(timer)[0] > 0 for timer in _TIMERS]
+
+
+def _set_timers(was: list[bool]) -> None:
+    for timer, pending in zip(_TIMERS, was, strict=True):
+        if not pending:
+            signal.setitimer(timer, 0)
+
+
 def _limits() -> dict[int, tuple[int, int]]:
     names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
     return {number: resource.getrlimit(number) for number in {getattr(resource, n) for n in names}}
@@ -100,6 +132,22 @@ def _set_limits(was: dict[int, tuple[int, int]]) -> None:
     for number, limits in was.items():
         if resource.getrlimit(number) != limits:
             resource.setrlimit(number, limits)
+
+
+#: Kernels of attention, by their names in `torch.backends.cuda`; they apply to the CPU too.
+_ATTENTION = ("flash", "mem_efficient", "math", "cudnn")
+
+
+def _attention() -> list[bool]:
+    """Return which kernels of scaled_dot_product_attention may be used."""
+    cuda: Any = torch.backends.cuda
+    return [getattr(cuda, f"{kernels}_sdp_enabled")() for kernels in _ATTENTION]
+
+
+def _set_attention(was: list[bool]) -> None:
+    cuda: Any = torch.backends.cuda
+    for kernels, value in zip(_ATTENTION, was, strict=True):
+        getattr(cuda, f"enable_{kernels}_sdp")(value)
 
 
 def _start_method() -> str:
@@ -112,6 +160,11 @@ PARTS = (
     Part("default device", _default_device, torch.set_default_device),
     Part("number of threads", torch.get_num_threads, torch.set_num_threads),
     Part("grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
+    Part(
+        "inference mode",
+        torch.is_inference_mode_enabled,
+        _set_inference_mode,
+    ),
     Part(
         "deterministic algorithms",
         lambda: (
@@ -130,22 +183,49 @@ PARTS = (
     ),
     Part("denormals", _flushes_denormals, torch.set_flush_denormal),
     _attributes("oneDNN", torch.backends.mkldnn, "enabled"),
-    _attributes("cuDNN", torch.backends.cudnn, "benchmark", "deterministic", "allow_tf32"),
+    _attributes(
+        "cuDNN", torch.backends.cudnn, "enabled", "benchmark", "deterministic", "allow_tf32"
+    ),
+    _attributes("engine of quantized operators", torch.backends.quantized, "engine"),
+    Part("kernels of attention", _attention, _set_attention),
     _autocast("cpu"),
     _autocast("cuda"),
     Part("garbage collection", gc.isenabled, lambda was: gc.enable() if was else gc.disable()),
+    Part("garbage collection debugging", gc.get_debug, gc.set_debug),
     Part("garbage collection thresholds", gc.get_threshold, lambda was: gc.set_threshold(*was)),
+    Part(
+        "tracing of memory",
+        tracemalloc.is_tracing,
+        lambda was: tracemalloc.start() if was else tracemalloc.stop(),
+    ),
+    _attributes("clocks", time, "perf_counter", "perf_counter_ns", "monotonic", "time"),
+    _attributes("standard streams", sys, "stdin", "stdout", "stderr"),
+    Part("folders of modules", sys.path.copy, lambda was: sys.path.__setitem__(slice(None), was)),
+    Part(
+        "locale",
+        lambda: locale.setlocale(locale.LC_ALL),
+        lambda was: locale.setlocale(locale.LC_ALL, was),
+    ),
     Part("tracer", sys.gettrace, sys.settrace),
     Part("profiler", sys.getprofile, _set_profiler),
+    Part("tracer of threads", threading.gettrace, threading.settrace),
+    Part("profiler of threads", threading.getprofile, threading.setprofile),
+    Part("errors of NumPy", np.geterr, lambda was: np.seterr(**was)),
     Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Part("working directory", os.getcwd, os.chdir),
     Part("mask of new files", files.umask, os.umask),
     Part("signal handlers", _handlers, _set_handlers),
-    Part(  # that is pending kills the next cell
-        "timer",
-        lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0,
-        lambda was: was or signal.setitimer(signal.ITIMER_REAL, 0),
+    Part(
+        "signal mask",
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        lambda was: signal.pthread_sigmask(signal.SIG_SETMASK, was),
+    ),
+    Part("timer", _timers, _set_timers),
+    Part(
+        "CPUs",
+        lambda: os.sched_getaffinity(0),
+        lambda was: os.sched_setaffinity(0, was),
     ),
     Part("resource limits", _limits, _set_limits),
     Part(
@@ -191,6 +271,27 @@ def restore(before: dict[str, Any]) -> list[str]:
                 changed.append(part.name)
                 part.restore(before[part.name])
     return changed
+
+
+@contextlib.contextmanager
+def kept(close: Callable[[], object]) -> Iterator[list[str]]:
+    """Run a benchmark in this context; yield the names of the parts of state that it changes.
+
+    At the end, `close` undoes what its cell has opened, and what it has changed is restored. A
+    forked child that comes here ends: the other cells are not its own.
+    """
+    changed: list[str] = []
+    before, process = read(), os.getpid()
+    try:
+        yield changed
+    finally:
+        if os.getpid() != process:
+            os._exit(0)
+        try:
+            close()
+        finally:
+            faulthandler.cancel_dump_traceback_later()  # it may end the process in another cell
+            changed += restore(before)
 
 
 @contextlib.contextmanager

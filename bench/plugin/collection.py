@@ -8,6 +8,7 @@ import pytest
 from bench.measure import dtypes
 from bench.plugin import conflicts, options, rows
 from bench.plugin.options import SUITE, Run
+from bench.records.lines import printable
 from bench.records.params import split, word
 from bench.suite import axes
 
@@ -63,8 +64,10 @@ def nameless(items: list[pytest.Item]) -> list[str]:
             if word(value) is None:
                 found.setdefault((item.originalname, name), []).append(words[name])
     return [
-        f"{benchmark}: values of {name!r} have no name and are recorded as "
-        f"{', '.join(dict.fromkeys(ids))}; name them: pytest.param(..., id=...)"
+        printable(
+            f"{benchmark}: values of {name!r} have no name and are recorded as "
+            f"{', '.join(dict.fromkeys(ids))}; name them: pytest.param(..., id=...)"
+        )
         for (benchmark, name), ids in found.items()
     ]
 

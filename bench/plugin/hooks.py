@@ -27,7 +27,7 @@ from bench.plugin import (
 from bench.plugin.options import REPORTER, RUN, Run
 from bench.plugin.rows import CELL
 from bench.records import reader
-from bench.records.lines import of_exception, one_line
+from bench.records.lines import of_exception
 from bench.records.schema import FAILED
 from bench.records.writer import CannotWrite
 from bench.report import fit, reasons, run_end
@@ -227,15 +227,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     """Restore what a benchmark changes in the process, so that it reaches no other cell."""
     if not rows.is_cell(pyfuncitem):
         return (yield)
-    before = state.read()
-    try:
+
+    def close() -> None:
+        if CELL in pyfuncitem.stash:
+            pyfuncitem.stash[CELL].close()
+
+    with state.kept(close) as pyfuncitem.stash[rows.CHANGED]:
         return (yield)
-    finally:
-        try:
-            if CELL in pyfuncitem.stash:
-                pyfuncitem.stash[CELL].close()
-        finally:
-            pyfuncitem.stash[rows.CHANGED] = state.restore(before)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -248,15 +246,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     raised = call.excinfo
     if call.when == "teardown" or (call.when == "setup" and raised is None):
         return report
-    if raised is None:
-        status, reason = rows.outcome(item.stash[CELL].result, run)
-    else:
-        skipped = isinstance(raised.value, pytest.skip.Exception)
-        if skipped:
-            status, reason = "unsupported", f"skipped: {one_line(str(raised.value))}"
+    try:
+        if raised is None:
+            status, reason = rows.outcome(item.stash[CELL].result, run)
         else:
-            status, reason = refusal.classify(raised.value)
-        if status == "unsupported" and not skipped:  # as `pytest.skip` does
+            status, reason = rows.of_exception(raised.value)
+    except Exception as problem:  # a note that is no text, say
+        status, reason = "error", f"the benchmark has no valid reason: {of_exception(problem)}"
+        report.outcome, report.longrepr = "failed", reason
+    if raised is not None:
+        if status == "unsupported" and report.outcome == "failed":  # as `pytest.skip` does
             report.outcome = "skipped"
             report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
         elif status not in ("error", "unsupported"):

@@ -283,8 +283,9 @@ def _append(run: Run, path: Path) -> None:
 @_naming("resume")
 def _resume(run: Run, path: Path) -> None:
     """Take the identity and the finished cells of the last run in `path`."""
+    size = path.stat().st_size if path.exists() else None
     rows = reader.read(path)
-    run.open_writer = partial(reopen, path)
+    run.open_writer = partial(reopen, path, size)
     if rows.empty:  # killed before its first cell ended
         return
     if notice := rows.attrs["notice"]:

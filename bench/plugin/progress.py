@@ -126,4 +126,4 @@ class Reporter:
         """Report that the process ends normally."""
         self.ended = True
         self.send_file(session.config.stash[RUN].writer)
-        self.send(finished=True)
+        self.send(finished=int(session.exitstatus))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench.exchange.exports import extra_info
-from bench.measure import dtypes, refusal, state
+from bench.measure import dtypes, state
 from bench.measure.cell import Cell
 from bench.measure.checks import Result
 from bench.measure.disturbance import DisturbanceMonitor
@@ -121,16 +121,17 @@ def visit(timed: Timed, run: Run) -> None:
     cell = make_cell(timed.item, run, timed.plan, earlier=timed.result)
     given = {"cell": cell, **rows.given(timed.item)}
     wanted = inspect.signature(timed.item.function).parameters
-    before = state.read()
     try:
-        timed.item.function(**{name: value for name, value in given.items() if name in wanted})
-    except Exception as raised:  # as at the first visit: what fails once has failed
-        timed.status, timed.reason = refusal.classify(raised)
+        with state.kept(cell.close) as changed:
+            timed.item.function(**{name: value for name, value in given.items() if name in wanted})
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        raise
+    except BaseException as raised:  # as at the first visit: what fails once has failed
+        timed.status, timed.reason = rows.of_exception(raised)
         run.outcomes[timed.item.nodeid] = timed.status
         traceback.clear_frames(raised.__traceback__)
-    finally:
-        cell.close()
-        state.restore(before)
+    known = timed.item.stash[rows.CHANGED]
+    known += [part for part in changed if part not in known]
     timed.visited = now_s()
     timed.cost_s = timed.visited - started
 

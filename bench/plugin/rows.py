@@ -8,13 +8,13 @@ from typing import Any, TypeGuard
 import pytest
 
 from bench import __version__
-from bench.measure import visits
+from bench.measure import refusal, visits
 from bench.measure.cell import Cell
 from bench.measure.checks import Result
 from bench.plugin.conflicts import STEP
 from bench.plugin.options import Run
 from bench.records import checks
-from bench.records.lines import shortened
+from bench.records.lines import one_line, shortened, text_of
 from bench.records.params import join, word
 from bench.records.schema import CellKey, Row
 from bench.report import reasons
@@ -134,6 +134,13 @@ def row(
     if changed := item.stash.get(CHANGED, []):
         reason = "; ".join(filter(None, [reason, reasons.changed_state(changed)]))
     return Row(status=status, reason=shortened(private(reason), LONGEST), **known)
+
+
+def of_exception(raised: BaseException) -> tuple[str, str]:
+    """Return the status and the reason of a cell that raised something, or was skipped."""
+    if isinstance(raised, pytest.skip.Exception):
+        return "unsupported", f"skipped: {one_line(text_of(raised))}"
+    return refusal.classify(raised)
 
 
 def private(text: str) -> str:

@@ -34,9 +34,17 @@ def shortened(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def text_of(problem: BaseException) -> str:
+    """Return the message of an exception; blank if making the message fails, as it may."""
+    try:
+        return str(problem)
+    except BaseException:
+        return ""
+
+
 def of_exception(problem: BaseException) -> str:
     """Return the type of an exception and its whole message, in one line."""
-    message = shortened(" ".join(str(problem).split()), LONGEST)
+    message = shortened(" ".join(text_of(problem).split()), LONGEST)
     return ": ".join(filter(None, [type(problem).__name__, message]))
 
 

@@ -87,7 +87,10 @@ def word(value: object) -> str | None:
     address; a lambda has no name. Works on values of torch without importing it, and on what
     pytest-benchmark makes of them in JSON (``UNSERIALIZABLE[torch.float16]``).
     """
-    found = _word(value)
+    try:
+        found = _word(value)
+    except RecursionError:  # a list that holds itself
+        found = None
     return found if found is not None and len(found) <= MAX_WORD else None
 
 

@@ -101,10 +101,13 @@ class Writer:
     so. A forked child writes nothing.
     """
 
-    def __init__(self, path: Path, mode: Literal["xb", "r+b"] = "xb") -> None:
+    def __init__(
+        self, path: Path, mode: Literal["xb", "r+b"] = "xb", size: int | None = None
+    ) -> None:
         """Create the file `path` with its header, or open the one that is there (``r+b``).
 
-        Raises CannotWrite where that is not possible.
+        Raises CannotWrite where that is not possible, or where the file has another `size` now:
+        the process that had it open until now may have timed the same cells.
         """
         self.path = path
         self.notices: list[str] = []
@@ -125,6 +128,9 @@ class Writer:
         else:
             # A process that was killed may have left half a line; the cell is measured again.
             whole = path.read_bytes()
+            if size not in (None, len(whole)):
+                self.close()
+                raise CannotWrite(f"{path} has other rows than a moment ago; continue it again")
             self._before = whole[: whole.rfind(b"\n") + 1]
             if self._before and not whole.startswith(_line(COLUMNS).strip()):
                 self.close()
@@ -154,7 +160,7 @@ class Writer:
             _lock(file)
         except OSError as problem:
             what = f"{why(problem)}; choose another folder with --results"
-            if isinstance(problem, FileExistsError):
+            if isinstance(problem, FileExistsError) and os.path.lexists(path):
                 what = "it exists; continue it with --resume, or name another file"
             elif isinstance(problem, BlockingIOError):
                 what = f"{why(problem)}; wait until it has ended"
@@ -189,7 +195,7 @@ class Writer:
         new = {_key(row): line for row in rows if (line := _valid(row, strict=False))}
         lines = {key: new.get(key) or line for key, line in self._lines.items()}
         held, size, path = self._file, self._size, self.path
-        self.path = path.with_name(f".{path.name}.{os.getpid()}")
+        self.path = path.with_name(f".{path.name[:50]}.{os.getpid()}")
         try:
             # Locked before it has its name: no other process can take it in between.
             self._file, self._size = self._open("xb"), 0
@@ -219,7 +225,10 @@ class Writer:
             changed = True
         if not changed:
             return
-        before, held = self.path, self._file
+        before = self.path
+        with contextlib.suppress(OSError):
+            # First: a benchmark may have closed it, and the new file then gets its number.
+            self._file.close()
         for number in range(2, 1000):
             self.path = before.with_name(f"{before.stem}-{number}.csv")
             try:
@@ -228,7 +237,6 @@ class Writer:
             except CannotWrite as problem:
                 if not isinstance(problem.__cause__, FileExistsError):
                     raise
-        held.close()
         self._size = 0
         self._append(b"".join([self._before, *self._lines.values()]))
         self.notices.append(
@@ -242,7 +250,8 @@ class Writer:
                 written += self._file.write(line[written:]) or 0
         except OSError as problem:
             # Half a line would make the whole file unreadable, and shrinking needs no space.
-            self._truncate(self._size)
+            with contextlib.suppress(OSError):
+                self._truncate(self._size)
             raise CannotWrite(
                 f"cannot append to {self.path}: {why(problem)}; "
                 f"its {self.rows} finished rows are kept"
@@ -270,6 +279,6 @@ def create(folder: Path, started: datetime) -> Writer:
     raise CannotWrite(f"cannot write {folder}: it holds 999 files of this second")
 
 
-def reopen(path: Path) -> Writer:
+def reopen(path: Path, size: int | None = None) -> Writer:
     """Open a results file to continue it; an incomplete last line is removed."""
-    return Writer(path, "r+b")
+    return Writer(path, "r+b", size)

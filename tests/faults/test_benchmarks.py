@@ -1,11 +1,16 @@
 """Benchmarks and plugins that misbehave: each costs its own cell, or is refused in one line."""
 
+import faulthandler
+import importlib
 import os
 import signal
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.plugin import rows
 
@@ -14,7 +19,7 @@ NEG = "cell(torch.neg, cell.tensor(4))"
 
 def outcome(suite, body, *words, marks=""):
     suite.write(
-        "import os, gc, sys, signal, multiprocessing\n"
+        "import os, gc, sys, signal, multiprocessing, threading, time, tracemalloc, locale, numpy\n"
         "try:\n    import resource\nexcept ImportError:\n    pass\n\n"
         f"{marks}\ndef bench_it(cell):\n    {body}\n\n"
         f"def bench_other(cell):\n    {NEG}\n"
@@ -40,15 +45,38 @@ CHANGES = {
     "working directory": "os.chdir('/')",
     "environment variables": "os.environ['BENCH_TEST'] = '1'",
     "signal handlers": "signal.signal(signal.SIGTERM, lambda *_: None)",
+    "tracing of memory": "tracemalloc.start()",
+    "kernels of attention": "torch.backends.cuda.enable_flash_sdp(False)",
+    "cuDNN": "torch.backends.cudnn.enabled = False",
+    "inference mode": "globals().setdefault('LEFT', torch.inference_mode()).__enter__()",
+    "clocks": "time.perf_counter = lambda: 0.0",
+    "standard streams": "sys.stdout = None",
+    "folders of modules": "sys.path.insert(0, '/nowhere')",
+    "locale": "locale.setlocale(locale.LC_ALL, 'POSIX')",
+    "garbage collection debugging": "gc.set_debug(gc.DEBUG_UNCOLLECTABLE)",
+    "tracer of threads": "threading.settrace(lambda *_: None)",
+    "profiler of threads": "threading.setprofile(lambda *_: None)",
+    "errors of NumPy": "numpy.seterr(all='raise')",
     "start method of processes": "multiprocessing.set_start_method('spawn', force=True)",
 }
 if os.name != "nt":
     CHANGES |= {
         "mask of new files": "os.umask(0o777)",
-        "timer": "signal.alarm(1000)",
+        "timer": "signal.setitimer(signal.ITIMER_VIRTUAL, 1000)",
+        "signal mask": "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})",
         "resource limits": "resource.setrlimit(resource.RLIMIT_FSIZE, (2**40, -1))",
         "sharing of tensors": "torch.multiprocessing.set_sharing_strategy('file_system')",
     }
+
+
+if hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1:
+    CHANGES["CPUs"] = "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _dynamo():
+    """Load what `torch.manual_seed` in a worker imports: pytester would let it be loaded twice."""
+    importlib.import_module("torch._dynamo")
 
 
 def test_what_a_benchmark_changes_is_restored_and_named(suite):
@@ -63,6 +91,70 @@ def test_what_a_benchmark_changes_is_restored_and_named(suite):
     assert "BENCH_TEST" not in os.environ
     assert sys.getprofile() is None
     assert signal.getsignal(signal.SIGTERM) == terminates
+    assert not tracemalloc.is_tracing()
+    assert time.perf_counter() > 0
+    assert not torch.is_inference_mode_enabled()
+
+
+ENDS = {
+    "BadText: ": "raise type('BadText', (Exception,), {'__str__': lambda _: 1 / 0})()",
+    "Failed: no": "pytest.fail('no')",
+    "SystemExit: 0": "sys.exit(0)",
+    "KeyError: 5": "raise KeyError(5)",
+    "the benchmark has no valid reason: TypeError: ": f"cell.note(5); {NEG}",
+}
+
+
+@pytest.mark.parametrize("reason", ENDS)
+def test_whatever_a_benchmark_raises_is_its_own_error(suite, reason):
+    """An exception without a text ended the run with a traceback of pytest."""
+    done, found = outcome(suite, ENDS[reason])
+    assert done.ret == 1
+    assert found.status.to_dict() == {"it": "error", "other": "ok"}
+    assert found.reason["it"].startswith(reason.rstrip(": ") if "Bad" in reason else reason)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+def test_a_forked_child_ends_with_its_benchmark(suite):
+    """It timed the other cells too, and removed what --resume needs."""
+    _, found = outcome(suite, f"os.fork(); {NEG}; open(f'{{os.getpid()}}.pid', 'w').close()")
+    assert found.status.to_dict() == {"it": "ok", "other": "ok"}
+    ended = {int(path.stem) for path in suite.pytester.path.glob("*.pid")} - {os.getpid()}
+    assert len(ended) == 1
+    assert os.waitpid(ended.pop(), 0)[1] == 0
+
+
+def test_no_benchmark_ends_the_process_in_a_later_cell(suite, monkeypatch):
+    undone = []
+    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: undone.append(1))
+    outcome(suite, NEG)
+    assert len(undone) >= 2
+
+
+def test_a_list_that_holds_itself_has_no_name(suite):
+    suite.write(f"""
+        ITSELF = []
+        ITSELF.append(ITSELF)
+
+        @dtypes("float32")
+        @pytest.mark.parametrize("v", [ITSELF])
+        def bench_it(cell, v):
+            {NEG}
+    """)
+    assert suite.run("--profile=smoke").ret == 0
+    assert list(suite.rows().params) == ["v=v0"]
+
+
+def test_no_name_of_a_value_starts_a_line(suite):
+    suite.write(f"""
+        @dtypes("float32")
+        @pytest.mark.parametrize("v", [pytest.param(object(), id="a\\n::error::evil")])
+        def bench_it(cell, v):
+            {NEG}
+    """)
+    done = suite.run("--profile=smoke")
+    assert [line for line in done.outlines if "evil" in line]
+    assert not [line for line in done.outlines if line.startswith("::")]
 
 
 def test_the_workers_of_a_loader_are_no_change_of_the_process(suite):

@@ -8,7 +8,7 @@ import pytest
 
 from bench.compare import files as stored
 from bench.records import files, reader
-from bench.records.writer import BadRow, Writer
+from bench.records.writer import BadRow, CannotWrite, Writer, reopen
 from tests.helpers.command import run_bench
 from tests.helpers.frames import ROW, store
 
@@ -71,6 +71,45 @@ def test_a_forked_child_writes_nothing(tmp_path):
     writer.append(ROW)
     writer.close()
     assert len(reader.read(tmp_path / "a.csv")) == 1
+
+
+def test_a_file_whose_descriptor_was_closed_goes_on_in_another(tmp_path):
+    """The new file got the number of the old one, and was closed in its place."""
+    writer = Writer(tmp_path / "a.csv")
+    writer.append(ROW)
+    os.close(writer._file.fileno())
+    writer.append(dataclasses.replace(ROW, params="n=1"))
+    writer.close()
+    assert list(reader.read(tmp_path / "a-2.csv").params) == ["dim=0;n=16", "n=1"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_of_results_that_is_none_is_said(tmp_path):
+    (tmp_path / "results").symlink_to("nowhere")
+    with pytest.raises(CannotWrite) as caught:
+        Writer(tmp_path / "results" / "a.csv")
+    assert "--resume" not in str(caught.value)
+
+
+def test_the_longest_name_of_a_file_is_updated_too(tmp_path):
+    path = tmp_path / ("a" * 251 + ".csv")
+    writer = Writer(path)
+    writer.append(ROW)
+    writer.replace([dataclasses.replace(ROW, median_s=1.0, min_s=None)])
+    writer.close()
+    assert list(reader.read(path).median_s) == [1.0]
+
+
+def test_rows_of_a_run_that_ended_meanwhile_are_noticed(tmp_path):
+    """Two resumes at once timed the same cells: the second one read the file before the lock."""
+    writer = Writer(tmp_path / "a.csv")
+    writer.append(ROW)
+    size = (tmp_path / "a.csv").stat().st_size
+    writer.append(dataclasses.replace(ROW, params="n=1"))
+    writer.close()
+    with pytest.raises(CannotWrite, match="has other rows than a moment ago; continue it again"):
+        reopen(tmp_path / "a.csv", size)
+    assert len(reader.read(tmp_path / "a.csv")) == 2
 
 
 def test_a_second_attempt_takes_the_place_of_the_first(tmp_path):
