@@ -37,7 +37,7 @@ MAX_DEATHS = 10
 CELL_LIMIT_S = 900.0
 #: Seconds that an interrupted process has to write its last lines.
 LEAVE_S = 10.0
-#: Seconds that a process may take to end after its last cell, and what is said if it takes longer.
+#: Seconds that a process may take to end after its last cell, and the line if it takes longer.
 END_S = 60.0
 LEFT_OVER = "a benchmark left a thread or a process that did not end; it was killed"
 #: Signals by which somebody ends a process from outside.

@@ -84,7 +84,7 @@ def test_a_file_whose_descriptor_was_closed_goes_on_in_another(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_folder_of_results_that_is_none_is_said(tmp_path):
+def test_a_folder_of_results_that_is_none_is_named(tmp_path):
     (tmp_path / "results").symlink_to("nowhere")
     with pytest.raises(CannotWrite) as caught:
         Writer(tmp_path / "results" / "a.csv")
