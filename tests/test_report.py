@@ -356,6 +356,12 @@ def test_on_a_phone_nothing_hangs_over(browser, stored, tmp_path, width):
     browser.get(out.as_uri())
     wide = browser.execute_script("return document.documentElement.scrollWidth")
     assert wide <= width
+    # The heat map scrolls: at half its size it could not be read.
+    shown, drawn = browser.execute_script(
+        "const map = document.querySelector('figure.large svg');"
+        "return [map.getBoundingClientRect().width, parseFloat(map.getAttribute('width')) / 0.75];"
+    )
+    assert shown > 0.6 * drawn
 
 
 def test_rows_of_the_report_are_those_of_the_file(stored):

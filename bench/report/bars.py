@@ -10,9 +10,9 @@ from bench.verdicts.finding import Finding
 from bench.verdicts.grouped import Several
 
 #: Rows of a picture at most, and its measures in units of the SVG.
-MOST, ROW, LABEL, WIDTH, EDGE = 18, 18, 180, 380, 8
+MOST, ROW, LABEL, WIDTH, EDGE = 18, 18, 205, 405, 8
 #: Characters that fit into a label.
-FITS = 28
+FITS = 32
 #: The axis reaches at least this factor to either side of 1, and as far as the ratios on it.
 LEAST = 1.5
 

@@ -88,7 +88,7 @@ def heatmap(cells: list[Cell]) -> list[Picture]:
     extend = {"minmax": "both", "": "neither"}.get(ends, ends)
     figure.colorbar(image, ax=axes, shrink=0.5, label=label, format=ticks, extend=extend)
     title = "Times as long as float32 on the CPU, at the largest size they share"
-    return [Picture("heatmap", title, figure)]
+    return [Picture("heatmap", title, figure, large=True)]
 
 
 def _label(cell: Cell) -> str:

@@ -104,7 +104,7 @@ def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
             ("status", Entry(estimate.status)),
             ("reason", Entry(cut(reason), kind="reason")),
             ("items/s", _number(f"{rate:,.0f}", rate)),
-            ("error", _number(f"{error:.1e}", error)),
+            ("error", _number(f"{error:.1e}" if error else "0", error)),
         ]
         if peaks:
             text = "" if math.isnan(peak) else units.size(peak)

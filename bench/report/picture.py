@@ -24,11 +24,15 @@ _OWNER = 100
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the name of its file, and what it shows in a sentence."""
+    """A figure, the name of its file, what it shows in a sentence, and whether it is `large`.
+
+    A page shows a large one across its columns, and scrolls it where it is wider.
+    """
 
     name: str
     title: str
     figure: Figure
+    large: bool = False
 
     def svg(self) -> str:
         """Return the figure as an SVG element whose ink is that of the page around it."""
