@@ -55,10 +55,10 @@ def dask(python, tmp_path_factory):
     _, log = start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     address = wait_for(lambda: re.search(r"tcp://127\.0\.0\.1:\d+", log.read_text()))[0]
     own = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
-    workers = {
-        name: start("worker", address, "--name", name, *own)[0] for name in ("a1", "b2", "c3")
-    }
-    yield address, workers
+    workers = {name: start("worker", address, "--name", name, *own) for name in ("a1", "b2", "c3")}
+    for _, log in workers.values():
+        wait_for(lambda log=log: "Registered to" in log.read_text())
+    yield address, {name: process for name, (process, _) in workers.items()}
     for process in reversed(started):
         end(process)
 

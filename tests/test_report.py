@@ -269,6 +269,7 @@ def test_the_markdown_digest_is_short_and_folded(stored):
 def browser():
     """Headless Chromium, where it and its driver are installed."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    service = pytest.importorskip("selenium.webdriver.chrome.service")
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.skip("no Chromium and chromedriver here")
@@ -285,8 +286,7 @@ def browser():
     ):
         options.add_argument(f"--{word}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    opened = webdriver.Chrome(options=options, service=service)
+    opened = webdriver.Chrome(options=options, service=service.Service(executable_path=driver))
     yield opened
     opened.quit()
 

@@ -199,7 +199,7 @@ def test_a_run_says_first_how_long_it_takes_and_who_disturbs_it(suite, monkeypat
 
 def test_options_of_pytest_benchmark_without_an_effect_are_named(suite):
     suite.write("def bench_neg(cell):\n    cell(torch.neg, cell.tensor(4))\n")
-    words = ("--benchmark-confidence=0.9", "--benchmark-warmup-iterations=3")
+    words = ("--benchmark-calibration-precision=5", "--benchmark-warmup-iterations=3")
     result = suite.run("--profile", "smoke", "--dtype", "float32", *words)
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"note: {word.split('=')[0]} has no effect: *" for word in words])

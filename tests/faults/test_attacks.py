@@ -6,7 +6,6 @@ import socket
 import sys
 from types import SimpleNamespace
 
-import psutil
 import pytest
 from typer.main import get_command
 
@@ -17,6 +16,7 @@ from bench.tune import study
 from tests.helpers.command import run_bench
 from tests.helpers.frames import store
 from tests.helpers.processes import Machine
+from tests.helpers.sockets import listening
 
 #: What this process does with sockets of the network, while a test wants to know.
 SEEN = []
@@ -48,12 +48,6 @@ def network():
     WATCHED[0] = True
     yield SEEN
     WATCHED[0] = False
-
-
-def listening():
-    own = psutil.Process()
-    seen = getattr(own, "net_connections", None) or own.connections  # psutil before 6
-    return {each.laddr for each in seen("inet") if each.status == psutil.CONN_LISTEN}
 
 
 COMMANDS = {
