@@ -120,5 +120,13 @@ def test_resuming_in_another_environment_is_refused(suite):
     result.stderr.fnmatch_lines(
         ["ERROR: --resume: *torch '2.0.0', this process *; start a new run"]
     )
+    path.write_text(text.replace(",here,", ",there,"))
+    result = suite.run("--resume", str(path))
+    result.stderr.fnmatch_lines(
+        ["ERROR: --resume: *machine 'there', this process 'here'; start a new run"]
+    )
+    path.write_text(text.replace(suite.rows().device_name[0] + ",,", "another GPU,,"))
+    result = suite.run("--resume", str(path))
+    result.stderr.fnmatch_lines(["ERROR: --resume: * has cpu 'another GPU', this process *"])
     result = suite.run("--resume", "nothing.csv")
     result.stderr.fnmatch_lines(["ERROR: --resume: nothing.csv: No such file*"])

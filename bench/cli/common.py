@@ -51,8 +51,7 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            os.getcwd()
-            for before, word in itertools.pairwise(["", *ctx.args]):
+            for before, word in itertools.pairwise(["--folder", os.getcwd(), *ctx.args]):
                 # Names of files are printed in many places, and a runner of CI reads each line.
                 option = word.partition("=")[0] if word.startswith("-") else before
                 if has_breaks(word) and option not in ("--baseline-env", "--candidate-env"):

@@ -209,7 +209,7 @@ def read(config: pytest.Config) -> Run:
             named.load(model, config.getoption("input") or [])
         run.families = run.families or ["model"]
     if resumed:
-        _resume(run, Path(resumed))
+        _resume(run, Path(resumed), config.getoption("machine"))
         selected = any(config.getoption(one) for one in ("device", "dtype", "family", "cells"))
         if kept and not selected and (not run.finished or run.id == kept.run_id):
             run.cells = set(kept.cells)
@@ -281,8 +281,11 @@ def _append(run: Run, path: Path) -> None:
 
 
 @_naming("resume")
-def _resume(run: Run, path: Path) -> None:
-    """Take the identity and the finished cells of the last run in `path`."""
+def _resume(run: Run, path: Path, machine: str | None = None) -> None:
+    """Take the identity and the finished cells of the last run in `path`.
+
+    ValueError if it has another environment, another device, or not the label `machine`.
+    """
     size = path.stat().st_size if path.exists() else None
     rows = reader.read(path)
     run.open_writer = partial(reopen, path, size)
@@ -292,8 +295,14 @@ def _resume(run: Run, path: Path) -> None:
         run.notices.append(notice)
     last = rows[rows.run_id == rows.run_id.iloc[-1]]
     here = {"suite_version": __version__, **run.environment.columns()}
+    seen = {column: last[column].tolist()[0] for column in (*here, "machine")}
+    if machine:
+        here["machine"] = machine
+    for name, known in zip(last.device, last.device_name, strict=True):
+        if device := run.devices.get(name):
+            seen[name], here[name] = known, device.model or run.environment.cpu
     for column, value in here.items():
-        then = last[column].tolist()[0]
+        then = seen[column]
         if then != value:
             raise ValueError(
                 f"{path} has {column} {then!r}, this process {value!r}; start a new run"

@@ -162,6 +162,18 @@ def test_no_file_name_reaches_the_start_of_a_line(words, tmp_path, monkeypatch):
     assert "evil" in done.output or words[-1] == "--markdown"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such names there")
+def test_no_name_of_the_folder_reaches_the_start_of_a_line(tmp_path, monkeypatch):
+    """pytest prints it in each error of a file that it collects."""
+    (tmp_path / BREAKS).mkdir()
+    monkeypatch.chdir(tmp_path / BREAKS)
+    for name in ("list", "run", "compare"):
+        done = run_bench(name)
+        assert done.exit_code == 2
+        assert "a name with control characters; rename it" in done.output
+        assert done.output.count("\n") == 1
+
+
 def test_a_variable_may_hold_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in ([f"--candidate-env=A={BREAKS}"], ["--candidate-env", f"A={BREAKS}"]):
