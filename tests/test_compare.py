@@ -229,6 +229,13 @@ def test_columns_can_be_chosen_and_what_differs_besides_is_warned_of(tmp_path):
     )
 
 
+def test_what_one_side_does_not_have_is_no_difference_of_the_environment(tmp_path):
+    rows = [{}, {"device": "cuda", "driver": "CUDA 13.0", "median_s": 1.0}]
+    shown = run(store(tmp_path / "x.csv", *rows), "--columns", "device").output
+    assert "1000x" in shown
+    assert "driver" not in shown
+
+
 def test_json_has_null_for_a_bound_that_is_not_known(tmp_path):
     slow = {"machine": "b", "status": "unstable", "ci_high_s": 9.0, "median_s": 3.0}
     path = store(tmp_path / "a.csv", {}, slow | {"run_id": "b"})

@@ -193,6 +193,7 @@ def test_another_environment_is_incomparable_unless_it_may_vary(column):
     assert f"{CELLS} incomparable" in headline
     assert f"{column}: " in rest
     assert "incomparable" not in rest  # it says why, not which: all of them
+    assert "\n\n" not in rest
     assert judged(old, new, vary=[column]).code == 0
 
 

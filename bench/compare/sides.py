@@ -194,12 +194,12 @@ def compare(
     asked = {column for name in (*side_names, *extra) for column in ASPECTS[name]}
     equal = {}
     for name in ENVIRONMENT:
-        values = files.texts(frame[name]).unique()
-        if len(values) == 1:
-            if values[0]:
-                equal[name] = values[0]
-        elif name not in asked:
-            shown = ", ".join(sorted(values)[:4])
+        everywhere = files.values(frame[name])
+        known = everywhere - {""}  # such as the driver, which a CPU does not have
+        if len(known) == 1 == len(everywhere):
+            equal[name] = known.pop()
+        elif len(known) > 1 and name not in asked:
+            shown = ", ".join(sorted(known)[:4])
             warnings.append(f"{name} differs too and was not asked about: {shown}")
     rows_ = list(dict.fromkeys(row for row, _ in found))
     made = Comparison(row_names, side_names, rows_, sides, sides[0], found, column, equal, warnings)

@@ -170,13 +170,13 @@ def text(outcome: Outcome, width: int | None = None) -> str:
     unlisted = (*NOTABLE, "same", "new", "incomparable")  # why sides are incomparable is a note
     others = [cell for cell in outcome.cells if cell.verdict not in unlisted]
     listed = [*shown, *missing[:FEW], *others[:FEW]]
-    parts = [*fit.wrap(headline(outcome), width), ""]
+    parts = fit.wrap(headline(outcome), width)
     if listed:
         rows = [
             (verdict, change, ": ".join(filter(None, cell)))
             for verdict, change, *cell in _rows(listed)
         ]
-        parts.append(fit.table(("verdict", "change (95 % interval)", "cell"), rows, width))
+        parts += ["", fit.table(("verdict", "change (95 % interval)", "cell"), rows, width)]
     if more := len(shown) + len(missing) + len(others) - len(listed):
         parts.append(f"... and {more:,} more: --format markdown shows all")
     parts += ["", fit.fill("\n".join(_remarks(outcome)), width)]
