@@ -419,6 +419,14 @@ def test_what_a_benchmark_leaves_running_does_not_keep_the_run(rest, monkeypatch
     assert heard.lines == [runner.LEFT_OVER]
 
 
+def test_a_file_that_cannot_be_resumed_is_not_shown(monkeypatch, tmp_path):
+    """The reason stood above the table of a run of another version."""
+    path = store(tmp_path / "out.csv", {})
+    monkeypatch.setattr(runner, "run", lambda *_, **__: (4, path))
+    done = run_bench("run", "--resume", path)
+    assert (done.exit_code, done.output) == (2, "")
+
+
 def test_a_run_that_is_stopped_says_how_to_go_on(monkeypatch, tmp_path):
     path = store(tmp_path / "out.csv", {})
     monkeypatch.setattr(runner, "run", lambda *_, **__: (130, path))

@@ -165,7 +165,7 @@ def _end(code: int, file: Path | None, shown: "Callable[[pd.DataFrame, Path], st
     """Print what the rows of a result file show over all its runs, and exit with `code`."""
     from bench.compare import files
 
-    if file:
+    if file and code != _USAGE_ERROR:
         try:
             give(shown(files.read([str(file)]), file))
         except UserError as problem:  # it ended before its first row
