@@ -86,6 +86,11 @@ def _set_environ(was: dict[str, str]) -> None:
     os.environ.update(was)
 
 
+def _set_folder(was: str) -> None:
+    os.makedirs(was, exist_ok=True)  # pytest returns to it at its end, though it was deleted
+    os.chdir(was)
+
+
 def _read_environ() -> dict[str, str]:
     # pytest writes its own progress there.
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
@@ -213,7 +218,7 @@ PARTS = (
     Part("errors of NumPy", np.geterr, lambda was: np.seterr(**was)),
     Part("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
-    Part("working directory", os.getcwd, os.chdir),
+    Part("working directory", os.getcwd, _set_folder),
     Part("mask of new files", files.umask, os.umask),
     Part("signal handlers", _handlers, _set_handlers),
     Part(

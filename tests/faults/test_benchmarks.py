@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.measure import state
 from bench.plugin import rows
 
 NEG = "cell(torch.neg, cell.tensor(4))"
@@ -155,6 +156,18 @@ def test_no_name_of_a_value_starts_a_line(suite):
     done = suite.run("--profile=smoke")
     assert [line for line in done.outlines if "evil" in line]
     assert not [line for line in done.outlines if line.startswith("::")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder in use cannot be deleted there")
+def test_a_working_directory_that_is_deleted_is_made_again(tmp_path, monkeypatch):
+    """pytest ended with a traceback, and the last cell was said to have killed its process."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    before = state.read()
+    folder.rmdir()
+    assert state.restore(before) == ["working directory"]
+    assert Path.cwd() == folder
 
 
 def test_the_workers_of_a_loader_are_no_change_of_the_process(suite):
