@@ -160,7 +160,7 @@ def test_no_name_of_a_value_starts_a_line(suite):
 
 @pytest.mark.skipif(os.name == "nt", reason="a folder in use cannot be deleted there")
 def test_a_working_directory_that_is_deleted_is_made_again(tmp_path, monkeypatch):
-    """pytest ended with a traceback, and the last cell was said to have killed its process."""
+    """pytest ended with a traceback, as if the last cell had killed its process."""
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
