@@ -43,14 +43,21 @@ def seen(monkeypatch):
     return names
 
 
-def test_cells_are_visited_until_the_budget_is_spent(suite, clock, seen):
+def test_cells_are_visited_until_the_budget_is_spent(suite, clock, seen, monkeypatch):
+    timed, update = [], revisits.update
+
+    def noted(run, cells):
+        timed[:] = cells
+        update(run, cells)
+
+    monkeypatch.setattr(revisits, "update", noted)
     suite.write(SUITE)
     result = suite.run("--budget", "5", "--benchmark-json", "out.json", "--junitxml", "out.xml")
     assert result.ret == 0
     (row,) = suite.rows().itertuples()
     assert 2 < len(seen) < 50
-    assert row.rounds > 6
-    assert row.status == "ok"
+    assert [len(one.result.visits) for one in timed] == [1 + len(seen)]
+    assert row.status in ("ok", "unstable")  # a busy machine decides no test
     result.stdout.fnmatch_lines(["*1 passed*"])
     assert (suite.pytester.path / "out.xml").read_text().count("<testcase") == 1
     assert (suite.pytester.path / "out.json").read_text().count('"fullname"') == 1
