@@ -1,9 +1,12 @@
 """Other plugins of pytest beside the suite, by stand-ins with their hooks and options."""
 
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import pytest_benchmark.plugin
 import torch
 
 from bench.measure import rounds, state
@@ -145,6 +148,17 @@ def test_an_option_of_pytest_benchmark_without_effect_is_named(option):
         assert line.startswith(f"note: {option} has no effect: ")
     other = SimpleNamespace(args=("--benchmark-min-rounds=7",))
     assert plans.ignored(SimpleNamespace(invocation_params=other)) == []
+
+
+def test_every_option_of_pytest_benchmark_is_documented():
+    found = conflicts._Names()
+    pytest_benchmark.plugin.pytest_addoption(found)
+    page = (Path(__file__).parent.parent / "docs" / "options.md").read_text()
+    known = set(re.findall("`([a-z-]+)`", page.partition("## Options of pytest-benchmark")[2]))
+    known = {f"--benchmark-{name}" for name in known} | set(re.findall("`(--[a-z-]+)`", page))
+    assert found.found
+    assert found.found <= known
+    assert set(plans.IGNORED) <= known
 
 
 RERUN = """
