@@ -91,6 +91,11 @@ def _set_folder(was: str) -> None:
     os.chdir(was)
 
 
+def _set_path(was: list[str]) -> None:
+    """Put what was added behind the rest: a library may have added what it still needs."""
+    sys.path[:] = [*was, *(folder for folder in sys.path if folder not in was)]
+
+
 def _read_environ() -> dict[str, str]:
     # pytest writes its own progress there.
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
@@ -205,7 +210,7 @@ PARTS = (
     ),
     _attributes("clocks", time, "perf_counter", "perf_counter_ns", "monotonic", "time"),
     _attributes("standard streams", sys, "stdin", "stdout", "stderr"),
-    Part("folders of modules", sys.path.copy, lambda was: sys.path.__setitem__(slice(None), was)),
+    Part("folders of modules", sys.path.copy, _set_path),
     Part(
         "locale",
         lambda: locale.setlocale(locale.LC_ALL),

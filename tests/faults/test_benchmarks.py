@@ -93,6 +93,8 @@ def test_what_a_benchmark_changes_is_restored_and_named(suite):
     assert sys.getprofile() is None
     assert signal.getsignal(signal.SIGTERM) == terminates
     assert not tracemalloc.is_tracing()
+    assert sys.path.index("/nowhere") == len(sys.path) - 1
+    sys.path.remove("/nowhere")
     assert time.perf_counter() > 0
     assert not torch.is_inference_mode_enabled()
 
