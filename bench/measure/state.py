@@ -210,7 +210,7 @@ PARTS = (
     ),
     _attributes("clocks", time, "perf_counter", "perf_counter_ns", "monotonic", "time"),
     _attributes("standard streams", sys, "stdin", "stdout", "stderr"),
-    Part("folders of modules", sys.path.copy, _set_path),
+    Part("folders of modules", lambda: list(sys.path), _set_path),
     Part(
         "locale",
         lambda: locale.setlocale(locale.LC_ALL),
