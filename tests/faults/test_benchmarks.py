@@ -49,7 +49,8 @@ CHANGES = {
     "tracing of memory": "tracemalloc.start()",
     "kernels of attention": "torch.backends.cuda.enable_flash_sdp(False)",
     "cuDNN": "torch.backends.cudnn.enabled = False",
-    "inference mode": "globals().setdefault('LEFT', torch.inference_mode()).__enter__()",
+    # Kept by torch: when the context goes, as with this module, the state before it comes back.
+    "inference mode": "vars(torch).setdefault('LEFT', torch.inference_mode()).__enter__()",
     "clocks": "time.perf_counter = lambda: 0.0",
     "standard streams": "sys.stdout = None",
     "folders of modules": "sys.path.insert(0, '/nowhere')",
