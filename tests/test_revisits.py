@@ -79,6 +79,20 @@ def test_each_later_visit_is_reported_with_the_time_that_is_left(suite, clock, s
     assert 0 < left[-1] < left[0] <= 5
 
 
+@pytest.mark.parametrize(("widest", "least", "most"), [(1e9, 1, 15), (0.0, 16, 100)])
+def test_profile_quick_goes_on_for_longer_while_many_cells_are_unstable(
+    suite, clock, seen, monkeypatch, widest, least, most
+):
+    """Of one cell, the budget is 3 s, or 9 s on a busy machine."""
+    monkeypatch.setattr(visits, "WIDEST", widest)
+    suite.write(SUITE)
+    suite.run("--profile", "quick")
+    assert least <= len(seen) <= most
+    seen.clear()
+    suite.run("--profile", "quick", "--budget", "3")
+    assert len(seen) <= 15
+
+
 @pytest.mark.parametrize("words", [["--budget", "0"], ["--profile", "smoke", "--budget", "9"]])
 def test_without_a_budget_or_with_single_calls_no_cell_is_visited_again(suite, clock, seen, words):
     suite.write(SUITE)

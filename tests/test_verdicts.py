@@ -227,6 +227,18 @@ def test_a_gain_larger_than_the_noise_needs_no_settled_step():
     assert "batch 64: 10x faster" in sentences.sentence(made)
 
 
+def test_without_an_answer_it_still_names_what_to_avoid():
+    machine = Machine(runs=1)
+    for batch in (16, 64, 256):
+        step = STEP | {"params": f"batch={batch}"}
+        for dtype, seconds in (("float32", 1e-3), ("bfloat16", 0.9e-3), ("float16", 1e-2)):
+            unsettled(machine, seconds, **step, dtype=dtype)
+    text = sentences.sentence(one(machine, "use"))
+    assert text.startswith("no answer yet")
+    assert "Avoid float16: training is 10x slower" in text
+    assert "bfloat16: training" not in text
+
+
 def test_the_fastest_need_not_be_settled():
     machine = Machine(runs=1)
     known = {"family": "training", "benchmark": "optimizer_step"}

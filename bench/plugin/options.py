@@ -65,6 +65,11 @@ class Run:
         """Return the seconds of all visits to so many cells."""
         return self.profile.budget_s(cells) if self.budget_s is None else self.budget_s
 
+    def busy_budget_of(self, cells: int) -> float:
+        """Return the same while many of the cells are unstable."""
+        times = self.profile.busy_times if self.budget_s is None else 1.0
+        return times * self.budget_of(cells)
+
 
 RUN = pytest.StashKey[Run]()
 #: The name of the plugin that reports to `bench run`.
@@ -99,7 +104,8 @@ def add(parser: pytest.Parser) -> None:
         type=float,
         metavar="SECONDS",
         help="time of the run in seconds: cells are visited again until it is spent "
-        "(default: 0.35 per cell, 120 for all cells of profile default, 50 for quick)",
+        "(default: 0.35 per cell, 120 for all cells of profile default; 50 for quick, and up to "
+        "150 while many of its cells are unstable)",
     )
     group.addoption("--threads", type=int, metavar="N", help="compute threads on the CPU")
     model = "time this model of yours (family model), as bench model does"

@@ -19,10 +19,15 @@ def lines(run: Run, cells: Sequence[Any]) -> list[str]:
     once = run.profile.once
     visits_s = len(cells) * (run.profile.plan.max_time_s + AROUND_S)
     seconds = visits_s if once else max(run.budget_of(len(cells)), visits_s)
-    about = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
     does = "called once, not timed" if once else "timed"
-    made = [f"{units.count(len(cells), 'cell')} to be {does}: about {about}"]
+    made = [f"{units.count(len(cells), 'cell')} to be {does}: about {_length(seconds)}"]
+    if not once and (most := run.busy_budget_of(len(cells))) > seconds:
+        made[0] += f", up to {_length(most)} on a busy machine"
     return made if once else made + look()
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.2g} minutes"
 
 
 def look() -> list[str]:

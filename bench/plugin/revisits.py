@@ -31,6 +31,8 @@ NARROW = 1.02
 #: The interval of a single visit counts as this wide at least: something that no reference kernel
 #: shows may have disturbed the visit, and only another visit can find out.
 HIDDEN = 1.1
+#: Share of unstable cells above which the longer budget of a busy machine applies.
+MANY = 0.2
 #: Seconds between two looks at the reference kernels while they promise no narrower interval.
 LOOK_S = 0.05
 #: A visit that took less than this costs as much as one that took this long.
@@ -136,19 +138,23 @@ def visit(timed: Timed, run: Run) -> None:
     timed.cost_s = timed.visited - started
 
 
+def _many_are_unstable(cells: Sequence[Timed]) -> bool:
+    return sum(timed.status == "unstable" for timed in cells) > MANY * len(cells)
+
+
 def until_spent(run: Run, cells: Sequence[Timed], spent_s: float) -> None:
     """Visit cells again until the budget is spent, or all intervals are narrow.
 
     The file has the rows of the first visits; it is updated now and then, and at the end.
     """
     started = updated = now_s()
-    end = started + run.budget_of(len(cells)) - spent_s
+    budgets_s = run.budget_of(len(cells)), run.busy_budget_of(len(cells))
     for timed in cells:
         timed.judge(run)
     monitor = DisturbanceMonitor(run.kernels)
     candidates = [timed for timed in cells if repeatable(timed.item)]
     try:
-        while (now := now_s()) < end:
+        while (now := now_s()) < (end := started - spent_s + budgets_s[_many_are_unstable(cells)]):
             wide = [t for t in candidates if t.doubt > NARROW and t.status in ("ok", "unstable")]
             ready = [t for t in wide if t.visited + PAUSE_S <= now and now + t.cost_s <= end]
             if not ready:

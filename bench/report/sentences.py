@@ -255,11 +255,9 @@ def _use(one: Any) -> str:
         return f"{subject.device}, {dtype}, batch {subject.params['batch']}"
 
     if one.advice == "unknown":
-        return (
-            f"no answer yet: {one.n} of {one.total} training steps are settled, and none is "
-            f"clearly faster than the default ({setting(one.rival)}, foreach, no workers)"
-        )
-    if one.advice == "default":
+        text = "no answer yet: no training step is clearly faster than the default "
+        text += f"({setting(one.rival)}, foreach, no workers)"
+    elif one.advice == "default":
         text = f"the plain default is as good as anything timed: {setting(one.subject)}; "
         text += f"{one.amount:,.0f} samples/s"
     else:
@@ -280,7 +278,8 @@ def _use(one: Any) -> str:
         count = "no" if one.workers == "0" else one.workers
         also.append(f"{count} DataLoader worker{'' if count == '1' else 's'}")
     also += ["torch.compile"] if one.compiled else []
-    made += [f"Also use {listed(also)}"] if also else []
+    use = "Use" if one.advice == "unknown" else "Also use"
+    made += [f"{use} {listed(also)}"] if also else []
     made += [
         f"Avoid {dtype}: training is {times(ratio)} than in float32"
         for dtype, ratio in one.avoid.items()
