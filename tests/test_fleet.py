@@ -1,5 +1,6 @@
 """`bench fleet`: every machine of a cluster, and what becomes of the others when one is lost."""
 
+import gc
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import time
 
 import psutil
 import pytest
+from typer import Exit
 
 from bench.records import reader
 from tests.helpers.clusters import Client, Future, described
@@ -16,6 +18,7 @@ from tests.helpers.command import run_bench
 
 pytest.importorskip("distributed", reason="an optional extra")
 
+from bench.cli import fleet as command
 from bench.launch import cluster
 from bench.launch.cluster import Node
 from bench.launch.roster import PER, Roster, UnknownMachine
@@ -200,6 +203,15 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, words, message):
     done = run_bench("fleet", *words)
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
+
+
+def test_a_client_that_cannot_connect_does_not_stay():
+    """Collected while another one starts, it would wait for ever for what holds its lock."""
+    import distributed
+
+    with pytest.raises(Exit), command._connected("nonsense://", {}):
+        pass
+    assert not any(isinstance(one, distributed.Client) for one in gc.get_objects())
 
 
 def test_machines_are_found_once_and_problems_cost_only_themselves():

@@ -1,6 +1,7 @@
 """The command `bench fleet`: run the suite on every machine of a Dask cluster."""
 
 import contextlib
+import gc
 import logging
 import shlex
 from collections.abc import Iterator
@@ -147,9 +148,14 @@ def _connected(scheduler: str | None, tls: dict[str, Path | None]) -> Iterator["
             options["address"] = stack.enter_context(own)
         else:
             options |= {"address": scheduler, "timeout": 15}
+        client, what = None, ""
         try:
             client = stack.enter_context(Client(**options))
         except (OSError, ValueError, TypeError) as problem:
             what = one_line(str(problem))
+        if client is None:
+            # It closes itself when it is collected. If the next one of this process is starting
+            # then, it waits for itself for ever.
+            gc.collect()
             fail(f"--scheduler {scheduler}: {what}; is it up, and reachable from here?")
         yield client
