@@ -13,11 +13,6 @@ from bench.stats import quantiles, undisturbed
 
 #: An interval wider than this factor is `unstable`.
 WIDEST = 1.5
-#: A neighbour on the same core leaves cold caches, so that the rest of a call is slower too: by up
-#: to this factor times the share of all rounds that the neighbour took (docs/validation.md). The
-#: second is for calls of `LONG_S` or more: they are interrupted, and their threads wait for each
-#: other and fall asleep.
-COLD, COLD_LONG, LONG_S = 0.5, 1.25, 5e-4
 #: Share of the rounds from which a loss is named.
 NOTABLE = 0.01
 
@@ -58,7 +53,9 @@ def judge(visits: Sequence[Visit], kernels: ReferenceKernels) -> Judged:
 
     The best times of `kernels` are those known now, so a later call may judge better.
     """
-    samples = [_sample(visit, kernels).quiet for visit in visits]
+    samples = undisturbed.without_long([_sample(visit, kernels).quiet for visit in visits])
+    visits = [visit for visit, sample in zip(visits, samples, strict=True) if sample.rounds_s]
+    samples = [sample for sample in samples if sample.rounds_s]
     low, high = undisturbed.interval(samples)
     typical = undisturbed.typical(samples, high)
     counted = [visits[i] for i in typical]
@@ -84,12 +81,11 @@ def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
     stopped = _stopped(visit)
     stolen = [min(MOST_STOLEN, s + stopped) for s in visit.stolen or (0.0,) * len(visit.rounds_s)]
     slow = max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
-    cold = COLD_LONG if statistics.median(visit.rounds_s) >= LONG_S else COLD
     return undisturbed.Sample(
-        visit.rounds_s,
-        tuple(stolen),
-        loss=slow * (1 + cold * statistics.fmean(stolen)),
+        tuple(map(undisturbed.Round, visit.rounds_s, stolen, [stolen[0], *stolen])),
+        loss=slow,
         spread=_spread(visit, read),
+        longest=_longest(read),
     )
 
 
@@ -98,6 +94,11 @@ def _spread(visit: Visit, read: Sequence[ReferenceKernel]) -> float:
         return undisturbed.LARGEST
     several = any(kernel.several_threads for kernel in read)
     return undisturbed.spread(statistics.median(visit.rounds_s), several)
+
+
+def _longest(read: Sequence[ReferenceKernel]) -> float:
+    """Return the factor for calls on the host; the clock of an accelerator may change by itself."""
+    return math.inf if not read or any(k.device for k in read) else undisturbed.LONGEST
 
 
 def _slowdown(visit: Visit, kernels: ReferenceKernels) -> float:

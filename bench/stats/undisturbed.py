@@ -1,10 +1,11 @@
 """The interval of the time that one call takes when nothing disturbs it, from disturbed rounds.
 
-Only the rounds from which other processes took least are used. Disturbance only adds time. So the
-upper end is that of the fastest visit. The lower end subtracts what was lost: the time that other
-processes took of each round, and the factor by which operations can be slower while the reference
-kernels are slower than at their best. Both ends then move outwards by what processes of one program
-differ (docs/validation.md has the data).
+Only the rounds from which other processes took least are used, and none that is much longer than
+the shortest ones. Disturbance only adds time. So the upper end is that of the fastest visit. The
+lower end subtracts what was lost: the time that other processes took of each round, the cold caches
+that they left, and the factor by which operations can be slower while the reference kernels are
+slower than at their best. Both ends then move outwards by what processes of one program differ
+(docs/validation.md has the data).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.stats import quantiles
 
@@ -31,41 +33,86 @@ def spread(seconds: float, several_threads: bool) -> float:
 
 #: A round from which less than this share was taken is as good as one from which nothing was.
 QUIET = 0.01
+#: Another process leaves cold caches and sleeping threads, so that the rest of a round and the next
+#: one are slower too: by up to this factor times the share of both that it took.
+COLD = 0.9
+#: The rounds of a call on the host are within this factor of the shortest ones, and what processes
+#: differ. Longer ones were disturbed, even if no counter shows it (docs/validation.md).
+LONGEST = 1.1
+
+
+class Round(NamedTuple):
+    """The seconds of one call in a round, and the share of it that other processes took.
+
+    `before` is that share of the round before it.
+    """
+
+    seconds: float
+    stolen: float = 0.0
+    before: float = 0.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The rounds of one visit: seconds of one call, and what is known of their disturbance.
+    """The rounds of one visit, and what is known of their disturbance.
 
-    `stolen` is the share of each round that other processes took, `loss` the factor by which the
-    rounds can be slower for other reasons. `spread` is by how much the time differs between
-    processes, on a log scale.
+    `loss` is the factor by which all rounds can be slower because the machine is. `spread` is by
+    how much the time differs between processes, on a log scale. `longest` is the factor within
+    which the rounds are when nothing disturbs them; infinite if that is unknown.
     """
 
-    rounds_s: tuple[float, ...]
-    stolen: tuple[float, ...]
+    rounds: tuple[Round, ...]
     loss: float = 1.0
     spread: float = USUAL
+    longest: float = math.inf
+
+    @functools.cached_property
+    def rounds_s(self) -> tuple[float, ...]:
+        """The seconds of one call in each round."""
+        return tuple(one.seconds for one in self.rounds)
 
     @functools.cached_property
     def quiet(self) -> "Sample":
         """The rounds from which least was taken: less than `QUIET`, or a quarter of all rounds."""
-        limit = max(QUIET, quantiles.quartiles(self.stolen)[0])
-        kept = [(s, w) for s, w in zip(self.rounds_s, self.stolen, strict=True) if w <= limit]
-        rounds_s, stolen = zip(*kept, strict=True)
-        return dataclasses.replace(self, rounds_s=rounds_s, stolen=stolen)
+        limit = max(QUIET, quantiles.quartiles([one.stolen for one in self.rounds])[0])
+        return dataclasses.replace(self, rounds=tuple(r for r in self.rounds if r.stolen <= limit))
+
+    def within(self, shortest_s: float) -> "Sample":
+        """The rounds that are not much longer than the shortest ones of all visits."""
+        limit_s = shortest_s * self.longest * math.exp(self.spread)
+        return dataclasses.replace(
+            self, rounds=tuple(r for r in self.rounds if r.seconds <= limit_s)
+        )
 
     @property
     def upper(self) -> float:
         """The upper end of the median's interval; the longest of few rounds."""
-        interval = quantiles.median_interval(self.rounds_s)
-        return interval[1] if interval else max(self.rounds_s)
+        return _upper(self.rounds_s)
 
     @property
     def lower(self) -> float:
         """The first quartile of what is left of the rounds when all losses are taken away."""
-        left = [s * (1 - w) for s, w in zip(self.rounds_s, self.stolen, strict=True)]
-        return quantiles.quartiles(left)[0] / self.loss
+        left = [one.seconds * (1 - one.stolen) for one in self.rounds]
+        cold = 1 + COLD * statistics.fmean((r.stolen + r.before) / 2 for r in self.rounds)
+        return quantiles.quartiles(left)[0] / (cold * self.loss)
+
+
+def _upper(rounds_s: Sequence[float]) -> float:
+    interval = quantiles.median_interval(rounds_s)
+    return interval[1] if interval else max(rounds_s)
+
+
+def without_long(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples without rounds that are much longer than the shortest ones of all visits.
+
+    A sample can be left without rounds, but not all can. The second shortest round counts, because
+    one alone may be luck. The rounds of a single visit are not compared: something may have
+    disturbed all of them.
+    """
+    if len(samples) < 2:
+        return list(samples)
+    shortest_s = sorted(s for sample in samples for s in sample.rounds_s)[1]
+    return [sample.within(shortest_s) for sample in samples]
 
 
 def interval(samples: Sequence[Sample]) -> tuple[float, float]:
@@ -76,9 +123,7 @@ def interval(samples: Sequence[Sample]) -> tuple[float, float]:
     """
     counted = [samples[i] for i in agreeing(samples)]
     together = tuple(s for sample in counted for s in sample.rounds_s)
-    upper = min(
-        Sample(together, (0.0,) * len(together)).upper, *(sample.upper for sample in samples)
-    )
+    upper = min(_upper(together), *(sample.upper for sample in samples))
     best = max(counted, key=lambda sample: sample.lower)
     return best.lower * math.exp(-best.spread), upper * math.exp(best.spread)
 
