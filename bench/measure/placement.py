@@ -19,6 +19,9 @@ from bench.measure import kernels
 
 _TASKS = Path("/proc/self/task")
 _CPUS = Path("/sys/devices/system/cpu")
+#: Share of a core that a compute thread uses at least, even if it shares the core with other
+#: processes or with another compute thread; the other threads of the process sleep.
+BUSY = 0.1
 #: With one of these variables the user has placed the threads already.
 PLACED_BY_USER = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
 
@@ -41,10 +44,10 @@ class Placement:
     def unpinned(self) -> Iterator[None]:
         """Let the threads run on all CPUs, so that processes they start may too.
 
-        Afterwards the threads are pinned again: a fork ends the compute threads, and the next
-        parallel operation starts others.
+        Afterwards the threads are pinned again: after a fork, the next parallel operation may start
+        others. If they cannot be identified, those of before are pinned that are still alive.
         """
-        pinned = bool(self.cpus)
+        pinned = self.cpus
         self.undo()
         bound = os.sched_getaffinity(0) if CPUS_AT_START else set()
         if CPUS_AT_START:  # child processes inherit what OMP_PROC_BIND did to the main thread
@@ -53,9 +56,19 @@ class Placement:
             yield
         finally:
             if pinned:
-                self.cpus = place().cpus
+                self.cpus = place().cpus or _pin(pinned)
             elif bound:
                 os.sched_setaffinity(0, bound)
+
+
+def _pin(cpus: dict[int, int]) -> dict[int, int]:
+    """Pin each thread to its CPU; return those that are alive."""
+    alive = {}
+    for thread, cpu in cpus.items():
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(thread, {cpu})
+            alive[thread] = cpu
+    return alive
 
 
 def _busy_ns() -> dict[int, int]:
@@ -74,8 +87,8 @@ def _compute_threads(seconds: float = 0.01) -> list[int]:
     before, start = _busy_ns(), time.perf_counter()
     while time.perf_counter() - start < seconds:
         work()
-    after, wanted = _busy_ns(), 0.5e9 * (time.perf_counter() - start)
-    return sorted(thread for thread in after if after[thread] - before.get(thread, 0) > wanted)
+    after, wanted_ns = _busy_ns(), BUSY * 1e9 * (time.perf_counter() - start)
+    return sorted(thread for thread in after if after[thread] - before.get(thread, 0) > wanted_ns)
 
 
 def by_core(cpus: frozenset[int]) -> list[int]:
@@ -112,14 +125,11 @@ def place() -> Placement:
         if count < len(allowed):
             return Placement()  # two threads might get one core
         cpus = sorted(allowed)
-    # Two threads on one core seldom both look busy: try several times.
+    # A thread that waits for a core may look idle for so long: try several times.
     for _ in range(5):
         threads = _compute_threads()
         if len(threads) == count and threads[0] == os.getpid():
             break
     else:
         return Placement()
-    made = Placement(dict(zip(threads, cpus, strict=False)), allowed)
-    for thread, cpu in made.cpus.items():
-        os.sched_setaffinity(thread, {cpu})
-    return made
+    return Placement(_pin(dict(zip(threads, cpus, strict=False))), allowed)
