@@ -1,9 +1,11 @@
 """The files that GitHub reads say what it understands, and name commands that exist."""
 
 import configparser
+import itertools
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,17 @@ def test_every_option_that_a_page_gives_a_command_exists():
                 seen += 1
                 assert passes_on or option in known, (page.name, name, option)
     assert seen > 40
+
+
+def test_the_tests_run_with_the_lowest_versions_that_are_promised():
+    """Only they show whether a bound is true; without one, the oldest release of all is tried."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    for requirement in itertools.chain(project["dependencies"], *extras):
+        assert ">=" in requirement or requirement.startswith(project["name"] + "["), requirement
+    jobs = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    made = re.search(r"--python (\S+) --resolution lowest-direct -e '\.\[dev\]'\n", jobs)
+    assert f"{made[1]}/bin/python -m pytest tests" in jobs[made.end() :]
 
 
 def test_timing_needs_none_of_the_extras():

@@ -197,14 +197,14 @@ class ReferenceKernels:
         """Use the best times of earlier processes, by name, unless one is absurdly short.
 
         None of them is a time of this machine then. `stolen` is the share of the search that other
-        processes took. If that is much, threads wait for each other, and a slow kernel of several
-        threads says nothing against a short time of the cache.
+        processes took. If that is much, threads wait for each other, and milliseconds of work are
+        interrupted: only a slow kernel of one thread and some microseconds contradicts the cache.
         """
         absurd = [
             kernel.name
             for kernel in self
             if known.get(kernel.name, math.inf) <= kernel.best_s / calibration.ABSURD < math.inf
-            and not (kernel.several_threads and stolen >= DOUBTFUL)
+            and not ((kernel.several_threads or kernel.once_a_visit) and stolen >= DOUBTFUL)
         ]
         for kernel in self:
             if not absurd:
