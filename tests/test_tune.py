@@ -114,6 +114,15 @@ def test_the_setting_that_is_printed_is_the_one_that_is_recommended():
     assert shown.count("DataLoader(") == 1
 
 
+def test_a_default_that_is_as_good_as_the_first_of_the_table_is_not_called_the_fastest():
+    trials = {
+        Setting(0, b): search.Trial(Setting(0, b), [r, 2 * r]) for b, r in ((64, 9), (16, 12))
+    }
+    best = loader.recommended(search.Search(loader.Loading(SETTINGS, None), trials))
+    shown = tuning.answer(best.setting, Setting(0, 64), None, "", loader.code)
+    assert shown[1] == "No setting is clearly faster than the plain default: workers=0 batch=64."
+
+
 @pytest.mark.parametrize(
     ("ratio", "words", "code"),
     [

@@ -53,7 +53,7 @@ def answer(
     """
     chosen, verdict = best, f"Fastest so far, but not proven: {best}."
     if best == default:
-        verdict, seen = f"The plain default is the fastest of these: {default}.", ""
+        verdict, seen = f"No setting is clearly faster than the plain default: {default}.", ""
     elif ratio:
         low, high = (units.significant(value) for value in (ratio.low, ratio.high))
         factor = f"{units.significant(ratio.value)} times as fast (95 % interval {low} to {high})"
