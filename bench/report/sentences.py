@@ -37,7 +37,7 @@ def _fault(one: Any) -> str:
 
 
 def _unsettled(one: Any) -> str:
-    text = f"{one.n:,} of {one.total:,} cells are not settled"
+    text = f"{one.n:,} of {one.total:,} cells {'is' if one.n == 1 else 'are'} not settled"
     seen = [f"{one.stolen:,} lost CPU time to other programs"] if one.stolen else []
     seen += (
         [f"{one.slowed:,} ran while the machine was slower than at its best"] if one.slowed else []
