@@ -13,6 +13,9 @@ from bench.stats import quantiles, undisturbed
 
 #: An interval wider than this factor is `unstable`.
 WIDEST = 1.5
+#: Another process leaves cold caches and sleeping threads, so that all rounds of a visit are slower
+#: by up to this factor times the share of them that it took (docs/validation.md).
+COLD = 0.6
 #: Share of the rounds from which a loss is named.
 NOTABLE = 0.01
 
@@ -82,8 +85,8 @@ def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
     stolen = [min(MOST_STOLEN, s + stopped) for s in visit.stolen or (0.0,) * len(visit.rounds_s)]
     slow = max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
     return undisturbed.Sample(
-        tuple(map(undisturbed.Round, visit.rounds_s, stolen, [stolen[0], *stolen])),
-        loss=slow,
+        tuple(map(undisturbed.Round, visit.rounds_s, stolen)),
+        loss=slow * (1 + COLD * statistics.fmean(stolen)),
         spread=_spread(visit, read),
         longest=_longest(read),
     )

@@ -33,30 +33,23 @@ def spread(seconds: float, several_threads: bool) -> float:
 
 #: A round from which less than this share was taken is as good as one from which nothing was.
 QUIET = 0.01
-#: Another process leaves cold caches and sleeping threads, so that the rest of a round and the next
-#: one are slower too: by up to this factor times the share of both that it took.
-COLD = 0.9
 #: The rounds of a call on the host are within this factor of the shortest ones, and what processes
 #: differ. Longer ones were disturbed, even if no counter shows it (docs/validation.md).
 LONGEST = 1.1
 
 
 class Round(NamedTuple):
-    """The seconds of one call in a round, and the share of it that other processes took.
-
-    `before` is that share of the round before it.
-    """
+    """The seconds of one call in a round, and the share of it that other processes took."""
 
     seconds: float
     stolen: float = 0.0
-    before: float = 0.0
 
 
 @dataclass(frozen=True)
 class Sample:
     """The rounds of one visit, and what is known of their disturbance.
 
-    `loss` is the factor by which all rounds can be slower because the machine is. `spread` is by
+    `loss` is the factor by which all rounds can be slower for other reasons. `spread` is by
     how much the time differs between processes, on a log scale. `longest` is the factor within
     which the rounds are when nothing disturbs them; infinite if that is unknown.
     """
@@ -93,8 +86,7 @@ class Sample:
     def lower(self) -> float:
         """The first quartile of what is left of the rounds when all losses are taken away."""
         left = [one.seconds * (1 - one.stolen) for one in self.rounds]
-        cold = 1 + COLD * statistics.fmean((r.stolen + r.before) / 2 for r in self.rounds)
-        return quantiles.quartiles(left)[0] / (cold * self.loss)
+        return quantiles.quartiles(left)[0] / self.loss
 
 
 def _upper(rounds_s: Sequence[float]) -> float:
