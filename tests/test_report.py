@@ -370,3 +370,5 @@ def test_rows_of_the_report_are_those_of_the_file(stored):
         ["family", "benchmark", "device", "dtype", "params"]
     )
     assert page.count("<tr id=") == len(cells)
+    long = next(name for name in cells.benchmark if "_" in name)
+    assert f"<a>{long.replace('_', '_<wbr>')}</a>" in page  # where a narrow column breaks it
