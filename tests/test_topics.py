@@ -52,12 +52,13 @@ def mapped():
 
 
 def benchmarks():
-    found = set()
-    for path in (ROOT / "bench" / "suite").glob("*/bench_*.py"):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("bench_"):
-                found.add(f"{path.parent.name}/{node.name.removeprefix('bench_')}")
-    return found
+    """Return the syntax tree of each benchmark by its family and name."""
+    return {
+        f"{path.parent.name}/{node.name.removeprefix('bench_')}": node
+        for path in (ROOT / "bench" / "suite").glob("*/bench_*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("bench_")
+    }
 
 
 def test_every_topic_is_mapped_to_benchmarks():
@@ -67,7 +68,15 @@ def test_every_topic_is_mapped_to_benchmarks():
 
 
 def test_every_benchmark_is_on_the_map_and_nothing_else():
-    assert set.union(*mapped().values()) == benchmarks()
+    assert set.union(*mapped().values()) == benchmarks().keys()
+
+
+def test_every_benchmark_has_fewer_than_ten_lines():
+    def lines(function):
+        first = function.body[ast.get_docstring(function) is not None]
+        return function.end_lineno - first.lineno + 1
+
+    assert [name for name, one in benchmarks().items() if lines(one) >= 10] == []
 
 
 def test_params_are_words_the_csv_can_split():

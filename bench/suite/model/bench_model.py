@@ -93,12 +93,8 @@ def bench_forward_backward(cell, model):
     module, inputs = known.on(cell)
     if not any(one.requires_grad for one in module.parameters()):
         raise RuntimeError("the model has no parameters to train: a backward pass is not supported")
-    cell(
-        forward_backward,
-        module,
-        *inputs,
-        check=agrees(forward_backward, cell.dtype, rounding(known, cell.dtype, backward=True)),
-    )
+    allowed = rounding(known, cell.dtype, backward=True)
+    cell(forward_backward, module, *inputs, check=agrees(forward_backward, cell.dtype, allowed))
 
 
 @pytest.mark.parametrize(("model", "operator", "shapes", "uses"), OPERATORS or [NONE])

@@ -46,25 +46,22 @@ def batches_of(dataset, batch):
     return list(zip(images.split(batch), torch.from_numpy(labels).split(batch), strict=True))
 
 
+def epoch_work(cell, batch):
+    """Declare the work of an epoch."""
+    numbers = PARAMETERS * 3 * (SAMPLES // batch) * cell.dtype.itemsize
+    flop = SAMPLES * (FORWARD_FLOP + BACKWARD_FLOP)
+    moved = numbers + SAMPLES * (SIZES[0] + 1)
+    cell.work(items=SAMPLES, unit="sample", bytes=moved, flop=flop)
+
+
 @pytest.mark.parametrize("batch", [64, SAMPLES])
 def bench_epoch(cell, batch):
     """A batch of all samples is gradient descent; smaller ones are stochastic."""
+    epoch_work(cell, batch)
     model, dataset = with_gradients(cell, network(cell)), fashion_mnist(cell)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    # The loader is no argument of the call, because arguments are copied for the check.
     loader = DataLoader(Subset(dataset, range(SAMPLES)), batch)
-    numbers = PARAMETERS * 3 * (SAMPLES // batch) * cell.dtype.itemsize
-    cell.work(
-        items=SAMPLES,
-        unit="sample",
-        bytes=numbers + SAMPLES * (SIZES[0] + 1),
-        flop=SAMPLES * (FORWARD_FLOP + BACKWARD_FLOP),
-    )
     steps, batches = expected.Steps(), batches_of(dataset, batch)
-    # The loader is no argument, because arguments are copied for the check.
-    cell(
-        lambda model, optimizer: epoch(model, optimizer, loader),
-        *(model, optimizer),
-        expect=lambda model, _: steps.reference(model, batches, RATE),
-        trial=steps.during,
-        changes=True,
-    )
+    seen = {"expect": lambda model, _: steps.reference(model, batches, RATE), "trial": steps.during}
+    cell(lambda *trained: epoch(*trained, loader), model, optimizer, changes=True, **seen)

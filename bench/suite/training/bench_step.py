@@ -101,15 +101,10 @@ def bench_autocast_step(cell, batch):
     model = with_gradients(cell, network(cell, torch.float32))
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     scaler = torch.amp.GradScaler(cell.device.type) if cell.dtype == torch.float16 else None
-    images, labels = samples(cell, batch, torch.float32)
-    cell(
-        autocast_step,
-        *(model, optimizer, scaler, cell.dtype, images, labels),
-        expect=expected.autocast_step,
-        trial=with_a_step_that_shows,
-        proof=moved_along_gradients(network(cell, torch.float32)),
-        changes=True,
-    )
+    proof = moved_along_gradients(network(cell, torch.float32))
+    seen = {"expect": expected.autocast_step, "trial": with_a_step_that_shows, "proof": proof}
+    args = model, optimizer, scaler, cell.dtype, *samples(cell, batch, torch.float32)
+    cell(autocast_step, *args, changes=True, **seen)
 
 
 @dtypes("float32", "bfloat16")
@@ -121,12 +116,9 @@ def bench_compiled(cell, batch, compiled):
     cell.enter(compiler.fresh(cell.device))
     model = with_gradients(cell, network(cell))
     fast = torch.compile(model, fullgraph=True)
-    cell(
-        lambda _, x, y: gradients(fast, x, y),
-        *(model, *samples(cell, batch)),
-        expect=expected.gradients,
-        proof=lambda _, __, x, y: compiler.call_without_compiling(gradients, fast, x, y),
-    )
+    seen = {"proof": lambda _, __, x, y: compiler.call_without_compiling(gradients, fast, x, y)}
+    call, args = lambda _, x, y: gradients(fast, x, y), (model, *samples(cell, batch))
+    cell(call, *args, expect=expected.gradients, **seen)
 
 
 BATCH = 64
@@ -259,15 +251,8 @@ def declare_part(cell, part):
         cell.work(items=BATCH, unit="sample", bytes=moved[part])
 
 
-@pytest.mark.parametrize("part", [*PARTS, "whole"])
-def bench_step_part(cell, part):
-    """Time each part alone; the row of the whole gets a note if their sum differs from it.
-
-    `step` is the optimizer's step with its `zero_grad`.
-    """
-    declare_part(cell, part)
-    call, seen = step_parts(cell)[part]
-    cell(*call, **seen)
+def compare_with_the_whole(cell, part):
+    """Keep the time of the part; note it in the row of the whole if their sum differs from it."""
     if not cell.result.visits:
         return
     timed = _timed.setdefault((cell.device, cell.dtype), {})
@@ -278,3 +263,15 @@ def bench_step_part(cell, part):
             apart = "waits for the device or refills the caches"
             why = apart if share > 1 else "finds its data in the caches"
             cell.note(f"the parts timed apart add up to {share:.2f} of the whole: each part {why}")
+
+
+@pytest.mark.parametrize("part", [*PARTS, "whole"])
+def bench_step_part(cell, part):
+    """Time each part alone; the row of the whole gets a note if their sum differs from it.
+
+    `step` is the optimizer's step with its `zero_grad`.
+    """
+    declare_part(cell, part)
+    call, seen = step_parts(cell)[part]
+    cell(*call, **seen)
+    compare_with_the_whole(cell, part)
