@@ -64,4 +64,4 @@ def bench_epoch(cell, batch):
     loader = DataLoader(Subset(dataset, range(SAMPLES)), batch)
     steps, batches = expected.Steps(), batches_of(dataset, batch)
     seen = {"expect": lambda model, _: steps.reference(model, batches, RATE), "trial": steps.during}
-    cell(lambda *trained: epoch(*trained, loader), model, optimizer, changes=True, **seen)
+    cell(lambda net, sgd: epoch(net, sgd, loader), model, optimizer, changes=True, **seen)
