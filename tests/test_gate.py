@@ -119,8 +119,12 @@ def test_what_two_states_may_explain_is_inconclusive_and_more_runs_are_asked_for
     whys = []
     for seed in range(8):
         sides = (two_states(runs(3, seed=2 * seed + n, noise=0.001), seed + n) for n in (0, 1))
-        cells = judged(*sides, one_machine=True).cells
-        whys += [c.reason for c in cells if c.verdict == "inconclusive"]
+        outcome = judged(*sides, one_machine=True)
+        explained = [c for c in outcome.cells if c.verdict == "inconclusive"]
+        slower = sum(c.reason.code != "undecided" and c.change > 0 for c in explained)
+        doubt = f"fine, but {slower} cell{'s' if slower > 1 else ''} may be slower: "
+        assert gate_outcome.headline(outcome).startswith(doubt if slower else "fine: ")
+        whys += [c.reason for c in explained]
     (why, *_) = [why for why in whys if why.code == "states of others"]
     assert 3 <= why.figures["cells"] <= 14
     assert why.figures["runs"] >= 4

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from bench.report import groups
 from bench.report.phrases import LONGEST, listed, times
 from bench.report.sentences import WORDS, sentence
 from bench.stats.ratios import Ratio
@@ -78,6 +79,22 @@ def loading(best, rival, advice="best", ratio=FASTER, alike=(), **unmeasured):
     )
 
 
+def unclear(group, ratio):
+    return Several(
+        topic="dtype group",
+        subject=Subject("cpu", "float16"),
+        rival=Subject("cpu", "float32"),
+        advice="unclear",
+        ratio=ratio,
+        n=4,
+        total=4,
+        group=group,
+        best=None,
+        worst=None,
+        exceeded=False,
+    )
+
+
 COPY = Subject("cpu", "float32", "copy", {"n": "9"})
 FINDINGS = {
     "float16 on cpu: matrix products 2.0x slower (1.9 to 2.1) than float32 (3 of 4 cells); "
@@ -97,6 +114,8 @@ FINDINGS = {
             error=4e-4,
         )
     ),
+    "float16 on cpu: optimizers 2.0x the time of float32 (0.80 to 5.0), no clear difference "
+    "(4 of 4 cells)": unclear("optimizers", Ratio(2.0, 0.8, 5.0)),
     "float32 on mps: training not precise enough to compare with cpu (0 of 4 cells)": Several(
         topic="device group",
         subject=Subject("mps", "float32"),
@@ -321,3 +340,9 @@ def test_a_ratio_is_given_in_the_direction_in_which_it_is_above_1():
     assert times(Ratio(0.01, 1e-4, 0.4)) == "at least 2.5x faster"
     assert times(Ratio(2, 0.5, 8)) == "2.0x slower (0.50 to 8.0)"
     assert times(Ratio(0.5, 0, 2)) == "2.0x faster (0.50 to inf)"
+
+
+def test_groups_without_a_clear_difference_show_what_is_known():
+    several = unclear("training", Ratio(0.9, 0.4, 2.0)), unclear("optimizers", Ratio(2.0, 0.8, 5.0))
+    text = "No clear difference: training (0.40x to 2.00x the time), optimizers (0.80x to 5.0x)"
+    assert text in groups.together(several)

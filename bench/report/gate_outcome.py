@@ -11,7 +11,7 @@ from tabulate import tabulate
 from bench.gate.check import VERDICTS, Judged, Outcome
 from bench.gate.power import Power, Stored
 from bench.gate.reason import Reason
-from bench.report import data, escape, fit, reasons
+from bench.report import data, escape, fit, reasons, units
 from bench.stats.ratios import relative
 
 #: Verdicts that need someone to look.
@@ -119,7 +119,15 @@ def headline(outcome: Outcome) -> str:
         what = ", ".join(_HEADLINES[verdict] for verdict in outcome.failed)
     else:
         what = "fine" if outcome.failing else "advice only"
+        if doubts := sum(map(_may_be_slower, outcome.cells)):
+            what += f", but {units.count(doubts, 'cell')} may be slower"
     return f"{what}: {', '.join(counts) or 'no cell'}"
+
+
+def _may_be_slower(cell: Judged) -> bool:
+    """Return whether runs in two states are the only reason why a cell has not regressed."""
+    states = cell.reason and cell.reason.code in ("two states", "states of others")
+    return bool(states) and cell.verdict == "inconclusive" and (cell.change or 0) > 0
 
 
 def _percent(value: float | None) -> str:

@@ -10,12 +10,12 @@ from bench.report.sentences import against
 from bench.verdicts.finding import NOTABLE
 from bench.verdicts.groups import ORDER
 
-#: The words of each advice, and whether a factor follows each group.
+#: The words of each advice.
 _ADVICE = {
-    "faster": ("faster", True),
-    "slower": ("slower", True),
-    "same": ("about the same", False),
-    "unclear": ("no clear difference", False),
+    "faster": "faster",
+    "slower": "slower",
+    "same": "about the same",
+    "unclear": "no clear difference",
 }
 #: Operations and sweeps that a sentence names; it counts the rest.
 NAMED = 4
@@ -26,9 +26,9 @@ def together(several: Sequence[Any]) -> str:
     first = several[0]
     known = [one for one in several if one.ratio]
     parts = []
-    for advice, (word, factors) in _ADVICE.items():
+    for advice, word in _ADVICE.items():
         if here := [one for one in known if one.advice == advice]:
-            shown = [_factor(one) if factors else one.group for one in here]
+            shown = _unclear(here) if advice == "unclear" else list(map(_shown, here))
             parts.append(f"{word}: {', '.join(shown)}")
     if named := [one.group for one in several if not one.ratio]:
         parts.append(f"not settled: {', '.join(named)}")
@@ -47,6 +47,18 @@ def together(several: Sequence[Any]) -> str:
 def _joined(one: Any, rival: str, about: str, parts: Sequence[str]) -> str:
     head = f"{one.subject.dtype} on {one.subject.device} against {rival}{about}"
     return ". ".join([head, *(part[0].upper() + part[1:] for part in parts)])
+
+
+def _shown(one: Any) -> str:
+    return str(one.group) if one.advice == "same" else _factor(one)
+
+
+def _unclear(several: Sequence[Any]) -> list[str]:
+    """Return ``training (0.7x to 1.4x the time)`` and ``optimizers (0.8x to 2.5x)``."""
+    ends = [units.factors(one.ratio)[1:] for one in several]
+    unit = [" the time", *[""] * len(several)]
+    named = zip(several, ends, unit, strict=False)
+    return [f"{one.group} ({low}x to {high}x{what})" for one, (low, high), what in named]
 
 
 def _factor(one: Any) -> str:

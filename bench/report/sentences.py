@@ -223,11 +223,10 @@ def _several(one: Any) -> str:
     rival = against(one)
     if one.ratio is None:
         text += f"not precise enough to compare with {rival}"
-    elif one.advice == "same":
+    elif one.advice in ("same", "unclear"):
         middle, low, high = units.factors(one.ratio)
-        text += f"about as fast as {rival} (takes {middle} times as long, {low} to {high})"
-    elif one.advice == "unclear":
-        text += f"no clear difference from {rival}"
+        text += f"{middle}x the time of {rival} ({low} to {high}), "
+        text += "about the same" if one.advice == "same" else "no clear difference"
     else:
         text += f"{times(one.ratio)} than {rival}"
     text += f" ({one.n} of {one.total} cells)"
