@@ -273,6 +273,23 @@ def shared_memory():
 
 
 @pytest.mark.integration
+def test_a_worker_that_is_killed_does_not_replace_what_the_cell_raises(monkeypatch):
+    monkeypatch.setattr(workers, "GRACE_S", 0)
+    before = psutil.Process().children()
+    held = []  # as a frame holds them after Ctrl-C while the workers start
+
+    def interrupted():
+        with loader_of(range(9), num_workers=2) as loader:
+            held.append(iter(loader))
+            next(held[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert psutil.Process().children() == before
+
+
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_leaves_no_worker_and_no_shared_memory(tmp_path):
     before = shared_memory()

@@ -130,3 +130,24 @@ def test_resuming_in_another_environment_is_refused(suite):
     result.stderr.fnmatch_lines(["ERROR: --resume: * has cpu 'another GPU', this process *"])
     result = suite.run("--resume", "nothing.csv")
     result.stderr.fnmatch_lines(["ERROR: --resume: nothing.csv: No such file*"])
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "RuntimeError"])
+def test_pytest_does_not_print_the_numbers_of_a_storage_that_a_frame_holds(suite, raised):
+    suite.write(f"""
+    class Storage(torch.UntypedStorage):
+        def __repr__(self):
+            open("printed", "w").close()
+            return "0"
+
+    def copy(storage):
+        raise {raised}("while it is copied")
+
+    @dtypes("float32")
+    def bench_copy(cell):
+        copy(Storage(4))
+    """)
+    result = suite.pytester.runpytest_inprocess("--benchmark-only", no_reraise_ctrlc=True)
+    assert result.ret == (2 if raised == "KeyboardInterrupt" else 1)
+    assert f"{raised}" in result.stdout.str()
+    assert not (suite.pytester.path / "printed").exists()

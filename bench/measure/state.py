@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
+
+_STORAGES = (torch.TypedStorage, torch.UntypedStorage)
 
 
 class Part(NamedTuple):
@@ -283,6 +286,24 @@ def restore(before: dict[str, Any]) -> list[str]:
     return changed
 
 
+def _release(raised: BaseException) -> None:
+    """Clear frames of the traceback of an exception, and of those that it replaced.
+
+    pytest shows the arguments of some frames, and a storage prints each of its numbers: of 128 MiB,
+    that takes an hour. After Ctrl-C nobody needs any frame, and they keep workers alive.
+    """
+    chain: list[BaseException | None] = [raised]
+    for one in chain:
+        if one is None:
+            continue
+        chain += [link for link in (one.__cause__, one.__context__) if link not in chain]
+        for frame, _ in traceback.walk_tb(one.__traceback__):
+            held = frame.f_locals.values()
+            if isinstance(raised, KeyboardInterrupt) or any(isinstance(x, _STORAGES) for x in held):
+                with contextlib.suppress(RuntimeError):  # it is still running
+                    frame.clear()
+
+
 @contextlib.contextmanager
 def kept(close: Callable[[], object]) -> Iterator[list[str]]:
     """Run a benchmark in this context; yield the names of the parts of state that it changes.
@@ -294,6 +315,9 @@ def kept(close: Callable[[], object]) -> Iterator[list[str]]:
     before, process = read(), os.getpid()
     try:
         yield changed
+    except BaseException as raised:
+        _release(raised)
+        raise
     finally:
         if os.getpid() != process:
             os._exit(0)

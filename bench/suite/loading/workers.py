@@ -5,6 +5,7 @@ import gc
 import math
 import multiprocessing
 import os
+import signal
 import sys
 from typing import Any
 
@@ -66,10 +67,25 @@ def loader_of(dataset, **settings):
     finally:
         batches.close()
         _, left = psutil.wait_procs(_without_helpers(_children() - before), timeout=GRACE_S)
-        for process in left:
+        _kill(left)
+
+
+def _kill(processes):
+    """Kill workers that do not end, and wait for their end.
+
+    PyTorch's handler of SIGCHLD raises RuntimeError when a worker is killed, in the place of what
+    the cell has raised; it is not in place meanwhile.
+    """
+    has_signal = sys.platform != "win32"
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if has_signal else None
+    try:
+        for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(left)
+        psutil.wait_procs(processes)
+    finally:
+        if has_signal:
+            signal.signal(signal.SIGCHLD, handler)
 
 
 def _without_helpers(processes):
