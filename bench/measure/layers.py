@@ -19,6 +19,8 @@ from bench.measure.references import Reference, product, scale, sum_error
 #: An algorithm for convolutions of 3x3 may transform its tiles (Winograd), which loses two bits
 #: (A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016).
 TILES = 4
+#: Queries of attention at a time, because the scores of all of them can be larger than the memory.
+QUERIES = 256
 
 
 def _rounds_twice(dtype: torch.dtype) -> float:
@@ -72,19 +74,27 @@ def attended(
     A score with the error e changes its weight p by the share e - sum(p e). Both factors of the
     scores, the scores, and the weights may be rounded. The result may have the strides of q.
     """
-    arithmetic, a, c = Arithmetic(q.dtype, q.device), double(q) / math.sqrt(q.shape[-1]), double(v)
-    given = Rough(a, 2 * arithmetic.rounding(a))
-    scores = arithmetic.rounded(arithmetic.product(given, double(k).swapaxes(-1, -2)))
-    exact = scores.value
-    if is_causal:
-        exact = np.where(np.tri(*exact.shape[-2:]) > 0, exact, -np.inf)
-    weights = np.exp(exact - exact.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    squares = 2 * (weights**2 * scores.variance + arithmetic.rounding(weights))
-    found = arithmetic.product(Rough(weights, arithmetic.narrow(squares)), c)
-    common = found.value**2 * squares.sum(-1, keepdims=True)
-    found = arithmetic.rounded(Rough(found.value, found.variance + common))
-    return arithmetic.reference(found, strides=q.stride())
+    arithmetic, a = Arithmetic(q.dtype, q.device), double(q) / math.sqrt(q.shape[-1])
+    keys, values = double(k).swapaxes(-1, -2), double(v)
+    parts = []
+    for first in range(0, a.shape[-2], QUERIES):
+        rows = a[..., first : first + QUERIES, :]
+        given = Rough(rows, 2 * arithmetic.rounding(rows))
+        scores = arithmetic.rounded(arithmetic.product(given, keys))
+        exact = scores.value
+        if is_causal:
+            exact = np.where(np.tri(rows.shape[-2], keys.shape[-1], first) > 0, exact, -np.inf)
+        weights = np.exp(exact - exact.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        squares = 2 * (weights**2 * scores.variance + arithmetic.rounding(weights))
+        part = arithmetic.product(Rough(weights, arithmetic.narrow(squares)), values)
+        common = part.value**2 * squares.sum(-1, keepdims=True)
+        parts.append(arithmetic.rounded(Rough(part.value, part.variance + common)))
+    value, variance = (
+        np.concatenate(several, -2)
+        for several in zip(*((one.value, one.variance) for one in parts), strict=True)
+    )
+    return arithmetic.reference(Rough(value, variance), strides=q.stride())
 
 
 def _normalised(
