@@ -19,11 +19,9 @@ from bench.stats import quantiles
 
 #: Calibration aims above the shortest round, so that later, faster calls still reach it.
 HEADROOM = 1.1
-#: The start of a library or a kernel is shorter than this: a longer call is slow, not cold.
-COLD_S = 1.0
 #: Length of the warm-up of a later visit: caches are cold again, code is not. A call this many
 #: times longer needs none.
-REVISIT_WARMUP_S, SLOW = 0.004, 25
+REVISIT_WARMUP_S, SLOW = 0.004, 5
 #: Rounds between two checks of the precision; a check costs a sort, outside the timed region.
 CHECK_EVERY = 4
 #: Seconds to spend at most on the device time and on the dispatch time, if one call is shorter.
@@ -115,8 +113,8 @@ def prepared(
 def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> tuple[int, float]:
     """Warm up; return the iterations of a round of `min_time_s`, and the seconds of one."""
     first = loop(1)
-    if first >= max(plan.limit_s / 10, COLD_S):
-        return 1, first
+    if first >= max(plan.warmup_s, min_time_s):
+        return 1, first  # it was the warm-up
     # The first call may be cold, so its time does not count.
     iterations, spent, done, best = 1, 0.0, 0, math.inf
     while True:
