@@ -255,6 +255,20 @@ def test_first_calls_beside_noise_say_nothing():
     assert not findings(machine, "first call")
 
 
+def test_first_calls_of_a_disturbed_run_have_an_upper_end_only():
+    machine = Machine(runs=1)
+    for n in range(8):
+        machine.cell(1e-3, params=f"n={n}", first_call_s=3e-3)
+    assert one(machine, "first call").advice == ""
+    unsettled(machine, 1e-3, first_call_s=3e-3, params="n=9")
+    made = one(machine, "first call")
+    assert (made.advice, made.ratio.low) == ("at most", 0)
+    assert (
+        "the first call takes at most 3.0 times as long as a later one (median"
+        in sentences.sentence(made)
+    )
+
+
 def test_the_first_call_is_compared_with_later_ones():
     machine = Machine(noise=0)
     for n in range(1, 8):

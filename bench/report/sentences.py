@@ -173,9 +173,11 @@ def _launch(one: Any) -> str:
 
 def _first_call(one: Any) -> str:
     middle, low, high = units.factors(one.ratio)
+    bounded = one.advice == "at most"
+    factor, ends = (f"at most {high}", "") if bounded else (middle, f"{low} to {high}, ")
     return (
-        f"{one.subject.device}: the first call takes {middle} times as long as a later one "
-        f"({low} to {high}, median of {one.n:,} cells); the slowest one takes "
+        f"{one.subject.device}: the first call takes {factor} times as long as a later one "
+        f"({ends}median of {one.n:,} cells); the slowest one takes "
         f"{units.seconds(one.amount)} ({name(one.subject)} in {one.subject.dtype})"
     )
 

@@ -13,6 +13,8 @@ from bench.verdicts.named import COMPILED, FORWARD_BACKWARD
 
 #: The param of the pass that compiles nothing and trains as much.
 TRAINED = ("parameters", "trained")
+#: Of a run with this share of unstable cells, the first calls were disturbed too.
+NOISY = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +98,9 @@ def first_calls(found: list[Cell]) -> Iterator[Finding]:
     """Find how much longer the first call takes on each device, and the slowest first call.
 
     `ratio` is the median over cells of the first call over a later one; `amount` is the slowest
-    first call, of the subject, in seconds. A single call has no interval: where most cells are not
-    settled, other programs made the first calls slower too, and nothing is known.
+    first call, of the subject, in seconds. A first call is timed once, so nothing shows what other
+    programs added to it. Where more than `NOISY` of the cells are not settled, the ratio is known
+    `at most`; where most are not, nothing is known.
     """
     timed = [c for c in found if c.first_call_s and c.estimate.likely]
     for every in grouped(timed, lambda cell: cell.device).values():
@@ -106,12 +109,14 @@ def first_calls(found: list[Cell]) -> Iterator[Finding]:
             continue
         ratios = [(cell.first_call_s or 0) / (cell.estimate.seconds or 1) for cell in here]
         interval = median_interval(ratios)
+        noisy = len(every) - len(here) > NOISY * len(every)
         slowest = max(here, key=lambda cell: cell.first_call_s or 0)
         if interval:
             yield Finding(
                 topic="first call",
                 subject=Subject.of(slowest),
-                ratio=Ratio(statistics.median(ratios), *interval),
+                advice="at most" if noisy else "",
+                ratio=Ratio(statistics.median(ratios), 0.0 if noisy else interval[0], interval[1]),
                 amount=slowest.first_call_s,
                 unit="s",
                 n=len(here),
