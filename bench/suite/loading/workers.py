@@ -67,7 +67,8 @@ def loader_of(dataset, **settings):
     finally:
         batches.close()
         _, left = psutil.wait_procs(_without_helpers(_children() - before), timeout=GRACE_S)
-        _kill(left)
+        if left:
+            _kill(left)
 
 
 def _kill(processes):
