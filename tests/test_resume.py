@@ -151,3 +151,20 @@ def test_pytest_does_not_print_the_numbers_of_a_storage_that_a_frame_holds(suite
     assert result.ret == (2 if raised == "KeyboardInterrupt" else 1)
     assert f"{raised}" in result.stdout.str()
     assert not (suite.pytester.path / "printed").exists()
+
+
+def test_nothing_that_is_raised_meanwhile_replaces_ctrl_c(suite):
+    suite.write(
+        """
+    class Worker:
+        def close(self):
+            raise RuntimeError("DataLoader worker exited unexpectedly")
+
+    @dtypes("float32")
+    def bench_neg(cell):
+        with contextlib.closing(Worker()):
+            raise KeyboardInterrupt
+    """.replace("\n", "\n    import contextlib\n", 1)
+    )
+    result = suite.pytester.runpytest_inprocess("--benchmark-only", no_reraise_ctrlc=True)
+    assert result.ret == 2

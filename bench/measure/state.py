@@ -286,17 +286,21 @@ def restore(before: dict[str, Any]) -> list[str]:
     return changed
 
 
+def _chain(raised: BaseException) -> list[BaseException]:
+    """Return an exception, and those that it replaced."""
+    chain = [raised]
+    for one in chain:
+        chain += [link for link in (one.__cause__, one.__context__) if link and link not in chain]
+    return chain
+
+
 def _release(raised: BaseException) -> None:
     """Clear frames of the traceback of an exception, and of those that it replaced.
 
     pytest shows the arguments of some frames, and a storage prints each of its numbers: of 128 MiB,
     that takes an hour. After Ctrl-C nobody needs any frame, and they keep workers alive.
     """
-    chain: list[BaseException | None] = [raised]
-    for one in chain:
-        if one is None:
-            continue
-        chain += [link for link in (one.__cause__, one.__context__) if link not in chain]
+    for one in _chain(raised):
         for frame, _ in traceback.walk_tb(one.__traceback__):
             held = frame.f_locals.values()
             if isinstance(raised, KeyboardInterrupt) or any(isinstance(x, _STORAGES) for x in held):
@@ -309,8 +313,20 @@ def kept(close: Callable[[], object]) -> Iterator[list[str]]:
     """Run a benchmark in this context; yield the names of the parts of state that it changes.
 
     At the end, `close` undoes what its cell has opened, and what it has changed is restored. A
-    forked child that comes here ends: the other cells are not its own.
+    forked child that comes here ends: the other cells are not its own. Nothing replaces Ctrl-C: it
+    also ends workers, whose end makes PyTorch raise RuntimeError meanwhile.
     """
+    try:
+        with _kept(close) as changed:
+            yield changed
+    except Exception as raised:
+        if any(isinstance(one, KeyboardInterrupt) for one in _chain(raised)):
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextlib.contextmanager
+def _kept(close: Callable[[], object]) -> Iterator[list[str]]:
     changed: list[str] = []
     before, process = read(), os.getpid()
     try:
