@@ -137,7 +137,10 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
             error, bound = _distance(mine, reference), np.zeros(len(mine))
         else:
             error = _distance(mine, reference)
-            bound = want.bound(reference) if callable(want.bound) else np.asarray(want.bound)
+            if isinstance(want.bound, Blocks):
+                bound = want.bound.piece(part)
+            else:
+                bound = want.bound(reference) if callable(want.bound) else np.asarray(want.bound)
             bound = bound.reshape(-1)[part] if bound.size == size != reference.size else bound
             bound = np.broadcast_to(bound.reshape(-1), error.shape) * reference_errors
         largest = max(largest, abs(float(reference.max())), abs(float(reference.min())))

@@ -40,7 +40,7 @@ from bench.measure.arrays import (
 )
 
 #: An error, or one per element, or what returns it from the exact values of some elements.
-Bound = float | Array | Callable[[Array], Array]
+Bound = float | Array | Blocks | Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -211,13 +211,19 @@ def sigmoid(x: torch.Tensor) -> Reference:
 
 def chain(x: torch.Tensor, y: torch.Tensor) -> Reference:
     """Return sigmoid(x * y + x) * y, with the roundings of each step carried to the end."""
-    a, b = wide(x), wide(y)
-    product = a * b
-    inner = product + a
-    exp = 1 / (1 + np.exp(-inner))
-    error = (ulp(product, x.dtype) + ulp(inner, x.dtype)) / 2 * (exp * (1 - exp))
-    error = (error + logistic_error(exp, x.dtype)) * np.abs(b) + ulp(exp * b, x.dtype)
-    return Reference(exp * b, x.dtype, 1.01 * error, scale(x.dtype))
+
+    def steps(x_part: Array, y_part: Array) -> tuple[Array, Array]:
+        a, b = wide(x_part), wide(y_part)
+        product = a * b
+        inner = product + a
+        exp = 1 / (1 + np.exp(-inner))
+        error = (ulp(product, x.dtype) + ulp(inner, x.dtype)) / 2 * (exp * (1 - exp))
+        error = (error + logistic_error(exp, x.dtype)) * np.abs(b) + ulp(exp * b, x.dtype)
+        return exp * b, 1.01 * error
+
+    exact = each(lambda *parts: steps(*parts)[0], x, y)
+    bound = each(lambda *parts: steps(*parts)[1], x, y)
+    return Reference(exact, x.dtype, bound, scale(x.dtype))
 
 
 def softmax(x: torch.Tensor, dim: int = 1) -> Reference:
