@@ -46,8 +46,8 @@ MACHINES = 5
 FEW = 3
 #: Blocks that a run shows at its end.
 BLOCKS = 3
-#: Below this share of settled cells, noise is the first thing to report.
-DOMINATES = 0.8
+#: Below this share of settled cells, the first line reports the noise.
+ENOUGH = 0.8
 #: The version of the JSON.
 FORMAT = 1
 
@@ -60,8 +60,8 @@ def rests_on(basis: Basis) -> str:
     """Return what all answers of a machine rest on."""
     known = f"from {basis.settled:,} of {basis.total:,} cells"
     text = known if basis.total else "no cell has a time"
-    if basis.total and basis.settled < DOMINATES * basis.total:
-        text += ": noise dominates, the others are not settled; run bench doctor"
+    if basis.total and basis.settled < ENOUGH * basis.total:
+        text += "; noise keeps the others from being settled: run bench doctor"
     if basis.not_timed:
         text += f"; {basis.not_timed:,} called once: answer checked, not timed"
     return text
