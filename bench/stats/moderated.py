@@ -285,29 +285,23 @@ def by_session(found: Sequence[Pair], base: Sequence[Times]) -> list[Pair]:
 def between(found: Sequence[Pair], expected: bool = False) -> float:
     """Return by what variance the differences of cells vary beyond what their runs explain.
 
-    It is the one with which the median of the squared differences over their errors is what F
-    distributions have (as the empirical null of B. Efron, Journal of the American Statistical
-    Association 99, 2004, which leaves out the cells that changed). Fewer than ten cells show none,
-    and what may be chance is none unless it is `expected`.
+    With it, half of the squared differences exceed the median of their F distribution (as the
+    empirical null of B. Efron, Journal of the American Statistical Association 99, 2004, which
+    leaves out the cells that changed). Fewer than ten cells show none, and what may be chance is
+    none unless it is `expected`.
     """
     if len(found) < PRIOR_CELLS:
         return 0.0
     squares = np.array([pair.difference**2 for pair in found])
     errors = np.array([pair.error**2 for pair in found])
     usual = fdtri(1, np.array([pair.degrees for pair in found]), 0.5)
-
-    def above(variance: float) -> int:
-        return int((squares > usual * (errors + variance)).sum())
-
+    # The variance with which each squared difference is the median of its distribution.
+    needed = np.sort(squares / usual - errors)
     half = len(found) / 2
     # Two standard errors of a half are chance.
-    if above(0.0) <= half + (0.0 if expected else math.sqrt(len(found))):
+    if (needed > 0).sum() <= half + (0.0 if expected else math.sqrt(len(found))):
         return 0.0
-    low, high = 0.0, float(squares.max())
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if above(middle) > half else (low, middle)
-    return high
+    return float(needed[(len(found) - 1) // 2])
 
 
 def _trigamma_inverse(value: float) -> float:
