@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import fdtrc, ndtri, stdtr
 
 from bench.stats import moderated
-from bench.stats.moderated import Prior
 
 #: Fewest runs and fewest sessions of a level.
 FEWEST, SESSIONS = 4, 2
@@ -67,8 +66,7 @@ def find(
     The work grows with the number of sessions.
     """
     own = [noise(logs) for logs in series]
-    known = [each for each in own if each[1]]
-    shared = moderated.prior(*zip(*known, strict=True)) if known else Prior()
+    shared = moderated.prior(each for each in own if each[1])
     made: list[list[tuple[int, float]]] = []
     for logs, counts, (variance, degrees) in zip(series, runs, own, strict=True):
         if len(logs) < 2 * SESSIONS or sum(counts) < 2 * FEWEST:

@@ -93,19 +93,17 @@ class Pair:
     @property
     def own_variance(self) -> float:
         """Return the variance of a run, both sides pooled, from this cell's runs alone."""
-        return sum(side.squares for side in self.sides) / self.own_degrees
+        return self.variance(Prior())[0]
 
-    def variance(self, prior: Prior) -> float:
-        """Return the variance of a run, both sides pooled, moderated by a prior."""
-        squares = sum(side.squares for side in self.sides)
-        return prior.weighted(squares, self.own_degrees)[0]
+    def variance(self, prior: Prior) -> tuple[float, float]:
+        """Return the moderated variance of a run, both sides pooled, and its degrees of freedom."""
+        return prior.weighted(sum(side.squares for side in self.sides), self.own_degrees)
 
     @functools.cached_property
     def _terms(self) -> list[tuple[float, float]]:
         """The variances that the difference is the sum of, with their degrees of freedom."""
         if len(self.priors) == 1:
-            squares = sum(side.squares for side in self.sides)
-            variance, degrees = self.priors[0].weighted(squares, self.own_degrees)
+            variance, degrees = self.variance(self.priors[0])
             degrees = min(degrees, SESSION_DEGREES) if self.sessions else degrees
             terms = [(variance * sum(1 / side.kept for side in self.sides), degrees)]
         else:
@@ -199,16 +197,21 @@ def trimmed(sample: Sequence[float], far: float = 0.0) -> Trimmed:
     return Trimmed(statistics.fmean(kept), len(kept), sum((y - middle) ** 2 for y in winsorized))
 
 
-def prior(variances: Iterable[float], degrees: Iterable[float]) -> Prior:
-    """Return the variance that many variances share; of fewer than ten, or of zeros, none.
+def prior(variances: Iterable[tuple[float, float]]) -> Prior:
+    """Return what many variances, given with their degrees of freedom, share.
 
-    The variances are modelled as draws from a scaled inverse chi-squared distribution, whose scale
-    and degrees of freedom follow from the mean and variance of their logarithms (G. K. Smyth,
-    Statistical Applications in Genetics and Molecular Biology 3(1), 2004, section 6). With few
-    runs a cell's own variance is mostly chance, and one that chance made large hides a slowdown.
+    Of fewer than ten, or of zeros, that is nothing. The variances are modelled as draws from a
+    scaled inverse chi-squared distribution, whose scale and degrees of freedom follow from the mean
+    and variance of their logarithms (G. K. Smyth, Statistical Applications in Genetics and
+    Molecular Biology 3(1), 2004, section 6). With few runs a cell's own variance is mostly chance,
+    and one that chance made large hides a slowdown.
     """
-    own, half = np.array(list(variances)), np.array(list(degrees)) / 2
-    if len(own) < PRIOR_CELLS or not (usual := float(np.median(own))):
+    known = list(variances)
+    if len(known) < PRIOR_CELLS:
+        return Prior()
+    own, degrees = np.array(known).T
+    half, usual = degrees / 2, float(np.median(own))
+    if not usual:
         return Prior()
     # A variance of 0 comes from the clock's resolution; limma bounds it in this way too.
     logs = np.log(np.maximum(own, 1e-5 * usual)) + np.log(half) - digamma(half)
@@ -228,20 +231,21 @@ def moderated(found: list[Pair]) -> list[Pair]:
     their noise. The prior of the side with fewer runs follows from the cell's noise on the other
     side, and from the factor between the noise of both sides over all cells.
     """
-    both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
+    both = prior((p.own_variance, p.own_degrees) for p in found)
     if both.degrees:
-        found = [dataclasses.replace(p, far=OUTLIER * math.sqrt(p.variance(both))) for p in found]
-        both = prior((p.own_variance for p in found), (p.own_degrees for p in found))
+        far = [OUTLIER * math.sqrt(p.variance(both)[0]) for p in found]
+        found = [dataclasses.replace(p, far=y) for p, y in zip(found, far, strict=True)]
+        both = prior((p.own_variance, p.own_degrees) for p in found)
     more = int(sum(len(pair.new) for pair in found) > sum(len(pair.base) for pair in found))
     better, other = ([pair.sides[place] for pair in found] for place in (more, 1 - more))
-    known = prior((side.squares / (side.kept - 1) for side in better), (s.kept - 1 for s in better))
+    known = prior((side.squares / (side.kept - 1), side.kept - 1) for side in better)
     # A cell that is noisy on the side with more runs is so on the other one.
     noise = [known.weighted(side.squares, side.kept - 1)[0] for side in better]
     ratios = [
         side.squares / (side.kept - 1) / variance if variance else 0.0
         for side, variance in zip(other, noise, strict=True)
     ]
-    times = prior(ratios, (side.kept - 1 for side in other))
+    times = prior(zip(ratios, (side.kept - 1 for side in other), strict=True))
     apart = bool(times.degrees) and not 1 / UNEQUAL_NOISE <= times.variance <= UNEQUAL_NOISE
     made = []
     for pair, variance in zip(found, noise, strict=True):
@@ -275,7 +279,7 @@ def by_session(found: Sequence[Pair], base: Sequence[Times]) -> list[Pair]:
         more = pair.between + (max(0.0, extra) if len(pair.priors) > 1 else 0.0)
         new = (pair.sides[1].mean,)
         made.append(Pair(pair.key, means, new, pair.shift, more, sessions=True))
-    own = prior((p.own_variance for p in made), (p.own_degrees for p in made))
+    own = prior((p.own_variance, p.own_degrees) for p in made)
     return [
         *(dataclasses.replace(pair, priors=(own,)) for pair in made),
         *(dataclasses.replace(pair, between=pair.between + 2 * own.variance) for pair in few),
