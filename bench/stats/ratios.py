@@ -1,8 +1,10 @@
 """Ratios of times: their intervals, their mean, and changes as a share."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 #: Standard deviations of a normal distribution in one median absolute deviation (F. R. Hampel,
 #: Journal of the American Statistical Association 69, 1974).
@@ -48,12 +50,9 @@ def mean(ratios: Sequence[Ratio]) -> Ratio | None:
     if not ratios:
         return None
 
-    def of(end: Callable[[Ratio], float]) -> float:
-        logs = [math.log(value) if (value := end(r)) > 0 else -math.inf for r in ratios]
-        total = sum(logs) / len(logs)
-        return math.exp(total) if total < 700 else math.inf
-
-    return Ratio(of(lambda r: r.value), of(lambda r: r.low), of(lambda r: r.high))
+    with np.errstate(divide="ignore", over="ignore"):  # an end may be 0 or infinite
+        logs = np.log([(r.value, r.low, r.high) for r in ratios])
+        return Ratio(*np.exp(logs.mean(axis=0)).tolist())
 
 
 def relative(difference: float) -> float:
