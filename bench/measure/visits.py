@@ -96,7 +96,8 @@ def _spread(visit: Visit, read: Sequence[ReferenceKernel]) -> float:
     if not read or any(kernel.once_a_visit for kernel in read):
         return undisturbed.LARGEST
     several = any(kernel.several_threads for kernel in read)
-    return undisturbed.spread(statistics.median(visit.rounds_s), several)
+    long = statistics.median(visit.rounds_s) >= undisturbed.SHORT_S
+    return undisturbed.PARALLEL if several and long else undisturbed.USUAL
 
 
 def _longest(read: Sequence[ReferenceKernel]) -> float:

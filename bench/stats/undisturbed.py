@@ -24,13 +24,6 @@ from bench.stats import quantiles
 #: disturbance nothing shows.
 USUAL, PARALLEL, LARGEST = 0.025, 0.08, 0.12
 SHORT_S = 1e-3
-
-
-def spread(seconds: float, several_threads: bool) -> float:
-    """Return by how much a call of so many seconds differs between processes, as a logarithm."""
-    return PARALLEL if several_threads and seconds >= SHORT_S else USUAL
-
-
 #: A round from which less than this share was taken is as good as one from which nothing was.
 QUIET = 0.01
 #: The rounds of a call on the host are within this factor of the shortest ones, and what processes
@@ -42,7 +35,7 @@ class Round(NamedTuple):
     """The seconds of one call in a round, and the share of it that other processes took."""
 
     seconds: float
-    stolen: float = 0.0
+    stolen: float
 
 
 @dataclass(frozen=True)
@@ -55,9 +48,9 @@ class Sample:
     """
 
     rounds: tuple[Round, ...]
-    loss: float = 1.0
-    spread: float = USUAL
-    longest: float = math.inf
+    loss: float
+    spread: float
+    longest: float
 
     @functools.cached_property
     def rounds_s(self) -> tuple[float, ...]:
@@ -72,15 +65,8 @@ class Sample:
 
     def within(self, shortest_s: float) -> "Sample":
         """The rounds that are not much longer than the shortest ones of all visits."""
-        limit_s = shortest_s * self.longest * math.exp(self.spread)
-        return dataclasses.replace(
-            self, rounds=tuple(r for r in self.rounds if r.seconds <= limit_s)
-        )
-
-    @property
-    def upper(self) -> float:
-        """The upper end of the median's interval; the longest of few rounds."""
-        return _upper(self.rounds_s)
+        limit = shortest_s * self.longest * math.exp(self.spread)
+        return dataclasses.replace(self, rounds=tuple(r for r in self.rounds if r.seconds <= limit))
 
     @property
     def lower(self) -> float:
@@ -90,6 +76,7 @@ class Sample:
 
 
 def _upper(rounds_s: Sequence[float]) -> float:
+    """Return the upper end of the median's interval; the longest of few rounds."""
     interval = quantiles.median_interval(rounds_s)
     return interval[1] if interval else max(rounds_s)
 
@@ -115,14 +102,14 @@ def interval(samples: Sequence[Sample]) -> tuple[float, float]:
     """
     counted = [samples[i] for i in agreeing(samples)]
     together = tuple(s for sample in counted for s in sample.rounds_s)
-    upper = min(_upper(together), *(sample.upper for sample in samples))
+    upper = min(_upper(together), *(_upper(sample.rounds_s) for sample in samples))
     best = max(counted, key=lambda sample: sample.lower)
     return best.lower * math.exp(-best.spread), upper * math.exp(best.spread)
 
 
 def agreeing(samples: Sequence[Sample]) -> list[int]:
     """Return the visits that the quickest one does not contradict."""
-    limit = min(sample.upper for sample in samples)
+    limit = min(_upper(sample.rounds_s) for sample in samples)
     firsts = [quantiles.quartiles(sample.rounds_s)[0] for sample in samples]
     return [i for i, first in enumerate(firsts) if first <= limit]
 
