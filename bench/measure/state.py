@@ -12,7 +12,8 @@ import threading
 import time
 import traceback
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,12 +69,21 @@ def _autocast(device: str) -> Part:
     return Part(f"autocast on {device}", read, restore)
 
 
-def _attributes(name: str, owner: Any, *attributes: str) -> Part:
-    def restore(was: list[Any]) -> None:
-        for attribute, value in zip(attributes, was, strict=True):
-            setattr(owner, attribute, value)
+def _several(
+    name: str, keys: Iterable[Any], read: Callable[[Any], Any], write: Callable[[Any, Any], object]
+) -> Part:
+    """Return a part of several values by key, of which only those that differ are set."""
 
-    return Part(name, lambda: [getattr(owner, attribute) for attribute in attributes], restore)
+    def restore(was: dict[Any, Any]) -> None:
+        for key, value in was.items():
+            if read(key) != value:
+                write(key, value)
+
+    return Part(name, lambda: {key: read(key) for key in keys}, restore)
+
+
+def _attributes(name: str, owner: Any, *attributes: str) -> Part:
+    return _several(name, attributes, partial(getattr, owner), partial(setattr, owner))
 
 
 def _set_profiler(was: Any) -> None:
@@ -104,63 +114,9 @@ def _read_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
 
 
-#: Signals whose handlers libraries set once per process, as torch does for workers of a DataLoader.
-_OF_LIBRARIES = {getattr(signal, "SIGCHLD", None)}
-
-
-def _handlers() -> dict[int, Any]:
-    """Return the handlers of this process by signal."""
-    signals = signal.valid_signals() - _OF_LIBRARIES
-    return {number: signal.getsignal(number) for number in signals}
-
-
-def _set_handlers(was: dict[int, Any]) -> None:
-    for number, handler in was.items():
-        # None is a handler that Python has not set.
-        if handler is not None and signal.getsignal(number) != handler:
-            signal.signal(number, handler)
-
-
-#: A timer that is pending kills the next cell.
-_TIMERS = [getattr(signal, name) for name in dir(signal) if name.startswith("ITIMER_")]
-
-
-def _timers() -> list[bool]:
-    """Return which timers of this process are pending."""
-    return [signal.getitimer(timer)[0] > 0 for timer in _TIMERS]
-
-
-def _set_timers(was: list[bool]) -> None:
-    for timer, pending in zip(_TIMERS, was, strict=True):
-        if not pending:
-            signal.setitimer(timer, 0)
-
-
-def _limits() -> dict[int, tuple[int, int]]:
-    names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-    return {number: resource.getrlimit(number) for number in {getattr(resource, n) for n in names}}
-
-
-def _set_limits(was: dict[int, tuple[int, int]]) -> None:
-    for number, limits in was.items():
-        if resource.getrlimit(number) != limits:
-            resource.setrlimit(number, limits)
-
-
-#: Kernels of attention, by their names in `torch.backends.cuda`; they apply to the CPU too.
-_ATTENTION = ("flash", "mem_efficient", "math", "cudnn")
-
-
-def _attention() -> list[bool]:
-    """Return which kernels of scaled_dot_product_attention may be used."""
-    cuda: Any = torch.backends.cuda
-    return [getattr(cuda, f"{kernels}_sdp_enabled")() for kernels in _ATTENTION]
-
-
-def _set_attention(was: list[bool]) -> None:
-    cuda: Any = torch.backends.cuda
-    for kernels, value in zip(_ATTENTION, was, strict=True):
-        getattr(cuda, f"enable_{kernels}_sdp")(value)
+def _constants(module: Any, prefix: str) -> set[int]:
+    """Return the numbers of a module whose names start like this."""
+    return {getattr(module, name) for name in dir(module) if name.startswith(prefix)}
 
 
 def _start_method() -> str:
@@ -173,11 +129,7 @@ PARTS = (
     Part("default device", _default_device, torch.set_default_device),
     Part("number of threads", torch.get_num_threads, torch.set_num_threads),
     Part("grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
-    Part(
-        "inference mode",
-        torch.is_inference_mode_enabled,
-        _set_inference_mode,
-    ),
+    Part("inference mode", torch.is_inference_mode_enabled, _set_inference_mode),
     Part(
         "deterministic algorithms",
         lambda: (
@@ -200,7 +152,12 @@ PARTS = (
         "cuDNN", torch.backends.cudnn, "enabled", "benchmark", "deterministic", "allow_tf32"
     ),
     _attributes("engine of quantized operators", torch.backends.quantized, "engine"),
-    Part("kernels of attention", _attention, _set_attention),
+    _several(
+        "kernels of attention",  # those of `torch.backends.cuda` apply to the CPU too
+        ("flash", "mem_efficient", "math", "cudnn"),
+        lambda kernel: getattr(torch.backends.cuda, f"{kernel}_sdp_enabled")(),
+        lambda kernel, was: getattr(torch.backends.cuda, f"enable_{kernel}_sdp")(was),
+    ),
     _autocast("cpu"),
     _autocast("cuda"),
     Part("garbage collection", gc.isenabled, lambda was: gc.enable() if was else gc.disable()),
@@ -228,19 +185,32 @@ PARTS = (
     Part("switch interval", sys.getswitchinterval, sys.setswitchinterval),
     Part("working directory", os.getcwd, _set_folder),
     Part("mask of new files", files.umask, os.umask),
-    Part("signal handlers", _handlers, _set_handlers),
+    _several(
+        "signal handlers",
+        # Libraries set that of SIGCHLD once per process, as torch does for workers of a DataLoader.
+        signal.valid_signals() - {getattr(signal, "SIGCHLD", None)},
+        signal.getsignal,
+        # None is a handler that Python has not set.
+        lambda number, was: None if was is None else signal.signal(number, was),
+    ),
     Part(
         "signal mask",
         lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
         lambda was: signal.pthread_sigmask(signal.SIG_SETMASK, was),
     ),
-    Part("timer", _timers, _set_timers),
-    Part(
-        "CPUs",
-        lambda: os.sched_getaffinity(0),
-        lambda was: os.sched_setaffinity(0, was),
+    _several(
+        "timer",  # one that is pending kills the next cell
+        _constants(signal, "ITIMER_"),
+        lambda timer: signal.getitimer(timer)[0] > 0,
+        lambda timer, pending: None if pending else signal.setitimer(timer, 0),
     ),
-    Part("resource limits", _limits, _set_limits),
+    Part("CPUs", lambda: os.sched_getaffinity(0), lambda was: os.sched_setaffinity(0, was)),
+    _several(
+        "resource limits",
+        _constants(resource, "RLIMIT_"),
+        lambda number: resource.getrlimit(number),
+        lambda number, was: resource.setrlimit(number, was),
+    ),
     Part(
         "start method of processes",
         _start_method,
