@@ -209,7 +209,7 @@ def test_kernels_of_several_threads_are_read_for_operations_that_use_several(tas
 
 @pytest.mark.real_machine
 def test_a_reading_is_the_quickest_of_some_attempts(monkeypatch):
-    made = kernels.ReferenceKernel("core", lambda: lambda: None, 1.2, "slow_core", usual=1.0)
+    made = kernels.ReferenceKernel("core", lambda: None, 1.2, "slow_core", usual=1.0)
     now = itertools.accumulate(itertools.chain([0.0], itertools.cycle([20e-6, 1e-6])))
     monkeypatch.setattr(kernels.time, "perf_counter", lambda: next(now))
     made.best_s = 10e-6

@@ -67,7 +67,7 @@ def test_what_others_use_is_read_from_the_system():
 @pytest.mark.parametrize(("slow", "fit"), [(1.0, True), (2.0, False)])
 def test_steadiness_counts_the_slow_readings(monkeypatch, slow, fit):
     monkeypatch.setattr(kernels.ReferenceKernel, "read", lambda self: slow * 1e-6)
-    kernel = kernels.ReferenceKernel("core", lambda: lambda: None, 1.3, "slow_core", best_s=1e-6)
+    kernel = kernels.ReferenceKernel("core", lambda: None, 1.3, "slow_core", best_s=1e-6)
     finding = doctor.steadiness(kernel, seconds=0.02)
     assert finding.fit is fit
     assert finding.figures["slow"] == (not fit)

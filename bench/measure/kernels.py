@@ -34,17 +34,17 @@ class ReferenceKernel:
 
     Its mean time over the best one reveals other users of the same physical core, of the caches and
     of the memory, a lower clock, and threads on distant cores, which no counter shows.
-    `name` is the key in the calibration cache, `make` returns the work. From `limit` times the
-    best on, the disturbance `code` is reported. Kernels for `several_threads` are read if the timed
-    operation uses several threads, the others if it uses one; None: in both cases. A kernel that is
-    long is read only `once_a_visit`, before the rounds, and not between them. Where the kernel is
-    slower by a factor f, operations of torch are slower by up to f to the power of `sensitivity`.
+    `name` is the key in the calibration cache. From `limit` times the best on, the disturbance
+    `code` is reported. Kernels for `several_threads` are read if the timed operation uses several
+    threads, the others if it uses one; None: in both cases. A kernel that is long is read only
+    `once_a_visit`, before the rounds, and not between them. Where the kernel is slower by a factor
+    f, operations of torch are slower by up to f to the power of `sensitivity`.
     `usual` is the factor on a quiet machine: between rounds, caches are not as warm as at its best.
     A kernel of an accelerator has the name of its `device`; `now` is its clock.
     """
 
     name: str
-    make: Callable[[], Callable[[], object]]
+    work: Callable[[], object]
     limit: float
     code: str
     several_threads: bool | None = False
@@ -54,11 +54,6 @@ class ReferenceKernel:
     best_s: float = math.inf
     device: str = ""
     now: Callable[[], float] | None = None
-
-    @functools.cached_property
-    def work(self) -> Callable[[], object]:
-        """The work itself, made when it is first needed."""
-        return self.make()
 
     def search(self, seconds: float) -> None:
         """Look for the best time for so many seconds."""
@@ -96,19 +91,15 @@ class ReferenceKernel:
         return self.slowdown(seconds) ** self.sensitivity
 
 
-def core() -> Callable[[], object]:
-    """Return work for one core: some 8 us of arithmetic in registers.
+def core() -> None:
+    """Use one core for some 8 us, by arithmetic in registers.
 
     BLAKE2 uses several units of a core at once, so another user of the core slows it down, and it
     needs no memory. A Python loop is unsuitable: its time differs by up to 1.3 times between
     processes, with the addresses of its objects; this one by 1.005 times.
     """
-
-    def digest() -> None:
-        for _ in range(4):  # below 2048 bytes, hashlib keeps the interpreter's lock
-            hashlib.blake2b(_INPUT, usedforsecurity=False)
-
-    return digest
+    for _ in range(4):  # below 2048 bytes, hashlib keeps the interpreter's lock
+        hashlib.blake2b(_INPUT, usedforsecurity=False)
 
 
 def synchronisation() -> Callable[[], object]:
@@ -146,10 +137,10 @@ def all_kernels() -> list[ReferenceKernel]:
     kernels = [
         ReferenceKernel("core", core, 1.2, "slow_core", sensitivity=2),
         ReferenceKernel(
-            "synchronisation", synchronisation, 1.5, "slow_synchronisation", True, usual=1.08
+            "synchronisation", synchronisation(), 1.5, "slow_synchronisation", True, usual=1.08
         ),
-        ReferenceKernel("throughput", throughput, 1.15, "slow_throughput", True, sensitivity=2),
-        ReferenceKernel("bandwidth", bandwidth, 1.5, "slow_memory", None, once_a_visit=True),
+        ReferenceKernel("throughput", throughput(), 1.15, "slow_throughput", True, sensitivity=2),
+        ReferenceKernel("bandwidth", bandwidth(), 1.5, "slow_memory", None, once_a_visit=True),
     ]
     several = torch.get_num_threads() > 1
     return [kernel for kernel in kernels if several or not kernel.several_threads]
@@ -228,7 +219,7 @@ def accelerator(device: Device) -> ReferenceKernel:
         device.long_work()
         device.synchronize()
 
-    made = ReferenceKernel(f"device {device.name}", lambda: work, 1.1, "slow_device", None, True)
+    made = ReferenceKernel(f"device {device.name}", work, 1.1, "slow_device", None, True)
     made.device, made.now = device.name, device.now
     return made
 
