@@ -16,17 +16,15 @@ SPOILED_BYTES = 2**25
 def _memory(value: Any) -> tuple[Any, int, int]:
     """Return the device, the first and the last address of a tensor's or array's numbers."""
     if isinstance(value, torch.Tensor):
-        start = value.data_ptr()
-        reach = sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
-        return value.device, start, start + (reach + 1) * value.element_size() * bool(value.numel())
-    start, reaches = (
-        value.ctypes.data,
-        [(n - 1) * s for n, s in zip(value.shape, value.strides, strict=True)],
-    )
-    if not value.size:
-        return CPU, start, start
-    above = sum(max(0, reach) for reach in reaches) + value.itemsize
-    return CPU, start + sum(min(0, reach) for reach in reaches), start + above
+        device, start = value.device, value.data_ptr()
+        strides = [n * value.itemsize for n in value.stride()]
+    else:
+        device, start, strides = CPU, value.ctypes.data, value.strides
+    if 0 in value.shape:
+        return device, start, start
+    reaches = [(n - 1) * stride for n, stride in zip(value.shape, strides, strict=True)]
+    first = start + sum(reach for reach in reaches if reach < 0)
+    return device, first, start + sum(reach for reach in reaches if reach > 0) + value.itemsize
 
 
 def _arrays(value: Any) -> list[Any]:
