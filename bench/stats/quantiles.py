@@ -1,6 +1,7 @@
 """Quartiles and the distribution-free interval of the median."""
 
 import functools
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -15,27 +16,21 @@ def quartiles(sample: Sequence[float]) -> tuple[float, float, float]:
 
 
 @functools.cache
-def _rank(count: int, confidence: float) -> int:
+def _rank(count: int) -> int:
     """Largest rank j for which the j-th smallest and j-th largest of `count` enclose the median."""
-    tail = 0.0
-    for rank in range(count // 2 + 1):
-        tail += math.comb(count, rank) / 2**count
-        if 2 * tail > 1 - confidence:
-            return rank
-    return count // 2
+    tails = itertools.accumulate(math.comb(count, rank) / 2**count for rank in range(count + 1))
+    return next(rank for rank, tail in enumerate(tails) if 2 * tail > 1 - 0.95)
 
 
-def median_interval(
-    sample: Sequence[float], confidence: float = 0.95
-) -> tuple[float, float] | None:
-    """Confidence interval of the median from order statistics, or None from too few rounds.
+def median_interval(sample: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the median from order statistics, or None from too few rounds.
 
     Distribution-free: the number of observations below the median is binomial with p = 1/2
     (Conover, "Practical Nonparametric Statistics", 3rd ed., section 3.2). Six rounds are the
     fewest that can give 95 %. Rounds of one process are correlated, so the interval holds for
     this process alone; compare runs for differences between processes.
     """
-    rank = _rank(len(sample), confidence)
+    rank = _rank(len(sample))
     if rank == 0:
         return None
     ordered = sorted(sample)
