@@ -54,7 +54,7 @@ def _read() -> dict[str, dict[str, float]]:
     try:
         stored = read_json(path(), MAX_BYTES)
         return {
-            key: {name: float(value) for name, value in entry.items()}
+            key: {name: s for name, value in entry.items() if 0 < (s := float(value)) < math.inf}
             for key, entry in stored.items()
             if 0 <= time.time() - float(entry["stored"]) < MAX_AGE_S
         }
@@ -65,7 +65,7 @@ def _read() -> dict[str, dict[str, float]]:
 def known(key: str) -> dict[str, float]:
     """Return the best times in seconds by name, for this host and its software `key`."""
     stored = _read().get(_entry(key), {})
-    return {name: s for name, s in stored.items() if name != "stored" and 0 < s < math.inf}
+    return {name: s for name, s in stored.items() if name != "stored"}
 
 
 def keep(key: str, bests: Mapping[str, float], discard: bool = False) -> None:
@@ -73,9 +73,9 @@ def keep(key: str, bests: Mapping[str, float], discard: bool = False) -> None:
 
     An entry keeps its age when its times improve. `discard` throws the earlier times away.
     """
-    stored, earlier, key = _read(), {} if discard else known(key), _entry(key)
+    stored, key = _read(), _entry(key)
     before = {} if discard else stored.get(key, {})
-    better = {name: min(s, earlier.get(name, s)) for name, s in bests.items()}
+    better = {name: min(s, before.get(name, s)) for name, s in bests.items()}
     if all(before.get(name) == s for name, s in better.items()):
         return
     stored[key] = {"stored": before.get("stored", time.time())} | better
