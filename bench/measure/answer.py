@@ -203,10 +203,10 @@ def judge(result: Any, expected: Any, device: torch.device) -> Answer:
         if fault := _facts(mine, want, device):
             return Answer(fault=fault)
         off, bound = _worst(mine, want)
-        if off > bound or off * allowed > error * bound or (error == 0 and bound > allowed):
-            error, allowed = off, bound
         if not off <= bound:
             return Answer(off, bound, f"off by {off:.2g} of the largest element, bound {bound:.2g}")
+        if off * allowed > error * bound or (error == 0 and bound > allowed):
+            error, allowed = off, bound
     return Answer(error, allowed)
 
 
