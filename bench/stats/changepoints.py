@@ -77,7 +77,7 @@ def find(
             variance, degrees = shared.weighted(degrees * variance, degrees)
         deviation = max(LEAST_NOISE, math.sqrt(variance))
         clean = _without_outliers(np.array(logs), deviation)
-        ends = [0, *sorted(_splits(clean, np.array(counts), deviation, degrees)), len(logs)]
+        ends = [0, *_splits(clean, np.array(counts), deviation, degrees), len(logs)]
         places = zip(ends, ends[1:], ends[2:], strict=False)
         kept = [end for a, end, b in places if _apart(logs[a:end], logs[end:b])]
         ends = [0, *kept, len(logs)]
@@ -95,10 +95,8 @@ def _apart(before: Sequence[float], after: Sequence[float]) -> bool:
     return min(map(statistics.fmean, sides)) >= MOSTLY
 
 
-def _splits(
-    logs: np.ndarray, runs: np.ndarray, deviation: float, degrees: float, start: int = 0
-) -> list[int]:
-    """Return the first sessions of new levels, in no order."""
+def _splits(logs: np.ndarray, runs: np.ndarray, deviation: float, degrees: float) -> list[int]:
+    """Return the first sessions of new levels."""
     count, before = len(logs), np.cumsum(runs)[:-1]
     places = np.arange(1, count)
     allowed = (before >= FEWEST) & (runs.sum() - before >= FEWEST)
@@ -113,8 +111,6 @@ def _splits(
     if 2 * float(stdtr(degrees, -t[best])) * len(places) > ALPHA:
         return []
     cut = int(places[best])
-    return [
-        start + cut,
-        *_splits(logs[:cut], runs[:cut], deviation, degrees, start),
-        *_splits(logs[cut:], runs[cut:], deviation, degrees, start + cut),
-    ]
+    before_it = _splits(logs[:cut], runs[:cut], deviation, degrees)
+    after_it = _splits(logs[cut:], runs[cut:], deviation, degrees)
+    return [*before_it, cut, *(cut + place for place in after_it)]
