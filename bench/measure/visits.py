@@ -84,11 +84,13 @@ def _sample(visit: Visit, kernels: ReferenceKernels) -> undisturbed.Sample:
     stopped = _stopped(visit)
     stolen = [min(MOST_STOLEN, s + stopped) for s in visit.stolen or (0.0,) * len(visit.rounds_s)]
     slow = max((kernel.loss(visit.kernels_s[kernel.name]) for kernel in read), default=1.0)
+    # The clock of an accelerator may change by itself.
+    on_host = read and not any(kernel.device for kernel in read)
     return undisturbed.Sample(
         tuple(map(undisturbed.Round, visit.rounds_s, stolen)),
         loss=slow * (1 + COLD * statistics.fmean(stolen)),
         spread=_spread(visit, read),
-        longest=_longest(read),
+        longest=undisturbed.LONGEST if on_host else math.inf,
     )
 
 
@@ -98,11 +100,6 @@ def _spread(visit: Visit, read: Sequence[ReferenceKernel]) -> float:
     several = any(kernel.several_threads for kernel in read)
     long = statistics.median(visit.rounds_s) >= undisturbed.SHORT_S
     return undisturbed.PARALLEL if several and long else undisturbed.USUAL
-
-
-def _longest(read: Sequence[ReferenceKernel]) -> float:
-    """Return the factor for calls on the host; the clock of an accelerator may change by itself."""
-    return math.inf if not read or any(k.device for k in read) else undisturbed.LONGEST
 
 
 def _slowdown(visit: Visit, kernels: ReferenceKernels) -> float:
