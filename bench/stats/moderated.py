@@ -161,7 +161,7 @@ def summed(terms: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """
     total = sum(variance for variance, _ in terms)
     if len(terms) == 1 or not total:
-        return math.sqrt(total), terms[0][1] if terms else 1.0
+        return math.sqrt(total), terms[0][1]
     squares = sum(variance**2 / degrees for variance, degrees in terms if variance)
     return math.sqrt(total), total**2 / squares
 
