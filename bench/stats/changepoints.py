@@ -80,10 +80,9 @@ def find(
         ends = [0, *_splits(clean, np.array(counts), deviation, degrees), len(logs)]
         places = zip(ends, ends[1:], ends[2:], strict=False)
         kept = [end for a, end, b in places if _apart(logs[a:end], logs[end:b])]
-        ends = [0, *kept, len(logs)]
-        levels = [statistics.median(logs[a:b]) for a, b in itertools.pairwise(ends)]
-        inner = zip(ends[1:-1], itertools.pairwise(levels), strict=True)
-        made.append([(end, after - before) for end, (before, after) in inner])
+        parts = itertools.pairwise([0, *kept, len(logs)])
+        levels = [statistics.median(logs[a:b]) for a, b in parts]
+        made.append(list(zip(kept, np.diff(levels).tolist(), strict=True)))
     return made
 
 
@@ -96,7 +95,7 @@ def _apart(before: Sequence[float], after: Sequence[float]) -> bool:
 
 
 def _splits(logs: np.ndarray, runs: np.ndarray, deviation: float, degrees: float) -> list[int]:
-    """Return the first sessions of new levels."""
+    """Return the first sessions of new levels, in order."""
     count, before = len(logs), np.cumsum(runs)[:-1]
     places = np.arange(1, count)
     allowed = (before >= FEWEST) & (runs.sum() - before >= FEWEST)
