@@ -9,7 +9,7 @@ import pytest
 from bench.measure import clock, rounds
 from bench.measure.clock import BadClock
 
-PLAN = rounds.Plan(min_rounds=3, max_time_s=0.01, min_time_s=0.0, warmup_s=0.0)
+PLAN = rounds.Plan(min_rounds=3, max_time_s=0.01, min_time_s=0.0)
 
 
 def coarse(tick, now=time.perf_counter):

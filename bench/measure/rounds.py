@@ -19,6 +19,8 @@ from bench.stats import quantiles
 
 #: Calibration aims above the shortest round, so that later, faster calls still reach it.
 HEADROOM = 1.1
+#: The warm-up of the first visit lasts so many seconds or calls, whichever comes first.
+WARMUP_S, WARMUP_CALLS = 0.01, 1_000_000
 #: Length of the warm-up of a later visit: caches are cold again, code is not. A call this many
 #: times longer needs none.
 REVISIT_WARMUP_S, SLOW = 0.004, 5
@@ -46,8 +48,7 @@ class Plan:
 
     They end after `min_rounds` rounds, as soon as the 95 % interval of the median is within
     +-`precision` of it, or four times as many rounds have not narrowed it, or `max_time_s` has
-    passed. A round takes at least `min_time_s`. The warm-up takes `warmup_s` or
-    `warmup_iterations`, whichever comes first. `limit_s` ends the rounds of a very slow operation
+    passed. A round takes at least `min_time_s`. `limit_s` ends the rounds of a very slow operation
     even before `min_rounds`.
     """
 
@@ -55,8 +56,6 @@ class Plan:
     max_time_s: float
     min_time_s: float
     precision: float = 0.01
-    warmup_s: float = 0.01
-    warmup_iterations: int = 1_000_000
     limit_s: float = math.inf
 
     @property
@@ -110,11 +109,10 @@ def prepared(
     return loop
 
 
-def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> tuple[int, float]:
-    """Warm up; return the iterations of a round of `min_time_s`, and the seconds of one."""
-    first = loop(1)
-    if first >= max(plan.warmup_s, min_time_s):
-        return 1, first  # it was the warm-up
+def _calibrate(loop: Loop, min_time_s: float) -> int:
+    """Warm up; return the iterations of a round of `min_time_s`."""
+    if loop(1) >= max(WARMUP_S, min_time_s):
+        return 1  # it was the warm-up
     # The first call may be cold, so its time does not count.
     iterations, spent, done, best = 1, 0.0, 0, math.inf
     while True:
@@ -123,9 +121,9 @@ def _calibrate(loop: Loop, plan: Plan, min_time_s: float) -> tuple[int, float]:
         done += iterations
         best = min(best, seconds / iterations)
         wanted = math.ceil(min_time_s * HEADROOM / best)
-        warm = spent >= plan.warmup_s or done >= plan.warmup_iterations
+        warm = spent >= WARMUP_S or done >= WARMUP_CALLS
         if wanted <= iterations and warm:
-            return max(1, wanted), best
+            return max(1, wanted)
         # At most ten times more per step: cold calls say little about warm ones.
         iterations = max(1, min(wanted, 10 * iterations))
 
@@ -179,7 +177,7 @@ def measure(
     # Reading the clock, and waiting for the device, then adds 1 % at most.
     min_time_s = max(plan.min_time_s, TICKS * clock_cost_s)
     if iterations is None:
-        iterations, _ = _calibrate(loop, plan, min_time_s)
+        iterations = _calibrate(loop, min_time_s)
     elif call_s < SLOW * REVISIT_WARMUP_S:
         _warm_up(loop, iterations)
     monitor = monitor or DisturbanceMonitor()
