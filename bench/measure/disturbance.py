@@ -141,13 +141,12 @@ class DisturbanceMonitor:
         """Return how long threads waited since the last look, and for how long the others ran."""
         if not self.own_threads:
             return None, 0.0
-        before, self._last = self._last, self.times.read()
-        if before is None:
-            return None, 0.0
-        others_s = self._last.others_s - before.others_s
-        if self._last.waited_s is None or before.waited_s is None:
+        now = self.times.read()
+        before, self._last = self._last or now, now
+        others_s = now.others_s - before.others_s
+        if now.waited_s is None or before.waited_s is None:
             return None, others_s
-        return self._last.waited_s - before.waited_s, others_s
+        return now.waited_s - before.waited_s, others_s
 
     def _reading(self, kernel: ReferenceKernel) -> Reading:
         started = time.perf_counter()
