@@ -270,15 +270,13 @@ def by_session(found: Sequence[Pair], base: Sequence[Times]) -> list[Pair]:
         if len(parts) < FEWEST_SESSIONS:
             few.append(pair)
             continue
-        usual, *other = pair._terms
-        run = usual[0] * pair.sides[0].kept
-        extra = (
-            other[0][0] - run * statistics.fmean(1 / part.kept for part in parts) if other else 0.0
-        )
-        means = tuple(part.mean for part in parts)
-        more = pair.between + (max(0.0, extra) if len(pair.priors) > 1 else 0.0)
-        new = (pair.sides[1].mean,)
-        made.append(Pair(pair.key, means, new, pair.shift, more, sessions=True))
+        further = pair.between
+        if len(pair.priors) > 1:
+            (old, _), (new, _), *_ = pair._terms
+            run = old * pair.sides[0].kept
+            further += max(0.0, new - run * statistics.fmean(1 / part.kept for part in parts))
+        means = tuple(part.mean for part in parts), (pair.sides[1].mean,)
+        made.append(Pair(pair.key, *means, pair.shift, further, sessions=True))
     own = prior((p.own_variance, p.own_degrees) for p in made)
     return [
         *(dataclasses.replace(pair, priors=(own,)) for pair in made),
