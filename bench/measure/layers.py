@@ -21,6 +21,8 @@ from bench.measure.references import Reference, product, scale, sum_error
 TILES = 4
 #: Queries of attention at a time, because the scores of all of them can be larger than the memory.
 QUERIES = 256
+#: What normalisations add to a variance, by default in torch.
+EPS = 1e-5
 
 
 def _rounds_twice(dtype: torch.dtype) -> float:
@@ -97,10 +99,8 @@ def attended(
     return arithmetic.reference(Rough(value, variance), strides=q.stride())
 
 
-def _normalised(
-    x: torch.Tensor, axes: tuple[int, ...], weight: Array, bias: Array, eps: float
-) -> Reference:
-    """Return (x - mean) / sqrt(var + eps) * weight + bias, with means over n numbers of `axes`.
+def _normalised(x: torch.Tensor, axes: tuple[int, ...], weight: Array, bias: Array) -> Reference:
+    """Return (x - mean) / sqrt(var + EPS) * weight + bias, with means over n numbers of `axes`.
 
     2 ulp, and the errors of both means, 8 + sqrt(n) of their accumulator. In 16 bits the factor and
     the summand of x may be stored in 16 bits. The factor has two roundings, which a whole group of
@@ -110,7 +110,7 @@ def _normalised(
     count = math.prod(values.shape[axis] for axis in axes)
     mean = values.mean(axes, keepdims=True)
     off = values - mean
-    factor = weight / np.sqrt((off * off).mean(axes, keepdims=True) + eps)
+    factor = weight / np.sqrt((off * off).mean(axes, keepdims=True) + EPS)
     ratio = off * factor
     exact = ratio + bias
     inner = (8 + math.sqrt(count)) * accumulator(x.dtype)
@@ -125,7 +125,7 @@ def _normalised(
 
 def layer_norm(x: torch.Tensor, shape: Any, weight: torch.Tensor, bias: torch.Tensor) -> Reference:
     """Return the normalisation over the last axis."""
-    return _normalised(x, (-1,), wide(weight), wide(bias), 1e-5)
+    return _normalised(x, (-1,), wide(weight), wide(bias))
 
 
 def batch_norm(
@@ -133,7 +133,7 @@ def batch_norm(
 ) -> Reference:
     """Return the normalisation of each channel over batch, height and width."""
     shape = (1, -1, 1, 1)
-    found = _normalised(x, (0, 2, 3), wide(weight).reshape(shape), wide(bias).reshape(shape), 1e-5)
+    found = _normalised(x, (0, 2, 3), wide(weight).reshape(shape), wide(bias).reshape(shape))
     return replace(found, strides=x.stride())
 
 
