@@ -387,6 +387,24 @@ def test_a_sparse_answer_is_compared_as_numbers():
     assert answer.compare(3 * matrix, 2 * matrix.double(), torch.float32).fault
 
 
+@pytest.mark.parametrize("expect", [None, product])
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+def test_a_sparse_argument_is_copied_and_checked_as_another(layout, expect):
+    cell = cell_of()
+    matrix, y = torch.eye(4).to_sparse(layout=layout), cell.tensor(4, 4)
+    cell(torch.matmul, matrix, y, expect=expect)
+    assert cell.result.answer.rel_error == 0
+
+
+@pytest.mark.parametrize("expect", [None, references.converted])
+def test_numbers_of_a_float8_are_compared_as_float32(expect):
+    cell = cell_of()
+    few = cell.tensor(64).to(torch.float8_e4m3fn)
+    cell(torch.Tensor.to, few, torch.float32, expect=expect)
+    assert cell.result.answer.rel_error == 0
+    assert answer.compare(few, -few.float(), torch.float8_e4m3fn).fault
+
+
 def test_a_second_call_is_refused():
     cell = cell_of()
     cell(torch.neg, cell.tensor(4))

@@ -28,16 +28,21 @@ def copies(arguments: Any) -> Any:
     """Return a copy of arguments that a call may change.
 
     The copy keeps strides, shared memory, and the connection of an optimizer with its module. It
-    also keeps pinned memory, and the gradients of parameters, which `copy.deepcopy` drops.
+    also keeps pinned memory, and the gradients of parameters, which `copy.deepcopy` drops, and
+    sparse tensors, some of which it refuses.
     """
     known: dict[int, Any] = {}
+    pins = torch.accelerator.is_available()
 
-    def pinned(leaf: Any) -> None:
-        if isinstance(leaf, torch.Tensor) and leaf.device == CPU and leaf.is_pinned():
+    def special(leaf: Any) -> None:
+        if not isinstance(leaf, torch.Tensor):
+            return
+        if leaf.layout != torch.strided:
+            known[id(leaf)] = leaf.detach().clone().requires_grad_(leaf.requires_grad)
+        elif pins and leaf.device == CPU and leaf.is_pinned():
             known[id(leaf)] = leaf.clone().pin_memory()
 
-    if torch.accelerator.is_available():
-        walk(arguments, pinned)
+    walk(arguments, special)
     copied = copy.deepcopy(arguments, known)
 
     def with_gradients(leaf: Any) -> None:

@@ -42,13 +42,19 @@ def ulps(count: float, dtype: torch.dtype) -> Callable[[Array], Array]:
     return lambda values: count * ulp(values, dtype)
 
 
+def computable(tensor: torch.Tensor) -> bool:
+    """Return whether the usual operators take a tensor: it is neither sparse nor of a float8."""
+    float8 = tensor.is_floating_point() and tensor.itemsize == 1
+    return tensor.layout == torch.strided and not float8
+
+
 def stored(tensor: torch.Tensor) -> Array:
     """Return the numbers of a tensor as NumPy holds them: bfloat16 as its bits in uint16."""
     host = tensor.detach().cpu()
     host = host if host.layout == torch.strided else host.to_dense()
     if host.dtype == torch.bfloat16:
         return host.contiguous().view(torch.int16).numpy().view(np.uint16)
-    return host.numpy()
+    return (host if computable(host) else host.float()).numpy()
 
 
 def widened(array: Array, dtype: torch.dtype) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import threadpoolctl
 import torch
 
-from bench.measure import answer, arguments, proofs, refusal
+from bench.measure import answer, arguments, arrays, proofs, refusal
 from bench.measure.answer import Answer, WrongAnswer
 from bench.measure.devices import Device
 from bench.measure.disturbance import Visit
@@ -88,7 +88,7 @@ def on_other_values(
     Nothing is called if the result `before` would be right for them too.
     """
     found = [x.data for x in arguments.tensors(given)]
-    if not 0 < sum(x.nbytes for x in found) <= MOST_BYTES:
+    if not all(map(arrays.computable, found)) or not 0 < sum(x.nbytes for x in found) <= MOST_BYTES:
         return ""
     args, kwargs = given
 

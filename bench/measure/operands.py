@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from bench.measure.arrays import computable
+
 #: Elements of a tensor that are examined, at even distances: so few that PyTorch uses one thread.
 EXAMINED = 32_768
 #: From this share of denormal elements on, they are reported.
@@ -72,7 +74,7 @@ def health(*reached: object) -> Health:
     """Examine the floating-point tensors in `reached`, on their own device."""
     elements = not_finite = denormal = 0
     for tensor in _tensors(reached, set()):
-        if not tensor.dtype.is_floating_point or tensor.layout != torch.strided:
+        if not tensor.dtype.is_floating_point or not computable(tensor):
             continue
         flat = tensor.detach().reshape(-1)
         part = flat[:: -(-flat.numel() // EXAMINED) or 1]

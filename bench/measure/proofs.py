@@ -28,7 +28,9 @@ def _memory(value: Any) -> tuple[Any, int, int]:
 
 
 def _arrays(value: Any) -> list[Any]:
-    return [leaf for leaf in leaves(value) if isinstance(leaf, (torch.Tensor, np.ndarray))]
+    """Return the arrays and tensors whose numbers are in one piece of memory: no sparse ones."""
+    arrays = [leaf for leaf in leaves(value) if isinstance(leaf, np.ndarray)]
+    return arrays + [one for one in tensors(value) if one.layout == torch.strided]
 
 
 def overlap(result: Any, others: Any) -> bool:
