@@ -122,8 +122,7 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
     """Return the error and its bound where their quotient is largest, relative to the reference."""
     size = math.prod(want.values.shape)
     reference_errors = 1 if WIDER or want.dtype != torch.float64 else 2
-    exact = want.values.piece if isinstance(want.values, Blocks) else pieces(want.values)
-    given = pieces(got)
+    exact, given = pieces(want.values), pieces(got)
     worst, found, largest = -1.0, (0.0, 0.0), 0.0
     overlap = square = deviation = spread = 0.0
     for start in range(0, size, BLOCK):

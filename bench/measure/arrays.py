@@ -65,7 +65,9 @@ def widened(array: Array, dtype: torch.dtype) -> Array:
 
 
 def pieces(value: Any) -> Pieces:
-    """Return the exact numbers of a tensor or an array, a part at a time."""
+    """Return the exact numbers of a tensor, an array or `Blocks`, a part at a time."""
+    if isinstance(value, Blocks):
+        return value.piece
     if isinstance(value, torch.Tensor):
         raw, dtype = stored(value).reshape(-1), value.dtype
         return lambda part: widened(raw[part], dtype)

@@ -70,7 +70,7 @@ class Reference:
     note: str = ""
 
 
-def rounded(values: Array | Blocks, dtype: torch.dtype, **facts: Any) -> Reference:
+def rounded(values: Array | Blocks, dtype: torch.dtype) -> Reference:
     """Return the reference of numbers that are rounded once to `dtype`: half an ulp.
 
     Floating-point numbers become integers without their fraction, integers modulo 2**bits.
@@ -83,12 +83,8 @@ def rounded(values: Array | Blocks, dtype: torch.dtype, **facts: Any) -> Referen
             return exact.astype(np.int64).astype(torch.empty(0, dtype=dtype).numpy().dtype)
         return exact.astype(np.float64) if exact.dtype.kind in "iub" else exact
 
-    if isinstance(values, Blocks):
-        piece = values.piece
-        found: Array | Blocks = Blocks(values.shape, lambda part: kept(piece(part)))
-    else:
-        found = kept(values)
-    return Reference(found, dtype, ulps(0.5, dtype) if dtype.is_floating_point else 0.0, **facts)
+    bound = ulps(0.5, dtype) if dtype.is_floating_point else 0.0
+    return Reference(each(kept, values), dtype, bound)
 
 
 # Exact: the bits of the reference, rounded once.
