@@ -104,8 +104,8 @@ def _facts(got: Any, want: Reference, device: torch.device) -> str:
     dtype = got.dtype if isinstance(got, torch.Tensor) else torch.from_numpy(got[:0]).dtype
     if dtype != want.dtype:
         return f"dtype {dtype}, not {want.dtype}"
-    if tuple(got.shape) != want.values.shape:
-        return f"shape {tuple(got.shape)}, reference {want.values.shape}"
+    if tuple(got.shape) != tuple(want.values.shape):
+        return f"shape {tuple(got.shape)}, reference {tuple(want.values.shape)}"
     if not isinstance(got, torch.Tensor):
         return ""
     place = want.device or device

@@ -49,7 +49,7 @@ def computable(tensor: torch.Tensor) -> bool:
 
 
 def stored(tensor: torch.Tensor) -> Array:
-    """Return the numbers of a tensor as NumPy holds them: bfloat16 as its bits in uint16."""
+    """Return a tensor's numbers for NumPy: bfloat16 as its bits in uint16, float8 as float32."""
     host = tensor.detach().cpu()
     host = host if host.layout == torch.strided else host.to_dense()
     if host.dtype == torch.bfloat16:

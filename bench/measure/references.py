@@ -56,7 +56,7 @@ class Reference:
     the `note`.
     """
 
-    values: Array | Blocks
+    values: torch.Tensor | Array | Blocks
     dtype: torch.dtype
     bound: Bound = 0.0
     scale: float = math.inf
@@ -70,7 +70,7 @@ class Reference:
     note: str = ""
 
 
-def rounded(values: Array | Blocks, dtype: torch.dtype) -> Reference:
+def rounded(values: torch.Tensor | Array | Blocks, dtype: torch.dtype) -> Reference:
     """Return the reference of numbers that are rounded once to `dtype`: half an ulp.
 
     Floating-point numbers become integers without their fraction, integers modulo 2**bits.
@@ -92,13 +92,13 @@ def rounded(values: Array | Blocks, dtype: torch.dtype) -> Reference:
 
 def same(x: Any, *_: Any, **__: Any) -> Reference:
     """Return the values of the first argument: copies, views, the bridge with NumPy."""
-    return Reference(each(lambda values: values, x), dtype_of(x))
+    return Reference(x, dtype_of(x))
 
 
 def converted(x: Any, *given: Any, dtype: torch.dtype | None = None, **__: Any) -> Reference:
     """Return the values of the first argument in the dtype among the others."""
     dtypes = [one for one in given if isinstance(one, torch.dtype)]
-    values = each(lambda values: values, np.asarray(x) if isinstance(x, list) else x)
+    values = np.asarray(x) if isinstance(x, list) else x
     return rounded(values, dtype or (dtypes[0] if dtypes else dtype_of(x)))
 
 
@@ -109,7 +109,7 @@ def second(_: Any, y: Any, *__: Any, **___: Any) -> Reference:
 
 def on_host(host: torch.Tensor, source: torch.Tensor, **_: Any) -> Reference:
     """Return the values of the second argument in a tensor of the host."""
-    return Reference(each(lambda values: values, source), host.dtype, device=host.device)
+    return Reference(source, host.dtype, device=host.device)
 
 
 def flattened(x: torch.Tensor, *_: Any) -> Reference:
