@@ -182,14 +182,13 @@ class Cell:
         if isinstance(operation, torch.nn.Module) and plain:
             # The reference needs a copy of its parameters in float64, as of every argument.
             operation, args = type(operation).__call__, (operation, *args)
-        waits, launches = (
-            rounds.prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
-            if prepare
-            else rounds.compile_loop(operation, args, kwargs, clock)
-            for clock in (self._device.clock, self._device.now)
-        )
+        clock = self._device.clock
+        if prepare:
+            loop = rounds.prepared(operation, prepare, args, kwargs, clock, self._clock_cost_s)
+        else:
+            loop = rounds.compile_loop(operation, args, kwargs, clock)
         if not self._first_visit:
-            self._visit(waits)
+            self._visit(loop)
             return
         of = against or operation
         asked = Check(self.dtype, expect, terms, check, proof, of, norm, trial, prepare, changes)
@@ -200,9 +199,9 @@ class Cell:
         shared = slow and self.plan is not None and self.plan.once
         if self.plan is not None and not shared:
             before = operands.health(operation, args, kwargs)
-            self._visit(waits)
+            self._visit(loop)
             if not self.plan.once:
-                self._time_parts(None if prepare else launches, call)
+                self._time_parts(call, launches=not prepare)
             after = operands.health(operation, args, kwargs)
             fault = fault or operands.fault(before, after)
             self.result.denormal = operands.became_denormal(before, after)
@@ -270,14 +269,13 @@ class Cell:
         with state.tracers_paused():
             before.append(rounds.measure(loop, self.plan, cost, monitor, iterations, call_s))
 
-    def _time_parts(self, launches: rounds.Loop | None, call: Callable[[], object]) -> None:
-        """Time the parts of asynchronous work, and measure the memory of a call.
-
-        The loop `launches` does not wait for the device.
-        """
+    def _time_parts(self, call: functools.partial[Any], launches: bool) -> None:
+        """Time the `launches` and the rest of asynchronous work; measure the memory of a call."""
         call_s = statistics.median(self.result.visits[-1].rounds_s)
         if launches and not self._device.is_host:
-            self.result.dispatch_s = rounds.dispatch(launches, self._device.synchronize, call_s)
-            self.result.device_s = rounds.device_time(launches, self._device, call_s)
+            # This loop does not wait for the device.
+            loop = rounds.compile_loop(call.func, call.args, call.keywords, self._device.now)
+            self.result.dispatch_s = rounds.dispatch(loop, self._device.synchronize, call_s)
+            self.result.device_s = rounds.device_time(loop, self._device, call_s)
         if self._device.peak_bytes:
             self.result.peak_bytes = self._device.peak_bytes(call)

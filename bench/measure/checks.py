@@ -152,7 +152,8 @@ def first_call(
     plain = [not (asked.changes and one) for one in trained]
     kept = [list(itertools.compress(one, plain))[left:] for one in (used, args)]
     unchanged = proofs.same_bits(*kept)
-    if not fault and (asked.expect or asked.proof) and not unchanged:
+    declared = asked.expect or asked.proof
+    if not fault and declared and not unchanged:
         fault = "the call changed an argument"
     if proof is not None and not fault:
         try:
@@ -176,7 +177,6 @@ def first_call(
             wrong = wrong and f"after the rounds: {wrong}"
         else:
             wrong = "" if proofs.same_bits(result, later) else NOT_REPEATABLE
-        declared = asked.expect or asked.proof
         if declared and not proofs.overlap(result, used) and proofs.overlap(later, result):
             wrong = wrong or "two calls gave results in the same memory"
         if wrong or slow or keeps or not declared or asked.prepare is not None:
