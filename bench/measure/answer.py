@@ -209,11 +209,6 @@ def judge(result: Any, expected: Any, device: torch.device) -> Answer:
     return Answer(error, allowed)
 
 
-def notes(expected: Any) -> list[str]:
-    """Return what the row says of the references, each once."""
-    return list(dict.fromkeys(filter(None, (one.note for one in leaves(expected)))))
-
-
 def layout(*size: Any, dtype: torch.dtype, device: torch.device) -> Callable[..., Answer]:
     """Return a check of `empty`, which promises no values: dtype, device, shape, strides."""
     want = Reference(np.broadcast_to(0, size), dtype)

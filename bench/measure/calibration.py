@@ -38,15 +38,14 @@ def path() -> Path:
     return Path(platformdirs.user_cache_dir("torch-device-bench")) / "reference-kernels.json"
 
 
-def _host() -> str:
-    """Return an identifier of this host that does not reveal its name."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:12]
-
-
 def _entry(key: str) -> str:
-    """Return the cache key of this host with the software and thread settings it uses now."""
+    """Return the cache key of this host with the software and thread settings it uses now.
+
+    It does not reveal the name of the host.
+    """
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:12]
     settings = [f"{name}={os.environ[name]}" for name in SYNCHRONISATION if os.environ.get(name)]
-    return " ".join([f"{_host()}:", key, *settings])
+    return " ".join([f"{host}:", key, *settings])
 
 
 def _read() -> dict[str, dict[str, float]]:

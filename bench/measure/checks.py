@@ -143,7 +143,7 @@ def first_call(
         expected = asked.expected(args, kwargs)
         found.answer = asked.judged(result, used, used_kwargs, expected, on)
     if asked.check is None and asked.expect is not None:
-        found.notes += answer.notes(expected)
+        found.notes += dict.fromkeys(one.note for one in arguments.leaves(expected) if one.note)
     fault = found.answer.fault
     # Training changes its module; a plain argument changes only where that is declared.
     proof = asked.proof or (proofs.fresh if asked.expect and not asked.changes else None)

@@ -86,8 +86,7 @@ def device(found: devices.Device) -> Finding:
         return _finding(name, "host device")
     if fault := found.fault():  # the CPU can still be measured
         return Finding(name, "unusable", {"message": fault}, ("without device",))
-    cost = found.clock_cost()
-    return _finding(name, "wait", model=found.model, cost_s=cost)
+    return _finding(name, "wait", model=found.model, cost_s=found.clock_cost())
 
 
 def gpu_state(found: devices.Device) -> Finding | None:
