@@ -387,6 +387,7 @@ def test_a_sparse_answer_is_compared_as_numbers():
     assert answer.compare(3 * matrix, 2 * matrix.double(), torch.float32).fault
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize("expect", [None, product])
 @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
 def test_a_sparse_argument_is_copied_and_checked_as_another(layout, expect):

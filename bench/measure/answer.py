@@ -15,7 +15,7 @@ import torch
 
 from bench.measure import dtypes
 from bench.measure.arguments import leaves
-from bench.measure.arrays import Array, Blocks, double, pieces
+from bench.measure.arrays import Array, double, pieces
 from bench.measure.references import Reference
 
 #: Elements that are judged at a time, so that they stay in the cache.
@@ -123,6 +123,7 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
     size = math.prod(want.values.shape)
     reference_errors = 1 if WIDER or want.dtype != torch.float64 else 2
     exact, given = pieces(want.values), pieces(got)
+    bounds = pieces(0.0 if callable(want.bound) else want.bound)
     worst, found, largest = -1.0, (0.0, 0.0), 0.0
     overlap = square = deviation = spread = 0.0
     for start in range(0, size, BLOCK):
@@ -136,12 +137,8 @@ def _worst(got: Any, want: Reference) -> tuple[float, float]:
             error, bound = _distance(mine, reference), np.zeros(len(mine))
         else:
             error = _distance(mine, reference)
-            if isinstance(want.bound, Blocks):
-                bound = want.bound.piece(part)
-            else:
-                bound = want.bound(reference) if callable(want.bound) else np.asarray(want.bound)
-            bound = bound.reshape(-1)[part] if bound.size == size != reference.size else bound
-            bound = np.broadcast_to(bound.reshape(-1), error.shape) * reference_errors
+            bound = want.bound(reference) if callable(want.bound) else bounds(part)
+            bound = np.broadcast_to(bound, error.shape) * reference_errors
         largest = max(largest, abs(float(reference.max())), abs(float(reference.min())))
         if not math.isfinite(bound.sum()):  # a reference that is not finite must be met exactly
             bound = np.where(np.isfinite(reference) & ~np.isnan(bound), bound, 0.0)

@@ -65,14 +65,17 @@ def widened(array: Array, dtype: torch.dtype) -> Array:
 
 
 def pieces(value: Any) -> Pieces:
-    """Return the exact numbers of a tensor, an array or `Blocks`, a part at a time."""
+    """Return the exact numbers of a tensor, an array or `Blocks`, a part at a time.
+
+    A single number stands for those of every part.
+    """
     if isinstance(value, Blocks):
         return value.piece
     if isinstance(value, torch.Tensor):
         raw, dtype = stored(value).reshape(-1), value.dtype
         return lambda part: widened(raw[part], dtype)
     flat = np.asarray(value).reshape(-1)
-    return lambda part: flat[part]
+    return lambda part: flat if flat.size == 1 else flat[part]
 
 
 def each(function: Callable[..., Array], *operands: Any) -> Blocks:
