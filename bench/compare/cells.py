@@ -25,25 +25,15 @@ class Setting:
     """The rows of one machine with one torch and one number of threads.
 
     Only such runs are replicates of each other. `torch` and `threads` are words such as ``torch
-    2.14.0`` and ``4 threads``, blank if unknown. `alone` says that the frame has no other setting
-    of this machine.
+    2.14.0`` and ``4 threads``, blank if unknown. `name` is the machine, with torch and threads if
+    the frame has several settings of it.
     """
 
     machine: str
     torch: str
     threads: str
-    alone: bool
+    name: str
     rows: pd.DataFrame
-
-    @property
-    def name(self) -> str:
-        """The machine; with several settings also torch and threads."""
-        words = (self.machine, *(() if self.alone else (self.torch, self.threads)))
-        return ", ".join(filter(None, words))
-
-
-def _threads(count: Any) -> str:
-    return "" if pd.isna(count) else f"{count} thread{'' if count == 1 else 's'}"
 
 
 def settings(frame: pd.DataFrame) -> list[Setting]:
@@ -56,8 +46,10 @@ def settings(frame: pd.DataFrame) -> list[Setting]:
         kinds = rows.groupby(["torch", "threads"], sort=False, dropna=False)
         newest = sorted(kinds, key=lambda kind: str(kind[1].run_started.max()), reverse=True)
         for (version, count), chosen in newest:
-            named = f"torch {version}" if version else "", _threads(count)
-            made.append(Setting(str(machine), *named, len(newest) == 1, chosen))
+            threads = "" if pd.isna(count) else f"{count} thread{'' if count == 1 else 's'}"
+            words = str(machine), f"torch {version}" if version else "", threads
+            name = str(machine) if len(newest) == 1 else ", ".join(filter(None, words))
+            made.append(Setting(*words, name, chosen))
     return made
 
 
@@ -108,21 +100,19 @@ class Cell:
 
 def of(frame: pd.DataFrame) -> list[Cell]:
     """Return the cells of a frame in the order of their first rows; runs are combined."""
-    first = frame.drop_duplicates(list(CELL))
-    found = estimates.by_group(frame, list(CELL), [])
-    names = titles(zip(first.family.astype(str), first.benchmark.astype(str), strict=True))
-    faultless = frame[frame.status.isin(FAULTLESS)].astype(dict.fromkeys(_COSTS, "float64"))
-    ok = faultless.groupby(list(CELL), sort=False, dropna=False)
-    costs = {key: row for key, *row in ok[list(_COSTS)].median().itertuples()}
-    unknown = [math.nan] * len(_COSTS)
-    amounts = first[[*CELL, *_AMOUNTS]].astype(dict.fromkeys(_AMOUNTS, "float64"))
+    keys, found = list(CELL), estimates.by_group(frame, CELL, [])
+    floats = frame.astype(dict.fromkeys((*_AMOUNTS, *_COSTS), "float64"))
+    amounts = floats.drop_duplicates(keys).set_index(keys)[list(_AMOUNTS)]
+    faultless = floats[frame.status.isin(FAULTLESS)]
+    costs = faultless.groupby(keys, sort=False)[list(_COSTS)].median()
+    table = amounts.join(costs)
+    names = titles((family, benchmark) for family, benchmark, *_ in table.index)
     made = []
-    for row in amounts.to_numpy(object):
-        family, benchmark, device, dtype, params = key = tuple(map(str, row[:5]))
-        figures = zip((*_AMOUNTS, *_COSTS), (*row[5:], *costs.get(key, unknown)), strict=True)
-        known: Any = {name: None if math.isnan(value) else value for name, value in figures}
-        identity = (family, benchmark, device, dtype, split(params))
-        made.append(Cell(*identity, found[key, ()], name=names[family, benchmark], **known))
+    for key, *figures in table.itertuples():
+        *place, params = key
+        columns = zip(table, figures, strict=True)
+        known: Any = {name: None if math.isnan(value) else value for name, value in columns}
+        made.append(Cell(*place, split(params), found[key, ()], name=names[key[:2]], **known))
     return made
 
 

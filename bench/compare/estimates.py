@@ -3,9 +3,9 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
@@ -134,6 +134,19 @@ def _widths(estimate: Estimate, likely: float) -> tuple[float, float]:
     return math.log(likely / low) if low else math.inf, math.log(high / likely)
 
 
+class _Run(NamedTuple):
+    """A row of a cell: a run of it. `covers` and `session` are as in `Estimate`."""
+
+    status: str
+    reason: str
+    single_call: bool
+    session: int
+    covers: bool
+    median: float
+    low: float
+    high: float
+
+
 def by_group(
     frame: pd.DataFrame, rows: Sequence[str], sides: Sequence[str]
 ) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]:
@@ -142,121 +155,75 @@ def by_group(
     A cell that is settled in some runs has the times of these. One that is `unstable` in all runs
     has the narrowest of their intervals.
     """
-    keys, cut = [*rows, *sides], len(rows)
-    group = frame.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
-    _, first = np.unique(group, return_index=True)
-    names = map(tuple, frame[keys].iloc[first].to_numpy().tolist())
     median, low, high = (
         frame[name].to_numpy(float) for name in ("median_s", "ci_low_s", "ci_high_s")
     )
-    valid = ~observations.wrong_somewhere(frame, group) & ~schema.single_call(frame).to_numpy()
-    ok = observations.timed(frame).to_numpy() & (frame.status == "ok").to_numpy() & valid
     covers = (frame.schema_version.to_numpy(int) > 1) & (low > 0) & (high > 0)
-    place = np.flatnonzero(ok)[np.argsort(group[ok], kind="stable")]
-    counts = np.bincount(group[ok], minlength=len(first))
-    whole = np.bincount(group[ok], covers[ok], len(first)) == counts
-    ends = np.cumsum(counts)
-    medians, session = (
-        median[place].tolist(),
-        observations.sessions(frame).to_numpy()[place].tolist(),
-    )
-    bounds = np.column_stack((low, high))[place[(ends - counts)[counts == 1]]]
-    lows, highs = np.full(len(first), np.nan), np.full(len(first), np.nan)
-    lows[counts == 1], highs[counts == 1] = bounds.T
-    lows[counts > 1], highs[counts > 1] = _intervals(np.log(median[place]), counts)
-    for number in np.flatnonzero(whole & (counts > 1)).tolist():
-        chosen = place[ends[number] - counts[number] : ends[number]]
-        lows[number], highs[number] = _joined(median[chosen], low[chosen], high[chosen])
-    bare = ~np.isin(group, group[ok])
-    faults: dict[int, list[tuple[str, str]]] = {}
-    notable = bare | frame.status.isin(FAULTS).to_numpy()
-    texts = (frame.status[notable].tolist(), frame.reason[notable].tolist())
-    for number, *text in zip(group[notable].tolist(), *texts, strict=True):
-        faults.setdefault(number, []).append((text[0], text[1]))
-    unsettled: dict[int, list[tuple[float, float]]] = {}
-    wide = bare & valid & (frame.status == "unstable").to_numpy() & (median > 0)
-    for number, *row in zip(
-        *(column[wide].tolist() for column in (group, covers, median, low, high)), strict=True
-    ):
-        unsettled.setdefault(number, []).append(_unsettled(*row))
-    single = set(group[schema.single_call(frame).to_numpy()].tolist())
-    runs = np.bincount(group, minlength=len(first)).tolist()
-    found = {}
-    columns = (names, counts.tolist(), ends.tolist(), lows.tolist(), highs.tolist(), whole.tolist())
-    for number, (key, count, end, least, most, all_) in enumerate(zip(*columns, strict=True)):
-        if not count:
-            made = _without_time(faults[number], number in single)
-            if made.status == "unstable" and number in unsettled:
-                narrow = min(
-                    unsettled[number], key=lambda b: (b[1] / b[0] if b[0] else math.inf, b)
-                )
-                made = replace(made, low=narrow[0], high=narrow[1])
-        else:
-            known = not (math.isnan(least) or math.isnan(most))
-            low_s, high_s = (least, most) if known else (None, None)
-            flaw = _flaw(faults[number], runs[number]) if number in faults else ""
-            own = slice(end - count, end)
-            made = Estimate(
-                *(tuple(medians[own]), low_s, high_s, "ok", flaw, all_),
-                tuple(session[own]),
-            )
-        found[key[:cut], key[cut:]] = made
-    return found
+    texts = frame.status, frame.reason
+    figures = schema.single_call(frame), observations.sessions(frame), covers, median, low, high
+    columns: Any = (column.tolist() for column in (*texts, *figures))
+    keys = frame[[*rows, *sides]].itertuples(index=False, name=None)
+    runs: dict[tuple[str, ...], list[_Run]] = {}
+    for key, *values in zip(keys, *columns, strict=True):
+        runs.setdefault(key, []).append(_Run(*values))
+    cut = len(rows)
+    return {(key[:cut], key[cut:]): _estimate(own) for key, own in runs.items()}
 
 
-def _unsettled(covers: bool, median: float, low: float, high: float) -> tuple[float, float]:
+def _estimate(runs: list[_Run]) -> Estimate:
+    """Return the estimate of a cell from its runs; without a time, the worst of their statuses."""
+    # An answer that is wrong in one run is wrong, however fast the other runs were.
+    wrong = any(run.status == "wrong" for run in runs)
+    valid = [run for run in runs if run.median > 0 and not (wrong or run.single_call)]
+    if timed := [run for run in valid if run.status == "ok"]:
+        covers, flaw = all(run.covers for run in timed), ""
+        if failed := [run for run in runs if run.status in FAULTS]:
+            worst = _worst(failed)
+            flaw = f"{worst.status} in {len(failed)} of {len(runs)} runs: {worst.reason}"
+        medians, sessions = zip(*((run.median, run.session) for run in timed), strict=True)
+        return Estimate(medians, *_interval(timed, covers), "ok", flaw, covers, sessions)
+    worst = _worst(runs)
+    if worst.status in FAULTLESS and any(run.single_call for run in runs):
+        return Estimate((), None, None, "not timed", schema.SINGLE_CALL)
+    bounds: Any = None, None
+    if worst.status == "unstable" and (known := [_bounds(run) for run in valid]):
+        bounds = min(known, key=lambda b: (b[1] / b[0] if b[0] else math.inf, b))
+    status = "unmeasurable" if worst.status == "ok" else worst.status
+    return Estimate((), *bounds, status, worst.reason)
+
+
+def _worst(runs: list[_Run]) -> _Run:
+    return min(runs, key=lambda run: SEVERITY.index(run.status))
+
+
+def _bounds(run: _Run) -> tuple[float, float]:
     """Return the interval of an `unstable` row.
 
     In schema 1 it describes the disturbed rounds. Disturbance only adds time: the cell takes no
     longer than they took, and how much less is unknown.
     """
-    if covers:
-        return low, high
-    return 0.0, median if math.isnan(high) else max(median, high)
+    if run.covers:
+        return run.low, run.high
+    return 0.0, run.median if math.isnan(run.high) else max(run.median, run.high)
 
 
-def _joined(median: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """Return the interval of the mean of runs of schema 2, whose own intervals are known.
+def _interval(runs: list[_Run], covers: bool) -> tuple[float, float] | tuple[None, None]:
+    """Return the interval of the mean of runs on a log scale, that of a single run, or no bounds.
 
-    Their errors may have one cause, so the interval of the mean is as wide as theirs. If the runs
+    It is Student's, unless the intervals of all runs are known to cover other processes. Their
+    errors may have one cause, so the interval of the mean is then as wide as theirs. If the runs
     differ by more than their intervals, it is at least that of their differences.
     """
-    middle = np.log(median).mean()
-    spread = float(ndtri((1 + CONFIDENCE) / 2)) * np.log(median).std(ddof=1) / math.sqrt(len(low))
-    return (
-        float(np.exp(min(np.log(low).mean(), middle - spread))),
-        float(np.exp(max(np.log(high).mean(), middle + spread))),
-    )
-
-
-def _intervals(logs: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return Student's interval of the mean of each group that has two members or more.
-
-    `logs` holds the logarithms of all groups, one group after the other, `counts` how many each
-    has. An end that is beyond a float, as in a file that was edited, is NaN.
-    """
-    group = np.repeat(np.arange(len(counts)), counts)
-    mean = np.bincount(group, logs, len(counts)) / np.maximum(counts, 1)
-    squares = np.bincount(group, (logs - mean[group]) ** 2, len(counts))
-    n, mean, squares = (column[counts > 1] for column in (counts, mean, squares))
-    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * np.sqrt(squares / (n - 1) / n)
-    beyond = np.abs(mean) + half > 700
-    low, high = (np.where(beyond, np.nan, mean + off) for off in (-half, half))
-    return np.exp(low), np.exp(high)
-
-
-def _flaw(faults: list[tuple[str, str]], runs: int) -> str:
-    """Return what failed in some of the `runs` of a cell whose other runs have a time."""
-    failed = _without_time(faults)
-    return f"{failed.status} in {len(faults)} of {runs} runs: {failed.reason}"
-
-
-def _without_time(seen: list[tuple[str, str]], single: bool = False) -> Estimate:
-    """Return the worst of the statuses of a cell's runs, and its reason.
-
-    Cells without a fault are `not timed` after a single call, or `unmeasurable`.
-    """
-    status, reason = min(seen, key=lambda row: SEVERITY.index(row[0]))
-    if status in FAULTLESS and single:
-        status, reason = "not timed", schema.SINGLE_CALL
-    return Estimate((), None, None, "unmeasurable" if status == "ok" else status, reason)
+    if len(runs) == 1:
+        low, high = runs[0].low, runs[0].high
+        return (None, None) if math.isnan(low) or math.isnan(high) else (low, high)
+    logs = [math.log(run.median) for run in runs]
+    middle, error = sum(logs) / len(logs), math.sqrt(variance(logs) / len(logs))
+    upper = (1 + CONFIDENCE) / 2
+    half = error * float(ndtri(upper) if covers else stdtrit(len(logs) - 1, upper))
+    low, high = middle - half, middle + half
+    if covers:
+        low = min(low, sum(math.log(run.low) for run in runs) / len(runs))
+        high = max(high, sum(math.log(run.high) for run in runs) / len(runs))
+    # Beyond what a float holds: a file that was edited.
+    return (math.exp(low), math.exp(high)) if max(-low, high) < 700 else (None, None)

@@ -8,14 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.records.schema import (
-    CELL,
-    FAULTLESS,
-    REFUSALS,
-    SEVERITY,
-    CellKey,
-    cell_keys,
-)
+from bench.records.schema import CELL, FAULTLESS, REFUSALS, SEVERITY, CellKey, cell_keys
 from bench.stats.moderated import Times
 
 #: Times of a cell that each side needs to estimate the noise.
