@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import pandas as pd
@@ -18,15 +18,9 @@ from bench.records.schema import COLUMNS, UNKNOWN
 from bench.stats.ratios import Ratio
 
 #: What the columns of a comparison can be: names that users type, and their columns of the CSV.
-ASPECTS: dict[str, tuple[str, ...]] = {
-    "machine": ("machine",),
-    "device": ("device",),
-    "dtype": ("dtype",),
-    "torch": ("torch",),
-    "threads": ("threads",),
-    "python": ("python",),
-    "file": ("file",),
-    "run": ("run_id",),
+ASPECTS = {
+    **{name: name for name in ("machine", "device", "dtype", "torch", "threads", "python", "file")},
+    "run": "run_id",
 }
 #: How a side is named by the aspects whose values say little alone.
 _WORDS = {"torch": "torch {}", "threads": "threads {}", "python": "Python {}"}
@@ -57,9 +51,9 @@ class Comparison:
     sides: list[tuple[str, ...]]
     baseline: tuple[str, ...]
     cells: dict[tuple[tuple[str, ...], tuple[str, ...]], Estimate]
-    column: str = "median_s"
-    equal: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    column: str
+    equal: dict[str, str]
+    warnings: list[str]
 
     @property
     def others(self) -> list[tuple[str, ...]]:
@@ -124,7 +118,7 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
 def choose(frame: pd.DataFrame) -> tuple[str, ...]:
     """Return the default columns: what differs between machines, else files, devices or dtypes."""
-    differs = [name for name, used in ASPECTS.items() if len(frame[[*used]].drop_duplicates()) > 1]
+    differs = [n for n, column in ASPECTS.items() if frame[column].nunique(dropna=False) > 1]
     between = tuple(name for name in ("machine", "torch", "threads", "python") if name in differs)
     if between:
         return between
@@ -181,8 +175,8 @@ def compare(
         known = frame.attrs.get("notices", [])
         frame = files.once(frame)
         warnings += [notice for notice in frame.attrs.get("notices", []) if notice not in known]
-    side_columns = [column for name in side_names for column in ASPECTS[name]]
-    row_columns = [column for name in row_names for column in ASPECTS.get(name, (name,))]
+    side_columns = [ASPECTS[name] for name in side_names]
+    row_columns = [ASPECTS.get(name, name) for name in row_names]
     texts = frame.assign(**{c: files.texts(frame[c]) for c in [*side_columns, *row_columns]})
     found = estimates.by_group(texts, row_columns, side_columns)
     if column != "median_s":
@@ -191,7 +185,7 @@ def compare(
                 found[key] = replace(estimate, status="not measured")
     distinct = texts[side_columns].drop_duplicates().to_numpy().tolist()
     sides: list[tuple[str, ...]] = [tuple(map(str, side)) for side in distinct]
-    asked = {column for name in (*side_names, *extra) for column in ASPECTS[name]}
+    asked = {ASPECTS[name] for name in (*side_names, *extra)}
     equal = {}
     for name in ENVIRONMENT:
         everywhere = files.values(frame[name])
