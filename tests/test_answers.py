@@ -101,6 +101,18 @@ def test_a_cell_that_is_not_settled_takes_part_by_its_bound():
     assert (one.advice, one.best, one.worst) == ("unclear", None, None)
 
 
+def test_of_a_step_that_only_has_an_upper_bound_the_least_gain_is_known():
+    machine = Machine()
+    step = {"family": "training", "benchmark": "step", "items": 64, "params": "batch=64"}
+    machine.cell(1e-1, **step).cell(1e-3, **step, dtype="bfloat16")
+    for row in machine.rows:
+        row |= {"schema_version": 1}
+        row |= {"status": "unstable", "reason": "disturbed"} if row.get("dtype") else {}
+    assert re.search(
+        r"bfloat16, batch 64: at least \d+x faster", report.text(machine.frame(), "use")
+    )
+
+
 def test_one_run_needs_an_allowance_for_other_processes_and_several_of_schema_2_none():
     known = {"ci_low_s": 0.99e-3, "ci_high_s": 1.01e-3}
     old, new = (

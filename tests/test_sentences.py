@@ -339,6 +339,8 @@ def test_a_ratio_is_given_in_the_direction_in_which_it_is_above_1():
     assert times(Ratio(800, 1.9, 3.4e5)) == "at least 1.9x slower"
     assert times(Ratio(0.01, 1e-4, 0.4)) == "at least 2.5x faster"
     assert times(Ratio(2, 0.5, 8)) == "2.0x slower (0.50 to 8.0)"
+    assert times(Ratio(0.5, 0, 0.8)) == "at least 1.25x faster"
+    assert times(Ratio(2.0, 1.5, math.inf)) == "at least 1.50x slower"
     assert times(Ratio(0.5, 0, 2)) == "2.0x faster (0.50 to inf)"
 
 

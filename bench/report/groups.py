@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import units
-from bench.report.phrases import change, crossing, cut, ends, listed, name, params
+from bench.report.phrases import crossing, cut, ends, listed, name, params, times
 from bench.report.sentences import against
 from bench.verdicts.finding import NOTABLE
 from bench.verdicts.groups import ORDER
@@ -36,7 +36,7 @@ def together(several: Sequence[Any]) -> str:
     for word, most in (("worst", max), ("best", min)):
         if found := [end for one in several if (end := getattr(one, word))]:
             subject, ratio = most(found, key=lambda end: end[1].value)
-            parts.append(f"{word}{bounded}: {name(subject)} {change(ratio)}")
+            parts.append(f"{word}{bounded}: {name(subject)} {times(ratio)}")
     errors = [one.error for one in several if one.error]
     if errors and first.topic == "dtype group":
         parts.append(f"relative error: up to {max(errors):.0e} (median of a group)")
@@ -66,7 +66,7 @@ def _factor(one: Any) -> str:
     middle, low, high = ends(one.ratio)
     text = f"{one.group} {middle}x ({low} to {high}"
     far = [
-        change(end[1]).split(" (")[0]
+        times(end[1]).split(" (")[0]
         for end in (one.best, one.worst)
         if end and not 1 / NOTABLE < end[1].value / one.ratio.value < NOTABLE
     ]
@@ -97,7 +97,7 @@ def operations(several: Sequence[Any]) -> str:
     for word, end in (("slower", "worst"), ("faster", "best")):
         cells = [getattr(one, end) for one in several if getattr(one, word)]
         cells.sort(key=lambda cell: -cell[1].factor)
-        names = [f"{name(s)} {change(ratio)}".replace(f" {word}", "") for s, ratio in cells]
+        names = [f"{name(s)} {times(ratio)}".replace(f" {word}", "") for s, ratio in cells]
         parts += [f"{word}: {listed(names, NAMED)}"] if names else []
     return _joined(several[0], against(several[0]), ", by operation", parts)
 

@@ -34,6 +34,8 @@ def times(ratio: Ratio | None) -> str:
     assert ratio is not None
     middle, low, high = ends(ratio)
     word = "slower" if ratio.value > 1 else "faster"
+    if ratio.significant and not ratio.bounded:
+        return f"at least {units.factor(max(ratio.low, 1 / ratio.high))}x {word}"
     if ratio.significant and ratio.high / ratio.low > VAGUE:
         return f"at least {low}x {word}"
     return f"{middle}x {word} ({low} to {high})"
@@ -64,12 +66,3 @@ def size(value: float) -> str:
 def crossing(where: Crossover) -> str:
     """Return the size of a crossover: ``1,024 (between 512 and 2,048)``."""
     return f"{size(where.size)} (between {size(where.low)} and {size(where.high)})"
-
-
-def change(ratio: Ratio) -> str:
-    """Return how one ratio differs from 1; ``at least`` where only a bound is known."""
-    if ratio.low == 0 or math.isinf(ratio.high):
-        bound = ratio.low if math.isinf(ratio.high) else 1 / ratio.high
-        word = "slower" if math.isinf(ratio.high) else "faster"
-        return f"at least {units.factor(bound)}x {word}"
-    return times(ratio)

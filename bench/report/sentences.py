@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.report import units
-from bench.report.phrases import NAMED, change, crossing, cut, listed, name, params, size, times
+from bench.report.phrases import NAMED, crossing, cut, listed, name, params, size, times
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding, Subject
 from bench.verdicts.loading import without_workers
@@ -235,7 +235,7 @@ def _several(one: Any) -> str:
     for word, end in (("worst", one.worst), ("best", one.best)):
         if end:
             seen = f"the {word} known" if one.exceeded else word
-            text += f"; {seen}: {name(end[0])} {change(end[1])}"
+            text += f"; {seen}: {name(end[0])} {times(end[1])}"
     if one.error and one.topic == "dtype group":
         text += f"; relative error {one.error:.1e}"
     return text
