@@ -120,7 +120,7 @@ def test_the_gate_shows_all_that_needs_a_look_and_some_of_the_rest():
         for columns in runs(seed=2, slow=slow)
     ]
     outcome = judged(runs(seed=1), unstable)
-    lines = gate_outcome.text(outcome, 80).splitlines()
+    lines = gate_outcome.text(outcome).splitlines()
     others = outcome.count("inconclusive")
     assert others > gate_outcome.FEW
     assert sum(line.startswith("regressed ") for line in lines) == outcome.count("regressed") > 0
@@ -131,7 +131,7 @@ def test_the_gate_shows_all_that_needs_a_look_and_some_of_the_rest():
 
 def test_the_gate_counts_missing_cells_beyond_a_few():
     outcome = judged(runs(seed=1), [one for one in runs(seed=2) if one["params"] == "n=0"])
-    lines = gate_outcome.text(outcome, 80).splitlines()
+    lines = gate_outcome.text(outcome).splitlines()
     missing = outcome.count("missing")
     assert missing > gate_outcome.FEW
     assert sum(line.startswith("missing ") for line in lines) == gate_outcome.FEW

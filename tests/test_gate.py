@@ -193,7 +193,7 @@ def test_another_environment_is_incomparable_unless_it_may_vary(column):
     outcome = judged(old, new)
     assert outcome.code == 3
     assert ("differs", column) in [(code, one.get("column")) for code, one in outcome.notes]
-    headline, _, rest = gate_outcome.text(outcome, 80).partition("\n")
+    headline, _, rest = gate_outcome.text(outcome).partition("\n")
     assert f"{CELLS} incomparable" in headline
     assert f"{column}: " in rest
     assert "incomparable" not in rest  # it says why, not which: all of them

@@ -139,32 +139,31 @@ def _parts(
 
 def text(frame: pd.DataFrame, question: str | None = None, top: int | None = FEW) -> str:
     """Return the answers for a terminal, `top` findings of each topic or all."""
-    width = fit.terminal()
     return _parts(
         *(frame, question),
-        lambda answer: _block(answer, top, width),
-        lambda title, basis: "\n".join(fit.wrap(f"{title}; {basis}", width, further="")),
+        lambda answer: _block(answer, top),
+        lambda title, basis: "\n".join(fit.wrap(f"{title}; {basis}", further="")),
     )
 
 
-def first(frame: pd.DataFrame, width: int) -> str:
+def first(frame: pd.DataFrame) -> str:
     """Return the first blocks that have an answer; without a settled cell, why there are none."""
     parts = []
     for _, head, found in _heads(frame):
         known = answers.basis(found)
         if known.total:  # else it is known that nothing was timed
-            parts += fit.wrap(f"{head}; {rests_on(known)}", width, further="")
+            parts += fit.wrap(f"{head}; {rests_on(known)}", further="")
         given = [one for one in answers.of(found) if one.findings] if known.settled else []
         for answer in given[:BLOCKS]:
-            parts += ["", *_block(answer, FEW, width)]
+            parts += ["", *_block(answer, FEW)]
     return "\n".join(parts)
 
 
-def _block(answer: Answer, top: int | None, width: int) -> list[str]:
-    """Return the title and the sentences of an answer in lines of at most `width` characters."""
+def _block(answer: Answer, top: int | None) -> list[str]:
+    """Return the title and the sentences of an answer in lines for a terminal."""
     return [
         TITLES[answer.question],
-        *(part for line in lines(answer, top) for part in fit.wrap(line, width, first="- ")),
+        *(part for line in lines(answer, top) for part in fit.wrap(line, first="- ")),
     ]
 
 

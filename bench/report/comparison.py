@@ -123,7 +123,7 @@ def _legend(comparison: Comparison) -> str:
     return f"{what}; ~: no difference seen"
 
 
-def _folded(comparison: Comparison, found: list[Line], colour: bool, width: int) -> str:
+def _folded(comparison: Comparison, found: list[Line], colour: bool) -> str:
     """Return the tables for a terminal; what all cells have in common is above them."""
     hidden = _common(comparison).keys() | {"family", "benchmark", "params"}
     named = [dict(zip(comparison.row_names, line.name, strict=True)) for line in found]
@@ -137,17 +137,16 @@ def _folded(comparison: Comparison, found: list[Line], colour: bool, width: int)
         cells = _cells(line, comparison.column == "peak_bytes", colour)
         for entries, text in zip(columns.values(), cells, strict=True):
             entries[rows[-1]] = text
-    return "\n\n".join(fit.folded(rows, columns, width))
+    return "\n\n".join(fit.folded(rows, columns))
 
 
 def text(comparison: Comparison, found: list[Line], colour: bool = False) -> str:
     """Return the comparison for a terminal: means of groups, then the rows."""
-    width = fit.terminal()
     common = [f"{name}: {value}" for name, value in _common(comparison).items()]
     head = "\n".join([*_head(comparison), *common])
-    parts = [group_means.text(comparison, width), fit.fill(head, width)]
+    parts = [group_means.text(comparison), fit.fill(head)]
     if found:
-        parts += [_folded(comparison, found, colour, width), fit.fill(_legend(comparison), width)]
+        parts += [_folded(comparison, found, colour), fit.fill(_legend(comparison))]
     return "\n\n".join(filter(None, parts))
 
 

@@ -1,4 +1,4 @@
-"""Text that fits a terminal: wrapped lines, and tables that wrap or fold."""
+"""Text that fits a terminal (the default width): wrapped lines, tables that wrap or fold."""
 
 import itertools
 import re
@@ -42,11 +42,11 @@ def encodable(text: str, encoding: str) -> str:
     return text
 
 
-def wrap(line: str, width: int, first: str = "", further: str = "  ") -> list[str]:
+def wrap(line: str, width: int | None = None, first: str = "", further: str = "  ") -> list[str]:
     """Return a line in parts of at most `width` characters; a longer word stays whole."""
     return textwrap.wrap(
         line,
-        width,
+        width or terminal(),
         initial_indent=first,
         subsequent_indent=further,
         break_long_words=False,
@@ -54,16 +54,20 @@ def wrap(line: str, width: int, first: str = "", further: str = "  ") -> list[st
     )
 
 
-def fill(lines: str, width: int) -> str:
+def fill(lines: str, width: int | None = None) -> str:
     """Return lines, each of them wrapped."""
     return "\n".join("\n".join(wrap(line, width)) for line in lines.splitlines())
 
 
 def table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int, right: str = ""
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    right: str = "",
 ) -> str:
     """Return a table whose last column wraps; `right` is the place of each column aligned right."""
     sizes = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    width = width or terminal()
     sizes[-1] = min(sizes[-1], max(_NARROW, width - sum(size + 2 for size in sizes[:-1])))
     made = []
     for row in (headers, ["-" * size for size in sizes], *rows):
@@ -87,13 +91,17 @@ def _right(text: str, size: int) -> str:
 
 
 def folded(
-    rows: Sequence[Name], columns: Mapping[str, Mapping[Name, str]], width: int, longest: int = 0
+    rows: Sequence[Name],
+    columns: Mapping[str, Mapping[Name, str]],
+    width: int | None = None,
+    longest: int = 0,
 ) -> Iterator[str]:
     """Yield tables of as many columns as fit; a row without an entry is left out.
 
     Labels wrap at `longest` characters, by default only where one column would not fit beside them.
     Rows of a benchmark that follow each other and have the same params have these in a line above.
     """
+    width = width or terminal()
     groups = [
         list(group)
         for _, group in itertools.groupby(rows, lambda name: (name[0], *params.split(name[1])))

@@ -170,24 +170,23 @@ def _share(outcome: Outcome) -> list[str]:
     ]
 
 
-def text(outcome: Outcome, width: int | None = None) -> str:
+def text(outcome: Outcome) -> str:
     """Return the outcome for a terminal: what needs a look, then a few of the other cells."""
-    width = width or fit.terminal()
     shown = [c for c in outcome.cells if c.verdict in NOTABLE and c.verdict != "missing"]
     missing = [cell for cell in outcome.cells if cell.verdict == "missing"]
     unlisted = (*NOTABLE, "same", "new", "incomparable")  # why sides are incomparable is a note
     others = [cell for cell in outcome.cells if cell.verdict not in unlisted]
     listed = [*shown, *missing[:FEW], *others[:FEW]]
-    parts = fit.wrap(headline(outcome), width)
+    parts = fit.wrap(headline(outcome))
     if listed:
         rows = [
             (verdict, change, ": ".join(filter(None, cell)))
             for verdict, change, *cell in _rows(listed)
         ]
-        parts += ["", fit.table(("verdict", "change (95 % interval)", "cell"), rows, width)]
+        parts += ["", fit.table(("verdict", "change (95 % interval)", "cell"), rows)]
     if more := len(shown) + len(missing) + len(others) - len(listed):
         parts.append(f"... and {more:,} more: --format markdown shows all")
-    parts += ["", fit.fill("\n".join(_remarks(outcome)), width)]
+    parts += ["", fit.fill("\n".join(_remarks(outcome)))]
     return "\n".join(parts).rstrip()
 
 

@@ -68,39 +68,35 @@ def title(comparison: Comparison) -> str:
     return f"{versus} {labels[comparison.baseline]}: geometric means and 95 % intervals"
 
 
-def _effect(comparison: Comparison) -> str:
-    return "much" if comparison.column == "peak_bytes" else "long"
+def _words(comparison: Comparison) -> tuple[str, str]:
+    return ("needs", "much") if comparison.column == "peak_bytes" else ("takes", "long")
 
 
-def text(comparison: Comparison, width: int) -> str:
+def text(comparison: Comparison) -> str:
     """Return the means as a table for a terminal, one for each side."""
     found = means(comparison)
-    parts = [*fit.wrap(title(comparison), width)] if found else []
-    headers = ("group", "cells", f"times as {_effect(comparison)}", "slower", "faster")
+    parts = fit.wrap(title(comparison)) if found else []
+    headers = ("group", "cells", f"times as {_words(comparison)[1]}", "slower", "faster")
     for side in dict.fromkeys(one.side for one in found):
         if len(comparison.others) > 1:
-            parts += ["", *fit.wrap(side, width)]
+            parts += ["", *fit.wrap(side)]
         rows = [
             (o.name, f"{o.cells:,}", units.interval(o.ratio), str(o.slower), str(o.faster))
             for o in found
             if o.side == side
         ]
-        parts += ["", fit.table(headers, rows, width, right="134")]
+        parts += ["", fit.table(headers, rows, right="134")]
     return "\n".join(parts)
 
 
 def sentences(comparison: Comparison) -> list[str]:
     """Return the mean of all cells of each side, and of each device, as a sentence."""
-    how = (
-        "needs {} times as much as"
-        if _effect(comparison) == "much"
-        else "takes {} times as long as"
-    )
+    verb, effect = _words(comparison)
     base, total = comparison.labels[comparison.baseline], len(comparison.rows)
     return [
         f"{' on '.join(filter(None, (one.side, one.device)))} "
-        f"{how.format(units.interval(one.ratio))} {base}, geometric mean of {one.cells:,} of "
-        f"{total:,} cells"
+        f"{verb} {units.interval(one.ratio)} times as {effect} as {base}, geometric mean of "
+        f"{one.cells:,} of {total:,} cells"
         for one in means(comparison)
         if one.group == ALL
     ]

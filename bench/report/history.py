@@ -37,7 +37,7 @@ def _row(one: Series) -> list[str]:
 
 def _report(found: Sequence[Series], every: bool, markdown: bool) -> str:
     """Return a part for each machine: what changed, the latest change first, or every cell."""
-    parts, width = [], fit.terminal()
+    parts = []
     for place in dict.fromkeys((one.machine, one.threads) for one in found):
         here = [one for one in found if (one.machine, one.threads) == place]
         changed = [one for one in here if one.changes]
@@ -54,14 +54,14 @@ def _report(found: Sequence[Series], every: bool, markdown: bool) -> str:
             else ""
         )
         title += f", {len(changed)} changed{few}"
-        parts.append(f"### {escape.markdown(title)}" if markdown else fit.fill(title, width))
+        parts.append(f"### {escape.markdown(title)}" if markdown else fit.fill(title))
         if rows := [_row(one) for one in (here if every else changed)]:
             headers = ("times", "now", "cell and changes")
             if markdown:
                 escaped = [[*row[:2], escape.markdown(row[2])] for row in rows]
                 parts.append(tabulate(escaped, headers, "github", disable_numparse=True))
             else:
-                parts.append(fit.table(headers, rows, width, right="1"))
+                parts.append(fit.table(headers, rows, right="1"))
     return "\n\n".join(parts)
 
 

@@ -57,12 +57,12 @@ def text(frame: pd.DataFrame) -> str:
             if name in shown or name == rest
         }
     rows_ = [(name, "") for name in (*shown, *([rest] if len(order) > LISTED else []))]
-    tables = fit.folded(rows_, cells, fit.terminal(), NAME)
+    tables = fit.folded(rows_, cells, longest=NAME)
     head = "where a forward pass spends its time: uses x median, ~: not settled"
     return "\n\n".join([head, *tables])
 
 
 def summary(frame: pd.DataFrame, path: Path) -> str:
     """Return what a run of a model shows at its end: the table, the outcome, what comes next."""
-    found = fit.fill("\n".join(lines(pool(frame))), fit.terminal())
+    found = fit.fill("\n".join(lines(pool(frame))))
     return "\n\n".join(filter(None, (text(frame), found, following(frame, path))))

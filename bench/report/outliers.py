@@ -43,7 +43,7 @@ def lines(fleets: Sequence[Fleet]) -> list[str]:
 
 def text(fleets: Sequence[Fleet]) -> str:
     """Return it for a terminal."""
-    return fit.fill("\n".join(_lines(fleets, str)), fit.terminal())
+    return fit.fill("\n".join(_lines(fleets, str)))
 
 
 def markdown(fleets: Sequence[Fleet]) -> str:

@@ -40,9 +40,8 @@ def text(frame: pd.DataFrame, path: Path) -> str:
     from bench.compare.pooled import pool
     from bench.report import answers
 
-    pooled, width = pool(frame), fit.terminal()
-    found = fit.fill("\n".join(lines(pooled)), width)
-    parts = [table.by_dtype(pooled, width), found, answers.first(frame, width)]
+    pooled = pool(frame)
+    parts = [table.by_dtype(pooled), fit.fill("\n".join(lines(pooled))), answers.first(frame)]
     return "\n\n".join([*filter(None, parts), following(frame, path)])
 
 

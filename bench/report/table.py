@@ -35,8 +35,8 @@ def _entry(timed: list[Any], bases: list[float | None]) -> str:
     return f"{text} ({', '.join(ratios)})" if ratios else text
 
 
-def by_dtype(frame: pd.DataFrame, width: int = fit.WIDTH) -> str:
-    """Return the tables of one run as text of that many columns.
+def by_dtype(frame: pd.DataFrame, width: int | None = None) -> str:
+    """Return the tables of one run as text of that many columns, by default for the terminal.
 
     `frame` holds rows of `records.schema`. A ratio is the time over that of float32 on the same
     device, and on an accelerator a second one over float32 on the CPU: below 1 is faster. Rows
