@@ -1,7 +1,6 @@
 """The figures of one row that the table of the report has no column for, as one line."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from bench.report import units
@@ -37,14 +36,11 @@ _LABELS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "slowdown": ("reference kernels slower by", units.significant),
     "core_s": ("reference kernel", units.seconds),
 }
-COLUMNS = tuple(_LABELS)
 
 
-def line(values: Sequence[Any]) -> str:
-    """Return ``rounds 12; min 1.01 ms; ...`` for the values of `COLUMNS`; blank ones left out."""
-    pairs = zip(_LABELS.values(), values, strict=True)
-    return "; ".join(f"{label} {write(value)}" for (label, write), value in pairs if _known(value))
-
-
-def _known(value: Any) -> bool:
-    return bool(value) if isinstance(value, str) else value is not None and not math.isnan(value)
+def line(row: Any) -> str:
+    """Return ``rounds 12; min 1.01 ms; ...`` for a row of a frame, in which None is blank."""
+    known = ((words, getattr(row, column)) for column, words in _LABELS.items())
+    return "; ".join(
+        f"{label} {write(value)}" for (label, write), value in known if value not in (None, "")
+    )

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,12 @@ class Table:
     rows: list[tuple[str, list[tuple[str, Entry]]]]
 
 
-def _number(text: str, value: float | None) -> Entry:
+def _number(value: float | None, write: Callable[[float], str]) -> Entry:
     """Return a number; without a value it is blank, and sorts last."""
-    if value is None or math.isnan(value):
+    if value is None:
         return Entry("", "", "number")
     # The name in JavaScript.
-    return Entry(text, "Infinity" if math.isinf(value) else f"{value:.8g}", "number")
+    return Entry(write(value), "Infinity" if math.isinf(value) else f"{value:.8g}", "number")
 
 
 def _name(benchmark: str, given: str) -> Entry:
@@ -63,7 +63,7 @@ def _time(estimate: Estimate) -> list[Entry]:
     time, half = estimate.seconds, None
     if time and estimate.low is not None and estimate.high is not None:
         half = (estimate.high - estimate.low) / 2 / time
-    return [_number(units.seconds(time or 0), time), _number(f"{half or 0:.1%}", half)]
+    return [_number(time, units.seconds), _number(half, "{:.1%}".format)]
 
 
 def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
@@ -72,54 +72,46 @@ def _cells(frame: pd.DataFrame) -> tuple[Table, int]:
     between = [name for name in ("machine", "torch", "threads") if frame[name].nunique() > 1]
     names = [*schema.CELL, *between]
     found = estimates.by_group(frame, names, [])
-    cells = frame.drop_duplicates(names, keep="last")
-    benchmarks = dict.fromkeys(zip(frame.family, frame.benchmark, strict=True))
-    places = {name: at for at, name in enumerate(benchmarks)}
-    order = [
-        (places[family, benchmark], params.natural(given), str(device), str(dtype))
-        for family, benchmark, device, dtype, given in cells[list(schema.CELL)].itertuples(
-            index=False
-        )
-    ]
-    ranks = sorted(range(len(cells)), key=order.__getitem__)
-    last = cells.iloc[ranks[:MAX_ROWS]]
-    values = last[list(details.COLUMNS)].astype(object)
-    lines = map(details.line, values.where(values.notna(), None).to_numpy().tolist())
-    peaks = last.peak_bytes.notna().any()
-    amounts = last[["items", "rel_error", "peak_bytes"]].astype("float64").to_numpy().tolist()
-    texts = last[[*names, "status", "reason"]].to_numpy().tolist()
+    place = frame.groupby(["family", "benchmark"], sort=False).ngroup()
+    cells = frame.assign(place=place).drop_duplicates(names, keep="last")
+    known: Any = cells.astype(object).where(cells.notna(), None).itertuples(index=False)
+    last = sorted(
+        known, key=lambda one: (one.place, params.natural(one.params), one.device, one.dtype)
+    )[:MAX_ROWS]
+    peaks = any(one.peak_bytes is not None for one in last)
     rows = []
-    for (*key, status, note), (items, error, peak), line in zip(texts, amounts, lines, strict=True):
-        family, benchmark, device, dtype, given, *others = map(str, key)
-        estimate = found[tuple(key), ()]
-        rate = items / estimate.seconds if estimate.seconds else math.nan
+    for one in last:
+        key = tuple(getattr(one, name) for name in names)
+        estimate = found[key, ()]
+        seconds = estimate.seconds
+        rate = one.items / seconds if seconds and one.items is not None else None
         # The reason of an `ok` row is a note, for example that the data were made up.
-        reason = estimate.reason or (note if status == "ok" else "")
+        reason = estimate.reason or (one.reason if one.status == "ok" else "")
         row = [
-            ("benchmark", _name(benchmark, given)),
-            ("dtype", Entry(dtype)),
+            ("benchmark", _name(one.benchmark, one.params)),
+            ("dtype", Entry(one.dtype)),
             *zip(("median", "±"), _time(estimate), strict=True),
-            ("device", Entry(device)),
-            *zip(between, map(Entry, others), strict=True),
+            ("device", Entry(one.device)),
+            *((name, Entry(getattr(one, name))) for name in between),
             ("status", Entry(estimate.status)),
             ("reason", Entry(cut(reason), kind="reason")),
-            ("items/s", _number(f"{rate:,.0f}", rate)),
-            ("error", _number(f"{error:.1e}" if error else "0", error)),
+            ("items/s", _number(rate, "{:,.0f}".format)),
+            ("error", _number(one.rel_error, lambda error: f"{error:.1e}" if error else "0")),
         ]
         if peaks:
-            text = "" if math.isnan(peak) else units.size(peak)
-            row.append(("peak memory", _number(text, peak)))
-        row += [("family", Entry(family)), ("last run", Entry(line, kind="details"))]
-        rows.append(("/".join(map(str, key)).replace(" ", "_"), row))
+            row.append(("peak memory", _number(one.peak_bytes, units.size)))
+        row.append(("family", Entry(one.family)))
+        row.append(("last run", Entry(details.line(one), kind="details")))
+        rows.append(("/".join(key).replace(" ", "_"), row))
     return Table("cells", rows), len(cells)
 
 
 def _change(ratio: Ratio | None) -> Entry:
     """Return a ratio to the baseline with its interval; marked if no difference was seen."""
     if ratio is None:
-        return _number("", None)
+        return _number(None, str)
     text = units.interval(ratio)
-    return _number(text if ratio.significant else f"~ {text}", ratio.value)
+    return _number(ratio.value, lambda _: text if ratio.significant else f"~ {text}")
 
 
 def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
@@ -155,7 +147,7 @@ def _side(estimate: Estimate | None) -> Entry:
     """Return the time of a cell on a side, or why there is none."""
     if estimate is None or estimate.seconds is None:
         return Entry(estimate.status if estimate else "", "", "number")
-    return _time(estimate)[0]
+    return _number(estimate.seconds, units.seconds)
 
 
 def _pictured(groups: list[group_means.Mean]) -> Iterator[tuple[str, str]]:
