@@ -127,7 +127,7 @@ def loader(
     method, space = _chosen(method, setting, loader.Loading.default, space)
     task = loader.Loading(space, loader.sessions(samples, on))
     found, kept = _search(task, "loader", options, method, budget, resume, lambda *_: None)
-    typer.echo(tuning.table(found.ranked, found.trials, len(space), top, "samples/s"))
+    typer.echo(tuning.table(found, top, "samples/s"))
     answer = []
     if found.settled and found.ranked:
         best = loader.recommended(found)
@@ -214,7 +214,7 @@ def training(
             failed = f"Not proven: a fresh process failed: {seen}"
 
     found, kept = _search(searched, "training", options, method, budget, resume, prove)
-    typer.echo(tuning.table(found.ranked, found.trials, len(space), top, "s"))
+    typer.echo(tuning.table(found, top, "s"))
     answer = []
     if best := kept.winner or (found.ranked[0].setting if found.ranked else None):
         ratio, seen = (None, failed) if failed else proof.result(kept.proof, target)

@@ -2,46 +2,39 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from bench.report import fit, units
 from bench.stats.ratios import Ratio
 
 
-def table(
-    ranked: Sequence[Any],
-    trials: Mapping[Any, Any],
-    settings: int,
-    top: int,
-    unit: str,
-) -> str:
-    """Return the `top` best trials in `unit` (``s``: 1 / rate), and what became of the others.
+def table(found: Any, top: int, unit: str) -> str:
+    """Return the `top` best trials of a search in `unit` (``s``: 1 / rate), and what became of all.
 
-    `trials` are all of them by setting. If some were compared in turn, only these are shown,
-    because the speed of the machine may have been different for the others.
+    If some were compared in turn, only these are shown, because the speed of the machine may have
+    been different for the others.
     """
-    alike = [trial for trial in ranked if bool(trial.compared) == bool(ranked[0].compared)]
 
     def shown(rate: float) -> str:
         return units.significant(1 / rate) if unit == "s" else f"{rate:,.0f}"
 
     rows = []
-    for trial in alike[:top]:
+    for trial in found.comparable[:top]:
         span = " to ".join(map(shown, trial.interval[:: -1 if unit == "s" else 1]))
-        part = units.significant(trial.rate / ranked[0].rate)
+        part = units.significant(trial.rate / found.ranked[0].rate)
         rows.append((shown(trial.rate), span, part, str(trial.setting)))
     headers = (unit, "interval", "of the best", "setting")
-    width = fit.terminal()
-    parts = [fit.table(headers, rows, width, right="012"), ""] if rows else []
-    pruned = sum(trial.reason.startswith("pruned") for trial in trials.values())
-    turns = ", the best ones in turn" if ranked and ranked[0].compared else ""
+    parts = [fit.table(headers, rows, right="012"), ""] if rows else []
+    trials, settings = found.trials.values(), len(found.problem.settings)
+    pruned = sum(trial.reason.startswith("pruned") for trial in trials)
+    turns = ", the best ones in turn" if any(trial.compared for trial in trials) else ""
     lines = [f"{len(trials)} of {settings} settings were tried{turns}; {pruned} pruned."]
-    refused = [trial for trial in trials.values() if trial.reason and "pruned:" not in trial.reason]
+    refused = [trial for trial in trials if trial.reason and "pruned:" not in trial.reason]
     for reason, count in Counter(trial.reason for trial in refused).items():
         first = next(trial.setting for trial in refused if trial.reason == reason)
         lines.append(f"{count} like {first}: {reason}")
-    return "\n".join([*parts, fit.fill("\n".join(lines), width)])
+    return "\n".join([*parts, fit.fill("\n".join(lines))])
 
 
 def answer(
@@ -63,5 +56,5 @@ def answer(
                 default,
                 f"The plain default is as good ({default}): {best} is {factor}.",
             )
-    wrapped = fit.wrap(f"{verdict} {seen}", fit.terminal(), further="")
+    wrapped = fit.wrap(f"{verdict} {seen}", further="")
     return ["", *wrapped, "", textwrap.indent(code(chosen), "    ")]

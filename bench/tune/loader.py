@@ -127,11 +127,10 @@ def recommended(search: Search[Setting]) -> Trial[Setting]:
 
     Of several, the default counts first, then the fastest.
     """
-    best, *rest = search.ranked
-    close = [trial for trial in rest if trial.interval[1] >= best.interval[0]]
-    compared = [trial for trial in [best, *close] if bool(trial.compared) == bool(best.compared)]
+    best, *rest = search.comparable
+    close = [best, *(trial for trial in rest if trial.interval[1] >= best.interval[0])]
     default = search.problem.default
-    return min(compared, key=lambda t: (t.setting.workers, t.setting != default, -t.rate))
+    return min(close, key=lambda t: (t.setting.workers, t.setting != default, -t.rate))
 
 
 def code(setting: Setting) -> str:

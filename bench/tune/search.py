@@ -17,6 +17,8 @@ from bench.stats.moderated import Pair
 from bench.stats.ratios import Ratio
 
 METHODS = ("manual", "grid", "random", "bayes")
+#: Of the methods that choose at random; a search that is resumed suggests the same settings.
+SEED = 0
 #: Finalists are the settings within this factor of the fastest, at most so many, and the default.
 CLOSE, FINALISTS = 0.8, 6
 #: Settings that must have been tried, the default among them, before one is recommended.
@@ -111,6 +113,12 @@ class Search(Generic[S]):
         return sorted(found, key=lambda trial: (not trial.compared, -trial.rate))
 
     @property
+    def comparable(self) -> list[Trial[S]]:
+        """Those of the ranked that were compared in turn, or all if none was."""
+        ranked = self.ranked
+        return [trial for trial in ranked if trial.compared] or ranked
+
+    @property
     def fewest(self) -> int:
         """How many settings must have been tried before one is recommended."""
         return min(FEWEST, len(self.problem.settings))
@@ -141,11 +149,11 @@ def factor(base: Sequence[float], new: Sequence[float]) -> Ratio | None:
     return Ratio(math.exp(moved), math.exp(moved - half), math.exp(moved + half))
 
 
-def _suggestions(search: Search[S], method: str, seed: int) -> Iterator[tuple[S, Watch]]:
+def _suggestions(search: Search[S], method: str) -> Iterator[tuple[S, Watch]]:
     """Yield the default, then settings in the order of the method, each with what watches it."""
     problem = search.problem
     if method == "bayes":
-        yield from _bayesian(search, seed)
+        yield from _bayesian(search)
         return
     yield problem.default, never
     left = [setting for setting in problem.settings if setting != problem.default]
@@ -157,11 +165,11 @@ def _suggestions(search: Search[S], method: str, seed: int) -> Iterator[tuple[S,
             yield following, never
     else:
         if method == "random":
-            random.Random(seed).shuffle(left)
+            random.Random(SEED).shuffle(left)
         yield from ((setting, never) for setting in left)
 
 
-def _bayesian(search: Search[S], seed: int) -> Iterator[tuple[S, Watch]]:
+def _bayesian(search: Search[S]) -> Iterator[tuple[S, Watch]]:
     """Suggest the default, then settings with Optuna's tree-structured Parzen estimator.
 
     Its pruner watches them.
@@ -176,7 +184,7 @@ def _bayesian(search: Search[S], seed: int) -> Iterator[tuple[S, Watch]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
+        sampler=optuna.samplers.TPESampler(seed=SEED),
         pruner=optuna.pruners.MedianPruner(n_warmup_steps=1),
     )
     settings = search.problem.settings
@@ -226,7 +234,6 @@ def run(
     method: str,
     budget_s: float,
     known: Iterable[Trial[S]] = (),
-    seed: int = 0,
     now: Callable[[], float] = time.perf_counter,
     warn: Callable[[str], object] = lambda line: None,
     keep: Callable[[Search[S]], object] = lambda search: None,
@@ -260,7 +267,7 @@ def run(
             costs[kind] = max(now() - start, costs.get(kind, 0.0))
 
     try:
-        _screen(search, method, seed, affords, measure, warn, keep)
+        _screen(search, method, affords, measure, warn, keep)
         turns = collections.deque(sorted(search.finalists(), key=lambda one: len(one.compared)))
         while turns and affords(turns[0].setting, problem.shares[1]):
             trial = turns.popleft()
@@ -284,7 +291,6 @@ def run(
 def _screen(
     search: Search[S],
     method: str,
-    seed: int,
     affords: Callable[[S, float], bool],
     measure: Callable[[S, int, float, Watch], list[float]],
     warn: Callable[[str], object],
@@ -293,7 +299,7 @@ def _screen(
     """Measure every suggested setting once while the budget lasts."""
     problem, trials = search.problem, search.trials
     broken: dict[Hashable, str] = {}
-    for setting, watch in _suggestions(search, method, seed):
+    for setting, watch in _suggestions(search, method):
         default = setting == problem.default
         if setting in trials:
             continue
