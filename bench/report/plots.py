@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bench.compare import cells as cell_index
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, alike
 from bench.report import units
 from bench.report.heatmap import heatmap
 from bench.report.picture import COLOURS, DTYPES, INK, STYLE, Picture, figure_of, ticks_in_words
@@ -24,16 +24,10 @@ _SWEPT = (STEP, FORWARD, MATMUL, ADD)
 
 def _lines(cells: list[Cell], param: str) -> dict[tuple[str, str], dict[float, Cell]]:
     """Return the cells along a param by device and dtype; of other params the first combination."""
-    rest_of_first = None
+    sized = [cell for cell in cells if cell.number(param) and cell.estimate.seconds]
     lines: dict[tuple[str, str], dict[float, Cell]] = {}
-    for cell in cells:
-        size = cell.number(param)
-        rest = {name: value for name, value in cell.params.items() if name != param}
-        if size is None or not cell.estimate.seconds:
-            continue
-        rest_of_first = rest if rest_of_first is None else rest_of_first
-        if rest == rest_of_first:
-            lines.setdefault((cell.device, cell.dtype), {})[size] = cell
+    for cell in next(alike(sized, "device", "dtype", param=param), []):
+        lines.setdefault((cell.device, cell.dtype), {})[float(cell.params[param])] = cell
     return lines
 
 

@@ -54,14 +54,12 @@ def unsupported(found: list[Cell]) -> Iterator[Finding]:
             by_dtype = causes.setdefault((device, reason), {})
             by_dtype.setdefault(dtype, {})[benchmark] = _refused(cells, reason)
     for (device, reason), by_dtype in causes.items():
-        alike: list[tuple[dict[str, _Refused], list[str]]] = []
-        for dtype, refused in by_dtype.items():
-            known = next((dtypes for other, dtypes in alike if other == refused), None)
-            if known is None:
-                alike.append((refused, [dtype]))
-            else:
-                known.append(dtype)
-        for refused, dtypes in alike:
+        different: list[dict[str, _Refused]] = []
+        for refused in by_dtype.values():
+            if refused not in different:
+                different.append(refused)
+        for refused in different:
+            dtypes = [dtype for dtype, other in by_dtype.items() if other == refused]
             yield Refusal(
                 topic="unsupported",
                 subject=Subject(device, dtypes[0] if len(dtypes) == 1 else ""),

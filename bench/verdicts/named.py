@@ -1,10 +1,9 @@
 """The benchmarks that rules and pictures name; a test checks that the suite has each."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from bench.compare.cells import Cell
+from bench.compare.cells import Cell
 
 
 class Named(NamedTuple):
@@ -14,7 +13,7 @@ class Named(NamedTuple):
     benchmark: str
     params: tuple[str, ...] = ()
 
-    def among(self, found: Iterable["Cell"]) -> list["Cell"]:
+    def among(self, found: Iterable[Cell]) -> list[Cell]:
         """Return the cells of this benchmark that have its params."""
         return [
             cell
