@@ -36,6 +36,10 @@ class Setting:
     rows: pd.DataFrame
 
 
+def _threads(count: Any) -> str:
+    return "" if pd.isna(count) else f"{count} thread{'' if count == 1 else 's'}"
+
+
 def settings(frame: pd.DataFrame) -> list[Setting]:
     """Return the rows of a frame by machine, torch and threads.
 
@@ -46,8 +50,7 @@ def settings(frame: pd.DataFrame) -> list[Setting]:
         kinds = rows.groupby(["torch", "threads"], sort=False, dropna=False)
         newest = sorted(kinds, key=lambda kind: str(kind[1].run_started.max()), reverse=True)
         for (version, count), chosen in newest:
-            threads = "" if pd.isna(count) else f"{count} thread{'' if count == 1 else 's'}"
-            words = str(machine), f"torch {version}" if version else "", threads
+            words = str(machine), f"torch {version}" if version else "", _threads(count)
             name = str(machine) if len(newest) == 1 else ", ".join(filter(None, words))
             made.append(Setting(*words, name, chosen))
     return made
@@ -109,10 +112,11 @@ def of(frame: pd.DataFrame) -> list[Cell]:
     names = titles((family, benchmark) for family, benchmark, *_ in table.index)
     made = []
     for key, *figures in table.itertuples():
-        *place, params = key
+        family, benchmark, device, dtype, params = key
+        place = family, benchmark, device, dtype, split(params)
         columns = zip(table, figures, strict=True)
         known: Any = {name: None if math.isnan(value) else value for name, value in columns}
-        made.append(Cell(*place, split(params), found[key, ()], name=names[key[:2]], **known))
+        made.append(Cell(*place, found[key, ()], name=names[family, benchmark], **known))
     return made
 
 

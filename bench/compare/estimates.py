@@ -180,16 +180,18 @@ def _estimate(runs: list[_Run]) -> Estimate:
         if failed := [run for run in runs if run.status in FAULTS]:
             worst = _worst(failed)
             flaw = f"{worst.status} in {len(failed)} of {len(runs)} runs: {worst.reason}"
-        medians, sessions = zip(*((run.median, run.session) for run in timed), strict=True)
-        return Estimate(medians, *_interval(timed, covers), "ok", flaw, covers, sessions)
+        medians = tuple(run.median for run in timed)
+        sessions = tuple(run.session for run in timed)
+        low, high = _interval(timed, covers)
+        return Estimate(medians, low, high, "ok", flaw, covers, sessions)
     worst = _worst(runs)
     if worst.status in FAULTLESS and any(run.single_call for run in runs):
         return Estimate((), None, None, "not timed", schema.SINGLE_CALL)
-    bounds: Any = None, None
+    low, high = None, None
     if worst.status == "unstable" and (known := [_bounds(run) for run in valid]):
-        bounds = min(known, key=lambda b: (b[1] / b[0] if b[0] else math.inf, b))
+        low, high = min(known, key=lambda b: (b[1] / b[0] if b[0] else math.inf, b))
     status = "unmeasurable" if worst.status == "ok" else worst.status
-    return Estimate((), *bounds, status, worst.reason)
+    return Estimate((), low, high, status, worst.reason)
 
 
 def _worst(runs: list[_Run]) -> _Run:
@@ -207,7 +209,7 @@ def _bounds(run: _Run) -> tuple[float, float]:
     return 0.0, run.median if math.isnan(run.high) else max(run.median, run.high)
 
 
-def _interval(runs: list[_Run], covers: bool) -> tuple[float, float] | tuple[None, None]:
+def _interval(runs: list[_Run], covers: bool) -> tuple[float | None, float | None]:
     """Return the interval of the mean of runs on a log scale, that of a single run, or no bounds.
 
     It is Student's, unless the intervals of all runs are known to cover other processes. Their
