@@ -15,12 +15,12 @@ BASE_DEVICE = "cpu"
 _VAGUE = 20
 
 
-def _entry(timed: list[Any], bases: list[float | None]) -> str:
+def _entry(row: Any, bases: list[float | None]) -> str:
     """Return the time and its ratios to the bases; a status other than `ok` replaces the ratios.
 
     A time that is not settled is shown as its interval.
     """
-    status, median, low, high = timed
+    status, median, low, high = row.status, row.median_s, row.ci_low_s, row.ci_high_s
     if pd.isna(median):
         return str(status)
     if status == "unstable" and pd.notna(low) and pd.notna(high) and low > 0:
@@ -48,36 +48,29 @@ def by_dtype(frame: pd.DataFrame, width: int | None = None) -> str:
     if checked:  # a cold call is no time, and the ratio of two of them says nothing
         shown = frame.status.where(~(single & (frame.status == "ok")), "checked")
         frame = frame.assign(status=shown, median_s=math.nan)
-    names = ["device", "family", "benchmark", "params", "dtype", "peak_bytes"]
-    names += ["status", "median_s", "ci_low_s", "ci_high_s"]
-    lines: dict[str, dict[Name, dict[str, list[Any]]]] = {}
-    peaks: dict[tuple[str, Name], int] = {}
-    titles = params.titles(zip(frame.family, frame.benchmark, strict=True))
-    for device, family, benchmark, of, dtype, peak, *timed in frame[names].to_numpy().tolist():
-        name = (titles[family, benchmark], of)
-        lines.setdefault(device, {}).setdefault(name, {})[dtype] = timed
-        if not pd.isna(peak):
-            peaks[device, name] = max(peak, peaks.get((device, name), 0))
+    benchmarks = list(zip(frame.family, frame.benchmark, strict=True))
+    titles = params.titles(benchmarks)
+    frame = frame.assign(title=[titles[one] for one in benchmarks])
+    base = frame[(frame.dtype == BASE_DTYPE) & (frame.status == "ok")]
+    times = base.set_index(["device", "title", "params"]).median_s.to_dict()
     dtypes = sorted(dict.fromkeys(frame.dtype), key=lambda dtype: dtype != BASE_DTYPE)
-
-    def base(device: str, name: Name) -> float | None:
-        status, median, *_ = lines.get(device, {}).get(name, {}).get(BASE_DTYPE, ["", None])
-        return median if status == "ok" else None
-
     tables = []
-    for device, entries in lines.items():
+    for device, own in frame.groupby("device", sort=False):
         host = device == BASE_DEVICE
-        columns: dict[str, dict[Name, str]] = {dtype: {} for dtype in dtypes}
-        columns["peak memory"] = {}
-        for name, by_name in entries.items():
-            for dtype, timed in by_name.items():
-                own = None if dtype == BASE_DTYPE else base(device, name)
-                bases = [own, None if host else base(BASE_DEVICE, name)]
-                columns[dtype][name] = _entry(timed, bases)
-            if (peak := peaks.get((device, name))) is not None:
-                columns["peak memory"][name] = units.size(peak)
-        order = list(dict.fromkeys(benchmark for benchmark, _ in entries))
-        rows = sorted(entries, key=lambda n: (order.index(n[0]), params.natural(n[1])))
+        columns: dict[str, dict[Name, str]] = {name: {} for name in (*dtypes, "peak memory")}
+        entries: Any = own.itertuples(index=False)
+        for row in entries:
+            name = (row.title, row.params)
+            in_base = None if row.dtype == BASE_DTYPE else times.get((device, *name))
+            on_host = None if host else times.get((BASE_DEVICE, *name))
+            columns[row.dtype][name] = _entry(row, [in_base, on_host])
+        peaks: Any = (
+            own.peak_bytes.astype("float64").groupby([own.title, own.params]).max().dropna()
+        )
+        columns["peak memory"] = peaks.map(units.size).to_dict()
+        order = list(dict.fromkeys(own.title))
+        cells = dict.fromkeys(zip(own.title, own.params, strict=True))
+        rows = sorted(cells, key=lambda n: (order.index(n[0]), params.natural(n[1])))
         ratio = f"times as long as {BASE_DTYPE}" + ("" if host else f", as {BASE_DEVICE} float32")
         head = f"{device}: median of one iteration ({ratio})"
         if checked:
