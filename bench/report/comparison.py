@@ -22,9 +22,9 @@ _GREEN, _RED, _YELLOW, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[0m"
 
 @dataclass(frozen=True)
 class Line:
-    """One row: its name, and for each side the estimate and its ratio to the baseline."""
+    """One row: its names, and for each side the estimate and its ratio to the baseline."""
 
-    name: tuple[str, ...]
+    names: dict[str, str]
     cells: list[tuple[Estimate | None, Ratio | None]]
 
     @property
@@ -45,7 +45,7 @@ def lines(
     """Return the rows of a comparison, sorted; only the `different` ones, only the first `top`."""
 
     def natural(line: Line) -> tuple[object, ...]:
-        known = dict(zip(comparison.row_names, line.name, strict=True))
+        known = dict(line.names)
         names, values = params.natural(known.pop("params"))
         return (known.pop("family"), known.pop("benchmark"), names, *known.values(), values)
 
@@ -53,7 +53,7 @@ def lines(
     for name in comparison.rows:
         keys = [(name, side) for side in comparison.sides]
         cells = [(comparison.cells.get(key), comparison.ratios.get(key)) for key in keys]
-        made.append(Line(name, cells))
+        made.append(Line(dict(zip(comparison.row_names, name, strict=True)), cells))
     if different:
         made = [line for line in made if line.differs]
     if sort == "ratio":
@@ -125,15 +125,15 @@ def _legend(comparison: Comparison) -> str:
 
 def _folded(comparison: Comparison, found: list[Line], colour: bool) -> str:
     """Return the tables for a terminal; what all cells have in common is above them."""
-    hidden = _common(comparison).keys() | {"family", "benchmark", "params"}
-    named = [dict(zip(comparison.row_names, line.name, strict=True)) for line in found]
-    first = ("family", "benchmark") if "family" not in _common(comparison) else ("benchmark",)
+    common = _common(comparison)
+    first = ("benchmark",) if "family" in common else ("family", "benchmark")
+    hidden = {*common, "family", "benchmark", "params"}
     columns: dict[str, dict[fit.Name, str]] = {title: {} for title in _titles(comparison)}
     rows = []
-    for line, known in zip(found, named, strict=True):
-        given = {name: value for name, value in known.items() if name not in hidden}
-        words = filter(None, (params.join(given), known["params"]))
-        rows.append((" ".join(known[name] for name in first), ";".join(words)))
+    for line in found:
+        given = {name: value for name, value in line.names.items() if name not in hidden}
+        words = filter(None, (params.join(given), line.names["params"]))
+        rows.append((" ".join(line.names[name] for name in first), ";".join(words)))
         cells = _cells(line, comparison.column == "peak_bytes", colour)
         for entries, text in zip(columns.values(), cells, strict=True):
             entries[rows[-1]] = text
@@ -155,7 +155,7 @@ def markdown(comparison: Comparison, found: list[Line]) -> str:
     names, rows = comparison.row_names, []
     for line in found:
         cells = _cells(line, comparison.column == "peak_bytes")
-        rows.append([*(escape.markdown(n.replace(";", " ")) for n in line.name), *cells])
+        rows.append([*(escape.markdown(n.replace(";", " ")) for n in line.names.values()), *cells])
     table = "no row is left"
     if rows:
         headers = [*names, *map(escape.markdown, _titles(comparison))]
@@ -172,9 +172,8 @@ def records(comparison: Comparison, found: list[Line]) -> list[dict[str, object]
         for side, (estimate, ratio) in zip(comparison.sides, line.cells, strict=True):
             if estimate is None:
                 continue
-            names = dict(zip(comparison.row_names, line.name, strict=True))
             made.append(
-                names
+                line.names
                 | dict(zip(comparison.side_names, side, strict=True))
                 | {
                     "status": estimate.status,

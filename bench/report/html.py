@@ -123,7 +123,7 @@ def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
     groups = group_means.means(made)
     rows = []
     for line in comparison.lines(made, "ratio", MAX_ROWS):
-        known = dict(zip(made.row_names, line.name, strict=True))
+        known = line.names
         cells = dict(zip(made.sides, line.cells, strict=True))
         row = [("benchmark", _name(known["benchmark"], known["params"]))]
         row.append(("dtype", Entry(known["dtype"])))
