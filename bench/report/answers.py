@@ -52,10 +52,6 @@ ENOUGH = 0.8
 FORMAT = 1
 
 
-#: Makes the line above the answers of a machine from its title and what they rest on.
-Head = Callable[[str, str], str]
-
-
 def rests_on(basis: Basis) -> str:
     """Return what all answers of a machine rest on."""
     known = f"from {basis.settled:,} of {basis.total:,} cells"
@@ -125,9 +121,15 @@ def _across(frame: pd.DataFrame, question: str | None) -> list[Answer]:
 
 
 def _parts(
-    frame: pd.DataFrame, question: str | None, block: Callable[[Answer], list[str]], head: Head
+    frame: pd.DataFrame,
+    question: str | None,
+    block: Callable[[Answer], list[str]],
+    head: Callable[[str, str], str],
 ) -> str:
-    """Return the answers across machines, then those on each machine, torch and threads."""
+    """Return the answers across machines, then those on each machine, torch and threads.
+
+    `head` makes the line above the answers of a machine from its title and what they rest on.
+    """
     parts = ["\n".join(block(one)) for one in _across(frame, question)]
     for _, title, found in _heads(frame) if question != "machine" else ():
         parts.append(head(title, rests_on(answers.basis(found))))

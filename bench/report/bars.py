@@ -4,6 +4,7 @@ import html
 import math
 from collections.abc import Sequence
 
+from bench.records.lines import shortened
 from bench.report import units
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding
@@ -15,10 +16,6 @@ MOST, ROW, LABEL, WIDTH, EDGE = 18, 18, 205, 405, 8
 FITS = 32
 #: The axis reaches at least this factor to either side of 1, and as far as the ratios on it.
 LEAST = 1.5
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= FITS else label[: FITS - 1] + "…"
 
 
 def of(findings: Sequence[Finding]) -> str:
@@ -63,7 +60,7 @@ def svg(rows: Sequence[tuple[str, Ratio]]) -> str:
         y = ROW * (number + 0.5)
         parts.append(
             f'<text x="{LABEL - EDGE}" y="{y + 4}" text-anchor="end">'
-            f"{html.escape(_short(label))}<title>{html.escape(label)}</title></text>"
+            f"{html.escape(shortened(label, FITS))}<title>{html.escape(label)}</title></text>"
             f'<line x1="{x(ratio.low)}" x2="{x(ratio.high)}" y1="{y}" y2="{y}" '
             'stroke="var(--mark)" stroke-width="3" stroke-linecap="round"/>'
             f'<circle cx="{x(ratio.value)}" cy="{y}" r="4" fill="var(--mark)"/>'

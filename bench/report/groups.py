@@ -41,11 +41,11 @@ def together(several: Sequence[Any]) -> str:
     if errors and first.topic == "dtype group":
         parts.append(f"relative error: up to {max(errors):.0e} (median of a group)")
     count = f"{sum(one.n for one in several):,} of {sum(one.total or 0 for one in several):,} cells"
-    return _joined(first, against(first), f" ({count})", parts)
+    return _joined(first, f" ({count})", parts)
 
 
-def _joined(one: Any, rival: str, about: str, parts: Sequence[str]) -> str:
-    head = f"{one.subject.dtype} on {one.subject.device} against {rival}{about}"
+def _joined(one: Any, about: str, parts: Sequence[str]) -> str:
+    head = f"{one.subject.dtype} on {one.subject.device} against {against(one)}{about}"
     return ". ".join([head, *(part[0].upper() + part[1:] for part in parts)])
 
 
@@ -55,10 +55,11 @@ def _shown(one: Any) -> str:
 
 def _unclear(several: Sequence[Any]) -> list[str]:
     """Return ``training (0.7x to 1.4x the time)`` and ``optimizers (0.8x to 2.5x)``."""
-    ends = [units.factors(one.ratio)[1:] for one in several]
-    unit = [" the time", *[""] * len(several)]
-    named = zip(several, ends, unit, strict=False)
-    return [f"{one.group} ({low}x to {high}x{what})" for one, (low, high), what in named]
+    made: list[str] = []
+    for one in several:
+        _, low, high = units.factors(one.ratio)
+        made.append(f"{one.group} ({low}x to {high}x{'' if made else ' the time'})")
+    return made
 
 
 def _factor(one: Any) -> str:
@@ -88,7 +89,7 @@ def sweeps(several: Sequence[Any]) -> str:
             key = f"{way}{' or about the same' if one.ties else ''} at every size:"
         words.setdefault(key, []).append(text)
     parts = [f"{key} {listed(names, NAMED)}" for key, names in sorted(words.items())]
-    return _joined(several[0], against(several[0]), ", by size", parts)
+    return _joined(several[0], ", by size", parts)
 
 
 def operations(several: Sequence[Any]) -> str:
@@ -99,7 +100,7 @@ def operations(several: Sequence[Any]) -> str:
         cells.sort(key=lambda cell: -cell[1].factor)
         names = [f"{name(s)} {times(ratio)}".replace(f" {word}", "") for s, ratio in cells]
         parts += [f"{word}: {listed(names, NAMED)}"] if names else []
-    return _joined(several[0], against(several[0]), ", by operation", parts)
+    return _joined(several[0], ", by operation", parts)
 
 
 def peaks(several: Sequence[Any]) -> str:
