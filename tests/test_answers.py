@@ -113,6 +113,18 @@ def test_of_a_step_that_only_has_an_upper_bound_the_least_gain_is_known():
     )
 
 
+def test_machines_are_compared_though_the_best_step_is_not_settled():
+    frames = []
+    for name in "ab":
+        machine = Machine(name)
+        step = {"family": "training", "benchmark": "step", "items": 64, "params": "batch=64"}
+        wide = {"status": "unstable", "ci_low_s": 5e-4, "ci_high_s": 2e-3}
+        machine.cell(1e-1, **step).cell(1e-3, **step | wide, dtype="bfloat16")
+        frames.append(machine.frame())
+    text = " ".join(report.text(pd.concat(frames, ignore_index=True), "machine").split())
+    assert "b cpu trains best with bfloat16 batch=64, about as fast as a" in text
+
+
 def test_one_run_needs_an_allowance_for_other_processes_and_several_of_schema_2_none():
     known = {"ci_low_s": 0.99e-3, "ci_high_s": 1.01e-3}
     old, new = (

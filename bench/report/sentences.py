@@ -205,7 +205,8 @@ def _memory(one: Any) -> str:
 def _machine(one: Any) -> str:
     subject, trains = one.subject, one.topic == "machine"
     what = f"trains best with {subject.dtype}" if trains else "loads JPEG images best with"
-    text = f"{subject.device} {what} {params(subject)}: {one.amount:,.0f} {one.unit}"
+    text = f"{subject.device} {what} {params(subject)}"
+    text += f": {one.amount:,.0f} {one.unit}" if one.amount else ""
     if subject.device.startswith(f"{one.rival.device} "):
         return text
     how = f"{times(one.ratio)} than" if one.ratio else "about as fast as"
