@@ -87,18 +87,18 @@ class Cell:
         """Whether the time of the cell is known well enough to print it."""
         return bool(self.estimate.medians)
 
-    def number(self, param: str) -> float | None:
-        """The value of a param as a positive number, or None."""
+    def number(self, param: str) -> float:
+        """The value of a param as a positive number, 0 if it is none."""
         try:
             value = float(self.params[param])
         except (KeyError, ValueError):
-            return None
-        return value if 0 < value < float("inf") else None
+            return 0.0
+        return value if 0 < value < math.inf else 0.0
 
-    def rate(self, amount: float | None) -> float | None:
-        """`amount` per second, or None if the amount or the time is unknown."""
-        seconds = self.estimate.seconds
-        return amount / seconds if amount and seconds else None
+    def rate(self, work: str) -> float:
+        """The `items`, `bytes` or `flop` per second, 0 if they or the settled time are unknown."""
+        amount, seconds = getattr(self, work), self.estimate.seconds
+        return amount / seconds if amount and seconds else 0.0
 
 
 def of(frame: pd.DataFrame) -> list[Cell]:

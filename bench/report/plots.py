@@ -96,7 +96,7 @@ def loading(cells: list[Cell]) -> list[Picture]:
     """Draw images a second over workers, a line for each batch size."""
     lines: dict[float, dict[int, float]] = {}
     for cell in LOADER.among(cells):
-        batch, rate, count = cell.number("batch"), cell.rate(cell.items), cell.params["workers"]
+        batch, rate, count = cell.number("batch"), cell.rate("items"), cell.params["workers"]
         if batch and rate and re.fullmatch(r"\d{1,6}", count):
             lines.setdefault(batch, {})[int(count)] = rate
     if not any(len(points) > 1 for points in lines.values()):

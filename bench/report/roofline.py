@@ -18,7 +18,7 @@ def rooflines(cells: list[Cell]) -> list[Picture]:
     """
     made = []
     for device, here in grouped(cells, lambda cell: cell.device).items():
-        moved = [r for c in COPY.among(here) if (r := c.rate(c.bytes))]
+        moved = [r for c in COPY.among(here) if (r := c.rate("bytes"))]
         points = {dtype: _operations(c for c in here if c.dtype == dtype) for dtype in DTYPES}
         points = {dtype: found for dtype, found in points.items() if len(found) > 2}
         if not moved or not points:
@@ -50,5 +50,5 @@ def _operations(cells: Iterable[Cell]) -> list[tuple[float, float, str]]:
     return [
         (c.flop / c.bytes, rate, c.benchmark)
         for c in cells
-        if c.flop and c.bytes and (rate := c.rate(c.flop))
+        if c.flop and c.bytes and (rate := c.rate("flop"))
     ]

@@ -164,7 +164,7 @@ def compared(cell: Cell, base: Cell, among: int, work: str = "") -> Ratio | None
 
 def unsettled_rivals(found: Iterable[Cell], best: Cell, work: str) -> list[Cell]:
     """Return the cells without a settled time that may do more `work` in a second than `best`."""
-    rate = best.rate(getattr(best, work)) or 0.0
+    rate = best.rate(work)
     made = []
     for cell in found:
         uncertain = cell.estimate.status in ("unstable", "unmeasurable", "not timed")

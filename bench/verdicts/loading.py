@@ -20,11 +20,6 @@ from bench.verdicts.named import FASHION, LOADER, PERSISTENT, PINNED, START_METH
 BATCH = 64
 
 
-def _rate(cell: Cell) -> float:
-    """Return items per second, 0 if unknown."""
-    return cell.rate(cell.items) or 0.0
-
-
 def _likely(cell: Cell) -> float:
     """Return items per second at the likely time, 0 if unknown."""
     return cell.items / cell.estimate.likely if cell.items and cell.estimate.likely else 0.0
@@ -49,7 +44,7 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
     as fast, `best settled` if only one that is not settled may be, else `best`.
     """
     known = LOADER.among(found)
-    timed = sorted(filter(_rate, known), key=_rate, reverse=True)
+    timed = sorted((c for c in known if c.rate("items")), key=lambda c: -c.rate("items"))
     if not timed:
         return
     fastest, among = timed[0], math.comb(len(timed), 2)
@@ -65,7 +60,7 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
         subject=Subject.of(best),
         advice="among the best" if ties else "best settled" if rest else "best",
         ratio=ratio,
-        amount=_rate(best),
+        amount=best.rate("items"),
         unit="images/s",
         rival=Subject.of(rivals[0]) if rivals else None,
         alike=tuple(Subject.of(cell) for cell in ties if without_workers(cell) == alone),
@@ -73,7 +68,7 @@ def loading(found: list[Cell]) -> Iterator[Finding]:
         unmeasured={
             f"workers={cell.params['workers']} batch={cell.params['batch']}": cell.estimate.status
             for cell in known
-            if not _rate(cell)
+            if not cell.rate("items")
         },
         n=len(timed),
         total=len(known),
@@ -148,9 +143,9 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
             subject=Subject.of(source),
             advice="loading" if slower else "keeps up" if ratio else "unclear",
             ratio=ratio,
-            amount=_rate(source) or None,
+            amount=source.rate("items") or None,
             unit="items/s",
             rival=Subject.of(step),
-            rival_amount=_rate(step) or None,
+            rival_amount=step.rate("items") or None,
             n=2,
         )

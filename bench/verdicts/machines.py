@@ -51,7 +51,7 @@ def _best(
             topic=topic,
             subject=replace(Subject.of(cell), device=f"{name} {cell.device}"),
             ratio=compared(cell, other, len(best), "items"),
-            amount=cell.rate(cell.items),
+            amount=cell.rate("items") or None,
             unit=unit,
             rival=replace(Subject.of(other), device=base),
         )

@@ -19,33 +19,31 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
     """
     for device, here in grouped(found, lambda cell: cell.device).items():
         crossing = [] if device == "cpu" else [c for named in CROSSING for c in named.among(here)]
-        every = [
+        large = [
             cell
             for cell in here
             if cell.family == "tensors" and (cell.bytes or 0) >= LARGE_BYTES
             if cell not in crossing
         ]
-        large = [(cell, rate) for cell in every if (rate := cell.rate(cell.bytes))]
-        copies = COPY.among(cell for cell, _ in large)
+        copies, exceeded = _fastest(COPY.among(large), "bytes")
         if not copies:
             continue
-        best = max(copies, key=lambda cell: cell.rate(cell.bytes) or 0.0)
-        peak = best.rate(best.bytes) or 0.0
-        rivals = unsettled_rivals(COPY.among(every), best, "bytes")
+        best, peak = copies[0], copies[0].rate("bytes")
         yield Finding(
             topic="bandwidth",
             subject=Subject.of(best),
-            advice="at least" if rivals else "",
+            advice="at least" if exceeded else "",
             amount=peak,
             unit="B/s",
             n=len(copies),
         )
-        for cell, rate in large:
-            if rate < LOW_SHARE * peak and not _computes(cell, here, peak):
+        for cell in large:
+            rate = cell.rate("bytes")
+            if 0 < rate < LOW_SHARE * peak and not _computes(cell, here, peak):
                 yield Finding(
                     topic="far below",
                     subject=Subject.of(cell),
-                    advice="at most" if rivals else "",
+                    advice="at most" if exceeded else "",
                     ratio=per_unit(cell, best, "bytes"),
                     amount=rate,
                     unit="B/s",
@@ -58,19 +56,23 @@ def bandwidth(found: list[Cell]) -> Iterator[Finding]:
 def arithmetic(found: list[Cell]) -> Iterator[Finding]:
     """Find the best matmul of each device and dtype, `at least` as in `bandwidth`."""
     for here in grouped(MATMUL.among(found), lambda cell: (cell.device, cell.dtype)).values():
-        timed = [cell for cell in here if cell.rate(cell.flop)]
+        timed, exceeded = _fastest(here, "flop")
         if not timed:
             continue
-        best = max(timed, key=lambda cell: cell.rate(cell.flop) or 0.0)
-        rivals = unsettled_rivals(here, best, "flop")
         yield Finding(
             topic="arithmetic",
-            subject=Subject.of(best),
-            advice="at least" if rivals else "",
-            amount=best.rate(best.flop),
+            subject=Subject.of(timed[0]),
+            advice="at least" if exceeded else "",
+            amount=timed[0].rate("flop"),
             unit="FLOP/s",
             n=len(timed),
         )
+
+
+def _fastest(cells: list[Cell], work: str) -> tuple[list[Cell], bool]:
+    """Return the cells by `work` per second, and whether one that is not settled may be first."""
+    timed = sorted((c for c in cells if c.rate(work)), key=lambda c: c.rate(work), reverse=True)
+    return timed, bool(timed and unsettled_rivals(cells, timed[0], work))
 
 
 def _computes(cell: Cell, here: list[Cell], bandwidth: float) -> bool:
@@ -81,5 +83,5 @@ def _computes(cell: Cell, here: list[Cell], bandwidth: float) -> bool:
     """
     if not cell.flop or not cell.bytes:
         return False
-    best = max(c.rate(c.flop) or 0.0 for c in here if c.dtype == cell.dtype)
+    best = max(c.rate("flop") for c in here if c.dtype == cell.dtype)
     return cell.flop / cell.bytes > best / bandwidth

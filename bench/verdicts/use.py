@@ -59,11 +59,11 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     settled, many = [cell for cell in steps if cell.settled], len(steps)
     sure = {id(cell): notable(per_unit(cell, base, "items", many)) for cell in steps}
     gains = {key: gain for key, gain in sure.items() if gain and gain.value < 1}
-    fastest = max(settled, key=lambda cell: cell.rate(cell.items) or 0.0, default=base)
+    fastest = max(settled, key=lambda cell: cell.rate("items"), default=base)
     alike = [cell for cell in settled if not notable(per_unit(cell, fastest, "items"))]
     chosen = min(
         alike,
-        key=lambda c: (c.number("batch") or 0, _PREFERRED.get(c.dtype, 3), c.device != "cpu"),
+        key=lambda c: (c.number("batch"), _PREFERRED.get(c.dtype, 3), c.device != "cpu"),
         default=base,
     )
     if id(chosen) not in gains and gains:
@@ -89,10 +89,10 @@ def settings(found: list[Cell]) -> Iterator[Use]:
         subject=Subject.of(shown),
         advice=advice,
         ratio=ratio,
-        amount=shown.rate(shown.items),
+        amount=shown.rate("items") or None,
         unit="samples/s",
         rival=Subject.of(base),
-        rival_amount=base.rate(base.items),
+        rival_amount=base.rate("items") or None,
         alike=tuple(Subject.of(cell) for cell in unsettled),
         n=len(settled),
         total=many,
@@ -158,6 +158,6 @@ def _default(steps: list[Cell]) -> Cell | None:
     plain = [cell for cell in steps if cell.benchmark == STEP.benchmark and cell.dtype == "float32"]
     if not plain:
         return None
-    nearest = min(abs((cell.number("batch") or 0) - BATCH) for cell in plain)
-    near = [cell for cell in plain if abs((cell.number("batch") or 0) - BATCH) == nearest]
+    nearest = min(abs(cell.number("batch") - BATCH) for cell in plain)
+    near = [cell for cell in plain if abs(cell.number("batch") - BATCH) == nearest]
     return min(near, key=lambda c: (c.device == "cpu", c.estimate.likely or 0.0))
