@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +138,10 @@ def _compared(frame: pd.DataFrame) -> dict[str, Any] | None:
         "title": group_means.title(made),
         "warnings": made.warnings,
         "groups": groups,
-        "pictures": list(_pictured(groups)),
+        "pictures": [
+            (side, bars.svg([(one.name, one.ratio) for one in groups if one.side == side]))
+            for side in dict.fromkeys(one.side for one in groups)
+        ],
         "table": Table("ratios", rows),
     }
 
@@ -148,12 +151,6 @@ def _side(estimate: Estimate | None) -> Entry:
     if estimate is None or estimate.seconds is None:
         return Entry(estimate.status if estimate else "", "", "number")
     return _number(estimate.seconds, units.seconds)
-
-
-def _pictured(groups: list[group_means.Mean]) -> Iterator[tuple[str, str]]:
-    """Give each side with the picture of its means."""
-    for side in dict.fromkeys(one.side for one in groups):
-        yield side, bars.svg([(one.name, one.ratio) for one in groups if one.side == side])
 
 
 def _environment(frame: pd.DataFrame) -> dict[str, str]:
