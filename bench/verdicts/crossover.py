@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.compare.estimates import Estimate, ratio
+from bench.stats.ratios import Ratio
+
+#: Fewest sizes of a sweep.
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,14 @@ def _zero(sizes: list[float], logs: list[float]) -> float:
     return math.exp(math.log(a) + ya / (ya - yb) * math.log(b / a))
 
 
+def by_size(
+    candidate: Mapping[float, Estimate], base: Mapping[float, Estimate], among: int = 1
+) -> dict[float, Ratio]:
+    """Return the known ratios of two sides at common sizes, the smallest first."""
+    sizes = sorted(candidate.keys() & base.keys())
+    return {size: found for size in sizes if (found := ratio(candidate[size], base[size], among))}
+
+
 def crossover(
     candidate: Mapping[float, Estimate], base: Mapping[float, Estimate], among: int = 1
 ) -> Crossover | str:
@@ -40,13 +52,10 @@ def crossover(
     word: the candidate is faster ``always`` or ``never``, or the sizes are ``unclear`` or
     ``too few``.
     """
-    sizes = sorted(size for size in candidate.keys() & base.keys() if size > 0)
-    ratios = {size: r for size in sizes if (r := ratio(candidate[size], base[size]))}
-    sizes = [size for size in sizes if size in ratios]
-    if len(sizes) < 3:
+    ratios, sure = by_size(candidate, base), by_size(candidate, base, among)
+    if len(ratios) < FEWEST:
         return "too few"
-    sure = [r for size in sizes if (r := ratio(candidate[size], base[size], among))]
-    signs = [(-1 if r.high < 1 else 1 if r.low > 1 else 0) for r in sure]
+    signs = [(-1 if r.high < 1 else 1 if r.low > 1 else 0) for r in sure.values()]
     clear = [sign for sign in signs if sign]
     if not clear:
         return "unclear"
@@ -62,6 +71,6 @@ def crossover(
     # ratios pass 1 by chance.
     before = max(place for place, sign in enumerate(signs) if sign == clear[0])
     behind = min(place for place, sign in enumerate(signs) if sign == clear[-1])
-    sizes = sizes[before : behind + 1]
+    sizes = list(ratios)[before : behind + 1]
     found = _zero(sizes, [math.log(ratios[size].value) for size in sizes])
     return Crossover(found, sizes[0], sizes[-1], faster_above)

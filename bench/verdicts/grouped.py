@@ -9,7 +9,7 @@ from bench.compare import cells, estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio, mean
 from bench.verdicts import groups
-from bench.verdicts.finding import Finding, Subject, notable
+from bench.verdicts.finding import Finding, Subject, compared, notable
 
 #: Dtypes by precision: the CPU may do the work of a cell in the same dtype or a more precise one.
 _RIVALS = {
@@ -113,10 +113,7 @@ def _one(
     counted = ratios(1)
     shown, claimed = mean(counted), mean(ratios(lines))
     known = [
-        (Subject.of(cell), plain)
-        for cell, base in pairs
-        if (sure := estimates.ratio(cell.estimate, base.estimate, every)) and notable(sure)
-        if (plain := estimates.ratio(cell.estimate, base.estimate))
+        (Subject.of(cell), ratio) for cell, base in pairs if (ratio := compared(cell, base, every))
     ]
     faster = [one for one in known if one[1].value < 1]
     slower = [one for one in known if one[1].value > 1]

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from bench.compare import estimates
 from bench.compare.cells import Cell, alike, grouped
 from bench.compare.estimates import Estimate
-from bench.verdicts.crossover import Crossover, crossover
+from bench.verdicts.crossover import FEWEST, Crossover, by_size, crossover
 from bench.verdicts.finding import Finding, Overhead, Subject, Sweep, notable
 from bench.verdicts.grouped import pairs_of_devices
 from bench.verdicts.named import ADD
@@ -17,8 +16,6 @@ from bench.verdicts.named import ADD
 #: values in a benchmark span this factor: neither dims nor counts of workers do.
 SIZES = ("batch", "n")
 SPAN = 8.0
-#: Fewest sizes of a sweep.
-FEWEST = 3
 #: Overhead is negligible once a call takes this many times the time of the smallest call.
 NEGLIGIBLE = 2.0
 
@@ -52,14 +49,8 @@ def devices(found: list[Cell], base: str = "") -> Iterator[Sweep]:
     made = list(_sweeps(found, base))
     among = sum(len(side) for *_, (side, _) in made)
     for subject, rival, param, (side, host) in made:
-        ratios = {
-            size: ratio
-            for size in sorted(side)
-            if (ratio := estimates.ratio(side[size], host[size]))
-        }
-        decisive = [
-            size for size in ratios if notable(estimates.ratio(side[size], host[size], among))
-        ]
+        ratios = by_size(side, host)
+        decisive = [size for size, one in by_size(side, host, among).items() if notable(one)]
         seen = crossover(side, host, among)
         if not decisive or len(ratios) < FEWEST:
             continue
@@ -99,7 +90,7 @@ def overhead(found: list[Cell]) -> Iterator[Finding]:
         device = group[0].device
         times = {size: e.seconds for size, e in sorted(sizes.items()) if e.seconds}
         # Without a time of the smallest call the cost of a small one is unknown.
-        if len(times) < 3 or min(times) > min(sizes):
+        if len(times) < FEWEST or min(times) > min(sizes):
             continue
         smallest = min(times)
         limit, negligible = NEGLIGIBLE * times[smallest], None
