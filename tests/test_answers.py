@@ -11,9 +11,9 @@ import pytest
 
 import bench
 from bench.compare import cells, estimates
-from bench.compare.benchmarks import declared
+from bench.compare.benchmarks import GROUPS, declared
 from bench.report import answers as report
-from bench.verdicts import answers, groups
+from bench.verdicts import answers
 from tests.helpers.command import run_bench
 from tests.helpers.frames import frame, store
 from tests.helpers.truths import BATCHES, Machine
@@ -292,7 +292,7 @@ def test_every_benchmark_of_the_suite_has_a_group():
         if line.startswith("def bench_")
     }
     assert names == declared().keys()
-    assert {benchmark.group for benchmark in declared().values()} <= set(groups.ORDER)
+    assert {benchmark.group for benchmark in declared().values()} <= set(GROUPS)
 
 
 def test_blocks_fit_the_width_and_the_options_choose_among_them(tmp_path):

@@ -9,9 +9,9 @@ from statistics import geometric_mean
 import pandas as pd
 import pytest
 
-from bench.compare import cells
+from bench.compare import benchmarks, cells
 from bench.report import answers as report
-from bench.verdicts import answers, groups
+from bench.verdicts import answers
 from bench.verdicts.finding import NOTABLE, Finding
 from tests.helpers import machines
 from tests.helpers.machines import TRUTHS
@@ -91,7 +91,7 @@ def test_a_group_has_the_mean_of_its_cells(seen):
     for one in (*seen.of("device group"), *seen.of("dtype group")):
         true = {}
         for cell in seen.cells:
-            place = (cell.device, cell.dtype, groups.of(cell.family, cell.benchmark))
+            place = (cell.device, cell.dtype, benchmarks.group(cell.family, cell.benchmark))
             if place != (one.subject.device, one.subject.dtype, one.group):
                 continue
             device = cell.device if one.topic == "dtype group" else "cpu"

@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _SUITE = Path(__file__).parents[1] / "suite"
+#: The groups in the order of the answers; others follow.
+GROUPS = (
+    *("training", "matrix products", "convolutions and attention", "layers and losses"),
+    *("optimizers", "element-wise", "reductions", "indexing and sorting", "creation"),
+    *("joining and copies", "transfers", "loading", "distributed", "own model"),
+)
 
 
 class Benchmark(NamedTuple):
@@ -55,3 +61,14 @@ def _parametrized(decorator: ast.expr) -> list[str]:
         return []
     names = ast.literal_eval(decorator.args[0])
     return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+
+
+def group(family: str, benchmark: str) -> str:
+    """Return the group of a benchmark; without a declaration the name of its family."""
+    known = declared().get((family, benchmark))
+    return known.group if known and known.group else family
+
+
+def place(group: str) -> tuple[int, str]:
+    """Return the sort key of a group."""
+    return GROUPS.index(group) if group in GROUPS else len(GROUPS), group

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from bench.compare import benchmarks
 from bench.compare.cells import grouped
 from bench.compare.sides import Comparison
 from bench.report import fit, units
 from bench.stats.ratios import Ratio, mean
-from bench.verdicts import groups
 
 #: The group of all rows.
 ALL = "all"
@@ -47,9 +47,9 @@ def means(comparison: Comparison) -> list[Mean]:
     for side in comparison.others:
         for device, every in by_device.items():
             names = grouped(
-                every, lambda row: groups.of(row[place["family"]], row[place["benchmark"]])
+                every, lambda row: benchmarks.group(row[place["family"]], row[place["benchmark"]])
             )
-            order = sorted(names, key=lambda group: (groups.place(group), group))
+            order = sorted(names, key=benchmarks.place)
             for group, rows in [*((g, names[g]) for g in order), (ALL, every)]:
                 known = (comparison.ratios.get((row, side)) for row in rows)
                 found = [ratio for ratio in known if ratio and ratio.bounded]

@@ -4,11 +4,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bench.compare.benchmarks import GROUPS
 from bench.report import units
 from bench.report.phrases import crossing, cut, ends, listed, name, params, times
 from bench.report.sentences import against
 from bench.verdicts.finding import NOTABLE
-from bench.verdicts.groups import ORDER
 
 #: The words of each advice.
 _ADVICE = {
@@ -71,7 +71,7 @@ def _factor(one: Any) -> str:
         for end in (one.best, one.worst)
         if end and not 1 / NOTABLE < end[1].value / one.ratio.value < NOTABLE
     ]
-    if far and one.group == ORDER[0]:
+    if far and one.group == GROUPS[0]:
         text += f"; single cells: {' to '.join(far)}"
     return f"{text})"
 

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.compare import cells, estimates
+from bench.compare import benchmarks, cells, estimates
 from bench.compare.cells import Cell
 from bench.stats.ratios import Ratio, mean
-from bench.verdicts import groups
 from bench.verdicts.finding import Finding, Subject, compared, notable
 
 #: Dtypes by precision: the CPU may do the work of a cell in the same dtype or a more precise one.
@@ -94,13 +93,13 @@ def _several(pairs: list[_Pair], topic: str) -> Iterator[Several]:
 
 def _line(pair: _Pair) -> tuple[str, str, str]:
     cell, _ = pair
-    return cell.device, cell.dtype, groups.of(cell.family, cell.benchmark)
+    return cell.device, cell.dtype, benchmarks.group(cell.family, cell.benchmark)
 
 
 def _place(key: tuple[str, str, str]) -> tuple[Any, ...]:
     """Return the place of a device, dtype and group: float32 first."""
     device, dtype, group = key
-    return device, dtype != "float32", dtype, groups.place(group), group
+    return device, dtype != "float32", dtype, *benchmarks.place(group)
 
 
 def _one(

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from bench.compare import benchmarks
 from bench.compare.cells import Cell
 from bench.compare.cells import grouped as grouped_by
 from bench.records.schema import FAULTS, SEVERITY
 from bench.stats.ratios import Ratio
-from bench.verdicts import alternatives, calls, grouped, groups, loading
+from bench.verdicts import alternatives, calls, grouped, loading
 from bench.verdicts.finding import Finding, Subject, notable, per_unit
 from bench.verdicts.named import AUTOCAST, STEP
 
@@ -83,7 +84,7 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     between = _in_float32(steps, chosen) if ratio else None
     of_dtype = per_unit(chosen, between, "items") if between and between is not chosen else None
     of_batch = per_unit(between, base, "items") if between and between is not base else None
-    group = groups.of(shown.family, shown.benchmark)
+    group = benchmarks.group(shown.family, shown.benchmark)
     yield Use(
         topic="use",
         subject=Subject.of(shown),
