@@ -1,12 +1,11 @@
 """The heat map of a report: device and dtype against benchmark."""
 
 import math
-from collections.abc import Iterable
 
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.ticker import FuncFormatter
 
-from bench.compare.cells import Cell
+from bench.compare.cells import Cell, alike
 from bench.report import units
 from bench.report.phrases import cut
 from bench.report.picture import INK, Picture, figure_of
@@ -21,33 +20,31 @@ _BASE = ("cpu", "float32")
 _Places = dict[tuple[str, str], Cell]
 
 
-def _comparable(cells: Iterable[Cell]) -> dict[tuple[str, str], _Places]:
+def _comparable(cells: list[Cell]) -> list[_Places]:
     """Return the cells of each benchmark at one set of params, by device and dtype.
 
     float32 on the CPU must have a time there. Of such params it takes those with the most devices
     and dtypes, then those with the most times, then the largest.
     """
-    found: dict[tuple[str, str], dict[tuple[object, ...], _Places]] = {}
-    for cell in cells:
-        alike = found.setdefault((cell.family, cell.benchmark), {})
-        alike.setdefault(tuple(cell.params.items()), {})[cell.device, cell.dtype] = cell
 
     def rank(places: _Places) -> tuple[float, ...]:
         timed = sum(cell.estimate.seconds is not None for cell in places.values())
         return len(places), timed, places[_BASE].items or 0
 
-    return {
-        name: max(based, key=rank)
-        for name, alike in found.items()
-        if (based := [p for p in alike.values() if _BASE in p and p[_BASE].estimate.seconds])
-    }
+    found: dict[tuple[str, str], _Places] = {}
+    for group in alike(cells, "device", "dtype"):
+        places = {(cell.device, cell.dtype): cell for cell in group}
+        if _BASE in places and places[_BASE].estimate.seconds:
+            name = group[0].family, group[0].benchmark
+            found[name] = max(found.get(name, places), places, key=rank)
+    return list(found.values())
 
 
 def heatmap(cells: list[Cell]) -> list[Picture]:
     """Draw the ratio to float32 on the CPU of each benchmark at its largest common size."""
     rows = [
         (_label(by_place[_BASE]), by_place[_BASE].estimate.seconds or math.nan, by_place)
-        for by_place in _comparable(cells).values()
+        for by_place in _comparable(cells)
         if len(by_place) > 1
     ]
     found = dict.fromkeys(place for _, _, by_place in rows for place in by_place)

@@ -29,9 +29,8 @@ def ends(ratio: Ratio) -> tuple[str, str, str]:
     return units.factors(ratio)
 
 
-def times(ratio: Ratio | None) -> str:
+def times(ratio: Ratio) -> str:
     """Return ``2.4x slower (2.3 to 2.5)`` or ``1.8x faster (...)``, ``at least`` of a wide one."""
-    assert ratio is not None
     middle, low, high = ends(ratio)
     word = "slower" if ratio.value > 1 else "faster"
     if ratio.significant and not ratio.bounded:
