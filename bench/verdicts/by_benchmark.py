@@ -8,7 +8,7 @@ from bench.compare.cells import Cell, grouped
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding, Subject, compared
 from bench.verdicts.grouped import pairs_of_devices
-from bench.verdicts.sizes import devices
+from bench.verdicts.sizes import devices, place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,24 +34,18 @@ class ByBenchmark(Finding):
 def benchmarks(found: list[Cell]) -> Iterator[Finding]:
     """Find how a device compares with the CPU for each benchmark that no sweep answers."""
     swept = {
-        (to.device, to.dtype, to.benchmark, one.param, *to.params.items())
+        (one.param, (to.device, to.dtype, to.benchmark, tuple(to.params.items())))
         for one in devices(found)
         if (to := one.subject)
     }
     pairs = [pair for pair in pairs_of_devices(found) if pair[0].estimate.likely]
-
-    def place_of(cell: Cell) -> tuple[str, str, str]:
-        return cell.device, cell.dtype, cell.name
-
-    def is_swept(cell: Cell) -> bool:
-        return any(
-            (*place_of(cell), param, *((k, v) for k, v in cell.params.items() if k != param))
-            in swept
-            for param in cell.params
-        )
-
-    others = [pair for pair in pairs if not is_swept(pair[0])]
-    for place, several in grouped(others, lambda pair: place_of(pair[0])).items():
+    others = [
+        (cell, host)
+        for cell, host in pairs
+        if not any((param, place(cell, param)) in swept for param in cell.params)
+    ]
+    by_name = grouped(others, lambda pair: (pair[0].device, pair[0].dtype, pair[0].name))
+    for (device, dtype, name), several in by_name.items():
         known = [
             (Subject.of(cell), ratio)
             for cell, host in several
@@ -65,10 +59,10 @@ def benchmarks(found: list[Cell]) -> Iterator[Finding]:
         slower = len(known) - faster
         yield ByBenchmark(
             topic="benchmark",
-            subject=Subject(*place),
+            subject=Subject(device, dtype, name),
             advice="mixed" if faster and slower else "faster" if faster else "slower",
             amount=statistics.geometric_mean(times),
-            rival=Subject(several[0][1].device, *place[1:]),
+            rival=Subject(several[0][1].device, dtype, name),
             best=known[0],
             worst=known[-1],
             faster=faster,

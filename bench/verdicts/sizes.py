@@ -3,9 +3,8 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
-from bench.compare.cells import Cell, alike, grouped
+from bench.compare.cells import Cell, alike
 from bench.compare.estimates import Estimate
 from bench.verdicts.crossover import FEWEST, Crossover, by_size, crossover
 from bench.verdicts.finding import Finding, Overhead, Subject, Sweep, notable
@@ -19,22 +18,27 @@ SPAN = 8.0
 #: Overhead is negligible once a call takes this many times the time of the smallest call.
 NEGLIGIBLE = 2.0
 
+#: Device, dtype, benchmark, and the params besides that of the size.
+_Place = tuple[str, str, str, tuple[tuple[str, str], ...]]
 #: The estimates of a device and of its rival, by size.
 _Sides = tuple[dict[float, Estimate], dict[float, Estimate]]
+
+
+def place(cell: Cell, param: str) -> _Place:
+    """Return what the cells of a sweep along `param` have in common."""
+    rest = tuple((name, value) for name, value in cell.params.items() if name != param)
+    return cell.device, cell.dtype, cell.name, rest
 
 
 def _sweeps(found: list[Cell], base: str) -> Iterator[tuple[Subject, Subject, str, _Sides]]:
     """Give the subject and the rival of each sweep, its param, and the estimates of both."""
     pairs = pairs_of_devices(found, base)
     for param in dict.fromkeys((*SIZES, *(name for cell, _ in pairs for name in cell.params))):
-
-        def place_of(pair: tuple[Cell, Cell], param: str = param) -> tuple[Any, ...]:
-            cell, _ = pair
-            rest = ((name, value) for name, value in cell.params.items() if name != param)
-            return cell.device, cell.dtype, cell.name, tuple(rest)
-
-        sized = [pair for pair in pairs if pair[0].number(param)]
-        for (device, dtype, benchmark, rest), several in grouped(sized, place_of).items():
+        sweeps: dict[_Place, list[tuple[Cell, Cell]]] = {}
+        for pair in pairs:
+            if pair[0].number(param):
+                sweeps.setdefault(place(pair[0], param), []).append(pair)
+        for (device, dtype, benchmark, rest), several in sweeps.items():
             side = {float(cell.params[param]): cell.estimate for cell, _ in several}
             wide = max(side) >= SPAN * min(side)
             if len(side) >= FEWEST and (wide or param in SIZES):
