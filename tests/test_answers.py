@@ -125,6 +125,17 @@ def test_machines_are_compared_though_the_best_step_is_not_settled():
     assert "b cpu trains best with bfloat16 batch=64, about as fast as a" in text
 
 
+def test_the_machine_that_trains_best_with_autocast_says_so():
+    frames = []
+    for name in "ab":
+        step = {"family": "training", "items": 64, "params": "batch=64"}
+        machine = Machine(name).cell(1e-1, **step, benchmark="step")
+        machine.cell(1e-2, **step, benchmark="autocast_step", dtype="bfloat16")
+        frames.append(machine.frame())
+    text = " ".join(report.text(pd.concat(frames, ignore_index=True), "machine").split())
+    assert "b cpu trains best with autocast bfloat16 batch=64" in text
+
+
 def test_one_run_needs_an_allowance_for_other_processes_and_several_of_schema_2_none():
     known = {"ci_low_s": 0.99e-3, "ci_high_s": 1.01e-3}
     old, new = (

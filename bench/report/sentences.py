@@ -8,6 +8,7 @@ from bench.report.phrases import NAMED, crossing, cut, listed, name, params, siz
 from bench.stats.ratios import Ratio
 from bench.verdicts.finding import Finding, Subject
 from bench.verdicts.loading import without_workers
+from bench.verdicts.named import AUTOCAST
 
 
 def _cell(subject: Subject) -> str:
@@ -204,13 +205,14 @@ def _memory(one: Any) -> str:
 
 def _machine(one: Any) -> str:
     subject, trains = one.subject, one.topic == "machine"
-    what = f"trains best with {subject.dtype}" if trains else "loads JPEG images best with"
-    text = f"{subject.device} {what} {params(subject)}"
+    autocast = "autocast " if subject.benchmark == AUTOCAST.benchmark else ""
+    how = f"trains best with {autocast}{subject.dtype}" if trains else "loads JPEG images best with"
+    text = f"{subject.device} {how} {params(subject)}"
     text += f": {one.amount:,.0f} {one.unit}" if one.amount else ""
     if subject.device.startswith(f"{one.rival.device} "):
         return text
-    how = f"{times(one.ratio)} than" if one.ratio else "about as fast as"
-    return f"{text}, {how} {one.rival.device}"
+    speed = f"{times(one.ratio)} than" if one.ratio else "about as fast as"
+    return f"{text}, {speed} {one.rival.device}"
 
 
 def against(one: Any) -> str:
