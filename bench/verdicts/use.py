@@ -58,8 +58,11 @@ def settings(found: list[Cell]) -> Iterator[Use]:
     if base is None:
         return
     settled, many = [cell for cell in steps if cell.settled], len(steps)
-    sure = {id(cell): notable(per_unit(cell, base, "items", many)) for cell in steps}
-    gains = {key: gain for key, gain in sure.items() if gain and gain.value < 1}
+    gains = {
+        id(cell): gain
+        for cell in steps
+        if (gain := notable(per_unit(cell, base, "items", many))) and gain.value < 1
+    }
     fastest = max(settled, key=lambda cell: cell.rate("items"), default=base)
     alike = [cell for cell in settled if not notable(per_unit(cell, fastest, "items"))]
     chosen = min(
@@ -133,12 +136,9 @@ def _all_broken(steps: list[Cell]) -> bool:
 
 def _in_float32(steps: list[Cell], like: Cell) -> Cell | None:
     """Return the settled plain step in float32 on the device and at the batch of another."""
-    wanted = STEP.benchmark, like.device, "float32", like.params["batch"]
-    for cell in steps:
-        place = cell.benchmark, cell.device, cell.dtype, cell.params["batch"]
-        if cell.settled and place == wanted:
-            return cell
-    return None
+    plain = (c for c in steps if c.settled and c.benchmark == STEP.benchmark)
+    wanted = like.device, "float32", like.params["batch"]
+    return next((c for c in plain if (c.device, c.dtype, c.params["batch"]) == wanted), None)
 
 
 def _implementation(found: list[Cell], device: str) -> str:
@@ -157,8 +157,8 @@ def _compiled(found: list[Cell], shown: Cell) -> bool:
 def _default(steps: list[Cell]) -> Cell | None:
     """Return float32 at the batch nearest to `BATCH`, on the best accelerator or the CPU."""
     plain = [cell for cell in steps if cell.benchmark == STEP.benchmark and cell.dtype == "float32"]
-    if not plain:
-        return None
-    nearest = min(abs(cell.number("batch") - BATCH) for cell in plain)
-    near = [cell for cell in plain if abs(cell.number("batch") - BATCH) == nearest]
-    return min(near, key=lambda c: (c.device == "cpu", c.estimate.likely or 0.0))
+    return min(
+        plain,
+        key=lambda c: (abs(c.number("batch") - BATCH), c.device == "cpu", c.estimate.likely or 0.0),
+        default=None,
+    )
