@@ -37,7 +37,8 @@ def _comparable(cells: list[Cell]) -> list[_Places]:
         if _BASE in places and places[_BASE].estimate.seconds:
             name = group[0].family, group[0].benchmark
             found[name] = max(found.get(name, places), places, key=rank)
-    return list(found.values())
+    names = dict.fromkeys((cell.family, cell.benchmark) for cell in cells)
+    return [found[name] for name in names if name in found]
 
 
 def heatmap(cells: list[Cell]) -> list[Picture]:
