@@ -122,19 +122,18 @@ def bottlenecks(found: list[Cell]) -> Iterator[Finding]:
     settled may be faster.
     """
     read = [c for c in FASHION.among(found) if c.params["target"] == "index" and _likely(c)]
-    steps = [(size, c) for c in STEP.among(found) if (size := c.number("batch"))]
+    steps = [cell for cell in STEP.among(found) if cell.number("batch")]
     if not read:
         return
     source = read[0]
-    names = dict.fromkeys(cell.device for _, cell in steps)
-    for device in names:
-        here = [(abs(size - BATCH), cell) for size, cell in steps if cell.device == device]
-        nearest = min(away for away, _ in here)
-        near = [cell for away, cell in here if away == nearest]
+    by_device = cells.grouped(steps, lambda cell: cell.device)
+    for here in by_device.values():
+        nearest = min(abs(cell.number("batch") - BATCH) for cell in here)
+        near = [cell for cell in here if abs(cell.number("batch") - BATCH) == nearest]
         step = max(near, key=lambda cell: (cell.settled, _likely(cell)))
         if not _likely(step):
             continue
-        ratio = compared(source, step, len(names), "items")
+        ratio = compared(source, step, len(by_device), "items")
         slower = ratio is not None and ratio.value > 1
         if not slower and unsettled_rivals(near, step, "items"):
             ratio = None
