@@ -244,7 +244,7 @@ def test_a_unit_that_rounding_turns_on_is_no_fault_and_one_that_it_cannot_is():
         sums = (x.flatten(1)[:1].double() @ stack[0].weight[5].double()).item()
         for bias, seen in ((-sums + 2e-7, False), (-sums + 1e-2, True)):
             stack[0].bias[5] = bias
-            on = expected.units_on(list(stack), x.flatten(1))
+            on = expected.units_on(model, x)
             flipped = [one.copy() for one in on]
             flipped[0][0, 5] ^= True
             made = expected.Arithmetic(torch.float32, x.device)

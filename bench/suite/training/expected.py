@@ -25,16 +25,12 @@ from bench.measure.references import Reference, cascade, scale
 LOSS_SUM = unit(torch.float32)
 
 
-def layers_of(model: nn.Module) -> Iterable[nn.Module]:
-    """Return the layers of the network, without their parent."""
-    return (layer for layer in model.modules() if isinstance(layer, (nn.Linear, nn.ReLU)))
-
-
-def units_on(layers: Iterable[nn.Module], x: torch.Tensor) -> list[Array]:
+def units_on(model: nn.Module, x: torch.Tensor) -> list[Array]:
     """Return which units of each ReLU are on, where the layers run in their dtype."""
-    found = []
-    for layer in layers:
-        x = layer(x)
+    found, x = [], x.flatten(1)
+    for layer in model.modules():
+        if isinstance(layer, (nn.Linear, nn.ReLU)):
+            x = layer(x)
         if isinstance(layer, nn.ReLU):
             found.append(stored(x > 0))
     return found
@@ -58,37 +54,30 @@ def forward(
     weights = list(zip(parameters[::2], parameters[1::2], strict=True))
     for place, (weight, bias) in enumerate(weights):
         inputs.append(current)
-        product = arithmetic.product(current, double(weight).T)
+        product = arithmetic.rounded(arithmetic.product(current, double(weight).T))
         value = product.value + double(bias)
-        variance = product.variance + arithmetic.rounding(product.value)
-        current = Rough(value, variance + arithmetic.rounding(value))
+        current = arithmetic.rounded(Rough(value, product.variance))
         if place == len(weights) - 1:
-            return inputs, active, current
+            break
         reach = SIGMAS * current.deviation
         is_on = np.where(abs(value) <= reach, on[place], value > 0) if on else value > 0
         doubt = np.zeros(()) if on else (abs(value) <= 2 * current.deviation) / 4
         active.append(Rough(is_on, doubt))
         carried = is_on if on else value > -reach
         current = Rough(value * is_on, current.variance * carried)
-    raise AssertionError("a network has layers")
+    return inputs, active, current
 
 
-def logits(
-    dtype: torch.dtype, parameters: Sequence[torch.Tensor | Array], x: torch.Tensor, **facts: Any
-) -> Reference:
-    """Return the reference of the logits."""
-    arithmetic = Arithmetic(dtype, x.device)
-    return arithmetic.reference(forward(arithmetic, parameters, x.flatten(1))[2], **facts)
+def by_hand(x: torch.Tensor, *parameters: torch.Tensor, requires_grad: bool = True) -> Reference:
+    """Return the logits of a network that is given as weights and biases."""
+    arithmetic = Arithmetic(x.dtype, x.device)
+    found = forward(arithmetic, parameters, x.flatten(1))[2]
+    return arithmetic.reference(found, requires_grad=requires_grad)
 
 
 def outputs(model: nn.Module, x: torch.Tensor, requires_grad: bool = True) -> Reference:
     """Return the logits of the network."""
-    return logits(x.dtype, list(model.parameters()), x, requires_grad=requires_grad)
-
-
-def by_hand(x: torch.Tensor, *parameters: torch.Tensor) -> Reference:
-    """Return the logits of a network that is given as weights and biases."""
-    return logits(x.dtype, parameters, x, requires_grad=True)
+    return by_hand(x, *model.parameters(), requires_grad=requires_grad)
 
 
 def descent(
@@ -131,22 +120,25 @@ def descent(
     return found, loss, gradients[::-1]
 
 
-def _descent(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[Rough, list[Rough]]:
+def _descent(
+    model: nn.Module, x: torch.Tensor, y: torch.Tensor
+) -> tuple[Arithmetic, Rough, list[Rough]]:
+    """Return the arithmetic of a batch, the loss and the gradients."""
     arithmetic = Arithmetic(x.dtype, x.device)
-    on = units_on(layers_of(model), x.flatten(1))
-    return descent(arithmetic, list(model.parameters()), x, y, on)[1:]
+    found = descent(arithmetic, list(model.parameters()), x, y, units_on(model, x))
+    return arithmetic, *found[1:]
 
 
 def _gradients(
-    found: Sequence[Rough], dtype: torch.dtype, arithmetic: Arithmetic
+    arithmetic: Arithmetic, found: Iterable[Rough], dtype: torch.dtype | None = None
 ) -> list[Reference]:
     return [arithmetic.reference(one, dtype, contiguous=False) for one in found]
 
 
 def gradients(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[Reference]:
     """Return the gradients of the parameters that need one."""
-    found = _gradients(_descent(model, x, y)[1], x.dtype, Arithmetic(x.dtype, x.device))
-    pairs = zip(model.parameters(), found, strict=True)
+    arithmetic, _, found = _descent(model, x, y)
+    pairs = zip(model.parameters(), _gradients(arithmetic, found), strict=True)
     return [gradient for parameter, gradient in pairs if parameter.requires_grad]
 
 
@@ -157,32 +149,29 @@ def mean_gradients(
     x, count = batches[0][0], len(batches)
     arithmetic = Arithmetic(x.dtype, x.device)
     found = []
-    for parts in zip(*(_descent(model, *batch)[1] for batch in batches), strict=True):
+    for parts in zip(*(_descent(model, *batch)[2] for batch in batches), strict=True):
         value, variance, size = (
             sum(getattr(part, name) for part in parts) / power
             for name, power in (("value", count), ("variance", count**2), ("size", count))
         )
         rounding = (count - 1) * arithmetic.rounding(np.asarray(size))
         found.append(Rough(np.asarray(value), variance + rounding))
-    return _gradients(found, x.dtype, arithmetic)
+    return _gradients(arithmetic, found)
 
 
 def three_times_the_gradients(
     model: nn.Module, x: torch.Tensor, y: torch.Tensor
 ) -> list[Reference]:
     """Return the gradients after a backward pass of the loss, and one of twice the loss."""
-    arithmetic = Arithmetic(x.dtype, x.device)
-    rounding, found = arithmetic.rounding, _descent(model, x, y)[1]
-    added = [Rough(3 * one.value, 9 * one.variance + rounding(3 * one.value)) for one in found]
-    return _gradients(added, x.dtype, arithmetic)
+    arithmetic, _, found = _descent(model, x, y)
+    added = (arithmetic.rounded(Rough(3 * one.value, 9 * one.variance)) for one in found)
+    return _gradients(arithmetic, added)
 
 
 def step(model: nn.Module, _: object, x: torch.Tensor, y: torch.Tensor) -> list[Any]:
     """Return the loss, and the gradients of a training step."""
-    loss, found = _descent(model, x, y)
-    arithmetic = Arithmetic(x.dtype, x.device)
-    wanted = arithmetic.reference(loss, requires_grad=True)
-    return [wanted, _gradients(found, x.dtype, arithmetic)]
+    arithmetic, loss, found = _descent(model, x, y)
+    return [arithmetic.reference(loss, requires_grad=True), _gradients(arithmetic, found)]
 
 
 def autocast_step(
@@ -192,12 +181,12 @@ def autocast_step(
     loss_scale = scaler.get_scale() if scaler else 1.0
     arithmetic = Arithmetic(dtype, x.device, torch.float32, loss_scale)
     with torch.autocast(x.device.type, dtype=dtype):
-        on = units_on(layers_of(model), x.flatten(1))
+        on = units_on(model, x)
     parameters = [parameter.detach().to(dtype) for parameter in model.parameters()]
     found, loss, gradients = descent(arithmetic, parameters, x.to(dtype), y, on)
     wanted = arithmetic.reference(loss, torch.float32, requires_grad=True)
     output = arithmetic.reference(found, requires_grad=True)
-    return [wanted, _gradients(gradients, torch.float32, arithmetic), output]
+    return [wanted, _gradients(arithmetic, gradients, torch.float32), output]
 
 
 def moved(model: nn.Module, gradients: Sequence[Rough], rate: float) -> list[Reference]:
@@ -214,7 +203,7 @@ def moved(model: nn.Module, gradients: Sequence[Rough], rate: float) -> list[Ref
 
 def trained(model: nn.Module, x: torch.Tensor, y: torch.Tensor, rate: float) -> list[Reference]:
     """Return the loss of a step as a number, and the parameters after it."""
-    loss, found = _descent(model, x, y)
+    _, loss, found = _descent(model, x, y)
     bound = SIGMAS * float(loss.deviation)
     return [Reference(loss.value, x.dtype, bound, kind=float), *moved(model, found, rate)]
 
@@ -261,7 +250,7 @@ class Steps:
         def after_relu(_: object, __: object, output: torch.Tensor) -> None:
             self.on.append(stored(output > 0))
 
-        units = [layer for layer in layers_of(model) if isinstance(layer, nn.ReLU)]
+        units = [layer for layer in model.modules() if isinstance(layer, nn.ReLU)]
         hooks = [layer.register_forward_hook(after_relu) for layer in units]
         hooks.append(optimizer.register_step_pre_hook(before_step))
         try:
