@@ -20,7 +20,7 @@ from bench.exchange.exports import KEPT, WITHOUT_TIME
 from bench.records import checks, files, params, reader
 from bench.records.labels import slug
 from bench.records.reader import BadFile
-from bench.records.schema import CELL, COLUMNS, IMPORTED, INTEGERS, UNKNOWN, Row
+from bench.records.schema import COLUMNS, IMPORTED, INTEGERS, UNKNOWN, Row
 from bench.stats import quantiles
 
 #: Names under which suites pass a dtype or a device to a benchmark, and what such a value is.
@@ -267,10 +267,6 @@ def _row(entry: dict[str, Any], run: dict[str, Any], path: Path, where: str) -> 
     return row
 
 
-def _key(row: Row) -> tuple[str, ...]:
-    return tuple(getattr(row, name) for name in ("run_id", *CELL))
-
-
 def pytest_benchmark(path: Path) -> list[Row]:
     """Return the rows of a file that ``--benchmark-json`` or `exports.pytest_benchmark` wrote.
 
@@ -292,7 +288,7 @@ def pytest_benchmark(path: Path) -> list[Row]:
     rows, seen = [], dict[tuple[str, ...], str]()
     for where, entry in entries:
         row = _row(_need(entry, dict, path, where), run, path, where)
-        if (key := _key(row)) in seen:
+        if (key := row.key) in seen:
             raise BadFile(
                 f"{path}: {where} is the same benchmark with the same params as {seen[key]}, "
                 f"{entry.get('fullname')!r:.120}; a run has each once, so leave one of them out"
@@ -311,7 +307,7 @@ def several(paths: Iterable[Path], machine: str | None = None) -> tuple[list[Row
     rows: dict[tuple[str, ...], Row] = {}
     notices = []
     for path in paths:
-        found = {_key(row): row for row in pytest_benchmark(path)}
+        found = {row.key: row for row in pytest_benchmark(path)}
         if found.keys() & rows.keys():
             notices.append(f"{path}: the same run as in another file, counted once")
         rows |= found

@@ -112,9 +112,8 @@ class _Task:
     def append(self, fields: list[str]) -> None:
         """Append a row that is new; BadFile if it is not a valid row."""
         row = Row(**reader.row(fields))
-        key = (row.run_id, *(getattr(row, name) for name in CELL))
-        if key not in self.known:
-            self.known.add(key)
+        if row.key not in self.known:
+            self.known.add(row.key)
             self.writer.append(row)
             self.rows += 1
 

@@ -174,7 +174,7 @@ def by_line(path: Path, text: str) -> tuple[pd.DataFrame, list[BadFile]]:
             faults[line] = problem
     faults |= faults_of(path, rows)
     keys = {
-        line: (row["machine"], row["run_id"], *(row[name] for name in schema.CELL))
+        line: tuple(row[name] for name in UNIQUE)
         for line, row in rows.items()
         if line not in faults
     }

@@ -122,6 +122,11 @@ class Row:
     slowdown: float | None = None
     core_s: float | None = None
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The run and the cell, which no other row of a file has."""
+        return self.run_id, *(getattr(self, name) for name in CELL)
+
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
 #: How many of them each schema has, from the first on: a later one adds some at the end.

@@ -16,7 +16,7 @@ from bench.records import reader
 from bench.records.choices import UserError
 from bench.records.lines import why
 from bench.records.reader import BadFile
-from bench.records.schema import CELL, COLUMNS, SCHEMA_VERSION, Row
+from bench.records.schema import COLUMNS, SCHEMA_VERSION, Row
 
 try:
     import fcntl
@@ -72,10 +72,6 @@ def _lock(file: io.FileIO) -> None:
             if time.monotonic() >= end:
                 raise BlockingIOError(errno.EWOULDBLOCK, "another process writes to it") from None
             time.sleep(0.05)
-
-
-def _key(row: Row) -> tuple[str, ...]:
-    return tuple(getattr(row, name) for name in ("run_id", *CELL))
 
 
 def _valid(row: Row, strict: bool = True) -> bytes:
@@ -176,7 +172,7 @@ class Writer:
         """
         if os.getpid() != self._pid:
             raise BadRow("a forked child of the benchmark cannot write a row")
-        line, key = _valid(row), _key(row)
+        line, key = _valid(row), row.key
         self._follow()
         if next(reversed(self._lines), None) == key:
             self._truncate(self._size - len(self._lines.pop(key)))
@@ -192,7 +188,7 @@ class Writer:
         before.
         """
         self._follow()
-        new = {_key(row): line for row in rows if (line := _valid(row, strict=False))}
+        new = {row.key: line for row in rows if (line := _valid(row, strict=False))}
         lines = {key: new.get(key) or line for key, line in self._lines.items()}
         held, size, path = self._file, self._size, self.path
         self.path = path.with_name(f".{path.name[:50]}.{os.getpid()}")
