@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.compare import observations
+from bench.compare.cells import grouped
 from bench.compare.observations import Observations
 from bench.gate import comparable, shift
 from bench.gate.reason import Reason, reason
@@ -201,7 +202,7 @@ def judge(
     pairs = moderated.moderated(pairs)
     margin = math.log1p(limits.margin)
     slowdowns = {}
-    for place, group in shift.by_place(pairs).items():
+    for place, group in grouped(pairs, lambda pair: pair.key.place).items():
         if one_machine or (place in shifts and shifts[place].measured):
             moved = shift.everything(group, math.log1p(limits.threshold), margin)
             if moved is not None:
@@ -210,9 +211,8 @@ def judge(
     if not one_machine and len(past) >= moderated.FEWEST_SESSIONS:
         pairs = moderated.by_session(pairs, past)
     elif not one_machine:
-        apart = moderated.between(
-            [p for p in pairs if p.key[2:4] not in slowdowns], expected=sessions
-        )
+        steady = [pair for pair in pairs if pair.key.place not in slowdowns]
+        apart = moderated.between(steady, expected=sessions)
         pairs = [replace(pair, between=pair.between + apart) for pair in pairs]
     sharp = [_known(pair, sessions, limits) for pair in pairs]
     margins = [math.log1p(limits.of(p.key, k)[1]) for p, k in zip(pairs, sharp, strict=True)]
@@ -221,7 +221,7 @@ def judge(
         for sign in (1, -1)
     )
     cells = [
-        _judge(*each, limits, states, each[0].key[2:4] in slowdowns)
+        _judge(*each, limits, states, each[0].key.place in slowdowns)
         for each in zip(pairs, slower.tolist(), faster.tolist(), sharp, strict=True)
     ]
     return cells, shifts, slowdowns
@@ -274,7 +274,7 @@ def check(
     if not one_machine:
         improved = hard if fail_on_improvement else soft
         for verdict, notes in (("regressed", hard), ("improved", improved)):
-            own = [c for c in cells if c.verdict == verdict and c.key[2:4] not in slowdowns]
+            own = [c for c in cells if c.verdict == verdict and c.key.place not in slowdowns]
             changed = [(cell.key, cell.change) for cell in own if cell.change]
             notes += comparable.moved_together(changed, [cell.key for cell in cells])
     cells += [
@@ -334,7 +334,7 @@ def _unjudged(
     change = None
     if old.count(key) and new.count(key):
         pair = Pair(key, tuple(old.times[key]), tuple(new.times[key]))
-        change = ratios.relative(pair.moved - shifts.get(key[2:4], Shift(0.0)).value)
+        change = ratios.relative(pair.moved - shifts.get(key.place, Shift(0.0)).value)
     return Judged(key, "inconclusive", change, reason=_untimed(key, old, new))
 
 

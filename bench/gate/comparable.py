@@ -2,11 +2,13 @@
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
 import pandas as pd
 
 from bench.compare import files
+from bench.compare.cells import grouped
 from bench.gate.reason import Reason, reason
 from bench.records import schema
 from bench.records.schema import CellKey
@@ -75,22 +77,18 @@ def moved_together(
     group: their code has changed.
     """
     found = []
-    places: dict[tuple[str, str], list[tuple[float, CellKey]]] = {}
-    for key, change in changed:
-        places.setdefault((key.device, key.dtype), []).append((abs(math.log1p(change)), key))
+    totals = Counter(key.place for key in judged)
     way = "slower" if any(change > 0 for _, change in changed) else "faster"
-    for (device, dtype), cells in places.items():
-        total = sum((key.device, key.dtype) == (device, dtype) for key in judged)
-        group = _largest_group(sorted(cells))
+    for (device, dtype), cells in grouped(changed, lambda each: each[0].place).items():
+        total = totals[device, dtype]
+        group = _largest_group(sorted((abs(math.log1p(change)), key) for key, change in cells))
         benchmarks = sorted({key.benchmark for _, key in group})
         if len(group) >= max(TOGETHER, SHARE * total) and len(benchmarks) >= BENCHMARKS:
             log = statistics.median(log for log, _ in group)
             change = math.expm1(log) if way == "slower" else -math.expm1(-log)
-            names = tuple(benchmarks)
-            place = {"device": device, "dtype": dtype, "benchmarks": names, "way": way}
-            found.append(
-                reason("moved together", cells=len(group), total=total, change=change, **place)
-            )
+            what = {"cells": len(group), "total": total, "benchmarks": tuple(benchmarks)}
+            what |= {"device": device, "dtype": dtype, "change": change, "way": way}
+            found.append(reason("moved together", **what))
     return found
 
 

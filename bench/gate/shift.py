@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from bench.compare.cells import grouped
 from bench.records.schema import CellKey
 from bench.stats import moderated
 from bench.stats.moderated import Pair
@@ -41,14 +42,6 @@ def measured(base: Sequence[float], new: Sequence[float]) -> Shift | None:
     return Shift(pair.difference, pair.error**2, measured=True)
 
 
-def by_place(found: Sequence[Pair]) -> dict[Place, list[Pair]]:
-    """Return the cells of each device and dtype."""
-    groups: dict[Place, list[Pair]] = {}
-    for pair in found:
-        groups.setdefault((pair.key.device, pair.key.dtype), []).append(pair)
-    return groups
-
-
 def shifted(
     found: Sequence[Pair],
     controls: Collection[CellKey] | None = None,
@@ -62,7 +55,7 @@ def shifted(
     """
     made: list[Pair] = []
     shifts: dict[Place, Shift] = {}
-    for place, group in by_place(found).items():
+    for place, group in grouped(found, lambda pair: pair.key.place).items():
         if known and place[0] in known:
             shifts[place] = known[place[0]]
             value, variance, _ = shifts[place]

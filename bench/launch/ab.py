@@ -25,6 +25,7 @@ import pytest
 
 from bench.compare import files as stored_files
 from bench.compare import observations
+from bench.compare.cells import grouped
 from bench.gate import check, comparable, screen, shift
 from bench.gate.check import Outcome
 from bench.gate.settings import Limits
@@ -321,12 +322,8 @@ def _as_stored(frame: pd.DataFrame, cells: set[CellKey]) -> list[str]:
 
 def _controls(outcome: Outcome, suspects: set[CellKey]) -> set[CellKey]:
     """Return some cells of every device and dtype that are no suspects, always the same ones."""
-    source = random.Random(0)
-    places: dict[tuple[str, str], list[CellKey]] = {}
-    for cell in outcome.cells:
-        if cell.change is not None and cell.key not in suspects:
-            places.setdefault((cell.key.device, cell.key.dtype), []).append(cell.key)
-    found: set[CellKey] = set()
-    for group in places.values():
-        found.update(source.sample(sorted(group), min(len(group), 2 * shift.SHIFT_CELLS)))
+    source, found = random.Random(0), set[CellKey]()
+    others = {cell.key for cell in outcome.cells if cell.change is not None} - suspects
+    for group in grouped(sorted(others), lambda key: key.place).values():
+        found.update(source.sample(group, min(len(group), 2 * shift.SHIFT_CELLS)))
     return found

@@ -40,6 +40,11 @@ class CellKey(NamedTuple):
         """The cell as every command prints it: ``tensors matmul cpu float32 n=1024``."""
         return " ".join(filter(None, self)).replace(";", " ")
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The device and the dtype."""
+        return self.device, self.dtype
+
 
 #: The columns of a cell's key.
 CELL = CellKey._fields
