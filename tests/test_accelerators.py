@@ -22,7 +22,7 @@ from bench.measure import (
     visits,
 )
 from bench.measure.devices import find
-from bench.plugin import thermal
+from bench.plugin import revisits
 from bench.records import reader
 from bench.report import answers
 from bench.report import doctor as words
@@ -395,6 +395,6 @@ def test_the_clock_of_an_accelerator_is_recorded_over_the_run(machine, monkeypat
     columns = [visits.judge(one.result.visits, reference).columns for one in cells]
     assert columns[0]["slowdown"] == pytest.approx(1.0)
     assert columns[-1]["slowdown"] == pytest.approx(1.5, rel=0.03)
-    (line,) = thermal.lines(cells, reference)
+    (line,) = revisits.heated(cells, reference)
     assert line.startswith("mps took 1.5 times as long for the same work at the end of the run")
-    assert thermal.lines(cells[:6] * 2, reference) == []
+    assert revisits.heated(cells[:6] * 2, reference) == []

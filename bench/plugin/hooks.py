@@ -21,7 +21,6 @@ from bench.plugin import (
     preflight,
     revisits,
     rows,
-    thermal,
     unfinished,
 )
 from bench.plugin.options import REPORTER, RUN, Run
@@ -181,7 +180,7 @@ def pytest_runtestloop(session: pytest.Session) -> Any:
         cells = session.config.stash[revisits.TIMED]
         try:
             revisits.until_spent(run, cells, time.perf_counter() - started)
-            run.notices += thermal.lines(cells, run.kernels)
+            run.notices += revisits.heated(cells, run.kernels)
         except CannotWrite as problem:
             run.notices.append(str(problem))
     return result

@@ -3,10 +3,11 @@
 import dataclasses
 import inspect
 import math
+import statistics
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,13 @@ from bench.measure import dtypes, state
 from bench.measure.cell import Cell
 from bench.measure.checks import Result
 from bench.measure.disturbance import DisturbanceMonitor
+from bench.measure.kernels import ReferenceKernel
 from bench.measure.rounds import Plan
 from bench.measure.visits import Judged, judge
 from bench.plugin import rows
 from bench.plugin.options import Run
 from bench.records.schema import Row
+from bench.report import reasons
 
 now_s = time.perf_counter
 #: A cell is visited again after this many seconds at the earliest: disturbances last that long.
@@ -39,6 +42,8 @@ LOOK_S = 0.05
 SHORTEST_S = 0.02
 #: Seconds between two updates of the file.
 UPDATE_S = 15.0
+#: Readings of a reference kernel at the start of a run, and at its end, of which the median counts.
+READINGS = 5
 
 
 @dataclass
@@ -186,3 +191,24 @@ def update(run: Run, cells: Sequence[Timed]) -> None:
     """Replace the rows of the cells in the file of the run by those of all visits."""
     assert run.writer
     run.writer.replace([timed.row(run) for timed in cells])
+
+
+def heated(cells: Sequence[Timed], known: Iterable[ReferenceKernel]) -> list[str]:
+    """Return a line on each accelerator that was notably slower at the end: it slows down when hot.
+
+    `cells` are in the order of their first visits.
+    """
+    first = [timed.result.visits[0] for timed in cells]
+    last = [t.result.visits[-1] for t in sorted(cells, key=lambda timed: timed.visited)]
+    found = []
+    for kernel in known:
+        early, late = (
+            [one.kernels_s[kernel.name] for one in visits if kernel.name in one.kernels_s]
+            for visits in (first, last)
+        )
+        if not kernel.device or min(len(early), len(late)) < 2 * READINGS:
+            continue
+        start, end = statistics.median(early[:READINGS]), statistics.median(late[-READINGS:])
+        if end >= kernel.limit * start:
+            found.append(reasons.heated(kernel.device, end / start))
+    return found
