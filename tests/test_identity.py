@@ -33,7 +33,9 @@ OWN = """
     def bench_modules(cell, act):
         cell(act, cell.tensor(4))
 
-    @pytest.mark.parametrize("sizes", [{"n": 4}, pytest.param({"n": 8}, id="large")])
+    @pytest.mark.parametrize(
+        argnames="sizes", argvalues=[{"n": 4}, pytest.param({"n": 8}, id="large")]
+    )
     def bench_dicts(cell, sizes):
         cell(torch.neg, cell.tensor(sizes["n"]))
 

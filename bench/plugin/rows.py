@@ -77,11 +77,11 @@ def _id(item: pytest.Function, name: str) -> str:
     """Return pytest's id of the value of one param: the given one, or ``<name><index>``."""
     value = given(item)[name]
     for mark in item.iter_markers("parametrize"):
-        names, values = (*mark.args, mark.kwargs.get("argvalues", ()))[:2]
+        known = mark.kwargs | dict(zip(("argnames", "argvalues"), mark.args, strict=False))
+        names, values, ids = known["argnames"], known["argvalues"], known.get("ids")
         names = [one.strip() for one in names.split(",")] if isinstance(names, str) else list(names)
         if name not in names or not isinstance(values, (list, tuple)):
             continue
-        ids = mark.kwargs.get("ids")
         for index, one in enumerate(values):
             # `pytest.param` holds a tuple, and so does an entry for several names.
             marked = isinstance(one, _MARKED)
