@@ -55,7 +55,7 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
     for (machine, threads), here in ok.groupby(["machine", "threads"], sort=True):
         cells, logs, counts = [], [], []
         for key, rows in here.groupby(list(schema.CELL), sort=True):
-            firsts = _sessions(rows.session.tolist())
+            firsts = np.flatnonzero(rows.session.diff() != 0).tolist()  # the first of each session
             parts = np.split(np.log(rows.seconds.to_numpy()), firsts[1:])
             cells.append((CellKey(*map(str, key)), rows, firsts))
             logs.append([trimmed(part.tolist()).mean for part in parts])
@@ -72,11 +72,6 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
             where = (str(machine), str(threads), cell)
             found.append(Series(*where, tuple(starts), tuple(rows.seconds), tuple(changes)))
     return found
-
-
-def _sessions(numbers: list[int]) -> list[int]:
-    """Return the place of the first run of each session."""
-    return [i for i, number in enumerate(numbers) if not i or number != numbers[i - 1]]
 
 
 def _causes(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:

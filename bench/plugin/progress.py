@@ -48,7 +48,6 @@ class Reporter:
     launcher_gone: bool = False
     file: Path | None = None
     ended: bool = False
-    session: pytest.Session | None = None
 
     def send(self, **event: Any) -> None:
         """Write one line, unless the launcher has ended."""
@@ -62,7 +61,6 @@ class Reporter:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Report the file of the rows."""
         run = session.config.stash[RUN]
-        self.session = session
         self.send_file(run.writer)
         for line in run.notices:
             print(line, file=self.out, flush=True)
@@ -101,29 +99,31 @@ class Reporter:
         self.send_file(item.config.stash[RUN].writer)
         if rows.is_cell(item):
             cell = rows.identity(item, item.config.stash[RUN])
-            self.send(cell=cell, done=self.done, total=item.session.testscollected, **self.last())
+            self.send(cell=cell, done=self.done, total=item.session.testscollected, **_last(item))
         self.done += 1
         if self.launcher_gone:
             # Nobody reads the rest, and nobody would stop it.
             item.session.shouldstop = "the launcher of this run has ended; resume it with --resume"
 
-    def last(self) -> dict[str, str]:
-        """Return what the last call that was timed took, if there was one."""
-        timed = self.session.config.stash[revisits.TIMED] if self.session else []
-        if not timed:
-            return {}
-        return {"last": units.seconds(statistics.median(timed[-1].result.visits[-1].rounds_s))}
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
         """End the process after a cell that made its device fail: a fresh one continues."""
-        lost = self.session.config.stash[RUN].lost if self.session else {}
-        if lost and self.session and report.when == "call":
+        report = yield
+        if call.when == "call" and (lost := item.config.stash[RUN].lost):
             self.send(lost=[reasons.lost(name, fault) for name, fault in lost.items()])
-            self.session.shouldstop = "a device fails"
+            item.session.shouldstop = "a device fails"
+        return report
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report that the process ends normally."""
         self.ended = True
         self.send_file(session.config.stash[RUN].writer)
         self.send(finished=int(session.exitstatus))
+
+
+def _last(item: pytest.Item) -> dict[str, str]:
+    """Return what the last call that was timed took, if there was one."""
+    timed = item.config.stash[revisits.TIMED]
+    if not timed:
+        return {}
+    return {"last": units.seconds(statistics.median(timed[-1].result.visits[-1].rounds_s))}
