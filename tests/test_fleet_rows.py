@@ -133,6 +133,21 @@ def test_rows_are_on_disk_while_their_machine_goes_on(tmp_path):
 
 
 @pytest.mark.usefixtures("quick")
+def test_rows_of_later_visits_replace_those_that_came_while_the_machine_went_on(tmp_path):
+    client = Client(x1=Future())
+
+    def send():
+        client.handlers["n1"]((0, {"rows": reader.lines(as_csv("n1", rounds=1))}))
+        client.futures["x1"].outcome = (0, as_csv("n1", rounds=5))
+
+    timer = threading.Timer(0.05, send)
+    timer.start()
+    found, _ = measured(client, tmp_path / "f", Node("n1", "x1", "h1", {}), limit_s=60)
+    assert found["n1"].rows == 3
+    assert reader.read(tmp_path / "f" / "n1.csv").rounds.tolist() == [5, 5, 5]
+
+
+@pytest.mark.usefixtures("quick")
 def test_two_workers_of_one_host_never_measure_at_once(tmp_path):
     client = Client(x1=Future(), x2=Future((0, as_csv("n2"))))
     nodes = [Node("n1", "x1", "h", {}), Node("n2", "x2", "h", {})]

@@ -109,13 +109,14 @@ class _Task:
     rows: int = 0
     seen: float = field(default_factory=time.monotonic)
 
-    def append(self, fields: list[str]) -> None:
-        """Append a row that is new; BadFile if it is not a valid row."""
+    def append(self, fields: list[str]) -> Row:
+        """Append a row if it is new, and return it; BadFile if it is not a valid row."""
         row = Row(**reader.row(fields))
         if row.key not in self.known:
             self.known.add(row.key)
             self.writer.append(row)
             self.rows += 1
+        return row
 
 
 class Fleet:
@@ -236,8 +237,8 @@ class Fleet:
         try:
             code, text = task.future.result()
             self._listen()
-            for fields in reader.lines(text):
-                task.append(fields)
+            # Later visits have changed rows that came before.
+            task.writer.replace([task.append(fields) for fields in reader.lines(text)])
         except CannotWrite:
             raise
         except Exception as problem:  # a machine that fails stops no other

@@ -50,9 +50,9 @@ def described(name, host, torch="2.11.0", address=""):
     return Future(facts | {"environment": environment})
 
 
-def as_csv(label, cells=3):
+def as_csv(label, cells=3, **columns):
     lines = [",".join(schema.COLUMNS)]
     for n in range(cells):
-        made = row(machine=label, params=f"n={n}")
+        made = row(machine=label, params=f"n={n}", **columns)
         lines.append(",".join("" if v is None else str(v) for v in vars(made).values()))
     return "\n".join(lines) + "\n"
