@@ -24,13 +24,14 @@ import pandas as pd
 import pytest
 
 from bench.compare import files as stored_files
-from bench.compare import observations
 from bench.compare.cells import grouped
+from bench.compare.observations import Observations
 from bench.gate import check, comparable, screen, shift
 from bench.gate.check import Outcome
 from bench.gate.settings import Limits
 from bench.launch import runner, sides
 from bench.launch.command import CannotRun, Installation
+from bench.launch.runner import Listener
 from bench.launch.sides import Side
 from bench.records import reader, schema
 from bench.records.files import read_json, replace
@@ -38,13 +39,6 @@ from bench.records.schema import CellKey
 
 SIDES = ("baseline", "candidate")
 ORDERS = ("abba", "random")
-#: Fresh processes a side in the screen, and to confirm.
-SCREEN, CONFIRM = 3, 5
-
-
-#: Receives the progress of the processes as a listener of `runner`, and ``stage=, runs=`` when a
-#: stage of so many processes starts.
-Listener = runner.Listener
 
 
 @dataclass(frozen=True)
@@ -52,8 +46,8 @@ class Plan:
     """What is timed (arguments for pytest), in how many runs a side, and in which order."""
 
     arguments: tuple[str, ...] = ()
-    screen: int = SCREEN
-    confirm: int = CONFIRM
+    screen: int = 3
+    confirm: int = 5
     order: str = "abba"
     seed: int = 0
 
@@ -120,14 +114,6 @@ def _stage(
             raise CannotRun(f"the {side} did not complete (pytest's exit status {code})")
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        what = f"cannot make {folder}: {problem.strerror}"
-        raise CannotRun(f"{what}; name another folder with --folder") from problem
-
-
 def _options(
     both: Sequence[Side], plan: Plan, limits: Limits, settings: Mapping[str, bool]
 ) -> list[str]:
@@ -169,14 +155,19 @@ def same(
 
 
 @contextlib.contextmanager
-def _prepared(both: Mapping[str, Side]) -> Iterator[dict[str, Installation]]:
-    """Prepare both sides; remove their copies at the end."""
+def _prepared(both: Mapping[str, Side], folder: Path) -> Iterator[dict[str, Installation]]:
+    """Prepare both sides, and make the `folder` of their files; remove their copies at the end."""
     with tempfile.TemporaryDirectory(prefix="bench-ab-") as made:
         try:
             places = {}
             for name, side in both.items():
                 (Path(made) / name).mkdir()
                 places[name] = sides.prepare(side, name, Path(made) / name)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as problem:
+                what = f"cannot make {folder}: {problem.strerror}"
+                raise CannotRun(f"{what}; name another folder with --folder") from problem
             yield places
         finally:
             sides.clean(Path(made))
@@ -225,10 +216,9 @@ def _rows(file: Path) -> pd.DataFrame:
 
 def _enough(frame: pd.DataFrame, runs: int) -> bool:
     """Whether every cell that was unstable has been timed in `runs` runs at least."""
-    times = observations.times(frame)
-    unstable = frame.loc[frame.status == "unstable", list(schema.CELL)]
-    keys = set(schema.cell_keys(unstable))
-    return all(len(times.get(key, ())) >= runs for key in keys)
+    seen = Observations.of(frame)
+    unstable = (key for key, statuses in seen.statuses.items() if "unstable" in statuses)
+    return all(seen.count(key) >= runs for key in unstable)
 
 
 def run(
@@ -243,12 +233,12 @@ def run(
 
     The sides may differ in everything: the user asked for it. Nothing counts as a shift of the
     machine, since the processes of both sides alternate. `settings` are those of `screen.settle`.
+    The listener also gets ``stage=, runs=`` when a stage of so many processes starts.
 
     Raises CannotRun, BadFile.
     """
     named = {name: sides.pinned(side, name) for name, side in zip(SIDES, both, strict=True)}
-    with _prepared(named) as places:
-        _make_folder(folder)
+    with _prepared(named, folder) as places:
         options = {"options": _options(list(named.values()), plan, limits, settings)}  # for `same`
         replace(folder / "ab.json", json.dumps(options, indent=1) + "\n")
         what = "; ".join(f"{name}: {side.label}" for name, side in named.items())
@@ -299,8 +289,7 @@ def recheck(
     arguments = (*plan.arguments, *_as_stored(stored[1], cells))
     plan = dataclasses.replace(plan, arguments=arguments)
     listener(message=f"{len(suspects)} of {len(outcome.cells)} cells to confirm, in {folder}")
-    with _prepared(named) as places:
-        _make_folder(folder)
+    with _prepared(named, folder) as places:
         fresh = _confirm(cells, plan, named, places, folder, listener)
     if both[0].given:
         old = fresh["baseline"]

@@ -35,10 +35,6 @@ class Check(NamedTuple):
     message: str
     remedy: str = RESTORE
 
-    def what(self, text: str) -> str:
-        """Return what is wrong with a value."""
-        return self.message.format(text[:40])
-
 
 #: The message for a schema that only a later suite knows.
 NEWER = f"schema {{}} is newer than {schema.SCHEMA_VERSION}, the newest known here"

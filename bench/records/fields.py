@@ -140,7 +140,7 @@ def faults_of(path: Path, rows: Mapping[int, Mapping[str, Any]]) -> dict[int, Ba
     for places, check, name in checks.faults(columns) if rows else ():
         for line in (lines[place] for place in places):
             value = rows[line][name]
-            what = check.what("" if value is None else str(value))
+            what = check.message.format("" if value is None else str(value)[:40])
             found.setdefault(line, bad(path, line, name, what, check.remedy))
     return found
 

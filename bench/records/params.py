@@ -20,7 +20,7 @@ _EDGES = re.compile(r"^ +| +$")
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 _UNSERIALIZABLE = re.compile(r"UNSERIALIZABLE\[(.*)\]", re.DOTALL)
 _DEVICE = re.compile(r"device\(type='(\w+)'(?:, index=(\d+))?\)")
-_DTYPE = re.compile(r"(?:torch\.)?(?:b?float\d+\w*|u?int\d+|complex\d+|q?u?int\d+|bool)")
+_DTYPE = re.compile(r"(?:torch\.)?(?:b?float\d+\w*|q?u?int\d+|complex\d+|bool)")
 
 
 def _percent(found: re.Match[str]) -> str:
@@ -98,11 +98,9 @@ def _word(value: object) -> str | None:
     kind = type(value)
     if isinstance(value, str):
         return _of_text(value)
-    if value is None or isinstance(value, (bool, enum.Enum)):
+    if value is None or isinstance(value, (enum.Enum, numbers.Number)):
         return str(value)
-    if isinstance(value, numbers.Number) or (kind.__module__, kind.__name__) == ("torch", "device"):
-        return str(value)
-    if (kind.__module__, kind.__name__) == ("torch", "dtype"):
+    if kind.__module__ == "torch" and kind.__name__ in ("device", "dtype"):
         return str(value).removeprefix("torch.")
     if isinstance(value, (list, tuple)):
         words = [_word(item) for item in value[:MAX_WORD]]
@@ -119,6 +117,4 @@ def _of_text(text: str) -> str | None:
         return f"{device[1]}:{device[2]}" if device[2] else device[1]
     if _DTYPE.fullmatch(inner):
         return inner.removeprefix("torch.")
-    if not found:
-        return None if _ADDRESS.search(text) else text
-    return None
+    return None if found or _ADDRESS.search(text) else text
