@@ -103,18 +103,22 @@ def run(
     words += [*(["-k", k] if k else []), *context.args]
     from bench.report import run_end
 
-    code, file = _time(words, runs, output, resume, append)
-    _end(code, file, run_end.following if quiet else run_end.text)
+    _time(words, runs, output, run_end.following if quiet else run_end.text, resume, append)
 
 
 def _time(
     words: list[str],
     runs: int,
     output: Path | None,
+    shown: "Callable[[pd.DataFrame, Path], str]",
     resume: Path | None = None,
     append: bool = False,
-) -> tuple[int, Path | None]:
-    """Run pytest with these words, each run in a fresh process; return the status and the CSV."""
+) -> NoReturn:
+    """Run pytest with these words, each run in a fresh process; print what is `shown` of the CSV.
+
+    It exits with the worst status of the runs.
+    """
+    from bench.compare import files
     from bench.launch import runner
 
     with run_bar(runs) as bar:
@@ -125,7 +129,12 @@ def _time(
         again = option_words(runs=runs if runs > 1 else None) + words
         line = shlex.join(["bench", "run", "--resume", str(file), *again])
         typer.echo(f"stopped; continue with {line}", err=True)
-    return code, file
+    if file and code != _USAGE_ERROR:
+        try:
+            give(shown(files.read([str(file)]), file))
+        except UserError as problem:  # it ended before its first row
+            fail(str(problem), code or 2)
+    raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
 
 
 @app.command(context_settings=FORWARD, options_metavar="[OPTIONS]")
@@ -157,20 +166,8 @@ def model(
     words = ["--family=model", f"--model={name}", *option_words(input=shape, device=device)]
     from bench.report import operators
 
-    code, file = _time([*words, *option_words(dtype=dtype), *context.args], runs, output)
-    _end(code, file, operators.summary)
-
-
-def _end(code: int, file: Path | None, shown: "Callable[[pd.DataFrame, Path], str]") -> NoReturn:
-    """Print what the rows of a result file show over all its runs, and exit with `code`."""
-    from bench.compare import files
-
-    if file and code != _USAGE_ERROR:
-        try:
-            give(shown(files.read([str(file)]), file))
-        except UserError as problem:  # it ended before its first row
-            fail(str(problem), code or 2)
-    raise typer.Exit(BAD_INPUT if code == _USAGE_ERROR else code)
+    words += [*option_words(dtype=dtype), *context.args]
+    _time(words, runs, output, operators.summary)
 
 
 @app.command("list", context_settings=FORWARD, options_metavar=PATHS)
