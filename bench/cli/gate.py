@@ -20,7 +20,7 @@ from bench.cli.common import (
 from bench.cli.options import DIR, FILE, NAME, PERCENT, SECONDS, N
 
 if TYPE_CHECKING:
-    from bench.gate.check import Outcome
+    from bench.gate.outcome import Outcome
     from bench.launch.sides import Side
 
 Threshold = Annotated[float | None, PERCENT(help="Slowdown from which a cell fails (3; noisy: 5).")]

@@ -8,7 +8,7 @@ import pandas as pd
 from bench.compare import observations
 from bench.compare.observations import Observations
 from bench.gate import check, shift
-from bench.gate.check import Outcome
+from bench.gate.outcome import Outcome, failing_verdicts, ordered
 from bench.gate.reason import reason
 from bench.gate.settings import Limits
 from bench.records.schema import FAULTLESS, CellKey
@@ -78,11 +78,11 @@ def settle(
         counts = {"cells": len(suspected), "baseline": runs[0], "candidate": runs[1]}
         notes.insert(1, reason("confirmed", **counts))
         notes += [note for note in confirmed.notes if note not in notes]
-    failing = check.failing_verdicts(
+    failing = failing_verdicts(
         "incomparable" not in failing,
         runs,
         allow_missing,
         fail_on_improvement,
         wrong="errored" in failing,
     )
-    return Outcome(check.ordered(cells), shifts, runs, notes, failing, screened.min_judged)
+    return Outcome(ordered(cells), shifts, runs, notes, failing, screened.min_judged)

@@ -27,7 +27,7 @@ from bench.compare import files as stored_files
 from bench.compare.cells import grouped
 from bench.compare.observations import Observations
 from bench.gate import check, comparable, screen, shift
-from bench.gate.check import Outcome
+from bench.gate.outcome import Outcome
 from bench.gate.settings import Limits
 from bench.launch import runner, sides
 from bench.launch.command import CannotRun, Installation

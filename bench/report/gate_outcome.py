@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from tabulate import tabulate
 
-from bench.gate.check import VERDICTS, Judged, Outcome
+from bench.gate.outcome import VERDICTS, Judged, Outcome
 from bench.gate.power import Power, Stored
 from bench.gate.reason import Reason
 from bench.report import data, escape, fit, reasons, units

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.compare import estimates, outliers
 from bench.gate import check, screen
-from bench.gate.check import Outcome
+from bench.gate.outcome import Outcome
 from bench.gate.settings import Limits
 from bench.records import schema
 from bench.stats import changepoints
