@@ -1,15 +1,18 @@
 """Choose the cells of a run by its profile and options, and put them in order."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.compare.cells import grouped
 from bench.measure import dtypes
 from bench.plugin import conflicts, options, rows
 from bench.plugin.options import SUITE, Run
 from bench.records.lines import printable
 from bench.records.params import split, word
+from bench.records.schema import CellKey
 from bench.suite import axes
 
 
@@ -35,11 +38,10 @@ def chosen(items: list[pytest.Item], run: Run) -> tuple[list[pytest.Item], list[
     conflicts.check_items(wanted)
     options.check_families(run, map(rows.family, cells))
     _check_unique(wanted)
-    first: dict[tuple[str, ...], int] = {}
-    ordered = sorted(wanted, key=lambda item: first.setdefault(_group(item), len(first)))
+    alike = grouped(wanted, lambda item: (item.path, item.originalname, rows.params(item)))
     kept = set(wanted)
     others = [item for item in items if not rows.is_cell(item)]
-    return [*others, *ordered], [item for item in cells if item not in kept]
+    return [*others, *chain(*alike.values())], [item for item in cells if item not in kept]
 
 
 def timed_by(item: pytest.Function, run: Run) -> pytest.MarkDecorator:
@@ -110,26 +112,21 @@ def _quick(item: pytest.Function) -> bool:
     return all(rows.given(item)[name] in values for name, values in mark.kwargs.items())
 
 
-def _group(item: pytest.Function) -> tuple[str, str, str]:
-    """Return what is equal for cells that differ in device and dtype only."""
-    return str(item.path), item.originalname, rows.params(item)
-
-
 def _check_unique(cells: list[pytest.Function]) -> None:
     """Raise UsageError if two files have the same benchmark, or two cells the same identity."""
     files: dict[tuple[str, str], Path] = {}
-    seen: dict[tuple[str, ...], str] = {}
+    seen: dict[CellKey, str] = {}
     for item in cells:
-        name = (rows.family(item), rows.benchmark(item))
+        cell = rows.key(item)
+        name = (cell.family, cell.benchmark)
         if files.setdefault(name, item.path) != item.path:
             raise pytest.UsageError(
                 f"{item.path}: benchmark {'/'.join(name)} is in {files[name]} too; "
                 "rename one of the two"
             )
-        key = (*_group(item), rows.given(item)["device"], rows.given(item)["dtype"])
-        if seen.setdefault(key, item.nodeid) != item.nodeid:
+        if seen.setdefault(cell, item.nodeid) != item.nodeid:
             raise pytest.UsageError(
-                f"{item.nodeid} and {seen[key]} have the same params in the results "
-                f"({rows.params(item) or 'none'}); give each its own name: "
+                f"{item.nodeid} and {seen[cell]} have the same params in the results "
+                f"({cell.params or 'none'}); give each its own name: "
                 "pytest.param(..., id=...)"
             )

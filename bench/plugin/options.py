@@ -178,52 +178,52 @@ def read(config: pytest.Config) -> Run:
     for option, fault in _faults(config):
         if fault:
             raise pytest.UsageError(f"--{option}: {fault}")
-    output, resumed, root = map(config.getoption, ("output", "resume", "data_root"))
+    of = config.getoption
+    output, resumed, root = of("output"), of("resume"), of("data_root")
     kept = unfinished.read(Path(resumed)) if resumed else None
-    name = config.getoption("profile") or (kept.profile if kept else "default")
+    name = of("profile") or (kept.profile if kept else "default")
     # The host clock of every device: pytest-benchmark's default, or the name of another timer.
-    now = pkgutil.resolve_name(str(config.getoption("benchmark_timer")))
+    now = pkgutil.resolve_name(str(of("benchmark_timer")))
     tick = _tick_s(now)
-    chosen, notices = _devices(_names(config.getoption("device")), now)
-    environment.set_threads(config.getoption("threads"))
+    chosen, notices = _devices(_names(of("device")), now)
+    environment.set_threads(of("threads"))
     plans.set_options(profiles.PROFILES[name], config)
     current = environment.current()
-    machine = config.getoption("machine")
-    machine = machine or environment.machine_label(current, devices.accelerators())
+    machine = of("machine") or environment.machine_label(current, devices.accelerators())
     started = datetime.now(UTC)
-    folder = Path(config.getoption("results")) / machine
+    folder = Path(of("results")) / machine
     run = Run(
         id=uuid.uuid4().hex[:12],
         started=started,
         machine=machine,
         environment=current,
         devices=chosen,
-        dtypes=_names(config.getoption("dtype")),
+        dtypes=_names(of("dtype")),
         profile=profiles.PROFILES[name],
         profile_name=name,
         open_writer=partial(Writer, Path(output)) if output else partial(create, folder, started),
-        families=_names(config.getoption("family")),
-        cells=_cells(config.getoption("cells")),
+        families=_names(of("family")),
+        cells=_cells(of("cells")),
         data_root=Path(root) if root else None,
-        download=config.getoption("download"),
+        download=of("download"),
         tick_s=tick,
-        budget_s=config.getoption("budget"),
+        budget_s=of("budget"),
         notices=notices,
     )
-    if model := config.getoption("model"):
+    if model := of("model"):
         with _naming("model"):
-            named.load(model, config.getoption("input") or [])
+            named.load(model, of("input") or [])
         run.families = run.families or ["model"]
     if resumed:
-        _resume(run, Path(resumed), config.getoption("machine"))
-        selected = any(config.getoption(one) for one in ("device", "dtype", "family", "cells"))
+        _resume(run, Path(resumed), of("machine"))
+        selected = any(map(of, ("device", "dtype", "family", "cells")))
         if kept and not selected and (not run.finished or run.id == kept.run_id):
             run.cells = set(kept.cells)
             run.notices.append(
                 f"continues with the {len(kept.cells):,} cells of the interrupted run, "
                 f"profile {name}"
             )
-    elif config.getoption("append"):
+    elif of("append"):
         _append(run, Path(output))
     return run
 
@@ -287,7 +287,7 @@ def _append(run: Run, path: Path) -> None:
 
 
 @_naming("resume")
-def _resume(run: Run, path: Path, machine: str | None = None) -> None:
+def _resume(run: Run, path: Path, machine: str | None) -> None:
     """Take the identity and the finished cells of the last run in `path`.
 
     ValueError if it has another environment, another device, or not the label `machine`.

@@ -57,16 +57,15 @@ def benchmark(item: pytest.Function) -> str:
 
 def params(item: pytest.Function) -> str:
     """Return the params as in the CSV."""
-    values = {name: v for name, v in given(item).items() if name not in ("device", "dtype", STEP)}
-    words = {name: word(value) for name, value in values.items()}
-    return join({name: _id(item, name) if text is None else text for name, text in words.items()})
+    words = {name: word(value) for name, value in given(item).items()}
+    own = words.keys() - {"device", "dtype", STEP}
+    return join({name: _id(item, name) if words[name] is None else words[name] for name in own})
 
 
 def key(item: pytest.Function) -> CellKey:
     """Return the name of a cell in the results."""
-    values = given(item)
-    names = (family(item), benchmark(item), values["device"], values["dtype"])
-    return CellKey(*names, params(item))
+    where = given(item)
+    return CellKey(family(item), benchmark(item), where["device"], where["dtype"], params(item))
 
 
 #: What `pytest.param` returns; values have attributes of these names too, such as `dict.values`.
@@ -77,7 +76,7 @@ def _id(item: pytest.Function, name: str) -> str:
     """Return pytest's id of the value of one param: the given one, or ``<name><index>``."""
     value = given(item)[name]
     for mark in item.iter_markers("parametrize"):
-        known = mark.kwargs | dict(zip(("argnames", "argvalues"), mark.args, strict=False))
+        known = {**mark.kwargs, **dict(zip(("argnames", "argvalues"), mark.args, strict=False))}
         names, values, ids = known["argnames"], known["argvalues"], known.get("ids")
         names = [one.strip() for one in names.split(",")] if isinstance(names, str) else list(names)
         if name not in names or not isinstance(values, (list, tuple)):
@@ -98,7 +97,8 @@ def _id(item: pytest.Function, name: str) -> str:
 
 def identity(item: pytest.Function, run: Run) -> dict[str, Any]:
     """Return the columns that are known before the cell starts."""
-    device = run.devices[given(item)["device"]]
+    cell = key(item)
+    device = run.devices[cell.device]
     return {
         **run.environment.columns(),
         "suite_version": __version__,
@@ -107,11 +107,7 @@ def identity(item: pytest.Function, run: Run) -> dict[str, Any]:
         "machine": run.machine,
         "device_name": device.model or run.environment.cpu,
         "driver": device.driver,
-        "family": family(item),
-        "benchmark": benchmark(item),
-        "device": device.name,
-        "dtype": given(item)["dtype"],
-        "params": params(item),
+        **cell._asdict(),
     }
 
 
