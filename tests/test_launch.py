@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.launch import command, runner
+from bench.launch import command, process, runner
 from bench.records import reader
 from bench.report.progress import FleetBars, RunBar
 from tests.helpers.command import run_bench
@@ -231,10 +231,10 @@ def test_later_visits_show_the_time_that_is_left():
 
 
 def test_the_time_limit_of_a_cell_starts_again_at_a_later_visit():
-    heard, report = RunListener(), runner.ProcessReport()
+    heard, report = RunListener(), process.ProcessReport()
     report.since = -1e9
-    runner._listen(
-        [f'{runner.MARK}{{"cell": {json.dumps(CELL)}, "left_s": 5}}\n'], report, 1, heard
+    process._listen(
+        [f'{process.MARK}{{"cell": {json.dumps(CELL)}, "left_s": 5}}\n'], report, 1, heard
     )
     assert heard.again == [(1, 5, "cat")]
     assert report.since > -1e9
@@ -302,22 +302,22 @@ def test_a_death_after_the_row_of_a_cell_adds_none(suite, runs):
 
 def test_a_file_that_cannot_be_imported_is_not_passed_over_in_silence(monkeypatch):
     """pytest ends with 2, as for Ctrl-C, and says why on its standard output."""
-    report, heard = runner.ProcessReport(), RunListener()
-    monkeypatch.setattr(runner._Launcher, "process", lambda *_: (2, report, "No module named 'x'"))
+    report, heard = process.ProcessReport(), RunListener()
+    monkeypatch.setattr(process.Launcher, "process", lambda *_: (2, report, "No module named 'x'"))
     assert runner.run(["broken.py"], 3, None, None, heard) == (2, None)
     assert heard.lines == ["No module named 'x'"]
 
 
 def test_a_run_without_a_cell_says_so(monkeypatch):
-    done = (5, runner.ProcessReport(), "== 6 deselected ==")
-    monkeypatch.setattr(runner._Launcher, "process", lambda *_: done)
+    done = (5, process.ProcessReport(), "== 6 deselected ==")
+    monkeypatch.setattr(process.Launcher, "process", lambda *_: done)
     heard = RunListener()
     assert runner.run(["-k", "nothing"], 1, None, None, heard) == (5, None)
     assert heard.lines == [runner.NO_CELL]
 
 
 def test_a_run_that_ends_by_a_signal_is_no_success(monkeypatch, tmp_path):
-    monkeypatch.setattr(runner._Launcher, "run", lambda *_: (-11, tmp_path / "out.csv"))
+    monkeypatch.setattr(runner, "_run_once", lambda *_: (-11, tmp_path / "out.csv"))
     assert runner.run([], 3, None, None, RunListener()) == (139, tmp_path / "out.csv")
 
 
@@ -326,7 +326,7 @@ HANGS = f"""
 import json, os, signal, time
 event = {{"file": "out.csv", "cell": {CELL!r}, "done": 0, "total": 2}}
 def report(*_):
-    os.write(2, ({runner.MARK!r} + json.dumps(event) + "\\n").encode())
+    os.write(2, ({process.MARK!r} + json.dumps(event) + "\\n").encode())
 signal.signal(signal.SIGINT, report)
 report()
 time.sleep(600)
@@ -363,9 +363,9 @@ def test_the_caller_can_stop_a_run(monkeypatch):
 def test_a_process_that_is_ended_from_outside_is_no_success(name, monkeypatch, tmp_path):
     """Its cell is not to blame, and gets no row."""
     file = Path(store(tmp_path / "out.csv", {}))
-    report = runner.ProcessReport(file=file, cell=CELL)
+    report = process.ProcessReport(file=file, cell=CELL)
     code = -getattr(signal, name)
-    monkeypatch.setattr(runner._Launcher, "process", lambda *_: (code, report, ""))
+    monkeypatch.setattr(process.Launcher, "process", lambda *_: (code, report, ""))
     monkeypatch.setattr(runner, "_out_of_memory_kills", lambda: 0)
     heard = RunListener()
     assert runner.run([], 2, file, None, heard) == (2, file)
@@ -376,24 +376,24 @@ def test_a_process_that_is_ended_from_outside_is_no_success(name, monkeypatch, t
 @pytest.mark.parametrize("text", ["", "what it printed"])
 def test_a_process_that_ends_before_its_first_cell_is_no_success(text, monkeypatch):
     """As one in which a file of the user ends with `os._exit(0)`."""
-    monkeypatch.setattr(runner._Launcher, "process", lambda *_: (0, runner.ProcessReport(), text))
+    monkeypatch.setattr(process.Launcher, "process", lambda *_: (0, process.ProcessReport(), text))
     heard = RunListener()
     assert runner.run([], 1, None, None, heard) == (1, None)
     assert heard.lines == [text or "the process ended before its first cell"]
 
 
 def test_progress_after_a_line_that_did_not_end_is_heard():
-    heard, report = RunListener(), runner.ProcessReport()
+    heard, report = RunListener(), process.ProcessReport()
     event = json.dumps({"cell": CELL, "done": 0, "total": 1})
-    runner._listen(["\n", f"a warning{runner.MARK}{event}\n"], report, 1, heard)
+    process._listen(["\n", f"a warning{process.MARK}{event}\n"], report, 1, heard)
     assert report.lines == ["a warning"]
     assert heard.cells == [(1, 0, 1, "cat")]
 
 
 def test_what_a_benchmark_writes_after_a_mark_is_no_event():
-    heard, report = RunListener(), runner.ProcessReport()
-    lines = [f"{runner.MARK}{text}\n" for text in ("{", "[1]", "7", "null", '"file"')]
-    runner._listen(lines, report, 1, heard)
+    heard, report = RunListener(), process.ProcessReport()
+    lines = [f"{process.MARK}{text}\n" for text in ("{", "[1]", "7", "null", '"file"')]
+    process._listen(lines, report, 1, heard)
     assert (report.file, report.cell, heard.lines) == (None, None, [])
 
 
@@ -402,7 +402,7 @@ LEFT = f"""
 import json, os, time
 event = {{"file": "out.csv", "cell": {CELL!r}, "done": 0, "total": 1}}
 for one in (event, {{"finished": 0}}):
-    os.write(2, ({runner.MARK!r} + json.dumps(one) + "\\n").encode())
+    os.write(2, ({process.MARK!r} + json.dumps(one) + "\\n").encode())
 """
 
 
@@ -412,11 +412,11 @@ def test_what_a_benchmark_leaves_running_does_not_keep_the_run(rest, monkeypatch
     """A thread that is no daemon, or a process; the launcher waited for it for ever."""
     words = [sys.executable, "-I", "-S", "-c", LEFT + rest]
     monkeypatch.setattr(command, "of", lambda *_, **__: words)
-    monkeypatch.setattr(runner, "END_S", 0.1)
+    monkeypatch.setattr(process, "END_S", 0.1)
     monkeypatch.setattr(runner, "_failed", lambda _: False)
     heard = RunListener()
     assert runner.run([], 1, None, None, heard) == (0, Path("out.csv"))
-    assert heard.lines == [runner.LEFT_OVER]
+    assert heard.lines == [process.LEFT_OVER]
 
 
 def test_a_file_that_cannot_be_resumed_is_not_shown(monkeypatch, tmp_path):

@@ -31,7 +31,7 @@ from bench.gate.outcome import Outcome
 from bench.gate.settings import Limits
 from bench.launch import runner, sides
 from bench.launch.command import CannotRun, Installation
-from bench.launch.runner import Listener
+from bench.launch.process import Listener
 from bench.launch.sides import Side
 from bench.records import reader, schema
 from bench.records.files import read_json, replace

@@ -43,8 +43,8 @@ class MachineResult:
     rows: int
 
 
-#: Receives the label of a machine and its progress as a listener of `runner`, or ``rows=, reason=``
-#: when it has ended with so many rows, and what went wrong, if anything.
+#: Receives the label of a machine and its progress as a listener of `process` does, or ``rows=,
+#: reason=`` when it has ended with so many rows, and what went wrong, if anything.
 Listener = Callable[..., object]
 
 

@@ -1,6 +1,6 @@
 """A pytest plugin that reports the progress of a run on standard error, for `bench run`.
 
-Each line is `runner.MARK` and a JSON object.
+Each line is `process.MARK` and a JSON object.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from bench.launch.runner import LEAVE_S, MARK, kill
+from bench.launch.process import LEAVE_S, MARK, kill
 from bench.plugin import revisits, rows
 from bench.plugin.options import RUN
 from bench.records.writer import Writer

@@ -79,7 +79,7 @@ class RunBar(_Bars):
         self._progress.update(self._task, completed=self._progress.tasks[0].total)
 
     def __call__(self, **event: Any) -> None:
-        """Show an event of `bench.launch.runner`, or the start of a stage of so many runs."""
+        """Show an event of `bench.launch.process`, or the start of a stage of so many runs."""
         match event:
             case {"message": line}:
                 self._print(line)
