@@ -69,6 +69,7 @@ def test_the_package_registers_the_plugin_that_finds_benchmarks():
         (["test_it.py"], False),
         (["nowhere.py"], False),
         ([".", "-k", "my_bench"], False),
+        (["-k", " or ".join(["my_bench"] * 50)], False),  # too long for the name of a file
     ],
 )
 def test_the_plugin_is_loaded_only_for_benchmarks(tmp_path, monkeypatch, words, loaded):
