@@ -258,6 +258,13 @@ def test_pytest_benchmark_is_given_no_figure_that_nobody_measured():
     assert "options" not in whole["benchmarks"][0]
 
 
+def test_pytest_benchmark_is_given_the_whole_name_of_a_param_with_colons():
+    rows = frame({"family": "mine", "benchmark": "x", "params": "k=a::b"})
+    (entry,) = json.loads(exports.pytest_benchmark(rows))["benchmarks"]
+    assert entry["fullname"] == "bench/mine::bench_x[cpu-float32-k=a::b]"
+    assert entry["name"] == "bench_x[cpu-float32-k=a::b]"
+
+
 def test_bencher_and_github_action_benchmark():
     made = json.loads(exports.bencher(frame(*ROWS)))
     latency = made["bench_cat[cpu-float32-dim=0-n=16]"]["latency"]

@@ -144,13 +144,14 @@ def _entry(row: Any) -> dict[str, Any]:
     params = split(row.params)
     node = nodeids.node_id(row.family, row.benchmark, row.device, row.dtype, params)
     node = node or f"bench/{row.family}::{_pytest_name(cell, '')}"
+    function, bracket, words = node.partition("[")
     given = {name: _number(word) for name, word in params.items()}
     made = {
         "group": row.benchmark,
-        "name": node.rpartition("::")[2],
+        "name": function.rpartition("::")[2] + bracket + words,
         "fullname": node,
         "params": {"device": row.device, "dtype": row.dtype, **given},
-        "param": node.partition("[")[2].removesuffix("]"),
+        "param": words.removesuffix("]"),
         "extra_info": extra_info(row._asdict()),
     }
     return made | ({"stats": _stats(row)} if row.median_s > 0 else {})
