@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,24 +120,22 @@ class _Task:
         return row
 
 
+@dataclass
 class Fleet:
-    """Measures machines into one CSV each, in `folder`."""
+    """Measures machines into one CSV each, in `folder`.
 
-    def __init__(
-        self,
-        client: Client,
-        folder: Path,
-        arguments: Sequence[str],
-        runs: int,
-        limit_s: float,
-        listener: Listener,
-    ) -> None:
-        """`arguments` are for pytest; a machine may take `limit_s` seconds for all its runs."""
-        self._client, self._folder, self._arguments = client, folder, list(arguments)
-        self._runs, self._limit_s, self._listener = runs, limit_s, listener
-        self._topic = f"bench-{id(self):x}-{time.time_ns():x}"
-        self._events: SimpleQueue[tuple[str, dict[str, Any]]] = SimpleQueue()
-        self._tasks: dict[str, _Task] = {}
+    `arguments` are for pytest; a machine may take `limit_s` seconds for all its runs.
+    """
+
+    client: Client
+    folder: Path
+    arguments: Sequence[str]
+    runs: int
+    limit_s: float
+    listener: Listener
+    _topic: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex}")
+    _events: "SimpleQueue[tuple[str, dict[str, Any]]]" = field(default_factory=SimpleQueue)
+    _tasks: dict[str, _Task] = field(default_factory=dict)
 
     def measure(self, nodes: Sequence[Node]) -> Iterator[MachineResult]:
         """Run the suite on every machine; yield the result of each when it ends."""
@@ -151,14 +150,14 @@ class Fleet:
                             self._start(one)
                             busy.add(one.host)
                         except UserError as problem:  # its file is damaged, or another's
-                            self._listener(one.label, rows=0, reason=str(problem))
+                            self.listener(one.label, rows=0, reason=str(problem))
                             yield MachineResult(one.label, None, str(problem), 0)
                 self._listen()
                 for label in list(self._tasks):
                     ended = self._ended(self._tasks[label])
                     if ended:
                         self._finish(label)
-                        self._listener(ended.label, rows=ended.rows, reason=ended.reason)
+                        self.listener(ended.label, rows=ended.rows, reason=ended.reason)
                         yield ended
         finally:
             self._stop()
@@ -166,7 +165,7 @@ class Fleet:
     def _stop(self) -> None:
         """End the tasks that still run; the rows of those that end in time are kept."""
         for label in self._tasks:
-            Event(f"{self._topic}-{label}", client=self._client).set()
+            Event(f"{self._topic}-{label}", client=self.client).set()
         end = time.monotonic() + STOP_S
         while time.monotonic() < end and not all(one.future.done() for one in self._tasks.values()):
             self._listen()
@@ -176,7 +175,7 @@ class Fleet:
             self._finish(label)
 
     def _start(self, one: Node) -> None:
-        file = self._folder / f"{one.label}.csv"
+        file = self.folder / f"{one.label}.csv"
         known: set[tuple[object, ...]] = set()
         stored = ""
         if file.exists() and file.stat().st_size:
@@ -185,11 +184,11 @@ class Fleet:
             stored = file.read_text(encoding="utf-8")
             known = set(frame[["run_id", *CELL]].itertuples(index=False, name=None))
         topic = f"{self._topic}-{one.label}"
-        self._client.subscribe_topic(topic, lambda event: self._events.put((one.label, event[1])))
-        arguments = [*self._arguments, f"--machine={one.label}"]
-        future = self._client.submit(
+        self.client.subscribe_topic(topic, lambda event: self._events.put((one.label, event[1])))
+        arguments = [*self.arguments, f"--machine={one.label}"]
+        future = self.client.submit(
             node.suite,
-            *(topic, arguments, self._runs, stored, self._limit_s),
+            *(topic, arguments, self.runs, stored, self.limit_s),
             workers=[one.address],
             allow_other_workers=False,
             pure=False,
@@ -210,25 +209,25 @@ class Fleet:
         if task is None:
             return
         if "rows" not in event:
-            self._listener(label, **event)
+            self.listener(label, **event)
         try:
             for fields in event.get("rows", ()):
                 task.append(fields)
         except reader.BadFile as problem:
             # The result of this machine will be refused as well; the others continue.
-            self._listener(label, message=str(problem))
+            self.listener(label, message=str(problem))
 
     def _ended(self, task: _Task) -> MachineResult | None:
         """Return the result of a machine, or None while it is running."""
         label, now = task.node.label, time.monotonic()
         if task.future.done():
             return self._result(task)
-        if task.node.address in self._client.nthreads():
+        if task.node.address in self.client.nthreads():
             task.seen = now
         elif now - task.seen > LOST_S:
             return MachineResult(label, None, "its worker is gone", task.rows)
-        if now - task.began > self._limit_s + GRACE_S:
-            problem = f"hangs: no answer {GRACE_S:.0f} s after its limit of {self._limit_s:.0f} s"
+        if now - task.began > self.limit_s + GRACE_S:
+            problem = f"hangs: no answer {GRACE_S:.0f} s after its limit of {self.limit_s:.0f} s"
             return MachineResult(label, None, problem, task.rows)
         return None
 
@@ -250,4 +249,4 @@ class Fleet:
         task = self._tasks.pop(label)
         task.writer.close()
         task.future.cancel()
-        self._client.unsubscribe_topic(f"{self._topic}-{label}")
+        self.client.unsubscribe_topic(f"{self._topic}-{label}")
