@@ -1,3 +1,3 @@
 """The pytest plugin of the suite (``-p bench.plugin``): options, cells, rows, progress."""
 
-pytest_plugins = ("bench.plugin.hooks",)
+pytest_plugins = ("bench.plugin.hooks", "bench.plugin.cells")

@@ -31,7 +31,7 @@ from typing import NoReturn
 #: Imported before the forks, and by none of them again.
 PRELOADED = (
     *("pytest", "torch", "torchvision", "distributed", "pytest_benchmark.plugin"),
-    *("bench.cli.main", "bench.plugin.hooks", "bench.plugin.progress"),
+    *("bench.cli.main", "bench.plugin.hooks", "bench.plugin.cells", "bench.plugin.progress"),
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
