@@ -95,6 +95,30 @@ def test_profile_quick_times_the_marked_cells_of_the_suite_and_all_of_the_user(s
     listed.stdout.fnmatch_lines(["*chosen?cpu-float32-n4*", "1/*"])
 
 
+@pytest.mark.parametrize(
+    ("mark", "line"),
+    [
+        ("dtypes('float33')", "*bench_it: mark dtypes: unknown 'float33'; known: float32, *"),
+        ("dtypes()", "*bench_it: mark dtypes: unknown ''; known: float32, *"),
+        ("quick(m=(4,))", "*bench_it[[]*[]]: mark quick: unknown 'm'; known: device, dtype, n*"),
+    ],
+)
+def test_a_mark_that_names_what_there_is_not_is_a_line_for_the_user(suite, mark, line):
+    suite.write(f"""
+    from bench.suite.axes import dtypes, quick
+
+    @{mark}
+    @pytest.mark.parametrize("n", [4])
+    def bench_it(cell, n):
+        cell(torch.neg, cell.tensor(n))
+    """)
+    done = suite.run("--profile", "quick")
+    assert done.ret in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR)
+    (done.stderr if "quick" in mark else done.stdout).fnmatch_lines([line])
+    assert "INTERNALERROR" not in str(done.stdout)
+    assert not suite.files()
+
+
 def test_profile_quick_has_the_cells_that_the_main_answers_need(suite):
     words = ("-p", "bench.plugin", "--collect-only", "-q", "--profile", "quick", "--device", "cpu")
     listed = suite.run(*words, str(SUITE))

@@ -10,6 +10,7 @@ from bench.compare.cells import grouped
 from bench.measure import dtypes
 from bench.plugin import conflicts, options, rows
 from bench.plugin.options import SUITE, Run
+from bench.records.choices import unknown
 from bench.records.lines import printable
 from bench.records.params import split, word
 from bench.records.schema import CellKey
@@ -17,9 +18,14 @@ from bench.suite import axes
 
 
 def pairs(benchmark: pytest.Item, run: Run) -> list[tuple[str, str]]:
-    """Return the devices and the dtypes, in pairs, in which a benchmark may be timed."""
+    """Return the devices and the dtypes, in pairs, in which a benchmark may be timed.
+
+    Raises CollectError, one line, if its mark names an unknown dtype, or none.
+    """
     mark = benchmark.get_closest_marker("dtypes")
     names = mark.args if mark else axes.FLOATING
+    if fault := unknown(names or [""], dtypes.NAMES):
+        raise pytest.Collector.CollectError(f"{benchmark.nodeid}: mark dtypes: {fault}")
     # Thousands of cells that are not wanted would take a second to collect. One of them remains if
     # there is no other, and is deselected later.
     possible = [name for name in dtypes.NAMES if name in names]
@@ -105,11 +111,16 @@ def _wanted(item: pytest.Function, run: Run) -> bool:
 
 
 def _quick(item: pytest.Function) -> bool:
-    """Whether a cell is among those of profile `quick`; a file of the user may mark none."""
-    mark = item.get_closest_marker("quick")
+    """Whether a cell is among those of profile `quick`; a file of the user may mark none.
+
+    Raises UsageError if its mark names another param.
+    """
+    mark, given = item.get_closest_marker("quick"), rows.given(item)
     if mark is None:
         return not item.path.is_relative_to(SUITE)
-    return all(rows.given(item)[name] in values for name, values in mark.kwargs.items())
+    if fault := unknown(mark.kwargs, given):
+        raise pytest.UsageError(f"{item.nodeid}: mark quick: {fault}")
+    return all(given[name] in values for name, values in mark.kwargs.items())
 
 
 def _check_unique(cells: list[pytest.Function]) -> None:
