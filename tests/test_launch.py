@@ -44,6 +44,15 @@ def bench_neg(cell, n):
 
 
 @pytest.mark.integration
+def test_what_a_run_notices_at_its_end_is_told_once(suite, runs):
+    suite.write(
+        NEG + "from bench.plugin import revisits\nrevisits.heated = lambda *_: ['mps is hot']"
+    )
+    _, _, heard = runs()
+    assert heard.lines.count("mps is hot") == 1
+
+
+@pytest.mark.integration
 def test_runs_are_fresh_processes_in_one_file(suite, runs, tmp_path):
     suite.write(NEG)
     code, file, heard = runs(2, output=tmp_path / "out.csv")

@@ -19,8 +19,7 @@ import pytest
 
 from bench.launch.process import LEAVE_S, MARK, kill
 from bench.plugin import revisits, rows
-from bench.plugin.options import RUN
-from bench.records.writer import Writer
+from bench.plugin.options import RUN, Run
 from bench.report import reasons, units
 
 _INPUT = pytest.StashKey[int]()
@@ -47,6 +46,7 @@ class Reporter:
     done: int = 0
     launcher_gone: bool = False
     file: Path | None = None
+    told: list[str] = field(default_factory=list)
     ended: bool = False
 
     def send(self, **event: Any) -> None:
@@ -61,9 +61,7 @@ class Reporter:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Report the file of the rows."""
         run = session.config.stash[RUN]
-        self.send_file(run.writer)
-        for line in run.notices:
-            print(line, file=self.out, flush=True)
+        self.tell(run)
         for line in run.preflight:
             self.send(note=line)
 
@@ -74,13 +72,16 @@ class Reporter:
         if pipe := session.config.stash.get(_INPUT, None):
             threading.Thread(target=self.end_with_launcher, args=(pipe,), daemon=True).start()
 
-    def send_file(self, writer: Writer | None) -> None:
-        """Report the file of the rows, which changes if another program replaces it."""
-        if writer and writer.path != self.file:
-            self.file = writer.path
-            self.send(file=str(writer.path))
-            for line in writer.notices:
+    def tell(self, run: Run) -> None:
+        """Report the file of the rows, which another program may replace, and new notices."""
+        if run.writer and run.writer.path != self.file:
+            self.file = run.writer.path
+            self.send(file=str(self.file))
+        notices = [*run.notices, *(run.writer.notices if run.writer else ())]
+        for line in notices:
+            if line not in self.told:
                 print(line, file=self.out, flush=True)
+        self.told = notices
 
     def end_with_launcher(self, pipe: int) -> None:
         """Wait until the launcher's end of the pipe closes; then end this process."""
@@ -96,7 +97,7 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Report the cell that starts; `total` grows when a cell is measured again."""
-        self.send_file(item.config.stash[RUN].writer)
+        self.tell(item.config.stash[RUN])
         if rows.is_cell(item):
             cell = rows.identity(item, item.config.stash[RUN])
             self.send(cell=cell, done=self.done, total=item.session.testscollected, **_last(item))
@@ -117,7 +118,7 @@ class Reporter:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report that the process ends normally."""
         self.ended = True
-        self.send_file(session.config.stash[RUN].writer)
+        self.tell(session.config.stash[RUN])
         self.send(finished=int(session.exitstatus))
 
 
