@@ -50,9 +50,13 @@ class Reporter:
     ended: bool = False
 
     def send(self, **event: Any) -> None:
+        """Write an event."""
+        self.write(MARK + json.dumps(event))
+
+    def write(self, line: str) -> None:
         """Write one line, unless the launcher has ended."""
         try:
-            print(MARK + json.dumps(event), file=self.out, flush=True)
+            print(line, file=self.out, flush=True)
         except OSError:
             self.launcher_gone = True
             self.out = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -80,7 +84,7 @@ class Reporter:
         notices = [*run.notices, *(run.writer.notices if run.writer else ())]
         for line in notices:
             if line not in self.told:
-                print(line, file=self.out, flush=True)
+                self.write(line)
         self.told = notices
 
     def end_with_launcher(self, pipe: int) -> None:
