@@ -255,7 +255,7 @@ def append(source: random.Random, folder: Path) -> str:
 
 def resume(source: random.Random, folder: Path) -> str:
     """`--resume` of a damaged CSV, with what was left to do."""
-    return _continued(source, folder, options._resume)
+    return _continued(source, folder, lambda run, path: options._resume(run, path, None))
 
 
 def cells(source: random.Random, folder: Path) -> str:
