@@ -44,7 +44,7 @@ def bench_neg(cell, n):
 
 
 @pytest.mark.integration
-def test_what_a_run_notices_at_its_end_is_told_once(suite, runs):
+def test_what_a_run_notices_at_its_end_is_reported_once(suite, runs):
     suite.write(
         NEG + "from bench.plugin import revisits\nrevisits.heated = lambda *_: ['mps is hot']"
     )

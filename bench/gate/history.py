@@ -1,7 +1,6 @@
 """The times of each cell over the runs of a machine, and where their level changed."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,13 +66,9 @@ def series(frame: pd.DataFrame, threshold: float) -> list[Series]:
             for place, step in steps:
                 if abs(step) > math.log1p(threshold):
                     run = firsts[place]
-                    why = _causes(causes[run - 1], causes[run])
+                    known = zip(CAUSES, causes[run - 1], causes[run], strict=True)
+                    why = tuple(f"{name} {old} -> {new}" for name, old, new in known if old != new)
                     changes.append(Change(run, starts[run], relative(step), why))
             where = (str(machine), str(threads), cell)
             found.append(Series(*where, tuple(starts), tuple(rows.seconds), tuple(changes)))
     return found
-
-
-def _causes(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
-    pairs = zip(CAUSES, before, after, strict=True)
-    return tuple(f"{name} {old} -> {new}" for name, old, new in pairs if old != new)

@@ -46,7 +46,7 @@ class Reporter:
     done: int = 0
     launcher_gone: bool = False
     file: Path | None = None
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     ended: bool = False
 
     def send(self, **event: Any) -> None:
@@ -65,7 +65,7 @@ class Reporter:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Report the file of the rows."""
         run = session.config.stash[RUN]
-        self.tell(run)
+        self.report(run)
         for line in run.preflight:
             self.send(note=line)
 
@@ -76,16 +76,16 @@ class Reporter:
         if pipe := session.config.stash.get(_INPUT, None):
             threading.Thread(target=self.end_with_launcher, args=(pipe,), daemon=True).start()
 
-    def tell(self, run: Run) -> None:
+    def report(self, run: Run) -> None:
         """Report the file of the rows, which another program may replace, and new notices."""
         if run.writer and run.writer.path != self.file:
             self.file = run.writer.path
             self.send(file=str(self.file))
         notices = [*run.notices, *(run.writer.notices if run.writer else ())]
         for line in notices:
-            if line not in self.told:
+            if line not in self.reported:
                 self.write(line)
-        self.told = notices
+        self.reported = notices
 
     def end_with_launcher(self, pipe: int) -> None:
         """Wait until the launcher's end of the pipe closes; then end this process."""
@@ -101,7 +101,7 @@ class Reporter:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Report the cell that starts; `total` grows when a cell is measured again."""
-        self.tell(item.config.stash[RUN])
+        self.report(item.config.stash[RUN])
         if rows.is_cell(item):
             cell = rows.identity(item, item.config.stash[RUN])
             self.send(cell=cell, done=self.done, total=item.session.testscollected, **_last(item))
@@ -122,7 +122,7 @@ class Reporter:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report that the process ends normally."""
         self.ended = True
-        self.tell(session.config.stash[RUN])
+        self.report(session.config.stash[RUN])
         self.send(finished=int(session.exitstatus))
 
 
