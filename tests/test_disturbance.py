@@ -1,6 +1,7 @@
 """Disturbance: stolen time, reference kernels, and the visits to a cell judged together."""
 
 import itertools
+import shutil
 
 import pytest
 import torch
@@ -130,9 +131,10 @@ class Tasks:
         monkeypatch.setattr("threading.get_native_id", lambda: 1)
         self.times = ThreadTimes(tasks=folder)
 
-    def set(self, task, ran, waited):
+    def set(self, task, ran, waited=0, state="S"):
         (self.folder / str(task)).mkdir(exist_ok=True)
         (self.folder / str(task) / "schedstat").write_text(f"{ran} {waited} 7\n")
+        (self.folder / str(task) / "stat").write_text(f"{task} (a) R thread) {state} 1 1\n")
 
 
 @pytest.fixture
@@ -151,15 +153,61 @@ def test_the_time_in_which_a_thread_was_ready_and_did_not_run_is_stolen(tasks):
     tasks.set(2, 10_000, 150_000)
     monitor.after_round(1e-3)
     assert monitor.stolen == pytest.approx([0.25])
-    assert not monitor.parallel
     tasks.set(2, 1_800_000, 9_000_000)
     monitor.after_round(1e-3)
     assert monitor.stolen[1] == disturbance.MOST_STOLEN
-    assert monitor.parallel
     assert monitor.visit([1e-3, 1e-3], 1).stolen == tuple(monitor.stolen)
     assert not tasks.times.files
-    monitor.restart()
-    assert (monitor.stolen, monitor.parallel) == ([], False)
+
+
+@pytest.mark.real_machine
+@pytest.mark.parametrize(
+    ("worked_ns", "state", "parallel"), [(0, "S", False), (10**9, "S", True), (0, "R", True)]
+)
+def test_an_operation_uses_several_threads_if_they_work_or_are_awake_after_its_warm_up(
+    tasks, worked_ns, state, parallel
+):
+    """The time of a thread that runs is counted at the next tick only."""
+    tasks.set(1, 0, state="R")  # the calling thread
+    tasks.set(2, 5_000)
+    monitor = DisturbanceMonitor(times=tasks.times)
+    with monitor.first_warm_up():
+        tasks.set(2, 5_000 + worked_ns, state=state)
+    assert monitor.parallel == parallel
+    assert monitor.visit([1e-3], 1).parallel == parallel
+
+
+@pytest.mark.real_machine
+def test_threads_that_an_earlier_operation_left_spinning_are_not_those_of_this_one(
+    tasks, monkeypatch
+):
+    tasks.set(1, 0)
+    tasks.set(2, 0, state="R")
+    asleep = [8_000_000]  # it spins for 8 ms more, then sleeps
+    monkeypatch.setattr("time.sleep", lambda _: tasks.set(2, asleep.pop()))
+    monitor = DisturbanceMonitor(times=tasks.times)
+    with monitor.first_warm_up():
+        pass
+    assert not monitor.parallel
+
+
+@pytest.mark.real_machine
+@pytest.mark.parametrize(("parallel", "calls"), [(False, 1 + 20), (True, 1 + 4)])
+def test_a_later_visit_of_one_thread_warms_up_until_the_other_threads_sleep(tasks, parallel, calls):
+    tasks.set(1, 0)
+    tasks.set(2, 0, state="R")
+    made = []
+
+    def loop(count):
+        made.append(count)
+        if len(made) == 20:
+            tasks.set(2, 8_000_000)
+        return count * 1e-3
+
+    plan = rounds.Plan(min_rounds=1, max_time_s=0, min_time_s=1e-3)
+    earlier = Visit((1e-3,), 1, parallel=parallel)
+    rounds.measure(loop, plan, monitor=DisturbanceMonitor(times=tasks.times), earlier=earlier)
+    assert len(made) == calls
 
 
 @pytest.mark.real_machine
@@ -168,8 +216,7 @@ def test_threads_that_end_are_left_out(tasks):
     tasks.set(2, 5_000, 0)
     tasks.times.discover()
     assert tasks.times.read() == (5e-6, 0.0)
-    (tasks.folder / "2" / "schedstat").unlink()
-    (tasks.folder / "2").rmdir()
+    shutil.rmtree(tasks.folder / "2")
     tasks.times.discover()
     assert tasks.times.read() == (0.0, 0.0)
     tasks.times.close()
@@ -193,17 +240,16 @@ def test_without_such_files_the_platform_is_asked_and_may_not_know(
 def test_kernels_of_several_threads_are_read_for_operations_that_use_several(tasks):
     one, several = kernel("core"), kernel("throughput", "slow_throughput", True)
     both = kernel("memory", "slow_memory", None, once_a_visit=True)
-    for ran, names in ((0, {"core", "memory"}), (900_000, {"throughput", "memory"})):
-        tasks.set(1, 0, 0)
-        tasks.set(2, 0, 0)
+    for parallel, names in ((False, {"core", "memory"}), (True, {"throughput", "memory"})):
         monitor = DisturbanceMonitor(
-            kernels.ReferenceKernels([one, several, both]), times=tasks.times
+            kernels.ReferenceKernels([one, several, both]), times=tasks.times, parallel=parallel
         )
         monitor.begin()
-        for number in range(3):
-            tasks.set(2, ran * (number + 1), 0)
+        for _ in range(3):
             monitor.after_round(1e-3)
-        assert monitor.visit([1e-3] * 3, 1).kernels_s.keys() == names
+        made = monitor.visit([1e-3] * 3, 1)
+        assert made.kernels_s.keys() == names
+        assert made.core_s  # of each cell
         assert len(monitor.readings["memory"]) == 1
 
 
@@ -313,7 +359,7 @@ def test_a_reading_during_which_a_thread_waited_does_not_count(tasks, waiting):
     tasks.set(1, 0, 0)
     tasks.set(2, 0, 0)
     monitor = DisturbanceMonitor(kernels.ReferenceKernels([several]), times=tasks.times)
-    monitor.others_s, monitor.timed_s = 1.0, 1.0  # the operation uses several threads
+    monitor.parallel = True
     waited = 0
 
     def read():

@@ -7,6 +7,7 @@ import statistics
 import pytest
 
 from bench.measure import devices, rounds, state
+from bench.measure.disturbance import Visit
 
 PLAN = rounds.Plan(min_rounds=8, max_time_s=0.1, min_time_s=0.001)
 
@@ -101,7 +102,7 @@ def test_a_later_visit_of_a_long_call_needs_no_warm_up(call_s, calls):
         return count * call_s
 
     plan = rounds.Plan(min_rounds=4, max_time_s=0, min_time_s=0.001)
-    rounds.measure(loop, plan, iterations=1, call_s=call_s)
+    rounds.measure(loop, plan, earlier=Visit((call_s,), 1))
     assert made == [1] * calls
 
 

@@ -262,12 +262,10 @@ class Cell:
             if host and (self.result.bytes or 0) < STREAM_BYTES:
                 reference = reference.without_long()
             monitor = disturbance.DisturbanceMonitor(reference)
-        before = self.result.visits
-        iterations = before[-1].iterations if before else None
-        call_s = statistics.median(before[0].rounds_s) if before else 0.0
-        cost = self._clock_cost_s
+        visits = self.result.visits
+        earlier = visits[-1] if visits else None
         with state.tracers_paused():
-            before.append(rounds.measure(loop, self.plan, cost, monitor, iterations, call_s))
+            visits.append(rounds.measure(loop, self.plan, self._clock_cost_s, monitor, earlier))
 
     def _time_parts(self, call: functools.partial[Any], launches: bool) -> None:
         """Time the `launches` and the rest of asynchronous work; measure the memory of a call."""

@@ -1,10 +1,11 @@
 """Measure what disturbs the rounds of a cell: stolen time and slow reference kernels."""
 
+import contextlib
 import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,10 +19,12 @@ except ImportError:  # Windows does not count context switches per process
     resource = None  # type: ignore[assignment]
 
 #: CPU time of the other threads over wall time from which an operation uses several threads.
-#: Threads of an earlier operation spin for a while, then sleep; an operation on one thread leaves
-#: them at 0. Threads that cannot run, or wake up for each parallel region, do not reach more: a
-#: call of 15 us then takes 60 to 170 us.
+#: Threads that cannot run, or wake up for each parallel region, do not reach more: a call of 15 us
+#: then takes 60 to 170 us.
 OTHER_THREADS = 0.03
+#: Threads that have worked spin for 2 to 8 ms, depending on the CPU, before they sleep. Some never
+#: do: nothing waits for them longer than this, and looks that often.
+ASLEEP_S, LOOK_S = 0.1, 0.0005
 #: A reading of a reference kernel counts if threads waited for a CPU during less than this share of
 #: it. What waiting costs is known of each round; the kernels show what no counter shows.
 WAITED = 0.1
@@ -49,7 +52,7 @@ class Visit:
     are the mean seconds of each reference kernel beside the rounds, by name; a kernel during whose
     readings threads waited is left out. `throttled` is the throttling by a CPU quota during the
     rounds, `core_s` the quickest reading of the kernel of one core. `single`: a single call, often
-    the first one, of which no interval is known.
+    the first one, of which no interval is known. `parallel`: the operation uses several threads.
     """
 
     rounds_s: tuple[float, ...]
@@ -60,6 +63,7 @@ class Visit:
     switches: float | None = None
     core_s: float | None = None
     single: bool = False
+    parallel: bool = False
 
     @property
     def seconds(self) -> float:
@@ -85,9 +89,8 @@ class DisturbanceMonitor:
     kernels: ReferenceKernels = field(default_factory=ReferenceKernels)
     own_threads: bool = True
     times: ThreadTimes = field(default_factory=ThreadTimes)
-    #: Wall time of the rounds, and the CPU time of the other threads in them.
-    timed_s: float = 0.0
-    others_s: float = 0.0
+    #: Whether the operation uses several threads.
+    parallel: bool = False
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     stolen: list[float] = field(default_factory=list)
     _last: Sample | None = None
@@ -96,36 +99,53 @@ class DisturbanceMonitor:
     _quota: cgroup.Throttling | None = None
     _switches: int | None = None
 
+    @contextlib.contextmanager
+    def first_warm_up(self) -> Iterator[None]:
+        """Find out during the first warm-up whether the operation uses several threads.
+
+        The threads of an earlier operation have to sleep first. Linux counts the time of a thread
+        at its ticks, every 1 to 10 ms, and when it falls asleep; one that is still awake at the end
+        was woken by the operation.
+        """
+        self.discover()
+        end = time.perf_counter() + ASLEEP_S
+        while not self.times.asleep() and time.perf_counter() < end:
+            time.sleep(LOOK_S)
+        started, before = time.perf_counter(), self.times.read()
+        yield
+        self.discover()
+        others_s = self.times.read().others_s - before.others_s
+        worked = others_s > OTHER_THREADS * (time.perf_counter() - started)
+        self.parallel = self.own_threads and (worked or not self.times.asleep())
+
     @property
-    def parallel(self) -> bool:
-        """Whether the operation uses several threads, as far as is known."""
-        return self.others_s > OTHER_THREADS * self.timed_s
+    def left_alone(self) -> bool:
+        """Whether no thread of an earlier operation runs beside this one, as far as is known."""
+        return self.parallel or self.times.asleep()
+
+    def discover(self) -> None:
+        """Look for the threads of this process."""
+        if self.own_threads:
+            self.times.discover()
 
     def begin(self) -> None:
         """Observe the machine before the first round, after the warm-up."""
-        if self.own_threads:
-            self.times.discover()
-        else:
+        self.discover()
+        if not self.own_threads:
             self._begun_s, self._used_s = time.perf_counter(), threads.used_by_others_s()
         self._quota, self._switches = cgroup.throttling(), switches()
         self._look()
-        self._read_kernels(once=True)
-        self._read_kernels()
-
-    def restart(self) -> None:
-        """Forget the rounds so far, and how many threads they used."""
-        self.stolen.clear()
-        self.timed_s = self.others_s = 0.0
+        self._read_kernels(self.parallel, once=True)
+        # `core_s` of all cells tells how fast a core was during a run.
+        for several in {False, self.parallel}:
+            self._read_kernels(several)
 
     def after_round(self, seconds: float) -> None:
         """Note what a round of so many seconds lost, and read the reference kernels."""
-        waited_s, others_s = self._look()
-        if self.own_threads:
-            if waited_s is not None:
-                self.stolen.append(min(MOST_STOLEN, waited_s / seconds))
-            self.timed_s += seconds
-            self.others_s += others_s
-        self._read_kernels()
+        waited_s = self._look()
+        if self.own_threads and waited_s is not None:
+            self.stolen.append(min(MOST_STOLEN, waited_s / seconds))
+        self._read_kernels(self.parallel)
 
     def losses(self) -> dict[str, float]:
         """Return the loss that each short kernel shows now, by name: in some 30 microseconds.
@@ -137,26 +157,25 @@ class DisturbanceMonitor:
         short = [(kernel, self._reading(kernel)) for kernel in self.kernels.without_long()]
         return {k.name: k.loss(seen.seconds) for k, seen in short if seen.waited < WAITED}
 
-    def _look(self) -> tuple[float | None, float]:
-        """Return how long threads waited since the last look, and for how long the others ran."""
+    def _look(self) -> float | None:
+        """Return how long threads waited since the last look."""
         if not self.own_threads:
-            return None, 0.0
+            return None
         now = self.times.read()
         before, self._last = self._last or now, now
-        others_s = now.others_s - before.others_s
         if now.waited_s is None or before.waited_s is None:
-            return None, others_s
-        return now.waited_s - before.waited_s, others_s
+            return None
+        return now.waited_s - before.waited_s
 
     def _reading(self, kernel: ReferenceKernel) -> Reading:
         started = time.perf_counter()
         seconds = kernel.read()
         took_s = time.perf_counter() - started
-        waited_s, _ = self._look()
+        waited_s = self._look()
         return Reading(seconds, (waited_s or 0.0) / took_s if took_s else 0.0)
 
-    def _read_kernels(self, once: bool = False) -> None:
-        for kernel in self.kernels.of_threads(self.parallel):
+    def _read_kernels(self, several: bool, once: bool = False) -> None:
+        for kernel in self.kernels.of_threads(several):
             if kernel.once_a_visit == once:
                 self.readings.setdefault(kernel.name, []).append(self._reading(kernel))
 
@@ -182,6 +201,7 @@ class DisturbanceMonitor:
             after - self._quota if after and self._quota else None,
             None if count is None or self._switches is None else (count - self._switches) / calls,
             min((seen.seconds for seen in self.readings.get("core", ())), default=None),
+            parallel=self.parallel,
         )
 
 

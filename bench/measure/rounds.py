@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.measure import devices
 from bench.measure.clock import TICKS, BadClock
-from bench.measure.disturbance import DisturbanceMonitor, Visit
+from bench.measure.disturbance import ASLEEP_S, DisturbanceMonitor, Visit
 from bench.stats import quantiles
 
 #: Calibration aims above the shortest round, so that later, faster calls still reach it.
@@ -153,10 +153,11 @@ def _reading(loop: Loop, iterations: int) -> float:
     raise BadClock(f"{iterations} calls took {seconds:.3g} s by the clock, {RETAKES} times")
 
 
-def _warm_up(loop: Loop, iterations: int) -> None:
-    """Run until threads that an earlier operation has left waiting are asleep."""
+def _warm_up(loop: Loop, iterations: int, monitor: DisturbanceMonitor) -> None:
+    """Run until caches are warm, and threads that an earlier operation has left spinning sleep."""
+    monitor.discover()
     spent = 0.0
-    while spent < REVISIT_WARMUP_S:
+    while spent < REVISIT_WARMUP_S or (spent < ASLEEP_S and not monitor.left_alone):
         spent += max(loop(iterations), 0.0) or REVISIT_WARMUP_S
 
 
@@ -165,22 +166,24 @@ def measure(
     plan: Plan,
     clock_cost_s: float = 0.0,
     monitor: DisturbanceMonitor | None = None,
-    iterations: int | None = None,
-    call_s: float = 0.0,
+    earlier: Visit | None = None,
 ) -> Visit:
     """Warm up, choose the iterations, and time rounds until `plan` ends them.
 
     `monitor` observes the machine before the first round and after each, outside the timed region.
-    With the `iterations` of an earlier visit, and the `call_s` seconds of a call in it, the warm-up
-    is short. Raises BadClock.
+    After an `earlier` visit, the warm-up is short, and the iterations are the same. Raises
+    BadClock.
     """
     # Reading the clock, and waiting for the device, then adds 1 % at most.
     min_time_s = max(plan.min_time_s, TICKS * clock_cost_s)
-    if iterations is None:
-        iterations = _calibrate(loop, min_time_s)
-    elif call_s < SLOW * REVISIT_WARMUP_S:
-        _warm_up(loop, iterations)
     monitor = monitor or DisturbanceMonitor()
+    if earlier is None:
+        with monitor.first_warm_up():
+            iterations = _calibrate(loop, min_time_s)
+    else:
+        iterations, monitor.parallel = earlier.iterations, earlier.parallel
+        if statistics.median(earlier.rounds_s) < SLOW * REVISIT_WARMUP_S:
+            _warm_up(loop, iterations, monitor)
     rounds_s: list[float] = []
     spent, restarts = 0.0, 0
     monitor.begin()
@@ -193,7 +196,7 @@ def measure(
             iterations = math.ceil(min_time_s * HEADROOM * iterations / seconds)
             restarts += 1
             rounds_s.clear()
-            monitor.restart()
+            monitor.stolen.clear()
         else:
             rounds_s.append(seconds / iterations)
     return monitor.visit(rounds_s, iterations)

@@ -72,6 +72,19 @@ class ThreadTimes:
             return Sample(others / 1e9, waited / 1e9)
         return Sample(time.process_time() - time.thread_time(), _waited_elsewhere())
 
+    def asleep(self) -> bool:
+        """Whether all threads that are known, except the calling one, sleep.
+
+        True where the platform does not report it.
+        """
+        own = str(threading.get_native_id())
+        for name in self.files.keys() - {own}:
+            # The state follows the name of the thread, which may hold parentheses itself (proc(5)).
+            with contextlib.suppress(OSError):  # the thread has ended
+                if (self.tasks / name / "stat").read_text().rpartition(")")[2].split()[0] == "R":
+                    return False
+        return True
+
     def close(self) -> None:
         """Close all files."""
         for file in self.files.values():
