@@ -21,6 +21,46 @@ def container(monkeypatch):
     return limit
 
 
+X86 = """processor\t: 0
+cpu family\t: 25
+model\t\t: {model}
+model name\t: {name}
+stepping\t: 1
+flags\t\t: fpu vme
+
+"""
+ARM = """processor\t: 0
+BogoMIPS\t: 243.75
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x1
+CPU part\t: {part}
+
+"""
+
+
+@pytest.mark.parametrize("name", ["AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"])
+def test_cpus_whose_model_the_hypervisor_hides_are_told_apart(name):
+    """An AMD EPYC of 2021 takes 50 times as long for bfloat16 as one of 2022."""
+    old, new = (environment.cpu_of(2 * X86.format(name=name, model=n)) for n in (1, 17))
+    assert old == f"{name}, family 25, model 1, stepping 1"
+    assert new == f"{name}, family 25, model 17, stepping 1"
+
+
+@pytest.mark.parametrize("name", ["AMD Ryzen 7 5800X", "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz"])
+def test_a_cpu_whose_name_has_its_model_has_this_name(name):
+    assert environment.cpu_of(X86.format(name=name, model=1)) == name
+
+
+def test_cpus_of_arm_have_numbers_only(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    found = {environment.cpu_of(ARM.format(part=part)) for part in ("0xd40", "0xd4f")}
+    assert found == {
+        f"aarch64, implementer 0x41, part {part}, variant 0x1" for part in ("0xd40", "0xd4f")
+    }
+    assert environment.cpu_of("processor : 0\n") == ""
+
+
 @pytest.mark.parametrize(("quota", "cpus"), [(0.3, 1), (1.5, 2), (64.0, 8), (None, 8)])
 def test_a_quota_counts_as_cpus(container, monkeypatch, quota, cpus):
     monkeypatch.setattr(environment, "CPUS_AT_START", frozenset(range(8)))

@@ -57,12 +57,26 @@ def torchvision_version() -> str:
     return metadata.version("torchvision")
 
 
+def cpu_of(cpuinfo: str) -> str:
+    """Return the name of the CPU in the text of ``/proc/cpuinfo``, empty if it has none.
+
+    Hypervisors hide the model ("AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"), and Arm has no names.
+    The numbers of the model then follow, because one such name stands for CPUs that differ tenfold.
+    """
+    fields = dict(re.findall(r"^([\w ]+?)\s*: *(\S.*?)\s*$", cpuinfo, re.M))
+    name = fields.get("model name", platform.machine() if "CPU part" in fields else "")
+    if "model name" in fields and re.search(r"\d", name.partition("@")[0]):
+        return name
+    numbers = ("cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
+    stated = [f"{key.split()[-1]} {fields[key]}" for key in numbers if key in fields]
+    return ", ".join(filter(None, (name, *stated))) if name else ""
+
+
 def cpu_model() -> str:
     """Return the name of the CPU, or its architecture if the platform does not report a name."""
     if sys.platform == "linux":
-        text = Path("/proc/cpuinfo").read_text(errors="replace")
-        if found := re.search(r"^model name\s*:\s*(.+)$", text, re.M):
-            return found[1].strip()
+        if name := cpu_of(Path("/proc/cpuinfo").read_text(errors="replace")):
+            return name
     elif sys.platform == "darwin":
         asked = devices.run_program("/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string")
         if name := asked.stdout.strip():
