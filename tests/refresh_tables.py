@@ -6,6 +6,7 @@ A,B -->`` for the benchmarks A and B alone. Verdicts are below ``<!-- verdict of
 ``<!-- verdict of FILE question NAME -->``.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -48,5 +49,6 @@ def refreshed(text: str) -> str:
 
 
 if __name__ == "__main__":
+    os.environ["COLUMNS"] = "80"  # the width of the documents, whatever that of the terminal
     for page in PAGES:
         page.write_text(refreshed(page.read_text()))

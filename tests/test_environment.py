@@ -40,7 +40,7 @@ CPU part\t: {part}
 
 
 @pytest.mark.parametrize("name", ["AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"])
-def test_cpus_whose_model_the_hypervisor_hides_are_told_apart(name):
+def test_cpus_whose_model_the_hypervisor_hides_have_names_of_their_own(name):
     """An AMD EPYC of 2021 takes 50 times as long for bfloat16 as one of 2022."""
     old, new = (environment.cpu_of(2 * X86.format(name=name, model=n)) for n in (1, 17))
     assert old == f"{name}, family 25, model 1, stepping 1"

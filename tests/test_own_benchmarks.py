@@ -67,6 +67,7 @@ def test_the_package_registers_the_plugin_that_finds_benchmarks():
         (["my_bench.py::bench_linear", "-x"], True),
         (["folder"], True),
         (["test_it.py"], False),
+        (["broken.py"], False),  # pytest says what is wrong with it
         (["nowhere.py"], False),
         ([".", "-k", "my_bench"], False),
         (["-k", " or ".join(["my_bench"] * 50)], False),  # too long for the name of a file
@@ -75,7 +76,9 @@ def test_the_package_registers_the_plugin_that_finds_benchmarks():
 def test_the_plugin_is_loaded_only_for_benchmarks(tmp_path, monkeypatch, words, loaded):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_bench.py").write_text(NET)
-    (tmp_path / "test_it.py").write_text("def test_bench_it(cell): pass")
+    quoted = f'def test_bench_it(cell):\n    text = """\n{NET}\n"""\n'
+    (tmp_path / "test_it.py").write_text(quoted)
+    (tmp_path / "broken.py").write_text("def bench_it(cell:\n")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "bench_it.py").write_text(NET)
     seen = []

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from bench.measure import devices
 from bench.measure.answer import WrongAnswer
+from bench.measure.cell import Cell
 from bench.measure.refusal import classify
 
 
@@ -72,3 +74,14 @@ def test_real_refusals():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert classify(caught.value)[0] == "oom"
+
+
+def test_what_the_check_of_an_answer_raises_is_no_refusal_of_the_backend():
+    def reference(_):
+        raise NotImplementedError("NumPy has no such tensor")
+
+    with pytest.raises(NotImplementedError) as caught:
+        Cell(devices.find("cpu"), torch.float32, None)(torch.neg, torch.ones(2), expect=reference)
+    status, reason = classify(caught.value)
+    assert (status, reason.count("NumPy has no such tensor")) == ("error", 1)
+    assert reason.startswith("the answer could not be checked: ")

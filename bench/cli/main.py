@@ -203,9 +203,8 @@ def info() -> None:
         rows[f"device {one.name}"] = text
     if message := devices.unavailable():
         rows["accelerator"] = message
-    width = fit.terminal()
     for name, value in rows.items():
-        typer.echo("\n".join(fit.wrap(f"{name:14} {value}", width, further=15 * " ")))
+        typer.echo("\n".join(fit.wrap(f"{name:14} {value}", further=15 * " ")))
 
 
 @app.command()
@@ -244,13 +243,13 @@ def doctor(
     if few and count < fewest:
         fail(f"--processes {count}: --gate needs {fewest} or more, half of them per side")
     environment.set_threads()
-    unfit, width = 0, fit.terminal()
+    unfit = 0
 
     def show(name: str, seen: str, remedy: str, fine: bool) -> None:
         nonlocal unfit
         mark = "unfit" if not fine else "note" if remedy else "ok"
-        lines = fit.wrap(f"{mark:6} {name:17} {seen}", width, further=25 * " ")
-        lines += fit.wrap(remedy, width, first=f"{'':24} -> ", further=28 * " ")
+        lines = fit.wrap(f"{mark:6} {name:17} {seen}", further=25 * " ")
+        lines += fit.wrap(remedy, first=f"{'':24} -> ", further=28 * " ")
         typer.echo("\n".join(lines))
         unfit += not fine
 

@@ -77,7 +77,7 @@ def compare(
     if short and not only_different and top is None and len(found) < len(made.rows):
         rest = f"{len(made.rows) - len(found):,} of {len(made.rows):,} rows"
         why = "show no difference, or fewer than two times: --all shows them"
-        give(fit.fill(f"{rest} {why}", fit.terminal()))
+        give(fit.fill(f"{rest} {why}"))
 
 
 def verdict(

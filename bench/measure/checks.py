@@ -60,17 +60,19 @@ class Check:
         """Judge the result of a call, which may have changed the arguments it `used`."""
         if self.check is not None:
             return self.check(result, *used, **kwargs)
-        if self.expect is not None:
-            return answer.judge(result, expected, on.torch_device)
-        return answer.compare(result, expected, self.dtype, self.terms, self.norm)
+        with refusal.checking():
+            if self.expect is not None:
+                return answer.judge(result, expected, on.torch_device)
+            return answer.compare(result, expected, self.dtype, self.terms, self.norm)
 
     def expected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what the call must return, from arguments that no call has changed."""
         if self.check is not None:
             return None
-        if self.expect is not None:
-            return self.expect(*args, **kwargs)
-        return arguments.reference(self.against, args, kwargs)
+        with refusal.checking():
+            if self.expect is not None:
+                return self.expect(*args, **kwargs)
+            return arguments.reference(self.against, args, kwargs)
 
 
 #: A call that is not slow, with so many bytes of arguments, is tried on other values too.
@@ -135,7 +137,8 @@ def first_call(
         return result
 
     call = functools.partial(asked.trial, timed) if asked.trial else timed
-    used, used_kwargs = arguments.copies((args, kwargs))
+    with refusal.checking():
+        used, used_kwargs = arguments.copies((args, kwargs))
     with refusal.fallbacks(on) as found.fell_back:
         result = call(*used, **used_kwargs)
     # Threads of NumPy's BLAS keep a core busy for some 30 ms after they were used.

@@ -136,7 +136,7 @@ class DisturbanceMonitor:
         self._quota, self._switches = cgroup.throttling(), switches()
         self._look()
         self._read_kernels(self.parallel, once=True)
-        # `core_s` of all cells tells how fast a core was during a run.
+        # `core_s` of all cells shows how fast a core was during a run.
         for several in {False, self.parallel}:
             self._read_kernels(several)
 

@@ -63,7 +63,7 @@ def cpu_of(cpuinfo: str) -> str:
     Hypervisors hide the model ("AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"), and Arm has no names.
     The numbers of the model then follow, because one such name stands for CPUs that differ tenfold.
     """
-    fields = dict(re.findall(r"^([\w ]+?)\s*: *(\S.*?)\s*$", cpuinfo, re.M))
+    fields: dict[str, str] = dict(re.findall(r"^([\w ]+?)\s*: *(\S.*?)\s*$", cpuinfo, re.M))
     name = fields.get("model name", platform.machine() if "CPU part" in fields else "")
     if "model name" in fields and re.search(r"\d", name.partition("@")[0]):
         return name

@@ -29,6 +29,8 @@ _OUT_OF_MEMORY = re.compile(
 _FELL_BACK = re.compile(r"operator '([^']+)'.*fall back to run on the CPU", re.S)
 #: Its warnings when autocast or a GradScaler disables itself (torch/amp).
 _DISABLED = re.compile(r"Disabling( autocast)?\.?\s*($|\n)")
+#: Note of an exception that the check of an answer raised, not the operation.
+_CHECKING = "raised while its answer was checked"
 
 
 class DeviceLost(Exception):
@@ -54,9 +56,22 @@ def classify(exception: BaseException) -> tuple[str, str]:
     if isinstance(exception, RuntimeError) and _OUT_OF_MEMORY.search(text):
         return "oom", reason
     refused = isinstance(exception, (RuntimeError, TypeError)) and _UNSUPPORTED.search(text)
+    if _CHECKING in getattr(exception, "__notes__", ()):
+        reason = lines.of_exception(exception)
+        return "error", f"the answer could not be checked: {reason}; pass the cell a `check`"
     if refused or isinstance(exception, NotImplementedError):
         return "unsupported", reason
     return "error", reason if in_worker else lines.of_exception(exception)
+
+
+@contextmanager
+def checking() -> Iterator[None]:
+    """Mark what the suite's own check of an answer raises: the backend has not refused."""
+    try:
+        yield
+    except Exception as raised:
+        raised.add_note(_CHECKING)
+        raise
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     terminal: Any = config.pluginmanager.get_plugin("terminalreporter")
     if terminal and config.get_verbosity() >= 0:
         for line in run.preflight:
-            terminal.write_line(fit.fill(line, fit.terminal()))
+            terminal.write_line(fit.fill(line))
     if not run.profile.once:
         accelerators = [device for device in run.devices.values() if not device.is_host]
         run.kernels = kernels.prepare(run.environment.key, accelerators)
@@ -209,6 +209,6 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
     terminalreporter.ensure_newline()
     terminalreporter.section("torch-device-bench")
     for notice in (*run.notices, *run.writer.notices):
-        terminalreporter.write_line(fit.fill(notice, fit.terminal()))
+        terminalreporter.write_line(fit.fill(notice))
     frame = reader.read(run.writer.path)
     terminalreporter.write_line(run_end.text(frame[frame.run_id == run.id], run.writer.path))
