@@ -41,10 +41,10 @@ CPU part\t: {part}
 
 @pytest.mark.parametrize("name", ["AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"])
 def test_cpus_whose_model_the_hypervisor_hides_have_names_of_their_own(name):
-    """An AMD EPYC of 2021 takes 50 times as long for bfloat16 as one of 2022."""
+    """One of them took 50 times as long for bfloat16 as the other."""
     old, new = (environment.cpu_of(2 * X86.format(name=name, model=n)) for n in (1, 17))
-    assert old == f"{name}, family 25, model 1, stepping 1"
-    assert new == f"{name}, family 25, model 17, stepping 1"
+    assert old == f"{name} 25-1-1"
+    assert new == f"{name} 25-17-1"
 
 
 @pytest.mark.parametrize("name", ["AMD Ryzen 7 5800X", "Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz"])
@@ -55,9 +55,7 @@ def test_a_cpu_whose_name_has_its_model_has_this_name(name):
 def test_cpus_of_arm_have_numbers_only(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     found = {environment.cpu_of(ARM.format(part=part)) for part in ("0xd40", "0xd4f")}
-    assert found == {
-        f"aarch64, implementer 0x41, part {part}, variant 0x1" for part in ("0xd40", "0xd4f")
-    }
+    assert found == {"aarch64 0x41-0xd40-0x1", "aarch64 0x41-0xd4f-0x1"}
     assert environment.cpu_of("processor : 0\n") == ""
 
 

@@ -98,6 +98,7 @@ def test_objects_of_other_suites_join_in_a_second_run(tmp_path):
     ("cpu", "brand", "count"),
     [
         ({"brand_raw": "A", "count": 8}, "A", 8),
+        ({"brand_raw": "A", "family": 25, "model": 1, "stepping": 1}, "A 25-1-1", None),
         ({"brand": "B", "vendor_id": "x"}, "B", None),
         ({"hardware": "unknown", "brand": "C"}, "C", None),
         ("i5", "i5", None),

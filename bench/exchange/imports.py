@@ -18,7 +18,7 @@ from bench import __version__
 from bench.exchange import nodeids
 from bench.exchange.exports import KEPT, WITHOUT_TIME
 from bench.records import checks, files, params, reader
-from bench.records.labels import slug
+from bench.records.labels import cpu_name, slug
 from bench.records.reader import BadFile
 from bench.records.schema import COLUMNS, IMPORTED, INTEGERS, UNKNOWN, Row
 from bench.stats import quantiles
@@ -68,7 +68,7 @@ def _seconds(value: Any, path: Path, where: str) -> float:
 
 
 def _cpu(machine: dict[str, Any]) -> tuple[str, int | None]:
-    """Return brand and count of the CPU in every form that py-cpuinfo has given them."""
+    """Return name and count of the CPU in every form that py-cpuinfo has given them."""
     cpu = machine.get("cpu")
     if isinstance(cpu, str):
         return cpu, None
@@ -78,7 +78,8 @@ def _cpu(machine: dict[str, Any]) -> tuple[str, int | None]:
     brands = [str(cpu[name]) for name in names if cpu.get(name) and cpu[name] != "unknown"]
     count = cpu.get("count")
     whole = isinstance(count, int) and not isinstance(count, bool) and 0 < count < 2**31
-    return brands[0] if brands else "", count if whole else None
+    name = cpu_name(brands[0] if brands else "", map(cpu.get, ("family", "model", "stepping")))
+    return name, count if whole else None
 
 
 def _run(whole: dict[str, Any], raw: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 
 from bench import CPUS_AT_START
 from bench.measure import cgroup, devices
-from bench.records.labels import slug
+from bench.records.labels import cpu_name, slug
 
 #: Parameters of mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in glibc's malloc.h, and the
 #: largest values to which glibc raises them by itself on a 64-bit machine.
@@ -58,18 +58,15 @@ def torchvision_version() -> str:
 
 
 def cpu_of(cpuinfo: str) -> str:
-    """Return the name of the CPU in the text of ``/proc/cpuinfo``, empty if it has none.
+    """Return the name of the CPU in the text of ``/proc/cpuinfo``; empty if it has none.
 
-    Hypervisors hide the model ("AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"), and Arm has no names.
-    The numbers of the model then follow, because one such name stands for CPUs that differ tenfold.
+    Arm has no names there: the architecture, with the numbers of implementer, part and variant.
     """
     fields: dict[str, str] = dict(re.findall(r"^([\w ]+?)\s*: *(\S.*?)\s*$", cpuinfo, re.M))
-    name = fields.get("model name", platform.machine() if "CPU part" in fields else "")
-    if "model name" in fields and re.search(r"\d", name.partition("@")[0]):
-        return name
-    numbers = ("cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant")
-    stated = [f"{key.split()[-1]} {fields[key]}" for key in numbers if key in fields]
-    return ", ".join(filter(None, (name, *stated))) if name else ""
+    if name := fields.get("model name"):
+        return cpu_name(name, map(fields.get, ("cpu family", "model", "stepping")))
+    arm = [fields[key] for key in ("CPU implementer", "CPU part", "CPU variant") if key in fields]
+    return f"{platform.machine()} {'-'.join(arm)}" if arm else ""
 
 
 def cpu_model() -> str:
