@@ -192,6 +192,19 @@ def test_threads_that_an_earlier_operation_left_spinning_are_not_those_of_this_o
 
 
 @pytest.mark.real_machine
+def test_nothing_waits_again_and_again_for_threads_that_never_sleep(tasks, monkeypatch):
+    monkeypatch.setattr(DisturbanceMonitor, "in_vain", 0)
+    monkeypatch.setattr(disturbance, "ASLEEP_S", 0.0)
+    tasks.set(1, 0)
+    tasks.set(2, 0, state="R")
+    waits = []
+    for _ in range(10):
+        DisturbanceMonitor(times=tasks.times).let_sleep(lambda: waits.append(1))
+    assert DisturbanceMonitor.in_vain == disturbance.GIVE_UP
+    tasks.times.close()
+
+
+@pytest.mark.real_machine
 @pytest.mark.parametrize(("parallel", "calls"), [(False, 1 + 20), (True, 1 + 4)])
 def test_a_later_visit_of_one_thread_warms_up_until_the_other_threads_sleep(tasks, parallel, calls):
     tasks.set(1, 0)

@@ -5,9 +5,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from bench.measure import cgroup, threads
 from bench.measure.kernels import ReferenceKernel, ReferenceKernels
@@ -22,9 +22,11 @@ except ImportError:  # Windows does not count context switches per process
 #: Threads that cannot run, or wake up for each parallel region, do not reach more: a call of 15 us
 #: then takes 60 to 170 us.
 OTHER_THREADS = 0.03
-#: Threads that have worked spin for 2 to 8 ms, depending on the CPU, before they sleep. Some never
-#: do: nothing waits for them longer than this, and looks that often.
+#: Threads that have worked spin for 2 to 8 ms, depending on the CPU, before they sleep. A wait for
+#: them takes no longer than this, and looks that often.
 ASLEEP_S, LOOK_S = 0.1, 0.0005
+#: After so many waits in vain there are no more: threads may spin for ever (OMP_WAIT_POLICY).
+GIVE_UP = 3
 #: A reading of a reference kernel counts if threads waited for a CPU during less than this share of
 #: it. What waiting costs is known of each round; the kernels show what no counter shows.
 WAITED = 0.1
@@ -91,6 +93,8 @@ class DisturbanceMonitor:
     times: ThreadTimes = field(default_factory=ThreadTimes)
     #: Whether the operation uses several threads.
     parallel: bool = False
+    #: Waits in vain for threads to sleep, in this process.
+    in_vain: ClassVar[int] = 0
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     stolen: list[float] = field(default_factory=list)
     _last: Sample | None = None
@@ -107,10 +111,7 @@ class DisturbanceMonitor:
         at its ticks, every 1 to 10 ms, and when it falls asleep; one that is still awake at the end
         was woken by the operation.
         """
-        self.discover()
-        end = time.perf_counter() + ASLEEP_S
-        while not self.times.asleep() and time.perf_counter() < end:
-            time.sleep(LOOK_S)
+        self.let_sleep(lambda: time.sleep(LOOK_S))
         started, before = time.perf_counter(), self.times.read()
         yield
         self.discover()
@@ -118,10 +119,15 @@ class DisturbanceMonitor:
         worked = others_s > OTHER_THREADS * (time.perf_counter() - started)
         self.parallel = self.own_threads and (worked or not self.times.asleep())
 
-    @property
-    def left_alone(self) -> bool:
-        """Whether no thread of an earlier operation runs beside this one, as far as is known."""
-        return self.parallel or self.times.asleep()
+    def let_sleep(self, wait: Callable[[], object]) -> None:
+        """Call `wait` until threads that an earlier operation has left spinning sleep."""
+        self.discover()
+        end = time.perf_counter() + ASLEEP_S
+        while DisturbanceMonitor.in_vain < GIVE_UP and not self.times.asleep():
+            if time.perf_counter() > end:
+                DisturbanceMonitor.in_vain += 1
+                break
+            wait()
 
     def discover(self) -> None:
         """Look for the threads of this process."""

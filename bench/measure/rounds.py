@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.measure import devices
 from bench.measure.clock import TICKS, BadClock
-from bench.measure.disturbance import ASLEEP_S, DisturbanceMonitor, Visit
+from bench.measure.disturbance import DisturbanceMonitor, Visit
 from bench.stats import quantiles
 
 #: Calibration aims above the shortest round, so that later, faster calls still reach it.
@@ -155,10 +155,11 @@ def _reading(loop: Loop, iterations: int) -> float:
 
 def _warm_up(loop: Loop, iterations: int, monitor: DisturbanceMonitor) -> None:
     """Run until caches are warm, and threads that an earlier operation has left spinning sleep."""
-    monitor.discover()
     spent = 0.0
-    while spent < REVISIT_WARMUP_S or (spent < ASLEEP_S and not monitor.left_alone):
+    while spent < REVISIT_WARMUP_S:
         spent += max(loop(iterations), 0.0) or REVISIT_WARMUP_S
+    if not monitor.parallel:
+        monitor.let_sleep(lambda: loop(iterations))
 
 
 def measure(
