@@ -16,7 +16,7 @@ from bench.launch.roster import Roster
 from bench.records import reader
 from bench.records.choices import UserError
 from bench.records.lines import of_exception
-from bench.records.schema import CELL, Row
+from bench.records.schema import KEY, Row
 from bench.records.writer import CannotWrite, Writer, reopen
 
 #: Seconds between two polls of the cluster; that a worker may be missing; that a task may take
@@ -182,7 +182,7 @@ class Fleet:
             size = file.stat().st_size
             frame = reader.read(file)
             stored = file.read_text(encoding="utf-8")
-            known = set(frame[["run_id", *CELL]].itertuples(index=False, name=None))
+            known = set(frame[list(KEY)].itertuples(index=False, name=None))
         topic = f"{self._topic}-{one.label}"
         self.client.subscribe_topic(topic, lambda event: self._events.put((one.label, event[1])))
         arguments = [*self.arguments, f"--machine={one.label}"]

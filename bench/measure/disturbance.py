@@ -158,7 +158,7 @@ class DisturbanceMonitor:
 
         A kernel during which a thread waited says nothing.
         """
-        self.times.discover()
+        self.discover()
         self._look()
         short = [(kernel, self._reading(kernel)) for kernel in self.kernels.without_long()]
         return {k.name: k.loss(seen.seconds) for k, seen in short if seen.waited < WAITED}

@@ -22,7 +22,7 @@ _SEPARATED = re.compile(r"schema_version[;\t]|sep=")
 #: A field longer than this is no result of this suite; csv's own limit guards the memory.
 MAX_FIELD = 10_000
 _GIVE = "give a result CSV"
-UNIQUE = ("machine", "run_id", *schema.CELL)
+UNIQUE = ("machine", *schema.KEY)
 KINDS: dict[str, Any] = (
     dict.fromkeys(schema.TEXTS, "str")
     | dict.fromkeys(schema.FLOATS, "float64")

@@ -46,8 +46,9 @@ class CellKey(NamedTuple):
         return self.device, self.dtype
 
 
-#: The columns of a cell's key.
+#: The columns of a cell's key, and those of a row's in a file of one machine.
 CELL = CellKey._fields
+KEY = ("run_id", *CELL)
 
 
 def cell_keys(frame: "pd.DataFrame") -> list[CellKey]:
@@ -130,7 +131,7 @@ class Row:
     @property
     def key(self) -> tuple[str, ...]:
         """The run and the cell, which no other row of a file has."""
-        return self.run_id, *(getattr(self, name) for name in CELL)
+        return tuple(getattr(self, name) for name in KEY)
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(Row))
